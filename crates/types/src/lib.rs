@@ -1,0 +1,20 @@
+//! The words of Herm: ids, resources, events, errors, paging, time.
+//!
+//! Everything here is plain data and pure functions. The wire shapes are exactly those of the HTTP API, so
+//! that the server, its store and its tests share one definition of each.
+
+pub mod deployment;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod model;
+pub mod paging;
+pub mod run;
+pub mod thread;
+pub mod time;
+
+pub use error::{Error, ErrorCode, Fault};
+pub use id::{
+    AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, StepId, ThreadId, WorkId,
+};
+pub use time::{Clock, Rng, Timestamp};

@@ -1,0 +1,81 @@
+//! Runs: the work on a message, from the queue to its end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeploymentId, RunId, ThreadId};
+use crate::model::TokenUsage;
+use crate::time::Timestamp;
+
+/// Where a run stands. `queued` → `running` → one of the ends; a run that ended never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    Queued,
+    Running,
+    WaitingOnHuman,
+    Completed,
+    Error,
+    Cancelled,
+}
+
+impl RunStatus {
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::WaitingOnHuman, Self::Completed, Self::Error, Self::Cancelled];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::WaitingOnHuman => "waiting_on_human",
+            Self::Completed => "completed",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Error | Self::Cancelled)
+    }
+}
+
+/// Why a run failed: a stable code and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunError {
+    pub code: String,
+    pub message: String,
+}
+
+/// What a run used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Usage {
+    pub model_calls: u64,
+    pub tool_calls: u64,
+    pub tokens: TokenUsage,
+}
+
+/// What started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    Message,
+}
+
+/// A run as the API shows it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Run {
+    pub run_id: RunId,
+    pub deployment_id: DeploymentId,
+    pub thread_id: ThreadId,
+    pub trigger: Trigger,
+    pub status: RunStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+    pub usage: Usage,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+}

@@ -85,7 +85,6 @@ CREATE INDEX runs_of_thread ON runs (thread_id, run_id);
 -- before_step is the step of the run that first reads a user's message; NULL until one has picked it up.
 CREATE TABLE messages (
     message_id TEXT NOT NULL PRIMARY KEY,
-    deployment_id TEXT NOT NULL,
     thread_id TEXT NOT NULL,
     run_id TEXT NOT NULL,
     before_step BIGINT,
@@ -101,7 +100,6 @@ CREATE TABLE steps (
     run_id TEXT NOT NULL,
     step_no BIGINT NOT NULL,
     call_no BIGINT NOT NULL,
-    deployment_id TEXT NOT NULL,
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     intent TEXT NOT NULL,
@@ -110,7 +108,6 @@ CREATE TABLE steps (
     ended_at BIGINT,
     PRIMARY KEY (run_id, step_no, call_no)
 );
-CREATE INDEX steps_of_deployment ON steps (deployment_id);
 
 -- The queue. fence grows with every claim; a worker writes only while its fence is the row's.
 CREATE TABLE work (

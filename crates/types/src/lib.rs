@@ -6,7 +6,9 @@
 pub mod deployment;
 pub mod error;
 pub mod event;
+pub mod file;
 pub mod id;
+pub mod key;
 pub mod model;
 pub mod paging;
 pub mod run;

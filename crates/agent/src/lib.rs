@@ -1,0 +1,15 @@
+//! The `hermes` harness: what a run does next.
+//!
+//! Nothing here acts. [`decide`] looks at what the journal says of a run and answers with the next step, so
+//! that it can be asked again after a crash and gives the same answer; the worker carries it out.
+
+mod decide;
+mod prompt;
+mod run_state;
+mod speech;
+pub mod tools;
+
+pub use decide::{Decision, MAX_EMPTY_REPLIES, MAX_STEPS, decide};
+pub use prompt::system_prompt;
+pub use run_state::{RunState, Step, ToolOutcome, turns};
+pub use speech::{Said, Speech};

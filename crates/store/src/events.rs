@@ -1,0 +1,128 @@
+//! The event log: one gapless sequence for each deployment.
+
+use std::sync::Arc;
+
+use herm_types::event::{Event, StoredEvent};
+use herm_types::id::EventId;
+use herm_types::{DeploymentId, RunId, ThreadId};
+
+use crate::row::{Row, params};
+use crate::{Error, Tx};
+
+/// The most events one read gives.
+pub const MAX_READ: i64 = 500;
+
+/// Which events of a deployment are wanted; what is `None` or empty does not filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub thread_id: Option<ThreadId>,
+    pub run_id: Option<RunId>,
+    pub types: Vec<String>,
+}
+
+impl Filter {
+    pub fn is_empty(&self) -> bool {
+        self.thread_id.is_none() && self.run_id.is_none() && self.types.is_empty()
+    }
+
+    pub fn wants(&self, event: &StoredEvent) -> bool {
+        self.thread_id.is_none_or(|wanted| event.thread_id == Some(wanted))
+            && self.run_id.is_none_or(|wanted| event.run_id == Some(wanted))
+            && (self.types.is_empty() || self.types.iter().any(|wanted| **wanted == *event.event))
+    }
+}
+
+/// Numbers and writes what the transaction emitted; its last act.
+pub(crate) async fn write_emitted(tx: &mut Tx) -> Result<(), Error> {
+    let mut emitted = std::mem::take(&mut tx.emitted);
+    // Counters are locked in one order, so that two transactions never wait for each other.
+    emitted.sort_by_key(|(deployment_id, _)| *deployment_id);
+    for of_one in emitted.chunk_by(|(left, _), (right, _)| left == right) {
+        if let Some((deployment_id, _)) = of_one.first() {
+            write_of_one(tx, *deployment_id, of_one).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_of_one(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    emitted: &[(DeploymentId, Event)],
+) -> Result<(), Error> {
+    let count = i64::try_from(emitted.len()).unwrap_or(i64::MAX);
+    let row = tx
+        .one(
+            "UPDATE event_counters SET last_seq = last_seq + $1 WHERE deployment_id = $2 AND closed = 0 \
+             RETURNING last_seq",
+            params![count, deployment_id.to_string()],
+        )
+        .await?
+        .ok_or(Error::DeploymentDeleted)?;
+    let first = row.int(0)? - count + 1;
+    let created_at = tx.now();
+    for (seq, (_, event)) in (first..).zip(emitted) {
+        let data = serde_json::to_string(event)?;
+        let (run_id, thread_id) = event.scope().unzip();
+        tx.execute(
+            "INSERT INTO events (deployment_id, seq, event, run_id, thread_id, data, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            params![
+                deployment_id.to_string(),
+                seq,
+                event.type_name(),
+                run_id.map(|id| id.to_string()),
+                thread_id.map(|id| id.to_string()),
+                data.as_str(),
+                created_at,
+            ],
+        )
+        .await?;
+        let stored = StoredEvent {
+            event_id: EventId(seq),
+            event: Arc::from(event.type_name()),
+            run_id,
+            thread_id,
+            data: Arc::from(data),
+            created_at,
+        };
+        tx.stored.push((deployment_id, stored));
+    }
+    Ok(())
+}
+
+/// The id of the latest event; `evt_0` while there is none.
+pub async fn head(tx: &mut Tx, deployment_id: DeploymentId) -> Result<EventId, Error> {
+    tx.one("SELECT last_seq FROM event_counters WHERE deployment_id = $1", params![deployment_id.to_string()])
+        .await?
+        .map(|row| row.int(0).map(EventId))
+        .unwrap_or(Err(Error::DeploymentDeleted))
+}
+
+/// Events after `after`, in order, at most `limit` and [`MAX_READ`]; unfiltered.
+pub async fn read_after(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    after: EventId,
+    limit: i64,
+) -> Result<Vec<StoredEvent>, Error> {
+    let rows = tx
+        .all(
+            "SELECT seq, event, run_id, thread_id, data, created_at FROM events \
+             WHERE deployment_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+            params![deployment_id.to_string(), after.0, limit.min(MAX_READ)],
+        )
+        .await?;
+    rows.iter().map(event).collect()
+}
+
+fn event(row: &Row) -> Result<StoredEvent, Error> {
+    Ok(StoredEvent {
+        event_id: EventId(row.int(0)?),
+        event: Arc::from(row.str(1)?),
+        run_id: row.opt_parse(2)?,
+        thread_id: row.opt_parse(3)?,
+        data: Arc::from(row.str(4)?),
+        created_at: row.time(5)?,
+    })
+}

@@ -1,0 +1,54 @@
+//! Hints within one server: which events were just committed, and that there is work.
+//!
+//! Nothing depends on a hint arriving. A subscriber that finds a hole in the sequence, or fell behind, reads
+//! the log; a worker also looks by timer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use herm_types::DeploymentId;
+use herm_types::event::StoredEvent;
+use tokio::sync::{Notify, broadcast};
+
+/// Events a subscriber may be behind before it has to read the log again.
+const SUBSCRIBER_BACKLOG: usize = 1024;
+
+type Channels = HashMap<DeploymentId, broadcast::Sender<Arc<StoredEvent>>>;
+
+/// The hub of hints; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Feed {
+    channels: Arc<Mutex<Channels>>,
+    work: Arc<Notify>,
+}
+
+impl Feed {
+    /// Hears every event of the deployment that is committed from now on.
+    pub fn subscribe(&self, deployment_id: DeploymentId) -> broadcast::Receiver<Arc<StoredEvent>> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.entry(deployment_id).or_insert_with(|| broadcast::channel(SUBSCRIBER_BACKLOG).0).subscribe()
+    }
+
+    /// Resolves when work may have been added since it was last awaited.
+    pub async fn work_added(&self) {
+        self.work.notified().await;
+    }
+
+    pub(crate) fn announce_work(&self) {
+        self.work.notify_one();
+    }
+
+    pub(crate) fn publish(&self, events: Vec<(DeploymentId, StoredEvent)>) {
+        if events.is_empty() {
+            return;
+        }
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        for (deployment_id, event) in events {
+            if let Some(channel) = channels.get(&deployment_id)
+                && channel.send(Arc::new(event)).is_err()
+            {
+                channels.remove(&deployment_id);
+            }
+        }
+    }
+}

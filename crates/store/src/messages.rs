@@ -1,0 +1,135 @@
+//! Messages: what people and agents said, in the order of their ids.
+
+use herm_types::thread::{Message, Role};
+use herm_types::{MessageId, RunId, ThreadId};
+
+use crate::deployments::LAST_ID;
+use crate::row::{Row, params};
+use crate::{Error, Tx};
+
+/// The most messages of one run that wait to be picked up, and that one step takes.
+pub const MAX_PENDING: i64 = 100;
+
+/// A message to be added.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    pub message_id: MessageId,
+    pub thread_id: ThreadId,
+    pub run_id: RunId,
+    pub role: Role,
+    pub content: String,
+}
+
+/// Adds a message. A user's is pending until a step picks it up ([`pick_up`]).
+pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
+    let now = tx.now();
+    tx.execute(
+        "INSERT INTO messages (message_id, thread_id, run_id, before_step, role, content, created_at) \
+         VALUES ($1, $2, $3, NULL, $4, $5, $6)",
+        params![
+            message.message_id.to_string(),
+            message.thread_id.to_string(),
+            message.run_id.to_string(),
+            message.role.as_str(),
+            message.content.as_str(),
+            now,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The messages of a thread before `before`, newest first, at most `limit` + 1.
+pub async fn page_before(
+    tx: &mut Tx,
+    thread_id: ThreadId,
+    before: Option<MessageId>,
+    limit: u32,
+) -> Result<Vec<Message>, Error> {
+    let rows = tx
+        .all(
+            "SELECT message_id, role, content, run_id, created_at FROM messages \
+             WHERE thread_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3",
+            params![
+                thread_id.to_string(),
+                before.map_or_else(|| LAST_ID.to_owned(), |id| id.to_string()),
+                i64::from(limit) + 1,
+            ],
+        )
+        .await?;
+    rows.iter().map(message).collect()
+}
+
+/// A user's message as the harness reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserMessage {
+    pub message_id: MessageId,
+    pub run_id: RunId,
+    /// The step that first reads it; `None` while it is pending.
+    pub before_step: Option<i64>,
+    pub content: String,
+}
+
+/// The user messages of a thread's runs from `from_run` on, oldest first.
+pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Result<Vec<UserMessage>, Error> {
+    let rows = tx
+        .all(
+            "SELECT message_id, run_id, before_step, content FROM messages \
+             WHERE thread_id = $1 AND run_id >= $2 AND role = 'user' ORDER BY message_id",
+            params![thread_id.to_string(), from_run.to_string()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(UserMessage {
+                message_id: row.parse(0)?,
+                run_id: row.parse(1)?,
+                before_step: row.opt_int(2)?,
+                content: row.text(3)?,
+            })
+        })
+        .collect()
+}
+
+/// How many messages of an active run wait to be picked up.
+pub async fn count_pending(tx: &mut Tx, thread_id: ThreadId, run_id: RunId) -> Result<i64, Error> {
+    tx.one(
+        "SELECT COUNT(*) FROM messages WHERE thread_id = $1 AND message_id > $2 AND run_id = $3 \
+         AND role = 'user' AND before_step IS NULL",
+        params![thread_id.to_string(), first_message_of(run_id), run_id.to_string()],
+    )
+    .await?
+    .map_or(Ok(0), |row| row.int(0))
+}
+
+/// Marks messages as read by this step.
+pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Result<(), Error> {
+    for message_id in messages {
+        tx.execute(
+            "UPDATE messages SET before_step = $1 WHERE message_id = $2 AND before_step IS NULL",
+            params![step_no, message_id.to_string()],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Sorts before the messages of a run, which are made after it: so a count reads the end of a long thread alone.
+fn first_message_of(run_id: RunId) -> String {
+    run_id.to_string().replacen("run_", "msg_", 1)
+}
+
+fn message(row: &Row) -> Result<Message, Error> {
+    let role = match row.str(1)? {
+        "user" => Role::User,
+        "agent" => Role::Agent,
+        other => return Err(Error::Corrupt(format!("unknown role {other:?}"))),
+    };
+    Ok(Message {
+        message_id: row.parse(0)?,
+        role,
+        content: row.text(2)?,
+        run_id: row.opt_parse(3)?,
+        created_at: row.time(4)?,
+    })
+}

@@ -1,0 +1,41 @@
+//! The schema's versions. Each migration is one file, applied once, in order, in one transaction.
+
+use crate::row::params;
+use crate::{Error, Store, Tx};
+
+const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/0001_initial.sql")];
+
+/// The schema version this binary works on.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+const CREATE_VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
+
+/// Checks the schema's version; with `migrate` brings an older one up to date.
+pub(crate) async fn check(store: &Store, migrate: bool) -> Result<(), Error> {
+    store
+        .transaction("migrate", move |tx| {
+            Box::pin(async move {
+                tx.script(CREATE_VERSION_TABLE).await?;
+                let found = version(tx).await?;
+                if found == SCHEMA_VERSION {
+                    return Ok(());
+                }
+                if found > SCHEMA_VERSION || !migrate {
+                    return Err(Error::SchemaVersion { found, needed: SCHEMA_VERSION });
+                }
+                let done = usize::try_from(found).unwrap_or(0);
+                for migration in MIGRATIONS.iter().skip(done) {
+                    tx.script(migration).await?;
+                }
+                tx.execute("DELETE FROM schema_version", &[]).await?;
+                tx.execute("INSERT INTO schema_version (version) VALUES ($1)", params![SCHEMA_VERSION]).await?;
+                Ok(())
+            })
+        })
+        .await
+}
+
+async fn version(tx: &mut Tx) -> Result<i64, Error> {
+    let row = tx.one("SELECT MAX(version) FROM schema_version", &[]).await?;
+    Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0))
+}

@@ -1,0 +1,55 @@
+//! PostgreSQL: a pool of connections, and one that holds the server's claim on the database.
+
+use std::sync::Arc;
+
+use herm_types::Clock;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+
+use crate::Error;
+use crate::tx::{Session, Tx};
+
+/// Connections a server keeps open at most.
+const MAX_CONNECTIONS: u32 = 16;
+/// The advisory lock that one server at a time holds: "herm" in ASCII.
+const SERVER_LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(1751478893) THEN 1 ELSE 0 END";
+
+pub(crate) struct Postgres {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    database_tells_time: bool,
+    _server_lock: Option<PgConnection>,
+}
+
+impl Postgres {
+    /// Connects. With `exclusive` it refuses a database that another server holds.
+    pub(crate) async fn open(
+        url: &SecretString,
+        clock: Arc<dyn Clock>,
+        database_tells_time: bool,
+        exclusive: bool,
+    ) -> Result<Self, Error> {
+        let options: PgConnectOptions = url.expose_secret().parse()?;
+        let server_lock = if exclusive { Some(claim_server_lock(&options).await?) } else { None };
+        let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).connect_with(options).await?;
+        Ok(Self { pool, clock, database_tells_time, _server_lock: server_lock })
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Tx, Error> {
+        let session = Session::Postgres(self.pool.begin().await?);
+        Ok(Tx::new(session, Arc::clone(&self.clock), self.database_tells_time))
+    }
+}
+
+async fn claim_server_lock(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+    let mut connection = options.connect().await?;
+    let (claimed,): (i32,) = sqlx::query_as(SERVER_LOCK).fetch_one(&mut connection).await?;
+    if claimed == 1 {
+        Ok(connection)
+    } else {
+        Err(Error::InUse(
+            "another herm server is using this PostgreSQL database: stop it, or give this one its own".to_owned(),
+        ))
+    }
+}

@@ -1,0 +1,137 @@
+//! Runs: their status from the queue to the end.
+
+use herm_types::paging::PageRequest;
+use herm_types::run::{Run, RunError, RunStatus, Trigger, Usage};
+use herm_types::{DeploymentId, RunId, ThreadId};
+
+use crate::deployments::LAST_ID;
+use crate::row::{Row, params};
+use crate::{Error, Tx};
+
+/// Which runs of a deployment are listed; what is `None` does not filter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub thread_id: Option<ThreadId>,
+    pub status: Option<RunStatus>,
+}
+
+/// Adds a run that waits for a worker.
+pub async fn insert(
+    tx: &mut Tx,
+    run_id: RunId,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+) -> Result<(), Error> {
+    let now = tx.now();
+    tx.execute(
+        "INSERT INTO runs (run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, \
+         ended_at) VALUES ($1, $2, $3, 'queued', NULL, '{}', $4, NULL, NULL)",
+        params![run_id.to_string(), deployment_id.to_string(), thread_id.to_string(), now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The run, if the deployment has it.
+pub async fn find(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<Option<Run>, Error> {
+    tx.one(
+        "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at \
+         FROM runs WHERE run_id = $1 AND deployment_id = $2",
+        params![run_id.to_string(), deployment_id.to_string()],
+    )
+    .await?
+    .map(|row| run(&row))
+    .transpose()
+}
+
+/// A page of a deployment's runs, newest first, with one row more than asked for where there is one.
+pub async fn list(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Vec<Run>, Error> {
+    let rows = tx
+        .all(
+            "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at \
+             FROM runs WHERE deployment_id = $1 AND run_id < $2 AND ($3 = '' OR thread_id = $3) \
+             AND ($4 = '' OR status = $4) ORDER BY run_id DESC LIMIT $5",
+            params![
+                deployment_id.to_string(),
+                page.after.clone().unwrap_or_else(|| LAST_ID.to_owned()),
+                filter.thread_id.map(|id| id.to_string()).unwrap_or_default(),
+                filter.status.map_or("", RunStatus::as_str),
+                i64::from(page.limit) + 1,
+            ],
+        )
+        .await?;
+    rows.iter().map(run).collect()
+}
+
+/// Takes a queued run to `running`; gives its thread, or `None` if it was not queued.
+pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error> {
+    let now = tx.now();
+    tx.one(
+        "UPDATE runs SET status = 'running', started_at = $1 WHERE run_id = $2 AND status = 'queued' \
+         RETURNING thread_id",
+        params![now, run_id.to_string()],
+    )
+    .await?
+    .map(|row| row.parse(0))
+    .transpose()
+}
+
+/// Ends a run for good: `status` is one of the ends.
+pub async fn end(
+    tx: &mut Tx,
+    run_id: RunId,
+    status: RunStatus,
+    error: Option<&RunError>,
+    usage: &Usage,
+) -> Result<(), Error> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE runs SET status = $1, error = $2, usage = $3, ended_at = $4 WHERE run_id = $5",
+        params![
+            status.as_str(),
+            error.map(serde_json::to_string).transpose()?,
+            serde_json::to_string(usage)?,
+            now,
+            run_id.to_string(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The run that stands `back` runs before the newest of a thread: where a context that is bounded begins.
+pub async fn nth_last_of_thread(tx: &mut Tx, thread_id: ThreadId, back: i64) -> Result<Option<RunId>, Error> {
+    tx.one(
+        "SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT 1 OFFSET $2",
+        params![thread_id.to_string(), back],
+    )
+    .await?
+    .map(|row| row.parse(0))
+    .transpose()
+}
+
+fn run(row: &Row) -> Result<Run, Error> {
+    let status = row.str(3)?;
+    Ok(Run {
+        run_id: row.parse(0)?,
+        deployment_id: row.parse(1)?,
+        thread_id: row.parse(2)?,
+        trigger: Trigger::Message,
+        status: RunStatus::parse(status)
+            .ok_or_else(|| Error::Corrupt(format!("unknown run status {status:?}")))?,
+        error: row.opt_str(4)?.map(serde_json::from_str).transpose()?,
+        usage: usage(row.str(5)?)?,
+        created_at: row.time(6)?,
+        started_at: row.opt_time(7)?,
+        ended_at: row.opt_time(8)?,
+    })
+}
+
+fn usage(text: &str) -> Result<Usage, Error> {
+    Ok(if text == "{}" { Usage::default() } else { serde_json::from_str(text)? })
+}

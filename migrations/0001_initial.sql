@@ -93,6 +93,7 @@ CREATE TABLE messages (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX messages_of_thread ON messages (thread_id, message_id);
+CREATE INDEX messages_pending ON messages (run_id) WHERE before_step IS NULL AND role = 'user';
 
 -- The journal: an intent is written before its effect, its result after it. Step n of a run is a model call
 -- (call_no 0) and the tool calls that it asked for (call_no 1 and on).

@@ -1,6 +1,7 @@
 //! Deployments: made with their event counter, deleted with everything under them.
 
 use herm_types::deployment::{Deployment, DeploymentStatus};
+use herm_types::id::Id;
 use herm_types::paging::PageRequest;
 use herm_types::{AccountId, DeploymentId};
 
@@ -73,7 +74,7 @@ pub async fn list(
              ORDER BY deployment_id DESC LIMIT $6",
             params![
                 account_id.to_string(),
-                page.after.clone().unwrap_or_else(|| LAST_ID.to_owned()),
+                page.after.clone().unwrap_or_else(last_id::<DeploymentId>),
                 filter.deployment_id.map(|id| id.to_string()).unwrap_or_default(),
                 filter.customer_id.clone().unwrap_or_default(),
                 filter.status.map_or("", DeploymentStatus::as_str),
@@ -84,8 +85,10 @@ pub async fn list(
     rows.iter().map(deployment).collect()
 }
 
-/// Sorts after every id, as `~` sorts after every character that ids have.
-pub(crate) const LAST_ID: &str = "~";
+/// Sorts after every id of its kind, whatever the database's collation.
+pub(crate) fn last_id<I: Id>() -> String {
+    I::from_bits(u128::MAX).to_string()
+}
 
 /// Closes the deployment's log for good, removes its row and leaves a tombstone. `false` if it is gone already.
 /// What lies under it is unreachable from then on, and erased by [`erase_contents`].

@@ -4,33 +4,13 @@ use std::sync::Arc;
 
 use herm_types::event::{Event, StoredEvent};
 use herm_types::id::EventId;
-use herm_types::{DeploymentId, RunId, ThreadId};
+use herm_types::{DeploymentId, RunId};
 
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
 /// The most events one read gives.
 pub const MAX_READ: i64 = 500;
-
-/// Which events of a deployment are wanted; what is `None` or empty does not filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    pub thread_id: Option<ThreadId>,
-    pub run_id: Option<RunId>,
-    pub types: Vec<String>,
-}
-
-impl Filter {
-    pub fn is_empty(&self) -> bool {
-        self.thread_id.is_none() && self.run_id.is_none() && self.types.is_empty()
-    }
-
-    pub fn wants(&self, event: &StoredEvent) -> bool {
-        self.thread_id.is_none_or(|wanted| event.thread_id == Some(wanted))
-            && self.run_id.is_none_or(|wanted| event.run_id == Some(wanted))
-            && (self.types.is_empty() || self.types.iter().any(|wanted| **wanted == *event.event))
-    }
-}
 
 /// Numbers and writes what the transaction emitted; its last act.
 pub(crate) async fn write_emitted(tx: &mut Tx) -> Result<(), Error> {
@@ -125,4 +105,21 @@ fn event(row: &Row) -> Result<StoredEvent, Error> {
         data: Arc::from(row.str(4)?),
         created_at: row.time(5)?,
     })
+}
+
+/// What a run said aloud after `after`, oldest first: its `token` and `message` events.
+pub async fn spoken_after(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    run_id: RunId,
+    after: EventId,
+) -> Result<Vec<StoredEvent>, Error> {
+    let rows = tx
+        .all(
+            "SELECT seq, event, run_id, thread_id, data, created_at FROM events \
+             WHERE deployment_id = $1 AND seq > $2 AND run_id = $3 AND event IN ('token', 'message') ORDER BY seq",
+            params![deployment_id.to_string(), after.0, run_id.to_string()],
+        )
+        .await?;
+    rows.iter().map(event).collect()
 }

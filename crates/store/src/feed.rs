@@ -11,7 +11,7 @@ use herm_types::event::StoredEvent;
 use tokio::sync::{Notify, broadcast};
 
 /// Events a subscriber may be behind before it has to read the log again.
-const SUBSCRIBER_BACKLOG: usize = 1024;
+const SUBSCRIBER_BACKLOG: usize = 256;
 
 type Channels = HashMap<DeploymentId, broadcast::Sender<Arc<StoredEvent>>>;
 
@@ -26,6 +26,10 @@ impl Feed {
     /// Hears every event of the deployment that is committed from now on.
     pub fn subscribe(&self, deployment_id: DeploymentId) -> broadcast::Receiver<Arc<StoredEvent>> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if channels.len().is_power_of_two() {
+            // Where nobody listens any more the channel goes; now and then is often enough.
+            channels.retain(|_, channel| channel.receiver_count() > 0);
+        }
         channels.entry(deployment_id).or_insert_with(|| broadcast::channel(SUBSCRIBER_BACKLOG).0).subscribe()
     }
 

@@ -3,7 +3,7 @@
 use herm_types::thread::{Message, Role};
 use herm_types::{MessageId, RunId, ThreadId};
 
-use crate::deployments::LAST_ID;
+use crate::deployments::last_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
@@ -52,7 +52,7 @@ pub async fn page_before(
              WHERE thread_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3",
             params![
                 thread_id.to_string(),
-                before.map_or_else(|| LAST_ID.to_owned(), |id| id.to_string()),
+                before.map_or_else(last_id::<MessageId>, |id| id.to_string()),
                 i64::from(limit) + 1,
             ],
         )
@@ -92,11 +92,10 @@ pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Resu
 }
 
 /// How many messages of an active run wait to be picked up.
-pub async fn count_pending(tx: &mut Tx, thread_id: ThreadId, run_id: RunId) -> Result<i64, Error> {
+pub async fn count_pending(tx: &mut Tx, run_id: RunId) -> Result<i64, Error> {
     tx.one(
-        "SELECT COUNT(*) FROM messages WHERE thread_id = $1 AND message_id > $2 AND run_id = $3 \
-         AND role = 'user' AND before_step IS NULL",
-        params![thread_id.to_string(), first_message_of(run_id), run_id.to_string()],
+        "SELECT COUNT(*) FROM messages WHERE run_id = $1 AND role = 'user' AND before_step IS NULL",
+        params![run_id.to_string()],
     )
     .await?
     .map_or(Ok(0), |row| row.int(0))
@@ -112,11 +111,6 @@ pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Resul
         .await?;
     }
     Ok(())
-}
-
-/// Sorts before the messages of a run, which are made after it: so a count reads the end of a long thread alone.
-fn first_message_of(run_id: RunId) -> String {
-    run_id.to_string().replacen("run_", "msg_", 1)
 }
 
 fn message(row: &Row) -> Result<Message, Error> {

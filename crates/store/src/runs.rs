@@ -4,7 +4,7 @@ use herm_types::paging::PageRequest;
 use herm_types::run::{Run, RunError, RunStatus, Trigger, Usage};
 use herm_types::{DeploymentId, RunId, ThreadId};
 
-use crate::deployments::LAST_ID;
+use crate::deployments::last_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
@@ -58,7 +58,7 @@ pub async fn list(
              AND ($4 = '' OR status = $4) ORDER BY run_id DESC LIMIT $5",
             params![
                 deployment_id.to_string(),
-                page.after.clone().unwrap_or_else(|| LAST_ID.to_owned()),
+                page.after.clone().unwrap_or_else(last_id::<RunId>),
                 filter.thread_id.map(|id| id.to_string()).unwrap_or_default(),
                 filter.status.map_or("", RunStatus::as_str),
                 i64::from(page.limit) + 1,
@@ -104,11 +104,17 @@ pub async fn end(
     Ok(())
 }
 
-/// The run that stands `back` runs before the newest of a thread: where a context that is bounded begins.
-pub async fn nth_last_of_thread(tx: &mut Tx, thread_id: ThreadId, back: i64) -> Result<Option<RunId>, Error> {
+/// The run with which a thread's context begins: at least the last `blocks_of` runs are in it, and less than twice
+/// as many. It moves on by a whole block at a time. `None`: the context begins with the thread.
+pub async fn first_of_context(tx: &mut Tx, thread_id: ThreadId, blocks_of: i64) -> Result<Option<RunId>, Error> {
+    let count = tx
+        .one("SELECT COUNT(*) FROM runs WHERE thread_id = $1", params![thread_id.to_string()])
+        .await?
+        .map_or(Ok(0), |row| row.int(0))?;
+    let skipped = (count / blocks_of - 1).max(0) * blocks_of;
     tx.one(
-        "SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT 1 OFFSET $2",
-        params![thread_id.to_string(), back],
+        "SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id LIMIT 1 OFFSET $2",
+        params![thread_id.to_string(), skipped],
     )
     .await?
     .map(|row| row.parse(0))

@@ -111,3 +111,23 @@ pub struct EventItem {
     pub data: Box<RawValue>,
     pub created_at: Timestamp,
 }
+
+/// Which events of a deployment are wanted; what is `None` or empty does not filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    pub thread_id: Option<ThreadId>,
+    pub run_id: Option<RunId>,
+    pub types: Vec<String>,
+}
+
+impl EventFilter {
+    pub fn is_empty(&self) -> bool {
+        self.thread_id.is_none() && self.run_id.is_none() && self.types.is_empty()
+    }
+
+    pub fn wants(&self, event: &StoredEvent) -> bool {
+        self.thread_id.is_none_or(|wanted| event.thread_id == Some(wanted))
+            && self.run_id.is_none_or(|wanted| event.run_id == Some(wanted))
+            && (self.types.is_empty() || self.types.iter().any(|wanted| **wanted == *event.event))
+    }
+}

@@ -94,8 +94,8 @@ id!(/// A message of a thread.
     MessageId, "msg");
 id!(/// A run: the work on one or more messages.
     RunId, "run");
-id!(/// A step of a run.
-    StepId, "step");
+id!(/// A request to the API.
+    RequestId, "req");
 id!(/// A work item of the queue.
     WorkId, "work");
 
@@ -169,7 +169,7 @@ impl IdSource {
     /// and are pushed forward where two ids would fall on the same one.
     pub fn next<I: Id>(&self) -> I {
         let micros = u64::try_from(self.clock.now().as_micros()).unwrap_or(0);
-        let wanted = (micros / 1000) << 12 | (micros % 1000) * 4096 / 1000;
+        let wanted = ((micros / 1000) << 12) | ((micros % 1000) * 4096 / 1000);
         let stamp = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             *last = wanted.max(*last + 1);
@@ -180,7 +180,7 @@ impl IdSource {
         let random = u128::from(u64::from_be_bytes(random) >> 2);
         let milliseconds = u128::from(stamp >> 12) & 0xffff_ffff_ffff;
         let fraction = u128::from(stamp & 0xfff);
-        I::from_bits(milliseconds << 80 | 7 << 76 | fraction << 64 | 0b10 << 62 | random)
+        I::from_bits((milliseconds << 80) | (7 << 76) | (fraction << 64) | (0b10 << 62) | random)
     }
 }
 

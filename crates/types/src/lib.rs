@@ -16,7 +16,5 @@ pub mod thread;
 pub mod time;
 
 pub use error::{Error, ErrorCode, Fault};
-pub use id::{
-    AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, StepId, ThreadId, WorkId,
-};
+pub use id::{AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, ThreadId, WorkId};
 pub use time::{Clock, Rng, Timestamp};

@@ -1,0 +1,74 @@
+# Everything here honours CARGO_TARGET_DIR and installs what it lacks: see scripts/setup.sh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Of cargo nextest; .ci/run uses `ci`.
+NEXTEST_PROFILE ?= default
+# How often `make soak` repeats what is random, and how many cases it tries of each property.
+SOAK_ROUNDS ?= 2000
+SOAK_CASES ?= 5000
+
+FEATURES := $(shell grep -qs '^fault-points' crates/cli/Cargo.toml && echo --features herm-cli/fault-points)
+
+.PHONY: help demo test soak bench check check-format check-lint check-docs check-dependencies check-scripts \
+	fmt setup release
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Build Herm and show an agent at work, in a data directory that is removed afterwards
+	@scripts/setup.sh rust sandbox
+	cargo build --release -p herm-cli
+	@data_dir=$$(mktemp -d); trap 'rm -rf "$$data_dir"' EXIT; \
+		HERM_DATA_DIR="$$data_dir" "$(TARGET_DIR)/release/herm" demo
+
+test: ## Run all tests, beside a PostgreSQL server of their own
+	@scripts/setup.sh rust sandbox postgres nextest
+	scripts/postgres.sh scripts/test.sh --profile $(NEXTEST_PROFILE)
+
+soak: ## Run the same tests with many more rounds and cases; takes hours
+	@scripts/setup.sh rust sandbox postgres nextest
+	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
+		scripts/postgres.sh scripts/test.sh --profile soak
+
+bench: ## Measure latency, throughput and memory
+	@scripts/setup.sh rust sandbox
+	cargo run --release -p herm-bench
+
+check: check-format check-lint check-docs check-dependencies check-scripts ## Run all checks that are not tests
+
+check-format:
+	@scripts/setup.sh rust
+	cargo fmt --all --check
+
+check-lint:
+	@scripts/setup.sh rust
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(if $(FEATURES),cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings)
+
+check-docs:
+	@scripts/setup.sh rust
+	scripts/check-docs.sh
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+check-dependencies:
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+		else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+
+check-scripts:
+	@for script in .ci/run scripts/*.sh; do bash -n "$$script"; done
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; \
+		else echo "shellcheck is not installed: scripts are checked for their syntax alone"; fi
+
+fmt: ## Format the code
+	cargo fmt --all
+
+setup: ## Install all that building and testing need
+	scripts/setup.sh
+
+release: ## Build the archive of a release, with its checksum
+	@scripts/setup.sh rust
+	scripts/release.sh

@@ -1,0 +1,330 @@
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::*;
+use crate::setting::SETTINGS;
+use crate::{EgressDefault, LogFormat, PrivateTarget, ProviderKind, SandboxFallback};
+
+const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// Everything at once; `file` is empty for none.
+fn load_all(flags: &Flags, variables: &[(&str, &str)], file: &str) -> Result<Config, Error> {
+    let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let file = (!file.is_empty()).then_some((Path::new("herm.toml"), file));
+    Config::load(flags, &env, file)
+}
+
+fn load(variables: &[(&str, &str)], file: &str) -> Result<Config, Error> {
+    load_all(&Flags::default(), variables, file)
+}
+
+fn good(variables: &[(&str, &str)], file: &str) -> Config {
+    load(variables, file).expect("usable")
+}
+
+fn message(variables: &[(&str, &str)], file: &str) -> String {
+    load(variables, file).expect_err("refused").to_string()
+}
+
+#[track_caller]
+fn says(variables: &[(&str, &str)], file: &str, parts: &[&str]) {
+    let message = message(variables, file);
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+mod models;
+
+#[test]
+fn nothing_set_is_a_whole_configuration() {
+    let config = good(&[], "");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:4376");
+    assert_eq!(config.server.data_dir, Path::new("./herm-data"));
+    assert_eq!((config.server.public_url, config.server.metrics_listen), (None, None));
+    assert_eq!((config.server.rate_limit, config.server.metering), (None, false));
+    assert!(matches!(config.database, Database::Sqlite { dir } if dir == Path::new("./herm-data")));
+    assert!(config.keys.bootstrap.is_none() && config.keys.master.is_none());
+    assert_eq!(config.models.default_model.to_string(), "anthropic/claude-sonnet-4.5");
+    assert_eq!(config.sandbox.fallback, SandboxFallback::Local);
+    assert_eq!(config.sandbox.docker_host, "unix:///var/run/docker.sock");
+    assert_eq!(config.network.egress_default, EgressDefault::Open);
+    assert!(config.network.allow_private_urls.is_empty() && config.network.allow_private_egress.is_empty());
+    assert_eq!(config.telemetry.log_filter, "info");
+    assert_eq!((config.telemetry.log_format, config.telemetry.otlp_endpoint), (LogFormat::Text, None));
+}
+
+#[test]
+fn a_flag_counts_before_a_variable_before_the_file_before_the_default() {
+    let file = "listen = '127.0.0.1:3'";
+    let variable = [("HERM_LISTEN", "127.0.0.1:2")];
+    let flags = Flags { listen: Some("127.0.0.1:1".to_owned()), ..Flags::default() };
+    let port = |config: Result<Config, Error>| config.expect("usable").server.listen.port();
+    assert_eq!(port(load_all(&flags, &variable, file)), 1);
+    assert_eq!(port(load(&variable, file)), 2);
+    assert_eq!(port(load(&[], file)), 3);
+    assert_eq!(port(load(&[], "")), 4376);
+}
+
+#[test]
+fn every_flag_arrives_where_it_belongs() {
+    let flags = Flags {
+        listen: Some("[::1]:0".to_owned()),
+        data_dir: Some("/var/lib/herm".into()),
+        database_url: Some("postgres://herm:hunter2@db/herm".into()),
+        config: None,
+    };
+    let config = load_all(&flags, &[], "").expect("usable");
+    assert_eq!(config.server.listen.to_string(), "[::1]:0");
+    assert_eq!(config.server.data_dir, Path::new("/var/lib/herm"));
+    let Database::Postgres { url } = config.database else { panic!("not PostgreSQL") };
+    assert_eq!(url.expose_secret(), "postgres://herm:hunter2@db/herm");
+}
+
+#[test]
+fn a_bad_flag_is_named_as_a_flag() {
+    let flags = Flags { listen: Some("4376".to_owned()), ..Flags::default() };
+    let said = load_all(&flags, &[], "").expect_err("refused").to_string();
+    assert!(said.contains("--listen") && said.contains("IP:PORT"), "{said}");
+    let flags = Flags { data_dir: Some("".into()), ..Flags::default() };
+    assert!(load_all(&flags, &[], "").is_err());
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let config = good(&[("HERM_LISTEN", ""), ("HERM_RATE_LIMIT", "")], "rate_limit = 7");
+    assert_eq!(config.server.listen.port(), 4376);
+    assert_eq!(config.server.rate_limit, Some(7));
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_that_names_it_and_the_nearest() {
+    says(&[("HERM_LISTN", "x")], "", &["HERM_LISTN", "did you mean HERM_LISTEN?"]);
+    says(&[("HERM_RATELIMIT", "")], "", &["HERM_RATELIMIT", "HERM_RATE_LIMIT"]);
+    assert!(load(&[("HERMES_HOME", "x"), ("PATH", "x"), ("PRISM_API_KEY", "x")], "").is_ok());
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_an_error_that_names_it_and_the_nearest() {
+    says(&[], "lisen = '127.0.0.1:1'", &["`lisen` in herm.toml", "did you mean listen?"]);
+    says(&[], "[provider.x]\nkind = 'anthropic'", &["`provider` in herm.toml", "providers"]);
+    says(&[], "[server]\nlisten = '127.0.0.1:1'", &["`server` in herm.toml"]);
+}
+
+#[test]
+fn variables_of_clients_and_tests_do_not_stop_a_server() {
+    let ignored = ["HERM_BASE_URL", "HERM_API_KEY", "HERM_TEST_POSTGRES_URL", "HERM_TEST_ROUNDS"];
+    for name in ignored.into_iter().chain(["HERM_FAULT_POINT", "HERM_CI_TARGET_ROOT"]) {
+        assert!(load(&[(name, "anything")], "").is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_refused_with_its_line_and_without_its_text() {
+    let message = message(&[], "log = 'info'\nmaster_key = s3cret");
+    assert!(message.contains("herm.toml is not valid TOML at line 2"), "{message}");
+    assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[test]
+fn values_of_the_wrong_type_are_refused_by_name() {
+    says(&[], "listen = ['127.0.0.1:1']", &["`listen` in herm.toml", "one value"]);
+    says(&[], "rate_limit = 1.5", &["`rate_limit` in herm.toml", "whole number"]);
+    says(&[], "allow_private_urls = [1]", &["`allow_private_urls` in herm.toml", "in quotes"]);
+    says(&[], "[listen]\nport = 1", &["`listen` in herm.toml"]);
+    says(&[], "providers = 'none'", &["`providers` in herm.toml", "[providers.NAME]"]);
+}
+
+#[test]
+fn settings_of_later_versions_parse_already() {
+    let file = "metering = 'on'\nrate_limit = 20\nmetrics_listen = '127.0.0.1:9464'\n\
+                docker_host = 'tcp://engine:2375'\nsandbox_image = 'registry.example.com/herm/sandbox:1.2'\n\
+                otlp_endpoint = 'http://127.0.0.1:4318/'\npublic_url = 'https://agents.example.com/'";
+    let config = good(&[], file);
+    assert!(config.server.metering);
+    assert_eq!(config.server.rate_limit, Some(20));
+    assert_eq!(config.server.metrics_listen.map(|address| address.port()), Some(9464));
+    assert_eq!(config.server.public_url.as_deref(), Some("https://agents.example.com"));
+    assert_eq!(config.sandbox.docker_host, "tcp://engine:2375");
+    assert_eq!(config.sandbox.image, "registry.example.com/herm/sandbox:1.2");
+    assert_eq!(config.telemetry.otlp_endpoint.as_deref(), Some("http://127.0.0.1:4318"));
+}
+
+#[test]
+fn words_are_taken_from_their_list_alone() {
+    assert_eq!(good(&[("HERM_SANDBOX", "refuse")], "").sandbox.fallback, SandboxFallback::Refuse);
+    assert_eq!(good(&[("HERM_EGRESS_DEFAULT", "deny")], "").network.egress_default, EgressDefault::Deny);
+    assert_eq!(
+        good(&[("HERM_EGRESS_DEFAULT", "allowlist")], "").network.egress_default,
+        EgressDefault::Allowlist
+    );
+    assert_eq!(good(&[("HERM_LOG_FORMAT", "json")], "").telemetry.log_format, LogFormat::Json);
+    says(&[("HERM_SANDBOX", "docker")], "", &["HERM_SANDBOX", "`docker`", "`local`, `refuse`"]);
+    says(&[("HERM_METERING", "true")], "", &["HERM_METERING", "`off`, `on`"]);
+    says(&[("HERM_LOG_FORMAT", "JSON")], "", &["`text`, `json`"]);
+}
+
+#[test]
+fn a_rate_limit_of_nothing_is_refused() {
+    assert_eq!(good(&[("HERM_RATE_LIMIT", "off")], "rate_limit = 5").server.rate_limit, None);
+    says(&[("HERM_RATE_LIMIT", "0")], "", &["refuse every request"]);
+    says(&[("HERM_RATE_LIMIT", "-1")], "", &["HERM_RATE_LIMIT", "at least 1"]);
+    assert!(load(&[("HERM_RATE_LIMIT", "4294967296")], "").is_err());
+}
+
+#[test]
+fn addresses_are_checked_at_start() {
+    says(&[("HERM_LISTEN", "localhost:4376")], "", &["HERM_LISTEN", "localhost:4376", "127.0.0.1:4376"]);
+    says(&[("HERM_METRICS_LISTEN", ":9464")], "", &["HERM_METRICS_LISTEN"]);
+    says(&[("HERM_DOCKER_HOST", "/var/run/docker.sock")], "", &["unix://"]);
+    says(&[("HERM_DOCKER_HOST", "unix://docker.sock")], "", &["unix://"]);
+    says(&[("HERM_SANDBOX_IMAGE", "an image")], "", &["image reference"]);
+    says(&[("HERM_PUBLIC_URL", "agents.example.com")], "", &["HERM_PUBLIC_URL", "not a URL"]);
+    says(&[("HERM_PUBLIC_URL", "ftp://example.com")], "", &["ftp://"]);
+    says(&[("HERM_PUBLIC_URL", "https://example.com/?a=b")], "", &["from ? or #"]);
+}
+
+#[test]
+fn a_database_is_postgres_or_not_named_at_all() {
+    for scheme in ["postgres", "postgresql"] {
+        let config = good(&[("HERM_DATABASE_URL", &format!("{scheme}://u@h/d"))], "");
+        assert!(matches!(config.database, Database::Postgres { .. }));
+    }
+    says(&[("HERM_DATABASE_URL", "sqlite://herm.db")], "", &["sqlite://", "leave this out"]);
+    says(&[("HERM_DATABASE_URL", "mysql://h/d")], "", &["mysql://", "postgres://"]);
+}
+
+#[test]
+fn sqlite_lies_in_the_data_directory() {
+    let config = good(&[("HERM_DATA_DIR", "/srv/herm")], "");
+    assert!(matches!(config.database, Database::Sqlite { dir } if dir == Path::new("/srv/herm")));
+}
+
+#[test]
+fn a_master_key_has_32_bytes() {
+    assert!(good(&[("HERM_MASTER_KEY", MASTER_KEY)], "").keys.master.is_some());
+    for wrong in ["c2hvcnQ=", "not base64!", &MASTER_KEY[1..]] {
+        let message = message(&[("HERM_MASTER_KEY", wrong)], "");
+        assert!(message.contains("HERM_MASTER_KEY") && message.contains("32 bytes"), "{message}");
+        assert!(!message.contains(wrong), "{message}");
+    }
+}
+
+#[test]
+fn no_secret_shows_in_debug_output_or_messages() {
+    let variables = [
+        ("HERM_BOOTSTRAP_KEY", "herm_sk_s3cret"),
+        ("HERM_MASTER_KEY", MASTER_KEY),
+        ("HERM_DATABASE_URL", "postgres://herm:s3cret@db/herm"),
+        ("ANTHROPIC_API_KEY", "sk-ant-s3cret"),
+    ];
+    let shown = format!("{:?}", good(&variables, ""));
+    assert!(!shown.contains("s3cret") && !shown.contains(MASTER_KEY), "{shown}");
+    for (name, value) in [
+        ("HERM_DATABASE_URL", "mysql://root:s3cret@db/herm"),
+        ("HERM_DATABASE_URL", "root:s3cret@db"),
+        ("ANTHROPIC_BASE_URL", "https://me:s3cret@proxy"),
+        ("OPENAI_API_KEY", "sk-s3cret\n"),
+        ("HERM_MASTER_KEY", "s3cret"),
+    ] {
+        let message = message(&[(name, value)], "");
+        assert!(message.contains(name) && !message.contains("s3cret"), "{message}");
+    }
+}
+
+#[test]
+fn private_targets_are_networks_addresses_and_hosts() {
+    let config =
+        good(&[("HERM_ALLOW_PRIVATE_URLS", "10.0.0.0/8, 192.168.1.20,Intranet.Example.com.,::1")], "");
+    let targets = &config.network.allow_private_urls;
+    let covers = |address: &str| {
+        let address = address.parse().expect("an address");
+        targets.iter().any(|target| target.covers_address(address))
+    };
+    assert!(covers("10.1.2.3") && covers("192.168.1.20") && covers("::1") && covers("::ffff:10.1.2.3"));
+    assert!(!covers("192.168.1.21") && !covers("11.0.0.1") && !covers("127.0.0.1"));
+    assert!(targets.contains(&PrivateTarget::Host("intranet.example.com".to_owned())));
+    let names = ["intranet.example.com", "INTRANET.example.com."];
+    assert!(names.iter().all(|name| targets.iter().any(|target| target.covers_host(name))));
+    assert!(!targets.iter().any(|target| target.covers_host("example.com")));
+    assert!(config.network.allow_private_egress.is_empty(), "the two lists are apart");
+}
+
+#[test]
+fn private_targets_that_could_mean_two_things_are_refused() {
+    says(&[("HERM_ALLOW_PRIVATE_EGRESS", "10.0.0.7/8")], "", &["10.0.0.0/8 for the network"]);
+    for wrong in ["http://10.0.0.1", "host:80", "10.0.0.256", "a b", "*.example.com", "x..y"] {
+        says(&[("HERM_ALLOW_PRIVATE_URLS", wrong)], "", &["HERM_ALLOW_PRIVATE_URLS", wrong]);
+    }
+    let many = vec!["a.test"; 257].join(",");
+    says(&[("HERM_ALLOW_PRIVATE_URLS", &many)], "", &["at most 256"]);
+}
+
+#[test]
+fn an_empty_list_variable_takes_back_what_the_file_allows() {
+    let file = "allow_private_urls = ['10.0.0.0/8', 'x.test']";
+    assert_eq!(good(&[], file).network.allow_private_urls.len(), 2);
+    assert!(good(&[("HERM_ALLOW_PRIVATE_URLS", "")], file).network.allow_private_urls.is_empty());
+}
+
+#[test]
+fn thresholds_are_numbers_within_limits() {
+    let config = good(
+        &[("HERM_MEMORY_OBSERVE_TOKENS", "200"), ("HERM_MEMORY_OBSERVE_IDLE_S", "0")],
+        "memory_reflect_tokens = 300\ndream_idle_s = 1\ncontext_compact_tokens = 400",
+    );
+    let memory = config.memory;
+    assert_eq!((memory.observe_tokens, memory.reflect_tokens, memory.compact_tokens), (200, 300, 400));
+    assert_eq!((memory.observe_idle, memory.dream_idle), (Duration::ZERO, Duration::from_secs(1)));
+    says(&[("HERM_MEMORY_OBSERVE_TOKENS", "0")], "", &["from 1 to 10000000"]);
+    says(&[("HERM_DREAM_IDLE_S", "9999999")], "", &["from 0 to 2592000"]);
+    says(&[("HERM_CONTEXT_COMPACT_TOKENS", "many")], "", &["HERM_CONTEXT_COMPACT_TOKENS", "many"]);
+}
+
+#[test]
+fn a_log_filter_that_does_not_parse_is_refused() {
+    assert_eq!(good(&[("HERM_LOG", "warn,herm=debug")], "").telemetry.log_filter, "warn,herm=debug");
+    says(&[("HERM_LOG", "herm=loud")], "", &["HERM_LOG", "herm=loud"]);
+}
+
+/// The example file with every setting in force.
+fn example() -> String {
+    let lines = include_str!("../../../../herm.example.toml").lines();
+    let lines =
+        lines.map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_file_changes_nothing_as_it_is() {
+    let as_it_is = good(&[], include_str!("../../../../herm.example.toml"));
+    assert_eq!(format!("{as_it_is:?}"), format!("{:?}", good(&[], "")));
+}
+
+#[test]
+fn the_example_file_parses_with_every_setting_in_force() {
+    let example = example();
+    let config = good(&[("OWN_API_KEY", "k")], &example);
+    for setting in SETTINGS {
+        let assignment = format!("\n{} = ", setting.key);
+        assert_eq!(example.matches(&assignment).count(), 1, "{}", setting.key);
+    }
+    assert_eq!(config.models.provider("own").map(|own| own.kind), Some(ProviderKind::OpenAiChat));
+}
+
+#[test]
+fn the_example_file_shows_the_defaults() {
+    let (shown, default) = (good(&[], &example()), good(&[], ""));
+    assert_eq!(shown.server.listen, default.server.listen);
+    assert_eq!(shown.server.data_dir, default.server.data_dir);
+    assert_eq!(shown.server.rate_limit, default.server.rate_limit);
+    assert_eq!(shown.server.metering, default.server.metering);
+    assert_eq!(shown.models.default_model, default.models.default_model);
+    assert_eq!(format!("{:?}", shown.sandbox), format!("{:?}", default.sandbox));
+    assert_eq!(shown.network.egress_default, default.network.egress_default);
+    assert_eq!(shown.network.allow_private_egress, default.network.allow_private_egress);
+    assert_eq!(format!("{:?}", shown.memory), format!("{:?}", default.memory));
+    assert_eq!(shown.telemetry.log_filter, default.telemetry.log_filter);
+    assert_eq!(shown.telemetry.log_format, default.telemetry.log_format);
+}

@@ -1,0 +1,67 @@
+//! Addresses, directories and limits of the server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::Error;
+use crate::address::http_base;
+use crate::setting;
+use crate::source::Sources;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4376);
+const DEFAULT_DATA_DIR: &str = "./herm-data";
+const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:4376 or [::]:4376";
+
+/// Addresses, directories and limits of the server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where the API is served; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics` is served without a key, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where everything the server keeps on disk lies; relative to the working directory.
+    pub data_dir: PathBuf,
+    /// Prefix of absolute URLs in responses, without a last `/`; `None`: the request's host is used.
+    pub public_url: Option<String>,
+    /// Requests a second that each API key may make; `None`: any number.
+    pub rate_limit: Option<u32>,
+    /// Whether credits are checked.
+    pub metering: bool,
+}
+
+impl Server {
+    pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
+        let address = |setting| sources.text(setting)?.map(|found| found.parse(ADDRESS)).transpose();
+        let data_dir = match sources.text(&setting::DATA_DIR)? {
+            Some(found) if found.value.is_empty() => {
+                return Err(found.invalid("write the path of a directory"));
+            }
+            Some(found) => found.value.into(),
+            None => DEFAULT_DATA_DIR.into(),
+        };
+        let metering = sources
+            .text(&setting::METERING)?
+            .map(|found| found.choose(&[("off", false), ("on", true)]))
+            .transpose()?
+            .unwrap_or(false);
+        Ok(Self {
+            listen: address(&setting::LISTEN)?.unwrap_or(DEFAULT_LISTEN),
+            metrics_listen: address(&setting::METRICS_LISTEN)?,
+            data_dir,
+            public_url: sources.text(&setting::PUBLIC_URL)?.map(|found| http_base(&found)).transpose()?,
+            rate_limit: rate_limit(sources)?,
+            metering,
+        })
+    }
+}
+
+fn rate_limit(sources: &Sources<'_>) -> Result<Option<u32>, Error> {
+    let Some(found) = sources.text(&setting::RATE_LIMIT)? else { return Ok(None) };
+    if found.value == "off" {
+        return Ok(None);
+    }
+    match found.parse("`off` or a whole number of requests a second, at least 1")? {
+        0 => Err(found.invalid("0 would refuse every request; write `off` for no limit")),
+        limit => Ok(Some(limit)),
+    }
+}

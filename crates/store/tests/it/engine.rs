@@ -1,0 +1,166 @@
+//! Both databases, fresh for each test, and the rows that tests begin with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use herm_store::{DatabaseClock, Error, Location, Options, Store, Tx, deployments, messages, queue, runs, threads};
+use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus, Features, SandboxSettings, SandboxType};
+use herm_types::id::Id as _;
+use herm_types::thread::Role;
+use herm_types::time::{ManualClock, SystemRng};
+use herm_types::{AccountId, DeploymentId, IdSource, MessageId, RunId, ThreadId, Timestamp, WorkId};
+use secrecy::SecretString;
+use sqlx::{Connection as _, Executor as _};
+
+/// A fresh database, its clock and a source of ids.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) ids: IdSource,
+    pub(crate) location: Location,
+    pub(crate) _dir: Option<tempfile::TempDir>,
+}
+
+impl World {
+    pub(crate) async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(dir.path().to_owned());
+        Self::open(location, Some(dir)).await
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        Self::open(Location::Postgres(fresh_postgres().await), None).await
+    }
+
+    async fn open(location: Location, dir: Option<tempfile::TempDir>) -> Self {
+        // The ids of tests come in order, from a clock that stands.
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
+        let ids = IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
+        let store = Store::open(options(location.clone(), &clock)).await.unwrap();
+        Self { store, clock, ids, location, _dir: dir }
+    }
+
+    /// A deployment with its default thread.
+    pub(crate) async fn deployment(&self) -> Deployment {
+        let deployment = self.new_deployment("customer");
+        let inserted = deployment.clone();
+        self.store
+            .transaction("create", move |tx| {
+                Box::pin(async move {
+                    deployments::insert(tx, &inserted).await?;
+                    threads::insert(tx, inserted.default_thread_id, inserted.deployment_id, None).await
+                })
+            })
+            .await
+            .unwrap();
+        deployment
+    }
+
+    pub(crate) fn new_deployment(&self, customer_id: &str) -> Deployment {
+        let sandbox = SandboxSettings {
+            enabled: true,
+            kind: SandboxType::Docker,
+            persistent_filesystem: true,
+            engine: Some(SandboxType::Local),
+        };
+        let now = Timestamp::from_micros(1_800_000_000_000_000);
+        Deployment {
+            deployment_id: self.ids.next(),
+            account_id: AccountId::from_bits(7),
+            customer_id: customer_id.to_owned(),
+            name: "Ada".to_owned(),
+            model: "demo/tour".to_owned(),
+            system_prompt: "Be brief.".to_owned(),
+            status: DeploymentStatus::Ready,
+            default_thread_id: self.ids.next(),
+            settings: DeploymentSettings { sandbox, features: Features::default(), metadata: BTreeMap::new() },
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// A queued run with one message, and its work item.
+    pub(crate) async fn run(&self, deployment: &Deployment) -> (RunId, MessageId) {
+        let (run_id, message_id, work_id): (RunId, MessageId, WorkId) =
+            (self.ids.next(), self.ids.next(), self.ids.next());
+        let (deployment_id, thread_id) = (deployment.deployment_id, deployment.default_thread_id);
+        self.store
+            .transaction("send", move |tx| {
+                Box::pin(async move {
+                    runs::insert(tx, run_id, deployment_id, thread_id).await?;
+                    add_message(tx, message_id, thread_id, run_id, "hello").await?;
+                    queue::enqueue(tx, work_id, queue::Kind::Run, run_id.to_string(), deployment_id).await
+                })
+            })
+            .await
+            .unwrap();
+        (run_id, message_id)
+    }
+}
+
+pub(crate) async fn add_message(
+    tx: &mut Tx,
+    message_id: MessageId,
+    thread_id: ThreadId,
+    run_id: RunId,
+    content: &str,
+) -> Result<(), Error> {
+    let content = content.to_owned();
+    messages::insert(tx, &messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content }).await
+}
+
+pub(crate) fn options(location: Location, clock: &Arc<ManualClock>) -> Options {
+    Options {
+        location,
+        clock: Arc::clone(clock) as _,
+        database_clock: DatabaseClock::Given,
+        migrate: true,
+        exclusive: true,
+    }
+}
+
+/// The events of a deployment, from the log: number, type, data.
+pub(crate) async fn log(store: &Store, deployment_id: DeploymentId) -> Vec<(i64, String, String)> {
+    let read = store
+        .read("log", move |tx| {
+            Box::pin(herm_store::events::read_after(tx, deployment_id, herm_types::EventId(0), 500))
+        })
+        .await
+        .unwrap();
+    read.iter().map(|event| (event.event_id.0, event.event.to_string(), event.data.to_string())).collect()
+}
+
+/// A PostgreSQL database with nothing in it.
+pub(crate) async fn fresh_location() -> Location {
+    Location::Postgres(fresh_postgres().await)
+}
+
+async fn fresh_postgres() -> SecretString {
+    let url = std::env::var("HERM_TEST_POSTGRES_URL")
+        .expect("HERM_TEST_POSTGRES_URL is not set: run `make test`, or this through scripts/postgres.sh");
+    let name: RunId = IdSource::new(Arc::new(herm_types::time::SystemClock), Arc::new(SystemRng)).next();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let statement = format!("CREATE DATABASE {name}");
+    connection.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    format!("{server}/{name}").into()
+}
+
+/// Makes a test of each engine out of one function of a [`World`].
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::engine::World::sqlite().await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::engine::World::postgres().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_engines;

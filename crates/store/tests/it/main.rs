@@ -1,0 +1,10 @@
+//! The storage suite: each test once, on SQLite and on PostgreSQL.
+
+mod concurrency;
+mod deployments;
+mod engine;
+mod events;
+mod journal;
+mod messages;
+mod queue;
+mod startup;

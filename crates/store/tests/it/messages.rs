@@ -1,0 +1,59 @@
+//! Messages wait until a step picks them up, and page from the newest back.
+
+use herm_store::messages;
+use herm_types::MessageId;
+
+use crate::engine::{World, add_message, on_both_engines};
+
+on_both_engines!(a_message_waits_until_it_is_picked_up, pages_lead_back_to_the_first_message);
+
+async fn a_message_waits_until_it_is_picked_up(world: World) {
+    let deployment = world.deployment().await;
+    let (run_id, message_id) = world.run(&deployment).await;
+    let pending = || world.store.read("pending", move |tx| Box::pin(messages::count_pending(tx, run_id)));
+    assert_eq!(pending().await.unwrap(), 1);
+    world
+        .store
+        .transaction("pick_up", move |tx| Box::pin(async move { messages::pick_up(tx, &[message_id], 3).await }))
+        .await
+        .unwrap();
+    assert_eq!(pending().await.unwrap(), 0);
+    let thread_id = deployment.default_thread_id;
+    let heard =
+        world.store.read("heard", move |tx| Box::pin(messages::of_users(tx, thread_id, run_id))).await.unwrap();
+    assert_eq!((heard[0].before_step, heard[0].content.as_str()), (Some(3), "hello"));
+}
+
+async fn pages_lead_back_to_the_first_message(world: World) {
+    let deployment = world.deployment().await;
+    let (run_id, first) = world.run(&deployment).await;
+    let thread_id = deployment.default_thread_id;
+    let mut sent: Vec<MessageId> = vec![first];
+    for number in 0..6 {
+        let message_id = world.ids.next();
+        sent.push(message_id);
+        world
+            .store
+            .transaction("add", move |tx| {
+                Box::pin(async move { add_message(tx, message_id, thread_id, run_id, &number.to_string()).await })
+            })
+            .await
+            .unwrap();
+    }
+    let (mut read, mut before) = (Vec::new(), None);
+    loop {
+        let page = world
+            .store
+            .read("page", move |tx| Box::pin(messages::page_before(tx, thread_id, before, 3)))
+            .await
+            .unwrap();
+        let more = page.len() > 3;
+        read.extend(page.iter().take(3).map(|message| message.message_id));
+        before = read.last().copied();
+        if !more {
+            break;
+        }
+    }
+    sent.reverse();
+    assert_eq!(read, sent);
+}

@@ -1,0 +1,111 @@
+//! The queue: one worker has an item, and one that lost it cannot write.
+
+use herm_store::queue::{self, Lease};
+use herm_store::{Error, Store};
+
+use crate::engine::{World, on_both_engines};
+
+on_both_engines!(
+    an_item_is_claimed_by_one_until_its_lease_ends,
+    a_worker_that_lost_its_lease_cannot_write,
+    a_renewed_lease_holds_on,
+    a_postponed_item_is_due_later,
+    released_leases_are_claimed_at_once,
+    the_longest_due_comes_first,
+);
+
+const LEASE_MS: i64 = 30_000;
+
+async fn claim(store: &Store, limit: i64) -> Vec<Lease> {
+    store
+        .transaction("claim", move |tx| Box::pin(async move { queue::claim(tx, "w", limit, LEASE_MS).await }))
+        .await
+        .unwrap()
+}
+
+async fn hold(store: &Store, lease: &Lease) -> Result<(), Error> {
+    let lease = lease.clone();
+    store.transaction("hold", move |tx| Box::pin(async move { queue::hold(tx, &lease).await })).await
+}
+
+async fn an_item_is_claimed_by_one_until_its_lease_ends(world: World) {
+    let deployment = world.deployment().await;
+    let (run_id, _) = world.run(&deployment).await;
+    let first = claim(&world.store, 10).await;
+    assert_eq!(first.len(), 1);
+    assert_eq!((first[0].subject_id.as_str(), first[0].fence), (run_id.to_string().as_str(), 1));
+    world.clock.advance_ms(LEASE_MS - 1);
+    assert_eq!(claim(&world.store, 10).await, []);
+    world.clock.advance_ms(1);
+    let second = claim(&world.store, 10).await;
+    assert_eq!((second[0].fence, second[0].attempts), (2, 2));
+}
+
+async fn a_worker_that_lost_its_lease_cannot_write(world: World) {
+    let deployment = world.deployment().await;
+    world.run(&deployment).await;
+    let lost = claim(&world.store, 1).await.remove(0);
+    world.clock.advance_ms(LEASE_MS);
+    let held = claim(&world.store, 1).await.remove(0);
+    assert!(matches!(hold(&world.store, &lost).await, Err(Error::LeaseLost)));
+    hold(&world.store, &held).await.unwrap();
+    world
+        .store
+        .transaction("complete", move |tx| Box::pin(async move { queue::complete(tx, &held).await }))
+        .await
+        .unwrap();
+    assert!(matches!(hold(&world.store, &lost).await, Err(Error::LeaseLost)), "the item is gone");
+    let left = world.store.read("len", |tx| Box::pin(queue::len(tx))).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+async fn a_renewed_lease_holds_on(world: World) {
+    let deployment = world.deployment().await;
+    world.run(&deployment).await;
+    let lease = claim(&world.store, 1).await.remove(0);
+    world.clock.advance_ms(LEASE_MS - 1);
+    let renewed = lease.clone();
+    world
+        .store
+        .transaction("renew", move |tx| Box::pin(async move { queue::renew(tx, &renewed, LEASE_MS).await }))
+        .await
+        .unwrap();
+    world.clock.advance_ms(LEASE_MS - 1);
+    assert_eq!(claim(&world.store, 1).await, []);
+    hold(&world.store, &lease).await.unwrap();
+}
+
+async fn a_postponed_item_is_due_later(world: World) {
+    let deployment = world.deployment().await;
+    world.run(&deployment).await;
+    let lease = claim(&world.store, 1).await.remove(0);
+    world
+        .store
+        .transaction("postpone", move |tx| Box::pin(async move { queue::postpone(tx, &lease, 500).await }))
+        .await
+        .unwrap();
+    assert_eq!(claim(&world.store, 1).await, []);
+    world.clock.advance_ms(500);
+    assert_eq!(claim(&world.store, 1).await.len(), 1);
+}
+
+async fn released_leases_are_claimed_at_once(world: World) {
+    let deployment = world.deployment().await;
+    world.run(&deployment).await;
+    let lost = claim(&world.store, 1).await.remove(0);
+    let released = world.store.transaction("release", |tx| Box::pin(queue::release_all(tx))).await.unwrap();
+    assert_eq!(released, 1);
+    assert_eq!(claim(&world.store, 1).await[0].fence, lost.fence + 1);
+}
+
+async fn the_longest_due_comes_first(world: World) {
+    let deployment = world.deployment().await;
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        expected.push(world.run(&deployment).await.0.to_string());
+        world.clock.advance_ms(1);
+    }
+    let mut claimed = claim(&world.store, 2).await;
+    claimed.extend(claim(&world.store, 2).await);
+    assert_eq!(claimed.into_iter().map(|lease| lease.subject_id).collect::<Vec<_>>(), expected);
+}

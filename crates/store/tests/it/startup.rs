@@ -1,0 +1,53 @@
+//! Opening a database: held by one server, read beside it, refused when its schema is not ours.
+
+use herm_store::{Error, Location, Options, Store, queue};
+
+use crate::engine::{World, on_both_engines, options};
+
+on_both_engines!(
+    a_second_server_is_refused,
+    a_command_beside_the_server_is_not,
+    a_schema_that_was_not_migrated_is_refused,
+    what_was_committed_is_there_after_reopening,
+);
+
+async fn a_second_server_is_refused(world: World) {
+    let second = Store::open(options(world.location.clone(), &world.clock)).await;
+    assert!(matches!(second.err(), Some(Error::InUse(message)) if message.contains("another herm server")));
+}
+
+async fn a_command_beside_the_server_is_not(world: World) {
+    let deployment = world.deployment().await;
+    world.run(&deployment).await;
+    let beside = Options { exclusive: false, ..options(world.location.clone(), &world.clock) };
+    let beside = Store::open(beside).await.unwrap();
+    assert_eq!(beside.read("len", |tx| Box::pin(queue::len(tx))).await.unwrap(), 1);
+    beside.transaction("release", |tx| Box::pin(queue::release_all(tx))).await.unwrap();
+}
+
+async fn a_schema_that_was_not_migrated_is_refused(world: World) {
+    let fresh = match &world.location {
+        Location::Sqlite(dir) => Location::Sqlite(dir.join("fresh")),
+        Location::Postgres(_) => crate::engine::fresh_location().await,
+    };
+    let unmigrated = Options { migrate: false, ..options(fresh, &world.clock) };
+    let refused = Store::open(unmigrated).await.err().map(|error| error.to_string());
+    assert!(refused.as_deref().is_some_and(|message| message.contains("herm migrate")), "{refused:?}");
+}
+
+async fn what_was_committed_is_there_after_reopening(world: World) {
+    let deployment = world.deployment().await;
+    let World { store, clock, location, _dir, .. } = world;
+    drop(store);
+    // The old server's hold ends with its last connection, which closes in the background.
+    let reopened = loop {
+        match Store::open(options(location.clone(), &clock)).await {
+            Ok(store) => break store,
+            Err(Error::InUse(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let id = deployment.deployment_id;
+    let found = reopened.read("find", move |tx| Box::pin(herm_store::deployments::find(tx, id))).await.unwrap();
+    assert_eq!(found, Some(deployment));
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and this machine lacks.
+#
+#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest]      without arguments: all of them
+#
+# As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
+# What is there already is left alone, so running it again costs nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# One version for everybody: another one may read .config/nextest.toml differently.
+NEXTEST_VERSION=0.9.143
+
+packages=()
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+lack() { # lack PACKAGE
+    packages+=("$1")
+}
+
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+find_rust() {
+    # aws-lc and SQLite are built from C.
+    has cc || lack build-essential
+}
+
+find_sandbox() {
+    has bwrap || lack bubblewrap
+}
+
+find_postgres() {
+    scripts/postgres.sh --find >/dev/null 2>&1 || lack postgresql
+}
+
+find_nextest() {
+    has cc || lack build-essential
+}
+
+install_packages() {
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    if ! has apt-get; then
+        fail "please install, by this system's package manager: ${packages[*]}"
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        printf 'setup: some packages are missing. Run this, then try again:\n\n    sudo apt-get install -y %s\n\n' \
+            "${packages[*]}" >&2
+        exit 1
+    fi
+    echo "setup: installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    # The lists may be missing altogether, as in container images.
+    apt-get update -qq || echo "setup: apt-get update failed; going on with the lists there are" >&2
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+install_rust() {
+    if ! has cargo; then
+        printf 'setup: Rust is missing. Install it as https://rustup.rs says, then try again:\n\n    %s\n\n' \
+            "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal" >&2
+        exit 1
+    fi
+    # With rustup, rust-toolchain.toml names the version and its components.
+    if ! { cargo --version && cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+        has rustup || fail "cargo fmt or cargo clippy is missing; install the toolchain that rust-toolchain.toml names"
+        echo "setup: installing the Rust toolchain that rust-toolchain.toml names"
+        # Before version 1.28 of rustup it is `show` that installs.
+        rustup toolchain install || rustup show
+    fi
+}
+
+install_nextest() {
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        echo "setup: building cargo-nextest $NEXTEST_VERSION; this takes several minutes, once"
+        cargo install --locked --version "$NEXTEST_VERSION" cargo-nextest
+    fi
+}
+
+parts=("$@")
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest)
+
+# Everything that is missing is found first, so that one command installs it all.
+for part in "${parts[@]}"; do
+    case "$part" in
+        rust | sandbox | postgres | nextest) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest" ;;
+    esac
+done
+install_packages
+for part in "${parts[@]}"; do
+    case "$part" in
+        rust | nextest) "install_$part" ;;
+    esac
+done

@@ -59,7 +59,7 @@ pub(crate) struct Blame {
 
 impl Blame {
     /// The fault: one line of at most [`FAULT_MESSAGE_CHARS`] characters.
-    pub(crate) fn fault(&self, problem: Problem) -> ModelFault {
+    pub(crate) fn fault(&self, problem: &Problem) -> ModelFault {
         let mut message = format!("provider `{}` {}", self.provider, problem.said);
         // Providers repeat what they refuse, keys included.
         if let Some(key) =
@@ -73,16 +73,14 @@ impl Blame {
 
 /// The words of a text with single spaces between them, cut to the longest message.
 fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    let mut chars = 0;
-    for character in text.split_whitespace().flat_map(|word| std::iter::once(' ').chain(word.chars())).skip(1)
+    let words = text.split_whitespace().flat_map(|word| std::iter::once(' ').chain(word.chars())).skip(1);
+    let printable = words.map(|character| if character.is_control() { ' ' } else { character });
+    let mut line: String = printable.take(FAULT_MESSAGE_CHARS + 1).collect();
+    if let Some((last, _)) = line.char_indices().nth(FAULT_MESSAGE_CHARS - 1)
+        && line.chars().count() > FAULT_MESSAGE_CHARS
     {
-        if chars + 1 == FAULT_MESSAGE_CHARS {
-            line.push('…');
-            break;
-        }
-        line.push(if character.is_control() { ' ' } else { character });
-        chars += 1;
+        line.truncate(last);
+        line.push('…');
     }
     line
 }

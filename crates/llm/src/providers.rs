@@ -34,6 +34,7 @@ pub enum ProviderKind {
 pub struct ProviderOptions {
     /// The part of a model name before its first `/`; each name once.
     pub name: String,
+    /// The wire format it speaks.
     pub kind: ProviderKind,
     /// An `http` or `https` address; what is appended depends on the kind.
     pub base_url: String,
@@ -74,8 +75,8 @@ struct Provider {
     max_tokens: MaxTokensField,
     endpoint: Url,
     headers: HeaderMap,
-    has_credentials: bool,
-    client: Client,
+    /// Missing if the provider lacks its key; so a machine that calls no provider needs no certificates.
+    client: Option<Client>,
     blame: Blame,
 }
 
@@ -118,13 +119,13 @@ impl Providers {
         let Some(found) = self.inner.providers.get(provider) else {
             return Err(not_configured(provider, &self.unknown()));
         };
-        if !found.has_credentials {
+        let Some(client) = &found.client else {
             return Err(not_configured(provider, &missing_key(provider)));
-        }
+        };
         let limits = self.inner.limits;
-        match found.call(request, limits).await {
+        match found.call(client, request, limits).await {
             Ok(response) => Ok(ModelStream::new(response, found.kind, limits, found.blame.clone())),
-            Err(problem) => Err(found.blame.fault(problem)),
+            Err(problem) => Err(found.blame.fault(&problem)),
         }
     }
 
@@ -139,7 +140,7 @@ impl Providers {
 
 fn not_configured(provider: &str, said: &str) -> ModelFault {
     let blame = Blame { provider: provider.to_owned(), api_key: None };
-    blame.fault(Problem::new(ModelFaultKind::ProviderNotConfigured, said))
+    blame.fault(&Problem::new(ModelFaultKind::ProviderNotConfigured, said))
 }
 
 fn missing_key(provider: &str) -> String {
@@ -166,19 +167,20 @@ impl Provider {
             "openai" => MaxTokensField::MaxCompletionTokens,
             _ => MaxTokensField::MaxTokens,
         };
-        Ok(Self {
-            kind,
-            max_tokens,
-            client: clients.client_for(&endpoint).map_err(Error::Client)?,
-            endpoint,
-            headers,
-            has_credentials: api_key.is_some() || takes_no_key,
-            blame: Blame { provider: name, api_key },
-        })
+        let client = match api_key.is_some() || takes_no_key {
+            true => Some(clients.client_for(&endpoint).map_err(Error::Client)?),
+            false => None,
+        };
+        Ok(Self { kind, max_tokens, client, endpoint, headers, blame: Blame { provider: name, api_key } })
     }
 
     /// Sends the request; gives the response once it is known to be a stream of events.
-    async fn call(&self, request: &ModelRequest, limits: Limits) -> Result<Response, Problem> {
+    async fn call(
+        &self,
+        client: &Client,
+        request: &ModelRequest,
+        limits: Limits,
+    ) -> Result<Response, Problem> {
         let body = match self.kind {
             ProviderKind::Anthropic => anthropic::body(request),
             ProviderKind::OpenAiChat => openai::body(request, self.max_tokens),
@@ -190,7 +192,7 @@ impl Provider {
             let said = format!("takes no request of {} bytes; the limit is {REQUEST_BYTES}", body.len());
             return Err(Problem::new(ModelFaultKind::ContextOverflow, said));
         }
-        let request = self.client.post(self.endpoint.clone()).headers(self.headers.clone()).body(body);
+        let request = client.post(self.endpoint.clone()).headers(self.headers.clone()).body(body);
         let Ok(response) = timeout(limits.headers, request.send()).await else {
             let said = format!("did not begin to answer within {} s", limits.headers.as_secs_f64());
             return Err(Problem::new(ModelFaultKind::Stalled, said));

@@ -37,7 +37,7 @@ impl ModelStream {
         let events = stream::unfold(reading, move |mut reading| {
             let blame = blame.clone();
             async move {
-                let event = reading.next().await?.map_err(|problem| blame.fault(problem));
+                let event = reading.next().await?.map_err(|problem| blame.fault(&problem));
                 Some((event, reading))
             }
         });

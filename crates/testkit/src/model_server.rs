@@ -13,7 +13,7 @@ mod script;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -49,6 +49,7 @@ struct Shared {
     requests: Mutex<Vec<RecordedRequest>>,
     is_recording: AtomicBool,
     request_count: watch::Sender<usize>,
+    connection_count: AtomicUsize,
     next_id: AtomicU64,
     stopped: watch::Receiver<bool>,
 }
@@ -70,11 +71,14 @@ impl ModelServer {
             requests: Mutex::default(),
             is_recording: AtomicBool::new(true),
             request_count: watch::Sender::new(0),
+            connection_count: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             stopped: stopped.clone(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
-        let listener = listener.tap_io(|connection| {
+        let counter = Arc::clone(&shared);
+        let listener = listener.tap_io(move |connection| {
+            counter.connection_count.fetch_add(1, Ordering::Relaxed);
             // Slower without it, and as correct.
             let _ = connection.set_nodelay(true);
         });
@@ -118,6 +122,11 @@ impl ModelServer {
     /// How many requests have been read so far, recorded or not.
     pub fn request_count(&self) -> usize {
         *self.shared.request_count.borrow()
+    }
+
+    /// How many connections have been accepted so far; fewer than requests if clients reuse them.
+    pub fn connection_count(&self) -> usize {
+        self.shared.connection_count.load(Ordering::Relaxed)
     }
 
     /// Waits until at least so many requests have been read since the start.

@@ -3,7 +3,6 @@
 mod wire;
 
 use herm_types::model::{Block, ModelEvent, ModelFaultKind, StopReason, TokenUsage, ToolCall};
-use serde_json::Value;
 
 use self::wire::{ContentBlock, Delta, Event, Usage};
 use crate::Limits;
@@ -22,7 +21,7 @@ enum Draft {
     ToolUse {
         id: String,
         name: String,
-        input: Value,
+        whole_input: String,
         partial_json: String,
     },
     /// A kind of block that is not known; its deltas are skipped too.
@@ -105,7 +104,9 @@ impl Reader {
                 if id.is_empty() || name.is_empty() {
                     return Err(Problem::malformed("sent a tool call without id or name"));
                 }
-                (Draft::ToolUse { id, name, input, partial_json: String::new() }, None)
+                let whole_input = if input.is_object() { input.to_string() } else { "{}".to_owned() };
+                self.budget.spend(&whole_input)?;
+                (Draft::ToolUse { id, name, whole_input, partial_json: String::new() }, None)
             }
             ContentBlock::Unknown => (Draft::Unknown, None),
         };
@@ -123,17 +124,17 @@ impl Reader {
             return Err(Problem::malformed("sent a piece of a block that it had not begun"));
         };
         match (block, delta) {
-            (Draft::Text(block), Delta::TextDelta { text }) => {
+            (Draft::Text(block), Delta::Text { text }) => {
                 self.budget.append(block, &text)?;
                 return Ok(delta_of(text));
             }
-            (Draft::Thinking { text, .. }, Delta::ThinkingDelta { thinking }) => {
+            (Draft::Thinking { text, .. }, Delta::Thinking { thinking }) => {
                 self.budget.append(text, &thinking)?;
             }
-            (Draft::Thinking { signature, .. }, Delta::SignatureDelta { signature: piece }) => {
+            (Draft::Thinking { signature, .. }, Delta::Signature { signature: piece }) => {
                 self.budget.append(signature, &piece)?;
             }
-            (Draft::ToolUse { partial_json, .. }, Delta::InputJsonDelta { partial_json: piece }) => {
+            (Draft::ToolUse { partial_json, .. }, Delta::InputJson { partial_json: piece }) => {
                 self.budget.append(partial_json, &piece)?;
             }
             (Draft::Unknown, _) | (_, Delta::Unknown) => {}
@@ -163,12 +164,8 @@ impl Draft {
                 Some(Block::Thinking { text, signature })
             }
             Self::RedactedThinking(data) => Some(Block::RedactedThinking { data }),
-            Self::ToolUse { id, name, input, partial_json } => {
-                let arguments = match partial_json.is_empty() {
-                    true if input.is_object() => input.to_string(),
-                    true => "{}".to_owned(),
-                    false => partial_json,
-                };
+            Self::ToolUse { id, name, whole_input, partial_json } => {
+                let arguments = if partial_json.is_empty() { whole_input } else { partial_json };
                 Some(Block::ToolCall(ToolCall { tool_call_id: id, tool: name, arguments }))
             }
             Self::Unknown => None,

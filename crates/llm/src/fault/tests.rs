@@ -91,7 +91,7 @@ fn a_message_names_the_provider_and_what_it_said() {
     let body =
         json!({"error": {"message": "Provider returned error", "metadata": {"raw": "too  hot\n today"}}});
     let problem = Complaint::from_value(&body).answered(StatusCode::BAD_GATEWAY, None);
-    let fault = blame().fault(problem);
+    let fault = blame().fault(&problem);
     assert_eq!(fault.message, "provider `own` answered 502: Provider returned error: too hot today");
 }
 
@@ -99,7 +99,7 @@ fn a_message_names_the_provider_and_what_it_said() {
 fn a_message_never_holds_the_key_and_is_bounded() {
     let body = format!("Incorrect key: sk-hush, {}", "é".repeat(1000));
     let problem = Complaint::from_body(body.as_bytes()).answered(StatusCode::UNAUTHORIZED, None);
-    let message = blame().fault(problem).message;
+    let message = blame().fault(&problem).message;
     assert!(message.starts_with("provider `own` answered 401: Incorrect key: [key], é"), "{message}");
     assert!(message.ends_with('…'));
     assert_eq!(message.chars().count(), FAULT_MESSAGE_CHARS);

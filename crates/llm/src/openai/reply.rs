@@ -1,7 +1,5 @@
 //! Reads the chunks of a Chat Completions stream into one reply.
 
-#[cfg(test)]
-mod tests;
 pub(super) mod wire;
 
 use herm_types::model::{Block, ModelEvent, ModelFaultKind, StopReason, TokenUsage};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use herm_types::model::{Block, ModelRequest, ToolSchema, Turn};
+use herm_types::model::{Block, ModelRequest, ToolResult, ToolSchema, Turn};
 use serde::Serialize;
 
 use crate::tool_arguments::object_text;
@@ -114,14 +114,15 @@ fn messages(request: &ModelRequest) -> Vec<Message<'_>> {
             Turn::User { text } => messages.push(Message::User { content: text }),
             Turn::Assistant { blocks } => messages.extend(assistant(blocks)),
             Turn::ToolResults { results } => {
-                messages.extend(results.iter().map(|result| Message::Tool {
-                    tool_call_id: &result.tool_call_id,
-                    content: &result.text,
-                }))
+                messages.extend(results.iter().map(tool_message));
             }
         }
     }
     messages
+}
+
+fn tool_message(result: &ToolResult) -> Message<'_> {
+    Message::Tool { tool_call_id: &result.tool_call_id, content: &result.text }
 }
 
 /// An earlier reply. Reasoning is left out: the format has no place for it, and its signatures mean nothing to

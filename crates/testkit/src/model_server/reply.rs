@@ -33,9 +33,13 @@ pub struct Reply {
 /// Why the scripted model stops, where it is not to be read off the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
+    /// `end_turn`, `stop`.
     EndTurn,
+    /// `tool_use`, `tool_calls`.
     ToolCalls,
+    /// `max_tokens`, `length`.
     Length,
+    /// `refusal`, `content_filter`.
     Refusal,
 }
 
@@ -274,15 +278,17 @@ impl Reply {
         let Some(mut left) = self.cut_after_chars else { return };
         for (position, part) in self.parts.iter_mut().enumerate() {
             let Part::Text(text) = part else { continue };
-            match text.char_indices().nth(left) {
-                Some((end, _)) => text.truncate(end),
-                None => left -= text.chars().count(),
+            let chars = text.chars().count();
+            if chars < left {
+                left -= chars;
+                continue;
             }
-            if left == 0 || text.chars().count() == left {
-                self.parts.truncate(position + 1);
-                self.parts.push(Part::Cut);
-                return;
+            if let Some((end, _)) = text.char_indices().nth(left) {
+                text.truncate(end);
             }
+            self.parts.truncate(position + 1);
+            self.parts.push(Part::Cut);
+            return;
         }
     }
 }

@@ -1,0 +1,141 @@
+//! `/v1/deployments`.
+
+mod create;
+mod view;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use herm_app::deployments;
+use herm_types::deployment::{DeploymentItem, DeploymentStatus};
+use herm_types::error::ErrorBody;
+use herm_types::paging::Page;
+use herm_types::{DeploymentId, Error, ErrorCode};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::auth::Auth;
+use crate::error::Failure;
+use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
+use crate::router::Shared;
+pub(crate) use create::CreateDeployment;
+pub(crate) use view::DeploymentView;
+
+/// Make a deployment: one customer's own agent.
+#[utoipa::path(post, path = "/v1/deployments", operation_id = "create_deployment", tag = "deployments",
+    request_body = CreateDeployment,
+    responses((status = 201, body = DeploymentView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody),
+        (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn create_deployment(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<DeploymentView>), Failure> {
+    let create = create::parse(&body, shared.app.settings())?;
+    let deployment = deployments::create(&shared.app, &caller, create).await?;
+    Ok((StatusCode::CREATED, Json(DeploymentView::of(deployment, &shared, &headers))))
+}
+
+/// List deployments, newest first.
+#[utoipa::path(get, path = "/v1/deployments", operation_id = "list_deployments", tag = "deployments",
+    params(("customer_id" = Option<String>, Query), ("status" = Option<DeploymentStatus>, Query),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<DeploymentItem>), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody)))]
+pub(crate) async fn list_deployments(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    mut query: Query,
+) -> Result<Json<Page<DeploymentItem>>, Failure> {
+    let filter = deployments::ListFilter {
+        customer_id: query.text("customer_id"),
+        status: query.choice("status", DeploymentStatus::parse, "provisioning, ready, error"),
+    };
+    let page = query.page::<DeploymentId>();
+    query.finish()?;
+    Ok(Json(deployments::list(&shared.app, &caller, filter, page).await?))
+}
+
+/// Get a deployment.
+#[utoipa::path(get, path = "/v1/deployments/{deployment_id}", operation_id = "get_deployment", tag = "deployments",
+    params(("deployment_id" = DeploymentId, Path)),
+    responses((status = 200, body = DeploymentView), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn get_deployment(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Json<DeploymentView>, Failure> {
+    query.finish()?;
+    let deployment = deployments::get(&shared.app, &caller, path.deployment_id).await?;
+    Ok(Json(DeploymentView::of(deployment, &shared, &headers)))
+}
+
+/// A deployment that is gone.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct DeletedDeployment {
+    deployment_id: DeploymentId,
+    #[schema(example = "deleted")]
+    status: &'static str,
+}
+
+/// Delete a deployment with everything under it: runs, sandbox, workspace, threads and events.
+#[utoipa::path(delete, path = "/v1/deployments/{deployment_id}", operation_id = "delete_deployment",
+    tag = "deployments",
+    params(("deployment_id" = DeploymentId, Path), ("retain_filesystem" = Option<bool>, Query)),
+    responses((status = 200, body = DeletedDeployment), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn delete_deployment(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    mut query: Query,
+    request: Request,
+) -> Result<Json<DeletedDeployment>, Failure> {
+    let in_query = match query.text("retain_filesystem").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            query.fault("retain_filesystem", "must be true or false");
+            false
+        }
+    };
+    query.finish()?;
+    let in_body = match optional_body(request).await? {
+        Some(body) => retain_in_body(&body)?,
+        None => false,
+    };
+    if in_query || in_body {
+        let message = "retain_filesystem: snapshots are not supported by this version of Herm; copy the files you \
+                       need through the Files API, then delete without it.";
+        return Err(Error::new(ErrorCode::ValidationError, message).into());
+    }
+    deployments::delete(&shared.app, &caller, path.deployment_id).await?;
+    Ok(Json(DeletedDeployment { deployment_id: path.deployment_id, status: "deleted" }))
+}
+
+/// The body of a request that may have none.
+async fn optional_body(request: Request) -> Result<Option<Value>, Failure> {
+    use axum::extract::FromRequest as _;
+    use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+    let headers = request.headers();
+    let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
+    if is_empty && !headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(None);
+    }
+    let JsonBody(body) = JsonBody::from_request(request, &()).await?;
+    Ok(Some(body))
+}
+
+fn retain_in_body(body: &Value) -> Result<bool, Error> {
+    let mut faults = Faults::default();
+    let mut object = Object::of_body(body, &mut faults);
+    let retain = object.boolean("retain_filesystem", false, &mut faults);
+    object.finish(&mut faults);
+    faults.check()?;
+    Ok(retain)
+}

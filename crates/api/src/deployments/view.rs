@@ -1,0 +1,94 @@
+//! A deployment as the API shows it.
+
+use std::collections::BTreeMap;
+
+use herm_types::deployment::{Deployment, DeploymentStatus, Features, RUNTIME, SandboxSettings};
+use herm_types::{DeploymentId, ThreadId, Timestamp};
+use http::HeaderMap;
+use http::header::HOST;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::router::Shared;
+
+/// A deployment.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Deployment)]
+pub(crate) struct DeploymentView {
+    deployment_id: DeploymentId,
+    customer_id: String,
+    name: String,
+    #[schema(example = "hermes")]
+    runtime: &'static str,
+    status: DeploymentStatus,
+    model: String,
+    system_prompt: String,
+    /// The default thread.
+    thread_id: ThreadId,
+    filesystem: Filesystem,
+    events: EventsLink,
+    sandbox: SandboxSettings,
+    #[schema(value_type = Vec<Object>)]
+    mcp_servers: Vec<Value>,
+    #[schema(value_type = Vec<Object>)]
+    skills: Vec<Value>,
+    secrets: BTreeMap<String, String>,
+    features: Features,
+    metadata: BTreeMap<String, String>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Filesystem {
+    #[schema(example = "/workspace")]
+    workspace_path: &'static str,
+    persistent: bool,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct EventsLink {
+    #[schema(example = "sse")]
+    transport: &'static str,
+    /// Where the deployment's events are streamed.
+    #[schema(format = "uri")]
+    url: String,
+}
+
+impl DeploymentView {
+    pub(crate) fn of(deployment: Deployment, shared: &Shared, headers: &HeaderMap) -> Self {
+        let url = format!("{}/v1/deployments/{}/events", base_url(shared, headers), deployment.deployment_id);
+        Self {
+            deployment_id: deployment.deployment_id,
+            customer_id: deployment.customer_id,
+            name: deployment.name,
+            runtime: RUNTIME,
+            status: deployment.status,
+            model: deployment.model,
+            system_prompt: deployment.system_prompt,
+            thread_id: deployment.default_thread_id,
+            filesystem: Filesystem {
+                workspace_path: "/workspace",
+                persistent: deployment.settings.sandbox.persistent_filesystem,
+            },
+            events: EventsLink { transport: "sse", url },
+            sandbox: deployment.settings.sandbox,
+            mcp_servers: Vec::new(),
+            skills: Vec::new(),
+            secrets: BTreeMap::new(),
+            features: deployment.settings.features,
+            metadata: deployment.settings.metadata,
+            created_at: deployment.created_at,
+            updated_at: deployment.updated_at,
+        }
+    }
+}
+
+/// The configured public URL, else the host the request came to.
+fn base_url(shared: &Shared, headers: &HeaderMap) -> String {
+    if let Some(url) = &shared.options.public_url {
+        return url.clone();
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    format!("http://{host}")
+}

@@ -1,0 +1,158 @@
+//! A JSON object, read field by field: what is missing, wrong or unknown becomes a fault with its path.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use super::Faults;
+
+/// An object of a body. Every field is asked for once; [`Object::finish`] finds those nobody asked for.
+pub(crate) struct Object<'v> {
+    path: String,
+    map: Option<&'v Map<String, Value>>,
+    known: Vec<&'static str>,
+}
+
+impl<'v> Object<'v> {
+    /// The whole body as an object.
+    pub(crate) fn of_body(body: &'v Value, faults: &mut Faults) -> Self {
+        if !body.is_object() {
+            faults.add("", "the body must be a JSON object");
+        }
+        Self { path: String::new(), map: body.as_object(), known: Vec::new() }
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The field's value; `null` counts as not given.
+    fn field(&mut self, name: &'static str) -> Option<&'v Value> {
+        self.known.push(name);
+        self.map?.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A text of so many characters, if it is given.
+    pub(crate) fn text(
+        &mut self,
+        name: &'static str,
+        chars: RangeInclusive<usize>,
+        faults: &mut Faults,
+    ) -> Option<String> {
+        let path = self.path_of(name);
+        let value = self.field(name)?;
+        let Some(text) = value.as_str() else {
+            faults.add(path, "must be a string");
+            return None;
+        };
+        let count = text.chars().count();
+        if !chars.contains(&count) {
+            let (least, most) = (chars.start(), chars.end());
+            faults.add(path, format!("must have {least} to {most} characters, not {count}"));
+            return None;
+        }
+        if text.contains('\0') {
+            faults.add(path, "must not contain the character U+0000");
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// The same, and a fault if it is not given.
+    pub(crate) fn required_text(
+        &mut self,
+        name: &'static str,
+        chars: RangeInclusive<usize>,
+        faults: &mut Faults,
+    ) -> Option<String> {
+        if self.map.is_some_and(|map| map.get(name).is_none_or(Value::is_null)) {
+            self.known.push(name);
+            faults.add(self.path_of(name), "is required");
+            return None;
+        }
+        self.text(name, chars, faults)
+    }
+
+    pub(crate) fn boolean(&mut self, name: &'static str, default: bool, faults: &mut Faults) -> bool {
+        let path = self.path_of(name);
+        match self.field(name) {
+            None => default,
+            Some(Value::Bool(value)) => *value,
+            Some(_) => {
+                faults.add(path, "must be true or false");
+                default
+            }
+        }
+    }
+
+    /// One of a few texts, if it is given.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+        faults: &mut Faults,
+    ) -> Option<T> {
+        let path = self.path_of(name);
+        let value = self.field(name)?;
+        let chosen = choices.iter().find(|(text, _)| value.as_str() == Some(text)).map(|(_, chosen)| *chosen);
+        if chosen.is_none() {
+            let texts: Vec<&str> = choices.iter().map(|(text, _)| *text).collect();
+            faults.add(path, format!("must be one of: {}", texts.join(", ")));
+        }
+        chosen
+    }
+
+    /// An object within; an empty one if it is not given.
+    pub(crate) fn object(&mut self, name: &'static str, faults: &mut Faults) -> Self {
+        let path = self.path_of(name);
+        let value = self.field(name);
+        if value.is_some_and(|value| !value.is_object()) {
+            faults.add(path.clone(), "must be an object");
+        }
+        Self { path, map: value.and_then(Value::as_object), known: Vec::new() }
+    }
+
+    /// A map from texts to texts; an empty one if it is not given.
+    pub(crate) fn text_map(&mut self, name: &'static str, faults: &mut Faults) -> BTreeMap<String, String> {
+        let path = self.path_of(name);
+        let Some(value) = self.field(name) else { return BTreeMap::new() };
+        let Some(map) = value.as_object() else {
+            faults.add(path, "must be an object whose values are strings");
+            return BTreeMap::new();
+        };
+        let mut texts = BTreeMap::new();
+        for (key, value) in map {
+            match value.as_str() {
+                Some(text) => {
+                    texts.insert(key.clone(), text.to_owned());
+                }
+                None => faults.add(format!("{path}.{key}"), "must be a string"),
+            }
+        }
+        texts
+    }
+
+    /// A field that the contract has and this version does not act on: refused unless it asks for nothing.
+    pub(crate) fn not_supported_yet(&mut self, name: &'static str, faults: &mut Faults) {
+        let path = self.path_of(name);
+        let asks_for_nothing = match self.field(name) {
+            None => true,
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(fields)) => fields.is_empty(),
+            Some(_) => false,
+        };
+        if !asks_for_nothing {
+            faults.add(path, "is not supported by this version of Herm; leave it out");
+        }
+    }
+
+    /// Finds the fields that nobody asked for.
+    pub(crate) fn finish(self, faults: &mut Faults) {
+        for name in self.map.into_iter().flat_map(Map::keys) {
+            if !self.known.contains(&name.as_str()) {
+                faults.add(self.path_of(name), "is not a known field");
+            }
+        }
+    }
+}

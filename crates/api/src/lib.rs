@@ -1,0 +1,20 @@
+//! The HTTP API of Herm: it parses requests into types, asks the use cases, and writes their answers.
+
+mod auth;
+mod deployments;
+mod error;
+mod events;
+mod files;
+mod health;
+mod input;
+mod messages;
+mod openapi;
+mod range;
+mod request_id;
+mod router;
+mod runs;
+mod sse;
+mod threads;
+
+pub use openapi::document as openapi;
+pub use router::{Options, router};

@@ -1,0 +1,81 @@
+//! `…/messages`.
+
+use axum::Json;
+use axum::extract::State;
+use herm_app::messages::{self, Destination};
+use herm_types::error::ErrorBody;
+use herm_types::run::RunStatus;
+use herm_types::{DeploymentId, Error, RunId, ThreadId};
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::auth::Auth;
+use crate::error::Failure;
+use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
+use crate::router::Shared;
+
+/// The most characters of a message: whatever fits into the largest body.
+const MAX_CONTENT_CHARS: usize = 1024 * 1024;
+
+/// The shape of the body, for the OpenAPI document.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it is the shape alone: the body is read field by field to find all its faults")]
+pub(crate) struct SendMessage {
+    #[schema(min_length = 1)]
+    content: String,
+    /// A thread's id, or `new` for a fresh thread; the default thread when it is left out.
+    thread_id: Option<String>,
+}
+
+/// An accepted message: the work on it streams as events.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct SentMessage {
+    run_id: RunId,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+    status: RunStatus,
+}
+
+/// Send a message to the agent. While a run on the thread is active, it takes the message in at its next step.
+#[utoipa::path(post, path = "/v1/deployments/{deployment_id}/messages", operation_id = "send_message",
+    tag = "messages", params(("deployment_id" = DeploymentId, Path)), request_body = SendMessage,
+    responses((status = 202, body = SentMessage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn send_message(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    query: Query,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<SentMessage>), Failure> {
+    query.finish()?;
+    let (destination, content) = parse(&body)?;
+    let sent = messages::send(&shared.app, &caller, path.deployment_id, destination, content).await?;
+    let body = SentMessage {
+        run_id: sent.run_id,
+        deployment_id: path.deployment_id,
+        thread_id: sent.thread_id,
+        status: sent.status,
+    };
+    Ok((StatusCode::ACCEPTED, Json(body)))
+}
+
+fn parse(body: &Value) -> Result<(Destination, String), Error> {
+    let mut faults = Faults::default();
+    let mut object = Object::of_body(body, &mut faults);
+    let content = object.required_text("content", 1..=MAX_CONTENT_CHARS, &mut faults);
+    let destination = match object.text("thread_id", 1..=64, &mut faults).as_deref() {
+        None => Destination::Default,
+        Some("new") => Destination::New,
+        Some(text) => text.parse().map(Destination::Thread).unwrap_or_else(|error| {
+            faults.add("thread_id", format!("{error}, or \"new\""));
+            Destination::Default
+        }),
+    };
+    object.not_supported_yet("attachments", &mut faults);
+    object.finish(&mut faults);
+    faults.check()?;
+    Ok((destination, content.unwrap_or_default()))
+}

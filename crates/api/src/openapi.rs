@@ -1,0 +1,57 @@
+//! The OpenAPI document: generated from the handlers, served, and committed as `openapi/v1.json`.
+
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+
+use crate::{deployments, events, files, health, messages, runs, threads};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Herm",
+        version = "1",
+        description = "A dedicated agent for each of your customers: deployments, threads, runs, files, events."
+    ),
+    paths(
+        deployments::create_deployment,
+        deployments::list_deployments,
+        deployments::get_deployment,
+        deployments::delete_deployment,
+        messages::send_message,
+        events::stream_events,
+        threads::get_thread,
+        runs::list_runs,
+        runs::get_run,
+        files::list_files,
+        files::read_file,
+        health::get_health,
+        health::get_readiness,
+        get_openapi,
+    )
+)]
+struct Document;
+
+/// The document, as OpenAPI 3.1 in JSON with two spaces of indent and a newline at its end.
+pub fn document() -> String {
+    let mut document = Document::openapi();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("herm_sk_…").build();
+    let components = document.components.get_or_insert_default();
+    components.security_schemes.insert("api_key".to_owned(), SecurityScheme::Http(bearer).into());
+    document.security = Some(vec![SecurityRequirement::new("api_key", Vec::<String>::new())]);
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+static TEXT: LazyLock<String> = LazyLock::new(document);
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "operations", security(()),
+    responses((status = 200, body = Object, content_type = "application/json")))]
+pub(crate) async fn get_openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+}

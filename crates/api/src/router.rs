@@ -1,0 +1,51 @@
+//! Every route, and what all of them share.
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::middleware::from_fn;
+use axum::routing::{get, post};
+use herm_app::App;
+use std::sync::Arc;
+
+use crate::{deployments, events, files, health, messages, openapi, request_id, runs, threads};
+
+/// What an operator decides about the HTTP side.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Prefix of absolute URLs, without a last `/`; `None`: the request's own host.
+    pub public_url: Option<String>,
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) app: App,
+    pub(crate) options: Arc<Options>,
+}
+
+impl FromRef<Shared> for App {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.app.clone()
+    }
+}
+
+/// The whole API.
+pub fn router(app: App, options: Options) -> Router {
+    let deployment = Router::new()
+        .route("/", get(deployments::get_deployment).delete(deployments::delete_deployment))
+        .route("/messages", post(messages::send_message))
+        .route("/events", get(events::stream_events))
+        .route("/threads/{thread_id}", get(threads::get_thread))
+        .route("/runs", get(runs::list_runs))
+        .route("/runs/{run_id}", get(runs::get_run))
+        .route("/files", get(files::list_files))
+        .route("/files/content", get(files::read_file));
+    Router::new()
+        .route("/v1/deployments", get(deployments::list_deployments).post(deployments::create_deployment))
+        .nest("/v1/deployments/{deployment_id}", deployment)
+        .route("/healthz", get(health::get_health))
+        .route("/readyz", get(health::get_readiness))
+        .route("/openapi.json", get(openapi::get_openapi))
+        .layer(from_fn(request_id::layer))
+        .with_state(Shared { app, options: Arc::new(options) })
+}

@@ -1,0 +1,54 @@
+//! `…/runs`.
+
+use axum::Json;
+use axum::extract::State;
+use herm_app::runs;
+use herm_types::error::ErrorBody;
+use herm_types::paging::Page;
+use herm_types::run::{Run, RunStatus};
+use herm_types::{DeploymentId, RunId, ThreadId};
+
+use crate::auth::Auth;
+use crate::error::Failure;
+use crate::input::{DeploymentPath, Query};
+use crate::router::Shared;
+
+const STATUSES: &str = "queued, running, waiting_on_human, completed, error, cancelled";
+
+/// List runs, newest first.
+#[utoipa::path(get, path = "/v1/deployments/{deployment_id}/runs", operation_id = "list_runs", tag = "runs",
+    params(("deployment_id" = DeploymentId, Path), ("thread_id" = Option<ThreadId>, Query),
+        ("status" = Option<RunStatus>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<Run>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn list_runs(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    mut query: Query,
+) -> Result<Json<Page<Run>>, Failure> {
+    let filter = runs::Filter {
+        thread_id: query.parse("thread_id"),
+        status: query.choice("status", RunStatus::parse, STATUSES),
+    };
+    let page = query.page::<RunId>();
+    query.finish()?;
+    Ok(Json(runs::list(&shared.app, &caller, path.deployment_id, filter, page).await?))
+}
+
+/// Get a run.
+#[utoipa::path(get, path = "/v1/deployments/{deployment_id}/runs/{run_id}", operation_id = "get_run", tag = "runs",
+    params(("deployment_id" = DeploymentId, Path), ("run_id" = RunId, Path)),
+    responses((status = 200, body = Run), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody)))]
+pub(crate) async fn get_run(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    query: Query,
+) -> Result<Json<Run>, Failure> {
+    query.finish()?;
+    let run_id = path.id("run", "run_id")?;
+    Ok(Json(runs::get(&shared.app, &caller, path.deployment_id, run_id).await?))
+}

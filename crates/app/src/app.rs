@@ -1,0 +1,75 @@
+//! What every use case stands on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use herm_store::Store;
+use herm_types::deployment::SandboxType;
+use herm_types::model::ModelName;
+use herm_types::{Clock, DeploymentId, Error, ErrorCode, IdSource};
+use tokio_util::sync::CancellationToken;
+
+/// What an operator decided that use cases follow.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The model of deployments that name none.
+    pub default_model: ModelName,
+    /// The providers whose models may be named, with or without a key.
+    pub providers: Vec<String>,
+    /// What `docker` becomes while no Docker engine answers; `None`: it is refused.
+    pub docker_becomes: Option<SandboxType>,
+    /// Holds one directory for each deployment.
+    pub workspaces_dir: PathBuf,
+}
+
+/// The use cases' common ground; cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) store: Store,
+    pub(crate) ids: IdSource,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Arc<Settings>,
+    draining: CancellationToken,
+}
+
+impl App {
+    pub fn new(store: Store, ids: IdSource, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        Self { store, ids, clock, settings: Arc::new(settings), draining: CancellationToken::new() }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn ids(&self) -> &IdSource {
+        &self.ids
+    }
+
+    /// Whether the database answers.
+    pub async fn is_ready(&self) -> bool {
+        let read = self.store.read("readiness", |tx| Box::pin(herm_store::queue::len(tx)));
+        read.await.is_ok() && !self.draining.is_cancelled()
+    }
+
+    /// From now on new work is refused and streams end: the server is about to stop.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Is cancelled when the server begins to drain.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    pub(crate) fn refuse_while_draining(&self) -> Result<(), Error> {
+        if self.draining.is_cancelled() {
+            return Err(Error::new(ErrorCode::Unavailable, "The server is stopping; send the request again."));
+        }
+        Ok(())
+    }
+
+    /// Where the deployment's files are.
+    pub fn workspace_dir(&self, deployment_id: DeploymentId) -> PathBuf {
+        self.settings.workspaces_dir.join(deployment_id.to_string())
+    }
+}

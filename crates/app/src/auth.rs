@@ -1,0 +1,87 @@
+//! Who asks, and what lies within reach.
+
+use herm_crypto::ApiKey;
+use herm_store::{Tx, deployments};
+use herm_types::deployment::Deployment;
+use herm_types::key::{KeyInfo, Scope};
+use herm_types::{AccountId, DeploymentId, Error, ErrorCode};
+
+use crate::App;
+
+/// An authenticated caller: a live key.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    key: KeyInfo,
+}
+
+impl Caller {
+    pub fn account_id(&self) -> AccountId {
+        self.key.account_id
+    }
+
+    pub fn key(&self) -> &KeyInfo {
+        &self.key
+    }
+
+    /// # Errors
+    /// `forbidden`, naming the scope that the key lacks.
+    pub fn require(&self, scope: Scope) -> Result<(), Error> {
+        if self.key.has(scope) {
+            return Ok(());
+        }
+        let message = format!("This API key lacks the scope {}; use one that has it.", scope.as_str());
+        Err(Error::new(ErrorCode::Forbidden, message))
+    }
+
+    /// Whether the key's limits allow this customer's deployments to be made.
+    pub(crate) fn may_create_for(&self, customer_id: &str) -> Result<(), Error> {
+        let allowed = self.key.deployment_id.is_none()
+            && self.key.customer_id.as_deref().is_none_or(|limit| limit == customer_id);
+        if allowed {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::Forbidden, "This API key is limited to what it was made for; use another one."))
+    }
+
+    fn reaches(&self, deployment: &Deployment) -> bool {
+        deployment.account_id == self.key.account_id
+            && self.key.deployment_id.is_none_or(|limit| limit == deployment.deployment_id)
+            && self.key.customer_id.as_deref().is_none_or(|limit| limit == deployment.customer_id)
+    }
+
+    /// The deployment, if it lies within reach.
+    ///
+    /// # Errors
+    /// `not_found`, be it another account's or nobody's.
+    pub(crate) async fn deployment(
+        &self,
+        tx: &mut Tx,
+        deployment_id: DeploymentId,
+    ) -> Result<Deployment, crate::Error> {
+        let found = deployments::find(tx, deployment_id).await?.filter(|deployment| self.reaches(deployment));
+        Ok(found.ok_or_else(|| Error::not_found("deployment", &deployment_id.to_string()))?)
+    }
+}
+
+impl App {
+    /// Who holds this key.
+    ///
+    /// # Errors
+    /// `unauthorized`: the text is not a key, or the key is unknown, expired or revoked.
+    pub async fn authenticate(&self, text: &str) -> Result<Caller, crate::Error> {
+        let key = ApiKey::parse(text)
+            .map_err(|error| Error::new(ErrorCode::Unauthorized, format!("The API key is malformed: {error}.")))?;
+        let hash = crate::keys::hex(key.hash().as_bytes());
+        let found = self
+            .store
+            .read("find_key", move |tx| Box::pin(async move { herm_store::keys::find_by_hash(tx, &hash).await }))
+            .await?;
+        match found.filter(|key| key.is_live(self.clock.now())) {
+            Some(key) => Ok(Caller { key }),
+            None => {
+                let message = "The API key is unknown, expired or revoked.";
+                Err(Error::new(ErrorCode::Unauthorized, message).into())
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The events of a deployment, followed live or read from the log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use herm_store::{Store, events};
+use herm_types::event::{EventFilter, StoredEvent};
+use herm_types::id::EventId;
+use herm_types::key::Scope;
+use herm_types::{DeploymentId, Error as Refusal, ErrorCode};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{App, Caller, Error};
+
+/// Events that one listing looks at, at most, to fill a page under a filter.
+const MAX_CONSIDERED: usize = 5000;
+
+/// What a subscriber gets next.
+#[derive(Clone, Debug)]
+pub enum Next {
+    Event(Arc<StoredEvent>),
+    /// What was asked for lies beyond the head; the stream goes on from there.
+    Gap {
+        requested: EventId,
+        earliest: EventId,
+        latest: EventId,
+    },
+    /// Nothing follows: the deployment is deleted, or the subscriber fell too far behind and resumes by id.
+    End,
+}
+
+/// A place in a deployment's log that moves forward. Every event that passes the filter is given once, in
+/// order, first from the log and then live.
+pub struct Subscription {
+    store: Store,
+    deployment_id: DeploymentId,
+    filter: EventFilter,
+    live: Receiver<Arc<StoredEvent>>,
+    backlog: VecDeque<Arc<StoredEvent>>,
+    /// The last event that was considered.
+    position: EventId,
+    /// Whether the log may hold events after the backlog.
+    behind: bool,
+    /// Whether it keeps up: it has heard an event live since it last read the log.
+    keeps_up: bool,
+    gap: Option<Next>,
+    ended: bool,
+}
+
+/// Follows a deployment's events after `after`; without it, from the head on.
+pub async fn subscribe(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    filter: EventFilter,
+    after: Option<EventId>,
+) -> Result<Subscription, Error> {
+    caller.require(Scope::DeploymentsRead)?;
+    app.refuse_while_draining()?;
+    // Heard from before the head is read: what is committed in between arrives both ways, and counts once.
+    let live = app.store.feed().subscribe(deployment_id);
+    let head = head(app, caller, deployment_id).await?;
+    let (position, gap) = match after {
+        None => (head, None),
+        Some(after) if after > head => {
+            (head, Some(Next::Gap { requested: after, earliest: EventId(1), latest: head }))
+        }
+        Some(after) => (after, None),
+    };
+    let store = app.store.clone();
+    let behind = position < head;
+    Ok(Subscription {
+        store,
+        deployment_id,
+        filter,
+        live,
+        backlog: VecDeque::new(),
+        position,
+        behind,
+        keeps_up: false,
+        gap,
+        ended: false,
+    })
+}
+
+async fn head(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<EventId, Error> {
+    let caller = caller.clone();
+    app.store
+        .read("event_head", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                Ok(events::head(tx, deployment_id).await?)
+            })
+        })
+        .await
+}
+
+impl Subscription {
+    /// The last event that was considered, be it given or filtered out: a resume after it misses nothing.
+    pub fn position(&self) -> EventId {
+        self.position
+    }
+
+    /// The next event, as soon as there is one. Safe to drop at any await: nothing is lost.
+    pub async fn next(&mut self) -> Result<Next, Error> {
+        if let Some(gap) = self.gap.take() {
+            return Ok(gap);
+        }
+        loop {
+            if self.ended {
+                return Ok(Next::End);
+            }
+            if let Some(event) = self.backlog.pop_front() {
+                if self.consider(&event) {
+                    return Ok(Next::Event(event));
+                }
+            } else if self.behind {
+                self.read_log().await?;
+            } else if let Some(event) = self.hear().await
+                && self.consider(&event)
+            {
+                return Ok(Next::Event(event));
+            }
+        }
+    }
+
+    /// Moves on to the event; says whether the subscriber wants it.
+    fn consider(&mut self, event: &StoredEvent) -> bool {
+        self.position = event.event_id;
+        self.ended = is_deletion(event);
+        self.filter.wants(event)
+    }
+
+    async fn read_log(&mut self) -> Result<(), Error> {
+        let (deployment_id, position) = (self.deployment_id, self.position);
+        let read = self
+            .store
+            .read("read_events", move |tx| {
+                Box::pin(events::read_after(tx, deployment_id, position, events::MAX_READ))
+            })
+            .await?;
+        self.behind = !read.is_empty();
+        self.keeps_up = false;
+        self.backlog.extend(read.into_iter().map(Arc::new));
+        Ok(())
+    }
+
+    /// Waits for a live event; `None` where the log has to be read first, or nothing follows.
+    async fn hear(&mut self) -> Option<Arc<StoredEvent>> {
+        match self.live.recv().await {
+            Ok(event) if event.event_id <= self.position => None,
+            Ok(event) if event.event_id.0 == self.position.0 + 1 => {
+                self.keeps_up = true;
+                Some(event)
+            }
+            Ok(event) if is_deletion(&event) => Some(event),
+            Ok(_) => {
+                self.behind = true;
+                None
+            }
+            Err(RecvError::Lagged(_)) => {
+                // While it read the log the subscriber could not listen; that is not being slow.
+                self.behind = !self.keeps_up;
+                self.ended = self.keeps_up;
+                None
+            }
+            Err(RecvError::Closed) => {
+                self.ended = true;
+                None
+            }
+        }
+    }
+}
+
+/// The last event of a deployment: its log is erased after it.
+fn is_deletion(event: &StoredEvent) -> bool {
+    &*event.event == "deployment_status" && event.data.contains("\"deleted\"")
+}
+
+/// A part of a deployment's log, oldest first, and where the next part begins.
+pub struct Listing {
+    pub events: Vec<StoredEvent>,
+    pub next_after: Option<EventId>,
+}
+
+/// Up to `limit` events after `after` that pass the filter. A page may be short, or empty, and have a next one:
+/// a filter that little passes is followed page by page.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    filter: EventFilter,
+    after: EventId,
+    limit: usize,
+) -> Result<Listing, Error> {
+    caller.require(Scope::DeploymentsRead)?;
+    let caller = caller.clone();
+    app.store
+        .read("list_events", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                let head = events::head(tx, deployment_id).await?;
+                if after > head {
+                    let message = format!("after: {after} lies beyond the latest event, {head}.");
+                    return Err(Refusal::new(ErrorCode::ValidationError, message).into());
+                }
+                let (mut found, mut position, mut considered) = (Vec::new(), after, 0);
+                while position < head && found.len() < limit && considered < MAX_CONSIDERED {
+                    let read = events::read_after(tx, deployment_id, position, events::MAX_READ).await?;
+                    if read.is_empty() {
+                        position = head;
+                    }
+                    for event in read {
+                        considered += 1;
+                        position = event.event_id;
+                        if filter.wants(&event) {
+                            found.push(event);
+                        }
+                        if found.len() == limit {
+                            break;
+                        }
+                    }
+                }
+                Ok(Listing { events: found, next_after: (position < head).then_some(position) })
+            })
+        })
+        .await
+}

@@ -1,0 +1,19 @@
+//! The use cases of Herm. Each authorises its caller, decides, and changes the state in one named transaction.
+//!
+//! Everything here is told who asks ([`Caller`]); what lies outside the caller's account or its key's limits
+//! does not exist for it.
+
+mod app;
+mod auth;
+pub mod deployments;
+mod error;
+pub mod events;
+pub mod files;
+pub mod keys;
+pub mod messages;
+pub mod runs;
+pub mod threads;
+
+pub use app::{App, Settings};
+pub use auth::Caller;
+pub use error::Error;

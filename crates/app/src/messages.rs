@@ -1,0 +1,121 @@
+//! Messages to an agent: the one way in which a person makes it work.
+
+use herm_store::{Tx, messages, queue, runs, threads};
+use herm_types::deployment::DeploymentStatus;
+use herm_types::event::Event;
+use herm_types::key::Scope;
+use herm_types::run::RunStatus;
+use herm_types::thread::Role;
+use herm_types::{DeploymentId, ErrorCode, MessageId, RunId, ThreadId, WorkId};
+
+use crate::{App, Caller, Error};
+
+/// Which thread a message goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Default,
+    New,
+    Thread(ThreadId),
+}
+
+/// An accepted message.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub run_id: RunId,
+    pub thread_id: ThreadId,
+    pub status: RunStatus,
+}
+
+/// The ids of what a message may need; made outside the transaction.
+struct Ids {
+    message: MessageId,
+    run: RunId,
+    thread: ThreadId,
+    work: WorkId,
+}
+
+/// Accepts a message. A run that is active on its thread takes it in at its next step; otherwise a new run is
+/// made for it.
+pub async fn send(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    destination: Destination,
+    content: String,
+) -> Result<Sent, Error> {
+    caller.require(Scope::DeploymentsWrite)?;
+    app.refuse_while_draining()?;
+    let caller = caller.clone();
+    let ids = Ids { message: app.ids.next(), run: app.ids.next(), thread: app.ids.next(), work: app.ids.next() };
+    app.store
+        .transaction("send_message", move |tx| {
+            Box::pin(async move {
+                let deployment = caller.deployment(tx, deployment_id).await?;
+                if deployment.status != DeploymentStatus::Ready {
+                    let message = format!("The deployment is {}, not ready.", deployment.status.as_str());
+                    return Err(herm_types::Error::new(ErrorCode::DeploymentNotReady, message).into());
+                }
+                let thread_id = match destination {
+                    Destination::Default => deployment.default_thread_id,
+                    Destination::Thread(thread_id) => thread_id,
+                    Destination::New => {
+                        threads::insert(tx, ids.thread, deployment_id, None).await?;
+                        ids.thread
+                    }
+                };
+                accept(tx, deployment_id, thread_id, &ids, content).await
+            })
+        })
+        .await
+}
+
+async fn accept(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+    ids: &Ids,
+    content: String,
+) -> Result<Sent, Error> {
+    let thread = threads::find_and_lock(tx, deployment_id, thread_id)
+        .await?
+        .ok_or_else(|| herm_types::Error::not_found("thread", &thread_id.to_string()))?;
+    let (run_id, status) = match thread.active_run_id {
+        Some(run_id) => (run_id, status_of_active(tx, deployment_id, run_id).await?),
+        None => {
+            runs::insert(tx, ids.run, deployment_id, thread_id).await?;
+            queue::enqueue(tx, ids.work, queue::Kind::Run, ids.run.to_string(), deployment_id).await?;
+            let status = RunStatus::Queued;
+            tx.emit(deployment_id, Event::RunStatus { run_id: ids.run, thread_id, status, error: None, usage: None });
+            (ids.run, status)
+        }
+    };
+    let message = messages::NewMessage { message_id: ids.message, thread_id, run_id, role: Role::User, content };
+    messages::insert(tx, &message).await?;
+    threads::touch(tx, thread_id, Some(run_id), 1).await?;
+    let event = Event::Message {
+        run_id,
+        thread_id,
+        message_id: ids.message,
+        role: Role::User,
+        content: message.content,
+        truncated: false,
+    };
+    tx.emit(deployment_id, event);
+    Ok(Sent { run_id, thread_id, status })
+}
+
+async fn status_of_active(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    run_id: RunId,
+) -> Result<RunStatus, Error> {
+    if messages::count_pending(tx, run_id).await? >= messages::MAX_PENDING {
+        let message = format!(
+            "{} messages already wait for this thread's run; send more when it has read them.",
+            messages::MAX_PENDING
+        );
+        return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
+    }
+    let run = runs::find(tx, deployment_id, run_id).await?;
+    Ok(run.ok_or_else(|| herm_store::Error::Corrupt(format!("active {run_id} is gone")))?.status)
+}

@@ -1,0 +1,26 @@
+//! Ends this server at a named fault point, for the tests of what survives that.
+//!
+//! `HERM_FAULT_POINT` is `moment:subject` or `moment:subject#n`: the n-th time that this point is reached, the
+//! process is killed as `kill -9` does it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+pub(crate) fn install() {
+    let Ok(wanted) = std::env::var("HERM_FAULT_POINT") else { return };
+    let (name, nth) = match wanted.split_once('#') {
+        Some((name, nth)) => (name.to_owned(), nth.parse().unwrap_or(1)),
+        None => (wanted, 1),
+    };
+    let reached = AtomicUsize::new(0);
+    herm_store::fault::install(move |point| {
+        if point == name && reached.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+            // Nothing after this runs: no destructor, no flush.
+            let _ = kill_process(getpid(), Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }
+    });
+}

@@ -1,0 +1,100 @@
+//! `herm keys …`
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use herm_app::keys::{self, NewKey};
+use herm_config::load_from_machine;
+use herm_crypto::{ApiKey, KeyKind};
+use herm_store::Store;
+use herm_types::Rng;
+use herm_types::time::{Clock as _, SystemClock, SystemRng};
+use serde_json::json;
+
+use crate::args::{CreateKey, Keys, KeysCommand, ListKeys, Place, RevokeKey};
+use crate::open::{self, Access};
+
+pub(crate) async fn run(keys: Keys) -> anyhow::Result<()> {
+    match keys.command {
+        KeysCommand::Create(create_key) => create(create_key).await,
+        KeysCommand::List(list_keys) => list(list_keys).await,
+        KeysCommand::Revoke(revoke_key) => revoke(revoke_key).await,
+        KeysCommand::Generate(generate_key) => {
+            generate(generate_key.json);
+            Ok(())
+        }
+    }
+}
+
+/// The store of a server that may be running: keys are changed beside it.
+async fn store(place: &Place) -> anyhow::Result<Store> {
+    let config = load_from_machine(&place.flags(None))?;
+    open::store(&config, Access { exclusive: false, migrate: false }).await
+}
+
+#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+async fn create(create: CreateKey) -> anyhow::Result<()> {
+    let store = store(&create.place).await?;
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let new = NewKey {
+        name: create.name,
+        account: create.account,
+        scopes: create.scopes,
+        deployment_id: create.deployment,
+        customer_id: create.customer,
+        expires_at: create.expires.map(|ms| SystemClock.now().plus_ms(ms)),
+    };
+    let (key, info) =
+        keys::create(&store, &open::id_source(), rng.as_ref(), new).await.context("failed to make the key")?;
+    if create.json {
+        let mut shown = serde_json::to_value(&info)?;
+        if let Some(fields) = shown.as_object_mut() {
+            fields.insert("key".to_owned(), key.expose().into());
+        }
+        println!("{shown}");
+    } else {
+        println!("{}", key.expose());
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+async fn list(list: ListKeys) -> anyhow::Result<()> {
+    let found = keys::list(&store(&list.place).await?).await.context("failed to list the keys")?;
+    if list.json {
+        println!("{}", json!({"data": found}));
+        return Ok(());
+    }
+    let now = SystemClock.now();
+    for key in found {
+        let state = if key.is_live(now) { "live" } else { "dead" };
+        let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+        println!("{}  {state}  {}  {}  {}", key.key_id, key.created_at, scopes.join(","), key.name);
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a command says what it did")]
+async fn revoke(revoke: RevokeKey) -> anyhow::Result<()> {
+    let key_id = revoke.key_id;
+    let revoked = keys::revoke(&store(&revoke.place).await?, key_id).await.context("failed to revoke the key")?;
+    if !revoked {
+        bail!("there is no key {key_id}: herm keys list shows what there is");
+    }
+    if revoke.json {
+        println!("{}", json!({"key_id": key_id, "revoked": true}));
+    } else {
+        println!("revoked {key_id}");
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+fn generate(as_json: bool) {
+    let key = ApiKey::generate(KeyKind::Secret, &mut |bytes: &mut [u8]| SystemRng.fill(bytes));
+    if as_json {
+        println!("{}", json!({"key": key.expose()}));
+    } else {
+        println!("{}", key.expose());
+    }
+}

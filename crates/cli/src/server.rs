@@ -1,0 +1,123 @@
+//! A whole server in this process: store, worker and HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use herm_app::{App, Settings};
+use herm_config::{Config, SandboxFallback};
+use herm_llm::{ProviderKind, ProviderOptions, Providers};
+use herm_sandbox::local::{self, Sandboxes};
+use herm_store::Store;
+use herm_types::deployment::SandboxType;
+use herm_types::time::{SystemClock, SystemRng};
+use herm_worker::Worker;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::open::id_source;
+
+/// How long runs may go on after the server was told to stop.
+const DRAIN_RUNS: Duration = Duration::from_secs(10);
+/// How long responses may go on after that.
+const DRAIN_RESPONSES: Duration = Duration::from_secs(3);
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    app: App,
+    worker: Worker,
+    close: CancellationToken,
+    http: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Starts everything; when this returns the server takes requests.
+    pub(crate) async fn start(config: &Config, store: Store) -> anyhow::Result<Self> {
+        let ids = id_source();
+        let listener = TcpListener::bind(config.server.listen)
+            .await
+            .with_context(|| format!("failed to listen at {}", config.server.listen))?;
+        let address = listener.local_addr()?;
+        let workspaces_dir = config.server.data_dir.join("workspaces");
+        let sandboxes = Sandboxes::new(local::Options {
+            data_dir: config.server.data_dir.clone(),
+            rng: Arc::new(SystemRng),
+            away_limit: local::AWAY_LIMIT,
+        })
+        .context("failed to prepare the sandboxes")?;
+        tokio::spawn(warn_without_sandbox(sandboxes.clone()));
+        let settings = Settings {
+            default_model: config.models.default_model.clone(),
+            providers: provider_names(config),
+            docker_becomes: match config.sandbox.fallback {
+                SandboxFallback::Local => Some(SandboxType::Local),
+                SandboxFallback::Refuse => None,
+            },
+            workspaces_dir: workspaces_dir.clone(),
+        };
+        let app = App::new(store.clone(), ids.clone(), Arc::new(SystemClock), settings);
+        let worker = Worker::start(herm_worker::Options {
+            store,
+            ids,
+            rng: Arc::new(SystemRng),
+            providers: providers(config)?,
+            sandboxes,
+            workspaces_dir,
+        })
+        .await
+        .context("failed to start the worker")?;
+        let router = herm_api::router(
+            app.clone(),
+            herm_api::Options { public_url: config.server.public_url.clone() },
+        );
+        let close = CancellationToken::new();
+        let listener = listener.tap_io(|stream| {
+            // Events are small and wanted at once.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "failed to set TCP_NODELAY");
+            }
+        });
+        let serving = axum::serve(listener, router).with_graceful_shutdown(close.clone().cancelled_owned());
+        let http = tokio::spawn(async move { serving.await });
+        Ok(Self { address, app, worker, close, http })
+    }
+
+    /// Drains and stops: new work is refused, streams end with a retry hint, runs get a moment to end; those that
+    /// don't are gone on with by the next server.
+    pub(crate) async fn stop(self) {
+        self.app.drain();
+        self.worker.stop(DRAIN_RUNS).await;
+        self.close.cancel();
+        if tokio::time::timeout(DRAIN_RESPONSES, self.http).await.is_err() {
+            tracing::warn!("some responses were cut off");
+        }
+    }
+}
+
+/// Says in the log, at once, what every command would say later.
+async fn warn_without_sandbox(sandboxes: Sandboxes) {
+    if let Err(error) = sandboxes.check().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "commands will fail here");
+    }
+}
+
+fn provider_names(config: &Config) -> Vec<String> {
+    let configured = config.models.providers.iter().map(|provider| provider.name.clone());
+    configured.chain([herm_worker::DEMO_PROVIDER.to_owned()]).collect()
+}
+
+fn providers(config: &Config) -> anyhow::Result<Providers> {
+    let options = config.models.providers.iter().map(|provider| ProviderOptions {
+        name: provider.name.clone(),
+        kind: match provider.kind {
+            herm_config::ProviderKind::Anthropic => ProviderKind::Anthropic,
+            herm_config::ProviderKind::OpenAiChat => ProviderKind::OpenAiChat,
+        },
+        base_url: provider.base_url.clone(),
+        api_key: provider.api_key.clone(),
+    });
+    Providers::new(options.collect()).context("failed to set up the model providers")
+}

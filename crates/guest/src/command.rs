@@ -1,0 +1,238 @@
+//! Commands: begun once each, ended with their whole process group, remembered until they are acknowledged.
+
+use std::collections::HashMap;
+use std::io::{Read, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use herm_guest::output::Kept;
+use herm_guest::protocol::{Bytes, Exec, Exit, FromGuest, MAX_CHUNK_BYTES, MAX_OUTPUT_BYTES, Stream};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
+
+use crate::link::Link;
+use crate::reaper;
+
+/// After a polite end at the time limit, before the impolite one.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long output is awaited after a command's end: something in the background may hold it open.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Commands that are remembered at most. Beyond it the oldest that has ended is forgotten, and while none has a new
+/// one is refused.
+const MAX_REMEMBERED: usize = 128;
+
+/// The commands that are not acknowledged yet, by their ids.
+#[derive(Clone)]
+pub(crate) struct Commands {
+    known: Arc<Mutex<HashMap<String, Arc<Known>>>>,
+    link: Link,
+}
+
+/// A command that was begun.
+struct Known {
+    began: Instant,
+    group: Option<Pid>,
+    state: Mutex<State>,
+}
+
+struct State {
+    stdout: Kept,
+    stderr: Kept,
+    is_killed: bool,
+    /// The last frame about it, once it has ended.
+    end: Option<FromGuest>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Commands {
+    pub(crate) fn new(link: Link) -> Self {
+        Self { known: Arc::default(), link }
+    }
+
+    /// Begins a command, or attaches to it if it was begun already.
+    pub(crate) fn exec(&self, exec: Exec) {
+        let mut known = lock(&self.known);
+        if known.contains_key(&exec.exec_id) {
+            drop(known);
+            return self.attach(&exec.exec_id);
+        }
+        let failed = |message: String| FromGuest::Failed { exec_id: exec.exec_id.clone(), message };
+        if known.len() >= MAX_REMEMBERED && !forget_oldest(&mut known) {
+            return self.link.send(&failed(format!("{MAX_REMEMBERED} commands are running already")));
+        }
+        match start(&exec) {
+            Ok((child, status)) => {
+                let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
+                let state = State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
+                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                let command = Arc::new(Known { began: Instant::now(), group, state: Mutex::new(state) });
+                known.insert(exec.exec_id.clone(), Arc::clone(&command));
+                drop(known);
+                let link = self.link.clone();
+                std::thread::spawn(move || follow(&command, exec, child, &status, &link));
+            }
+            // It never began, so it may be tried again under its id.
+            Err(error) => self.link.send(&failed(error.to_string())),
+        }
+    }
+
+    /// Tells what is known of a command.
+    pub(crate) fn attach(&self, exec_id: &str) {
+        let command = lock(&self.known).get(exec_id).cloned();
+        let Some(command) = command else {
+            return self.link.send(&FromGuest::Unknown { exec_id: exec_id.to_owned() });
+        };
+        // Under the lock, so that nothing new is sent in between.
+        let state = lock(&command.state);
+        for (stream, kept) in [(Stream::Stdout, &state.stdout), (Stream::Stderr, &state.stderr)] {
+            for (number, chunk) in kept.head().chunks(MAX_CHUNK_BYTES).enumerate() {
+                let offset = (number * MAX_CHUNK_BYTES) as u64;
+                let (exec_id, data) = (exec_id.to_owned(), Bytes(chunk.to_vec()));
+                self.link.send(&FromGuest::Output { exec_id, stream, offset, data });
+            }
+        }
+        if let Some(end) = &state.end {
+            self.link.send(end);
+        }
+    }
+
+    pub(crate) fn kill(&self, exec_id: &str) {
+        if let Some(command) = lock(&self.known).get(exec_id) {
+            let mut state = lock(&command.state);
+            if state.end.is_none() {
+                state.is_killed = true;
+                command.signal(Signal::KILL);
+            }
+        }
+    }
+
+    /// Forgets a command that has ended; one that runs is not forgotten.
+    pub(crate) fn forget(&self, exec_id: &str) {
+        let mut known = lock(&self.known);
+        if known.get(exec_id).is_some_and(|command| lock(&command.state).end.is_some()) {
+            known.remove(exec_id);
+        }
+    }
+}
+
+/// Forgets the oldest command that has ended; `false` if none has.
+fn forget_oldest(known: &mut HashMap<String, Arc<Known>>) -> bool {
+    let ended = known.iter().filter(|(_, command)| lock(&command.state).end.is_some());
+    let oldest = ended.min_by_key(|(_, command)| command.began).map(|(exec_id, _)| exec_id.clone());
+    oldest.is_some_and(|exec_id| known.remove(&exec_id).is_some())
+}
+
+impl Known {
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // A group that is gone already is what was wanted.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+fn start(exec: &Exec) -> std::io::Result<(Child, Receiver<WaitStatus>)> {
+    let (program, arguments) =
+        exec.argv.split_first().ok_or_else(|| std::io::Error::other("the command is empty"))?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .envs(exec.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&exec.cwd)
+        .process_group(0)
+        .stdin(if exec.stdin.0.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    reaper::spawn(&mut command)
+}
+
+/// Follows a command to its end.
+fn follow(command: &Arc<Known>, exec: Exec, mut child: Child, status: &Receiver<WaitStatus>, link: &Link) {
+    let began = Instant::now();
+    if let Some(stdin) = child.stdin.take() {
+        feed(stdin, exec.stdin.0);
+    }
+    let (done, drained) = channel();
+    if let Some(stdout) = child.stdout.take() {
+        read(command, &exec.exec_id, Stream::Stdout, stdout, link, done.clone());
+    }
+    if let Some(stderr) = child.stderr.take() {
+        read(command, &exec.exec_id, Stream::Stderr, stderr, link, done.clone());
+    }
+    drop(done);
+    let exit = wait(command, status, Duration::from_millis(exec.timeout_ms));
+    let until = Instant::now() + DRAIN;
+    // Ends when both readers are done, or when something in the background holds the output open.
+    while drained.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut state = lock(&command.state);
+    let exit = if state.is_killed { Exit::Killed } else { exit };
+    let (stdout, stderr) = (state.stdout.rest(), state.stderr.rest());
+    let end = FromGuest::Exited { exec_id: exec.exec_id, exit, stdout, stderr, duration_ms };
+    link.send(&end);
+    state.end = Some(end);
+}
+
+fn feed(mut stdin: ChildStdin, bytes: Vec<u8>) {
+    std::thread::spawn(move || {
+        // A command need not read its input.
+        let _ = stdin.write_all(&bytes);
+    });
+}
+
+fn read(
+    command: &Arc<Known>,
+    exec_id: &str,
+    stream: Stream,
+    mut source: impl Read + Send + 'static,
+    link: &Link,
+    done: Sender<()>,
+) {
+    let (command, exec_id, link) = (Arc::clone(command), exec_id.to_owned(), link.clone());
+    std::thread::spawn(move || {
+        let mut buffer = vec![0u8; MAX_CHUNK_BYTES];
+        while let Ok(count) = source.read(&mut buffer) {
+            let data = buffer.get(..count).unwrap_or_default();
+            if data.is_empty() {
+                break;
+            }
+            let mut state = lock(&command.state);
+            if state.end.is_some() {
+                // What comes after the command's end belongs to nobody; it is read so that its writer goes on.
+                continue;
+            }
+            let kept = if stream == Stream::Stdout { &mut state.stdout } else { &mut state.stderr };
+            if let Some((offset, data)) = kept.push(data) {
+                link.send(&FromGuest::Output { exec_id: exec_id.clone(), stream, offset, data: Bytes(data) });
+            }
+        }
+        let _ = done.send(());
+    });
+}
+
+fn wait(command: &Known, status: &Receiver<WaitStatus>, limit: Duration) -> Exit {
+    match status.recv_timeout(limit) {
+        Ok(status) => exit_of(status),
+        Err(RecvTimeoutError::Disconnected) => Exit::Killed,
+        Err(RecvTimeoutError::Timeout) => {
+            command.signal(Signal::TERM);
+            let _ = status.recv_timeout(GRACE);
+            // Also what the command left behind in its group.
+            command.signal(Signal::KILL);
+            Exit::TimedOut
+        }
+    }
+}
+
+fn exit_of(status: WaitStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Killed,
+    }
+}

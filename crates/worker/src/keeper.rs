@@ -1,0 +1,131 @@
+//! Which sandboxes are in use, and which have been idle for so long that they stop.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use herm_sandbox::local::{Error, Exec, LocalSandbox, Outcome, Sandboxes, Spec};
+use herm_types::DeploymentId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A sandbox that nobody used for so long is stopped; the next command starts it again.
+const IDLE: Duration = Duration::from_secs(300);
+/// Between two looks for idle sandboxes.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+struct Use {
+    users: usize,
+    since: Instant,
+}
+
+type Uses = Arc<Mutex<HashMap<DeploymentId, Use>>>;
+
+/// Starts sandboxes when they are needed, and stops them when they are not.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    sandboxes: Sandboxes,
+    uses: Uses,
+}
+
+/// Keeps a sandbox from being stopped as idle while it lives.
+struct InUse {
+    uses: Uses,
+    deployment_id: DeploymentId,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_it) = uses.get_mut(&self.deployment_id) {
+            of_it.users = of_it.users.saturating_sub(1);
+            of_it.since = Instant::now();
+        }
+    }
+}
+
+impl Keeper {
+    pub(crate) fn new(sandboxes: Sandboxes) -> Self {
+        Self { sandboxes, uses: Uses::default() }
+    }
+
+    /// Starts the deployment's sandbox in the background, so that it is there when a command comes.
+    pub(crate) fn warm(&self, deployment_id: DeploymentId, workspace_dir: PathBuf) {
+        let in_use = self.enter(deployment_id);
+        let keeper = self.clone();
+        tokio::spawn(async move {
+            // A failure is told by the command that needs the sandbox.
+            if let Err(error) = keeper.ensure(deployment_id, workspace_dir).await {
+                tracing::debug!(%deployment_id, error = &error as &dyn std::error::Error, "no warm sandbox");
+            }
+            drop(in_use);
+        });
+    }
+
+    /// Runs a command to its end, and lets the guest forget it.
+    pub(crate) async fn exec(
+        &self,
+        deployment_id: DeploymentId,
+        workspace_dir: PathBuf,
+        exec: Exec,
+    ) -> Result<Outcome, Error> {
+        let _in_use = self.enter(deployment_id);
+        let sandbox = self.ensure(deployment_id, workspace_dir).await?;
+        sandbox.exec(exec).await
+    }
+
+    /// What a command gave that an earlier server began, waiting for its end; `None` if nobody knows.
+    pub(crate) async fn attach(&self, deployment_id: DeploymentId, exec_id: &str) -> Result<Option<Outcome>, Error> {
+        let _in_use = self.enter(deployment_id);
+        match self.sandboxes.find(&deployment_id.to_string()).await? {
+            Some(sandbox) => sandbox.attach(exec_id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Lets the guest forget a command whose result is recorded.
+    pub(crate) async fn acknowledge(&self, deployment_id: DeploymentId, exec_id: &str) {
+        let _in_use = self.enter(deployment_id);
+        if let Ok(Some(sandbox)) = self.sandboxes.find(&deployment_id.to_string()).await {
+            sandbox.acknowledge(exec_id);
+        }
+    }
+
+    /// Stops the deployment's sandbox, if it runs.
+    pub(crate) async fn stop(&self, deployment_id: DeploymentId) -> Result<(), Error> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment_id);
+        self.sandboxes.stop(&deployment_id.to_string()).await
+    }
+
+    pub(crate) async fn stop_all(&self) {
+        self.sandboxes.stop_all().await;
+    }
+
+    /// Stops idle sandboxes, now and then, until the worker stops.
+    pub(crate) async fn stop_idle_until(&self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            let idle: Vec<DeploymentId> = {
+                let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
+                let idle = uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= IDLE);
+                idle.map(|(deployment_id, _)| deployment_id).collect()
+            };
+            for deployment_id in idle {
+                if let Err(error) = self.sandboxes.stop(&deployment_id.to_string()).await {
+                    tracing::warn!(%deployment_id, error = &error as &dyn std::error::Error, "failed to stop a sandbox");
+                }
+            }
+        }
+    }
+
+    fn enter(&self, deployment_id: DeploymentId) -> InUse {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.entry(deployment_id).or_insert_with(|| Use { users: 0, since: Instant::now() }).users += 1;
+        InUse { uses: Arc::clone(&self.uses), deployment_id }
+    }
+
+    async fn ensure(&self, deployment_id: DeploymentId, workspace_dir: PathBuf) -> Result<LocalSandbox, Error> {
+        self.sandboxes.ensure(Spec { sandbox_id: deployment_id.to_string(), workspace_dir, env: Vec::new() }).await
+    }
+}

@@ -1,0 +1,17 @@
+//! What drives runs. A worker is told that there is work, never what: it claims items from the queue, and all it
+//! knows of a run it reads from the store.
+//!
+//! One worker advances a run, by a lease; every write holds that lease in the same transaction, so that a worker
+//! which lost it cannot write. Killed at any instant, it leaves a journal that the next one goes on from.
+
+mod demo;
+mod dispatch;
+mod keeper;
+mod models;
+mod run;
+mod teardown;
+mod tools;
+mod worker;
+
+pub use demo::PROVIDER as DEMO_PROVIDER;
+pub use worker::{Options, Worker};

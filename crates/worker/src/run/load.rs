@@ -1,0 +1,162 @@
+//! What the store knows of a run, as the harness reads it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use herm_agent::{RunState, Step, ToolOutcome, turns};
+use herm_store::journal::{self, StepKind};
+use herm_store::messages::{self, UserMessage};
+use herm_store::queue::Lease;
+use herm_store::{Error, Tx, deployments, runs};
+use herm_types::deployment::Deployment;
+use herm_types::model::{ModelReply, Turn};
+use herm_types::run::{Run, Usage};
+use herm_types::{DeploymentId, MessageId, RunId};
+use serde::{Deserialize, Serialize};
+
+use crate::dispatch::subject;
+use crate::worker::Context;
+
+/// Earlier runs of a thread that a context holds at least; between twice as many and this many, so that its
+/// beginning stays the same for long and providers' caches hit.
+const EARLIER_RUNS: i64 = 100;
+
+/// A run with all that its next step needs.
+pub(super) struct Loaded {
+    pub(super) deployment: Deployment,
+    pub(super) run: Run,
+    pub(super) state: RunState,
+    /// The ids of the state's pending messages.
+    pub(super) pending: Vec<MessageId>,
+    /// What the run's finished steps used.
+    pub(super) usage: Usage,
+    /// The last step's model call, if it was begun and has no result.
+    pub(super) open_call: Option<ModelIntent>,
+    /// The tool calls of the last step that were begun and have no result.
+    pub(super) open_tools: Vec<i64>,
+    pub(super) workspace_dir: PathBuf,
+}
+
+/// The intent of a model call.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct ModelIntent {
+    /// How often it has failed so far.
+    pub(super) failures: u32,
+    /// The deployment's last event before it: what it said aloud comes after.
+    pub(super) after: i64,
+}
+
+/// Reads a run; `None` if it is gone or has ended.
+pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<Loaded>, Error> {
+    let (run_id, deployment_id) = (subject::<RunId>(lease)?, lease.deployment_id);
+    let workspace_dir = context.workspace_dir(deployment_id);
+    context
+        .store
+        .read("load_run", move |tx| Box::pin(read(tx, deployment_id, run_id, workspace_dir)))
+        .await
+}
+
+async fn read(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    run_id: RunId,
+    workspace_dir: PathBuf,
+) -> Result<Option<Loaded>, Error> {
+    let Some(deployment) = deployments::find(tx, deployment_id).await? else { return Ok(None) };
+    let Some(run) = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended()) else {
+        return Ok(None);
+    };
+    let from_run = runs::first_of_context(tx, run.thread_id, EARLIER_RUNS).await?.unwrap_or(run_id);
+    let heard = messages::of_users(tx, run.thread_id, from_run).await?;
+    let journal = journal::of_thread(tx, run.thread_id, from_run).await?;
+    let mut history = History::default();
+    journal.into_iter().try_for_each(|step| history.add_step(step, run_id))?;
+    let pending = history.add_messages(heard, run_id);
+    let own = history.steps.split_off(&(run_id, 0));
+    let state = RunState {
+        earlier: earlier_turns(history.steps),
+        steps: own.into_values().collect(),
+        pending: pending.iter().map(|message| message.content.clone()).collect(),
+    };
+    Ok(Some(Loaded {
+        usage: usage_of(&state.steps),
+        state,
+        pending: pending.into_iter().map(|message| message.message_id).collect(),
+        open_call: history.open_call,
+        open_tools: history.open_tools,
+        deployment,
+        run,
+        workspace_dir,
+    }))
+}
+
+fn earlier_turns(steps: BTreeMap<(RunId, i64), Step>) -> Vec<Turn> {
+    let steps: Vec<Step> = steps.into_values().collect();
+    turns(&steps)
+}
+
+fn usage_of(steps: &[Step]) -> Usage {
+    let mut usage = Usage::default();
+    for step in steps {
+        if let Some(reply) = &step.reply {
+            usage.model_calls += 1;
+            usage.tokens += reply.usage;
+        }
+        usage.tool_calls += step.outcomes.iter().flatten().count() as u64;
+    }
+    usage
+}
+
+/// A thread's steps by run and number, as they are put together from the journal and the messages.
+#[derive(Default)]
+struct History {
+    steps: BTreeMap<(RunId, i64), Step>,
+    open_call: Option<ModelIntent>,
+    open_tools: Vec<i64>,
+}
+
+impl History {
+    fn add_step(&mut self, row: journal::Step, current: RunId) -> Result<(), Error> {
+        let position = row.position;
+        let is_current = position.run_id == current;
+        let step = self
+            .steps
+            .entry((position.run_id, position.step_no))
+            .or_insert_with(|| Step { step_no: position.step_no, ..Step::default() });
+        match (row.kind, row.result) {
+            (StepKind::Model, Some(result)) => {
+                let reply: ModelReply = serde_json::from_str(&result)?;
+                step.outcomes = reply.tool_calls().map(|_| None).collect();
+                step.reply = Some(reply);
+            }
+            (StepKind::Model, None) if is_current => self.open_call = Some(serde_json::from_str(&row.intent)?),
+            (StepKind::Tool, Some(result)) => {
+                let outcome: ToolOutcome = serde_json::from_str(&result)?;
+                let index = usize::try_from(position.call_no - 1).unwrap_or(usize::MAX);
+                if let Some(place) = step.outcomes.get_mut(index) {
+                    *place = Some(outcome);
+                }
+            }
+            (StepKind::Tool, None) if is_current => self.open_tools.push(position.call_no),
+            (StepKind::Model | StepKind::Tool, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts each message before the step that first read it; gives those of the current run that none has read.
+    fn add_messages(&mut self, messages: Vec<UserMessage>, current: RunId) -> Vec<UserMessage> {
+        let mut pending = Vec::new();
+        for message in messages {
+            match message.before_step {
+                None if message.run_id == current => pending.push(message),
+                before => {
+                    // A run that failed before it read a message: it stands at that run's end.
+                    let step_no = before.unwrap_or(i64::MAX);
+                    let step = self.steps.entry((message.run_id, step_no));
+                    step.or_insert_with(|| Step { step_no, ..Step::default() }).heard.push(message.content);
+                }
+            }
+        }
+        pending
+    }
+}

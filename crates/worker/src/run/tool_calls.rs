@@ -1,0 +1,125 @@
+//! The tool calls of one step: intents together, effects side by side, each result as it comes.
+
+use futures_util::future::try_join_all;
+use herm_agent::tools::{self, Effect, MAX_CALLS_PER_TURN, ToolRequest};
+use herm_agent::ToolOutcome;
+use herm_store::queue::Lease;
+use herm_store::{Error, fault};
+use herm_types::event::Event;
+use herm_types::model::ToolCall;
+use herm_types::run::Run;
+use tokio::time::Instant;
+
+use super::load::Loaded;
+use super::writes::{self, ToolIntent};
+use crate::tools::{Attempt, Place, run_tool};
+use crate::worker::Context;
+
+/// Makes these calls of step `step_no` and records what they gave.
+pub(super) async fn make(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    step_no: i64,
+    calls: &[(i64, ToolCall)],
+) -> Result<(), Error> {
+    let new: Vec<ToolIntent> = calls
+        .iter()
+        .filter(|(call_no, _)| !loaded.open_tools.contains(call_no))
+        .map(|(call_no, call)| intent(&loaded.run, *call_no, call))
+        .collect();
+    if !new.is_empty() {
+        writes::begin_tools(context, lease, &loaded.run, step_no, new).await?;
+    }
+    let made = calls.iter().map(|(call_no, call)| {
+        // An intent that an earlier worker wrote: its effect may have happened.
+        let was_begun = loaded.open_tools.contains(call_no);
+        make_one(context, lease, loaded, (step_no, *call_no), call, was_begun)
+    });
+    try_join_all(made).await?;
+    Ok(())
+}
+
+fn intent(run: &Run, call_no: i64, call: &ToolCall) -> ToolIntent {
+    let arguments = call.arguments.clone();
+    let shown = serde_json::from_str(&arguments).unwrap_or_else(|_| arguments.clone().into());
+    ToolIntent {
+        call_no,
+        tool: call.tool.clone(),
+        arguments,
+        event: Event::ToolCall {
+            run_id: run.run_id,
+            thread_id: run.thread_id,
+            tool_call_id: call.tool_call_id.clone(),
+            tool: call.tool.clone(),
+            arguments: shown,
+        },
+    }
+}
+
+async fn make_one(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    at: (i64, i64),
+    call: &ToolCall,
+    was_begun: bool,
+) -> Result<(), Error> {
+    let run = &loaded.run;
+    let started = Instant::now();
+    let outcome = outcome(context, loaded, at, call, was_begun).await;
+    let duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let event = Event::ToolResult {
+        run_id: run.run_id,
+        thread_id: run.thread_id,
+        tool_call_id: call.tool_call_id.clone(),
+        tool: call.tool.clone(),
+        result: outcome.text.clone(),
+        is_error: outcome.is_error,
+        duration_ms,
+    };
+    writes::finish_tool(context, lease, run, at, serde_json::to_string(&outcome)?, event).await?;
+    if call.tool == "shell" {
+        context.keeper.acknowledge(run.deployment_id, &name(run, at)).await;
+    }
+    Ok(())
+}
+
+/// Names a call once and for all, also for the guest that carries it out.
+fn name(run: &Run, (step_no, call_no): (i64, i64)) -> String {
+    format!("{}.{step_no}.{call_no}", run.run_id)
+}
+
+async fn outcome(
+    context: &Context,
+    loaded: &Loaded,
+    at: (i64, i64),
+    call: &ToolCall,
+    was_begun: bool,
+) -> ToolOutcome {
+    let is_error = true;
+    if at.1 > MAX_CALLS_PER_TURN {
+        let text = format!("This call was not made: one turn may make {MAX_CALLS_PER_TURN} calls. Make it again.");
+        return ToolOutcome { text, is_error };
+    }
+    if !loaded.deployment.settings.sandbox.enabled {
+        return ToolOutcome { text: "This agent has no sandbox, and no tools.".to_owned(), is_error };
+    }
+    let request: ToolRequest = match tools::parse(call) {
+        Ok(request) => request,
+        Err(text) => return ToolOutcome { text, is_error },
+    };
+    let place = Place {
+        deployment_id: loaded.deployment.deployment_id,
+        workspace_dir: loaded.workspace_dir.clone(),
+        call: name(&loaded.run, at),
+    };
+    let attempt = match (was_begun, request.effect()) {
+        (false, _) | (true, Effect::Read | Effect::Idempotent) => Attempt::Make,
+        (true, Effect::Unsafe) => Attempt::Settle,
+    };
+    fault::reach("effect.before", &call.tool);
+    let outcome = run_tool(context, &place, request, attempt).await;
+    fault::reach("effect.after", &call.tool);
+    outcome
+}

@@ -1,0 +1,265 @@
+//! The named transactions of a run. Each holds the run's lease: a worker that lost it writes nothing.
+
+use herm_store::journal::{self, Position, StepKind};
+use herm_store::queue::{self, Lease};
+use herm_store::{Error, Tx, events, messages, runs, threads};
+use herm_types::event::Event;
+use herm_types::model::ModelReply;
+use herm_types::run::{Run, RunError, RunStatus, Usage};
+use herm_types::thread::Role;
+
+use super::Progress;
+use super::load::{Loaded, ModelIntent};
+use super::voice::{FinishedMessage, Voice};
+use crate::worker::Context;
+
+fn position(run: &Run, step_no: i64, call_no: i64) -> Position {
+    Position { run_id: run.run_id, step_no, call_no }
+}
+
+/// Writes that a model call is under way, and which messages it reads.
+pub(super) async fn begin_model_call(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    step_no: i64,
+    model: &str,
+) -> Result<ModelIntent, Error> {
+    let (held, model, pending, earlier) =
+        (lease.clone(), model.to_owned(), loaded.pending.clone(), loaded.open_call);
+    let position = position(&loaded.run, step_no, 0);
+    context
+        .store
+        .transaction("begin_model_call", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                messages::pick_up(tx, &pending, step_no).await?;
+                let intent = match earlier {
+                    Some(intent) => intent,
+                    None => ModelIntent { failures: 0, after: events::head(tx, held.deployment_id).await?.0 },
+                };
+                let text = serde_json::to_string(&intent)?;
+                journal::record_intent(tx, position, StepKind::Model, &model, &text).await?;
+                Ok(intent)
+            })
+        })
+        .await
+}
+
+/// Sends what a model says while it says it.
+pub(super) async fn say(context: &Context, lease: &Lease, said: Vec<Event>) -> Result<(), Error> {
+    let held = lease.clone();
+    context
+        .store
+        .transaction("say", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                said.into_iter().for_each(|event| tx.emit(held.deployment_id, event));
+                Ok(())
+            })
+        })
+        .await
+}
+
+/// Records a model's reply with what was left to say of it. With `last_word` it also ends the run, unless a
+/// message came in meanwhile.
+pub(super) async fn finish_model_call(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    step_no: i64,
+    reply: ModelReply,
+    voice: &mut Voice,
+    last_word: bool,
+) -> Result<Progress, Error> {
+    let finished = voice.finish();
+    let said = voice.take_unsent();
+    let (held, run) = (lease.clone(), loaded.run.clone());
+    let mut usage = loaded.usage;
+    usage.model_calls += 1;
+    usage.tokens += reply.usage;
+    let result = serde_json::to_string(&reply)?;
+    context
+        .store
+        .transaction("finish_model_call", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                journal::record_result(tx, position(&run, step_no, 0), &result).await?;
+                said.into_iter().for_each(|event| tx.emit(run.deployment_id, event));
+                let spoken = i64::from(finished.is_some());
+                if let Some(message) = finished {
+                    add_message(tx, &run, message).await?;
+                }
+                if last_word && end_unless_pending(tx, &held, &run, spoken, &usage).await? {
+                    return Ok(Progress::LetGo);
+                }
+                threads::touch(tx, run.thread_id, Some(run.run_id), spoken).await?;
+                Ok(Progress::GoesOn)
+            })
+        })
+        .await
+}
+
+async fn add_message(tx: &mut Tx, run: &Run, message: FinishedMessage) -> Result<(), Error> {
+    let message = messages::NewMessage {
+        message_id: message.message_id,
+        thread_id: run.thread_id,
+        run_id: run.run_id,
+        role: Role::Agent,
+        content: message.content,
+    };
+    messages::insert(tx, &message).await
+}
+
+/// Ends a run whose reply is recorded already.
+pub(super) async fn finish(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Progress, Error> {
+    let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage);
+    context
+        .store
+        .transaction("finish_run", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                let ended = end_unless_pending(tx, &held, &run, 0, &usage).await?;
+                Ok(if ended { Progress::LetGo } else { Progress::GoesOn })
+            })
+        })
+        .await
+}
+
+/// Completes the run, unless a message has come for it: whoever sends one locks the thread too, so it comes
+/// either before this, and the run goes on, or after, and makes a new run.
+async fn end_unless_pending(
+    tx: &mut Tx,
+    lease: &Lease,
+    run: &Run,
+    new_messages: i64,
+    usage: &Usage,
+) -> Result<bool, Error> {
+    threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
+    if messages::count_pending(tx, run.run_id).await? > 0 {
+        return Ok(false);
+    }
+    end(tx, lease, run, RunStatus::Completed, None, new_messages, usage).await?;
+    Ok(true)
+}
+
+async fn end(
+    tx: &mut Tx,
+    lease: &Lease,
+    run: &Run,
+    status: RunStatus,
+    error: Option<RunError>,
+    new_messages: i64,
+    usage: &Usage,
+) -> Result<(), Error> {
+    runs::end(tx, run.run_id, status, error.as_ref(), usage).await?;
+    threads::touch(tx, run.thread_id, None, new_messages).await?;
+    queue::complete(tx, lease).await?;
+    let (run_id, thread_id) = (run.run_id, run.thread_id);
+    tx.emit(run.deployment_id, Event::RunStatus { run_id, thread_id, status, error, usage: Some(*usage) });
+    Ok(())
+}
+
+/// Ends a run that cannot go on; `said` is what there is left to say.
+pub(super) async fn fail(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    error: RunError,
+    said: Vec<Event>,
+) -> Result<(), Error> {
+    let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage);
+    context
+        .store
+        .transaction("fail_run", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
+                said.into_iter().for_each(|event| tx.emit(run.deployment_id, event));
+                end(tx, &held, &run, RunStatus::Error, Some(error), 0, &usage).await
+            })
+        })
+        .await
+}
+
+/// Lets go of a run whose model call failed, until it is time to make it again. Meanwhile it is a row.
+pub(super) async fn wait_to_call_again(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    step_no: i64,
+    intent: ModelIntent,
+    delay_ms: i64,
+) -> Result<(), Error> {
+    let (held, model) = (lease.clone(), loaded.deployment.model.clone());
+    let position = position(&loaded.run, step_no, 0);
+    context
+        .store
+        .transaction("wait_to_call_again", move |tx| {
+            Box::pin(async move {
+                let text = serde_json::to_string(&intent)?;
+                journal::record_intent(tx, position, StepKind::Model, &model, &text).await?;
+                queue::postpone(tx, &held, delay_ms).await
+            })
+        })
+        .await
+}
+
+/// A tool call that is about to be made.
+#[derive(Clone, Debug)]
+pub(super) struct ToolIntent {
+    pub(super) call_no: i64,
+    pub(super) tool: String,
+    /// The arguments as the model wrote them.
+    pub(super) arguments: String,
+    pub(super) event: Event,
+}
+
+/// Writes that these tool calls are about to be made, and shows them.
+pub(super) async fn begin_tools(
+    context: &Context,
+    lease: &Lease,
+    run: &Run,
+    step_no: i64,
+    intents: Vec<ToolIntent>,
+) -> Result<(), Error> {
+    let (held, run) = (lease.clone(), run.clone());
+    context
+        .store
+        .transaction("begin_tools", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                for intent in intents {
+                    let position = position(&run, step_no, intent.call_no);
+                    let text = serde_json::to_string(&intent.arguments)?;
+                    journal::record_intent(tx, position, StepKind::Tool, &intent.tool, &text).await?;
+                    tx.emit(run.deployment_id, intent.event);
+                }
+                Ok(())
+            })
+        })
+        .await
+}
+
+/// Records what a tool call gave, and shows it.
+pub(super) async fn finish_tool(
+    context: &Context,
+    lease: &Lease,
+    run: &Run,
+    (step_no, call_no): (i64, i64),
+    result: String,
+    event: Event,
+) -> Result<(), Error> {
+    let (held, run) = (lease.clone(), run.clone());
+    context
+        .store
+        .transaction("finish_tool", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                journal::record_result(tx, position(&run, step_no, call_no), &result).await?;
+                tx.emit(run.deployment_id, event);
+                Ok(())
+            })
+        })
+        .await
+}

@@ -1,0 +1,88 @@
+//! `read_file`, `write_file`, `edit_file`: on the workspace itself, without starting a sandbox.
+
+use herm_agent::ToolOutcome;
+use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, ReadFile, ToolRequest, WriteFile};
+use herm_sandbox::workspace::{Error, Workspace, WorkspacePath};
+
+use super::Place;
+
+/// Bytes of a file that these tools read or write at most.
+const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
+
+pub(super) async fn run(place: &Place, request: ToolRequest) -> ToolOutcome {
+    let dir = place.workspace_dir.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
+        match request {
+            ToolRequest::ReadFile(request) => read(&workspace, &request),
+            ToolRequest::WriteFile(request) => write(&workspace, &request),
+            ToolRequest::EditFile(request) => edit(&workspace, &request),
+            ToolRequest::Shell(_) => Err("shell is not a file tool".to_owned()),
+        }
+    });
+    match work.await {
+        Ok(Ok(text)) => ToolOutcome { text, is_error: false },
+        Ok(Err(text)) => ToolOutcome { text, is_error: true },
+        Err(error) => {
+            tracing::error!(%error, "a file tool panicked");
+            ToolOutcome { text: "The file could not be reached.".to_owned(), is_error: true }
+        }
+    }
+}
+
+/// A path as a model writes it: relative to the workspace, or absolute within `/workspace`.
+fn parse(path: &str) -> Result<WorkspacePath, String> {
+    let relative = path.strip_prefix("/workspace/").or_else(|| (path == "/workspace").then_some("")).unwrap_or(path);
+    WorkspacePath::parse(relative).map_err(|error| format!("{path:?}: {error}"))
+}
+
+fn read_text(workspace: &Workspace, path: &str) -> Result<String, String> {
+    let bytes = workspace.read(&parse(path)?, MAX_FILE_BYTES).map_err(|error| failed("read", path, &error))?;
+    String::from_utf8(bytes).map_err(|_| format!("{path:?} is not a text file (it is not UTF-8)."))
+}
+
+fn failed(what: &str, path: &str, error: &Error) -> String {
+    format!("Failed to {what} {path:?}: {error}.")
+}
+
+fn read(workspace: &Workspace, request: &ReadFile) -> Result<String, String> {
+    let text = read_text(workspace, &request.path)?;
+    let (first, limit) = (request.offset.unwrap_or(1).max(1), request.limit.unwrap_or(DEFAULT_READ_LINES));
+    let total = text.lines().count();
+    let lines: String = text.split_inclusive('\n').skip(first - 1).take(limit).collect();
+    if lines.is_empty() {
+        return Ok(format!("[no lines from {first} on: the file has {total}]"));
+    }
+    if total > first - 1 + limit {
+        let last = first - 1 + limit;
+        return Ok(format!("{lines}[lines {first} to {last} of {total}; give offset to read on]"));
+    }
+    Ok(lines)
+}
+
+fn write(workspace: &Workspace, request: &WriteFile) -> Result<String, String> {
+    let bytes = request.content.as_bytes();
+    workspace
+        .write_atomic(&parse(&request.path)?, bytes, MAX_FILE_BYTES)
+        .map_err(|error| failed("write", &request.path, &error))?;
+    Ok(format!("Wrote {} bytes to {}.", bytes.len(), request.path))
+}
+
+fn edit(workspace: &Workspace, request: &EditFile) -> Result<String, String> {
+    if request.old_text.is_empty() {
+        return Err("old_text is empty: give the text to replace, or use write_file.".to_owned());
+    }
+    let text = read_text(workspace, &request.path)?;
+    let found = text.matches(&request.old_text).count();
+    match found {
+        0 => return Err(format!("old_text does not occur in {:?}; read the file and give it exactly.", request.path)),
+        1 => {}
+        _ if request.replace_all => {}
+        _ => return Err(format!("old_text occurs {found} times; give more of its surroundings, or replace_all.")),
+    }
+    let edited = text.replace(&request.old_text, &request.new_text);
+    workspace
+        .write_atomic(&parse(&request.path)?, edited.as_bytes(), MAX_FILE_BYTES)
+        .map_err(|error| failed("write", &request.path, &error))?;
+    Ok(format!("Replaced {found} occurrence(s) in {}.", request.path))
+}

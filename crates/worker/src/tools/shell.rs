@@ -1,0 +1,79 @@
+//! `shell`: a command in the deployment's sandbox.
+
+use std::time::Duration;
+
+use herm_agent::ToolOutcome;
+use herm_agent::tools::{DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
+use herm_sandbox::local::{Error, Exec, Exit, Outcome};
+
+use super::{Attempt, Place, unknown};
+use crate::worker::Context;
+
+/// Bytes of output that are kept of one command: its beginning and its end.
+const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Runs its first argument with both output streams as one.
+const MERGED: &str = r#"exec 2>&1; eval "$1""#;
+
+pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt: Attempt) -> ToolOutcome {
+    let timeout_s = shell.timeout_s.unwrap_or(DEFAULT_TIMEOUT_S).clamp(1, MAX_TIMEOUT_S);
+    let result = match attempt {
+        Attempt::Make => make(context, place, shell.command, timeout_s).await,
+        Attempt::Settle => context.keeper.attach(place.deployment_id, &place.call).await,
+    };
+    match result {
+        Ok(Some(outcome)) => describe(&outcome, timeout_s),
+        Ok(None) => unknown(),
+        Err(Error::Died) => ToolOutcome {
+            text: "The sandbox ended while the command ran, so its outcome is unknown. The workspace is kept; check \
+                   the state before you repeat it."
+                .to_owned(),
+            is_error: true,
+        },
+        Err(error) => {
+            tracing::error!(deployment_id = %place.deployment_id, error = &error as &dyn std::error::Error, "no sandbox");
+            ToolOutcome { text: format!("The command was not run: {error}."), is_error: true }
+        }
+    }
+}
+
+async fn make(
+    context: &Context,
+    place: &Place,
+    command: String,
+    timeout_s: u64,
+) -> Result<Option<Outcome>, Error> {
+    let exec = Exec {
+        exec_id: place.call.clone(),
+        // One stream for both, so that the model reads them in the order they were written.
+        argv: vec!["sh".to_owned(), "-c".to_owned(), MERGED.to_owned(), "sh".to_owned(), command],
+        env: Vec::new(),
+        cwd: "/workspace".to_owned(),
+        stdin: Vec::new(),
+        timeout: Duration::from_secs(timeout_s),
+        output_limit_bytes: MAX_OUTPUT_BYTES,
+    };
+    context.keeper.exec(place.deployment_id, place.workspace_dir.clone(), exec).await.map(Some)
+}
+
+fn describe(outcome: &Outcome, timeout_s: u64) -> ToolOutcome {
+    let output = String::from_utf8_lossy(&outcome.stdout);
+    let end = match outcome.exit {
+        Exit::Code(0) => None,
+        Exit::Code(code) => Some(format!("[exit status {code}]")),
+        Exit::Signal(signal) => Some(format!("[ended by signal {signal}]")),
+        Exit::TimedOut => Some(format!("[stopped: it ran longer than its {timeout_s} seconds]")),
+        Exit::Killed => Some("[stopped]".to_owned()),
+    };
+    let mut text = output.into_owned();
+    if let Some(end) = &end {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(end);
+    }
+    if text.is_empty() {
+        text.push_str("[no output]");
+    }
+    ToolOutcome { text, is_error: end.is_some() }
+}

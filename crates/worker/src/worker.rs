@@ -1,0 +1,99 @@
+//! Starting a worker, and stopping it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herm_llm::Providers;
+use herm_sandbox::local::Sandboxes;
+use herm_store::Store;
+use herm_types::{DeploymentId, IdSource, Rng};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::{self, Running};
+use crate::keeper::Keeper;
+use crate::models::Models;
+
+/// What a worker works with.
+pub struct Options {
+    pub store: Store,
+    pub ids: IdSource,
+    pub rng: Arc<dyn Rng>,
+    pub providers: Providers,
+    pub sandboxes: Sandboxes,
+    /// Holds one directory for each deployment.
+    pub workspaces_dir: PathBuf,
+}
+
+/// What everything in a worker shares.
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) ids: IdSource,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) models: Models,
+    pub(crate) keeper: Keeper,
+    pub(crate) workspaces_dir: PathBuf,
+    pub(crate) running: Running,
+}
+
+impl Context {
+    pub(crate) fn workspace_dir(&self, deployment_id: DeploymentId) -> PathBuf {
+        self.workspaces_dir.join(deployment_id.to_string())
+    }
+
+    /// A delay of `ms` give or take a quarter, so that many that wait don't wake together.
+    pub(crate) fn jittered(&self, ms: i64) -> i64 {
+        let mut random = [0u8; 2];
+        self.rng.fill(&mut random);
+        let quarter = ms / 4;
+        ms - quarter + i64::from(u16::from_le_bytes(random)) * 2 * quarter / i64::from(u16::MAX)
+    }
+}
+
+/// A worker at work.
+pub struct Worker {
+    context: Arc<Context>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Takes up what an earlier server left, and everything that comes.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn start(options: Options) -> Result<Self, herm_store::Error> {
+        let context = Arc::new(Context {
+            models: Models::new(options.providers),
+            keeper: Keeper::new(options.sandboxes),
+            store: options.store,
+            ids: options.ids,
+            rng: options.rng,
+            workspaces_dir: options.workspaces_dir,
+            running: Running::default(),
+        });
+        context.store.transaction("release_leases", |tx| Box::pin(herm_store::queue::release_all(tx))).await?;
+        let stop = CancellationToken::new();
+        let dispatcher = tokio::spawn(dispatch::run(Arc::clone(&context), stop.clone()));
+        let (idle_context, idle_stop) = (Arc::clone(&context), stop.clone());
+        let idle = tokio::spawn(async move { idle_context.keeper.stop_idle_until(idle_stop).await });
+        Ok(Self { context, stop, tasks: vec![dispatcher, idle] })
+    }
+
+    /// Claims nothing more, and gives the runs at work until `limit` to end. What is left then is cut off where it
+    /// stands; the next worker goes on from there, and finds its sandboxes still alive.
+    pub async fn stop(self, limit: Duration) {
+        self.stop.cancel();
+        for task in self.tasks {
+            // A task that panicked has nothing left to be waited for.
+            let _ = task.await;
+        }
+        if self.context.running.wait_until_none(limit).await {
+            self.context.keeper.stop_all().await;
+        } else {
+            self.context.running.cancel_all();
+            self.context.running.wait_until_none(limit).await;
+        }
+    }
+}

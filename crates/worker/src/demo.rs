@@ -52,7 +52,7 @@ fn next(request: &ModelRequest) -> (String, Vec<ToolCall>) {
         ),
         _ => {
             let seen = results.first().map_or("", |text| text.lines().next().unwrap_or_default());
-            (format!("{LABEL} Done. The sandbox answered: {seen}. The file stays in the workspace."), Vec::new())
+            (format!("{LABEL} Done. The command saw \"{seen}\". The file stays in the workspace."), Vec::new())
         }
     }
 }

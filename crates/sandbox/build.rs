@@ -16,7 +16,17 @@ fn main() {
     let target_dir = out_dir.join("guest");
     let mut cargo = Command::new(variable("CARGO"));
     cargo
-        .args(["build", "--quiet", "--release", "--package", "herm-guest", "--bin", "herm-guest", "--target", &target])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "herm-guest",
+            "--bin",
+            "herm-guest",
+            "--target",
+            &target,
+        ])
         .arg("--manifest-path")
         .arg(guest.join("Cargo.toml"))
         .arg("--target-dir")

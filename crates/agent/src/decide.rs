@@ -39,7 +39,10 @@ pub fn decide(state: &RunState) -> Decision {
         return end_of(reply);
     }
     if state.steps.len() >= MAX_STEPS {
-        return fail("step_limit", format!("The run made {MAX_STEPS} model calls, the most one run may make."));
+        return fail(
+            "step_limit",
+            format!("The run made {MAX_STEPS} model calls, the most one run may make."),
+        );
     }
     let empty = state.steps.iter().rev().take_while(|step| step.reply.as_ref().is_some_and(is_empty)).count();
     if empty >= MAX_EMPTY_REPLIES && state.pending.is_empty() {

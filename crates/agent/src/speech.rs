@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(speech.hear("Hell"), []);
         let expected = ["Hello", "Hell", "Hell"].map(str::to_owned);
         let [truncated, delta, finished] = expected;
-        assert_eq!(speech.finish(), [Said::Truncated(truncated), Said::Delta(delta), Said::Finished(finished)]);
+        assert_eq!(
+            speech.finish(),
+            [Said::Truncated(truncated), Said::Delta(delta), Said::Finished(finished)]
+        );
     }
 
     proptest! {

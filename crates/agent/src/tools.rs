@@ -155,7 +155,8 @@ pub fn parse(call: &ToolCall) -> Result<ToolRequest, String> {
 }
 
 fn unknown_tool(name: &str) -> String {
-    let nearest = NAMES.iter().min_by_key(|known| strsim::osa_distance(name, known)).copied().unwrap_or("shell");
+    let nearest =
+        NAMES.iter().min_by_key(|known| strsim::osa_distance(name, known)).copied().unwrap_or("shell");
     format!("There is no tool {name:?}. Did you mean {nearest}? The tools are: {}.", NAMES.join(", "))
 }
 

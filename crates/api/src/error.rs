@@ -68,12 +68,14 @@ pub(crate) fn write_body(response: Response, request_id: &str) -> Response {
     let (mut parts, body) = response.into_parts();
     let error = match parts.extensions.remove::<Unwritten>() {
         Some(Unwritten(error)) => error,
-        None if parts.status == StatusCode::NOT_FOUND => {
-            Error::new(ErrorCode::NotFound, "There is nothing at this path; GET /openapi.json lists what there is.")
-        }
-        None if parts.status == StatusCode::METHOD_NOT_ALLOWED => {
-            Error::new(ErrorCode::MethodNotAllowed, "This path has other methods; the Allow header names them.")
-        }
+        None if parts.status == StatusCode::NOT_FOUND => Error::new(
+            ErrorCode::NotFound,
+            "There is nothing at this path; GET /openapi.json lists what there is.",
+        ),
+        None if parts.status == StatusCode::METHOD_NOT_ALLOWED => Error::new(
+            ErrorCode::MethodNotAllowed,
+            "This path has other methods; the Allow header names them.",
+        ),
         None => return Response::from_parts(parts, body),
     };
     let body = Json(ErrorBody {

@@ -42,8 +42,11 @@ pub(crate) async fn stream_events(
     mut query: Query,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let filter =
-        EventFilter { thread_id: query.parse("thread_id"), run_id: query.parse("run_id"), types: types(&mut query) };
+    let filter = EventFilter {
+        thread_id: query.parse("thread_id"),
+        run_id: query.parse("run_id"),
+        types: types(&mut query),
+    };
     let after = query.parse::<EventId>("after");
     if wants_json(&headers) {
         let limit = query.page::<EventId>();
@@ -51,7 +54,8 @@ pub(crate) async fn stream_events(
         let cursor = limit.after.and_then(|cursor| cursor.parse().ok());
         let after = cursor.or(after).unwrap_or(EventId(0));
         let listing =
-            events::list(&shared.app, &caller, path.deployment_id, filter, after, limit.limit as usize).await?;
+            events::list(&shared.app, &caller, path.deployment_id, filter, after, limit.limit as usize)
+                .await?;
         return Ok(Json(page(listing)?).into_response());
     }
     query.finish()?;
@@ -69,7 +73,10 @@ fn types(query: &mut Query) -> Vec<String> {
     let Some(text) = query.text("types") else { return Vec::new() };
     let types: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     for unknown in types.iter().filter(|name| !EVENT_TYPES.contains(&name.as_str())) {
-        query.fault("types", format!("{unknown:?} is not an event type; there are {}", EVENT_TYPES.join(", ")));
+        query.fault(
+            "types",
+            format!("{unknown:?} is not an event type; there are {}", EVENT_TYPES.join(", ")),
+        );
     }
     types
 }
@@ -77,7 +84,8 @@ fn types(query: &mut Query) -> Vec<String> {
 fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>, Error> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
-    let refused = || Error::new(ErrorCode::ValidationError, "Last-Event-ID: expected an event id such as evt_42.");
+    let refused =
+        || Error::new(ErrorCode::ValidationError, "Last-Event-ID: expected an event id such as evt_42.");
     parsed.map(Some).ok_or_else(refused)
 }
 
@@ -93,4 +101,3 @@ fn page(listing: events::Listing) -> Result<Page<EventItem>, Error> {
     let data = listing.events.into_iter().map(item).collect::<Result<_, Error>>()?;
     Ok(Page { data, next_cursor: listing.next_after.map(|id| id.to_string()) })
 }
-

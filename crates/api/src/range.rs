@@ -15,7 +15,8 @@ pub(crate) enum Asked {
 pub(crate) fn asked(headers: &HeaderMap, etag: &str, size: u64) -> Asked {
     // A range of a file that has changed since would not fit to what the client has.
     let is_same = headers.get(IF_RANGE).is_none_or(|seen| seen == etag);
-    let text = headers.get(RANGE).and_then(|range| range.to_str().ok()).and_then(|text| text.strip_prefix("bytes="));
+    let text =
+        headers.get(RANGE).and_then(|range| range.to_str().ok()).and_then(|text| text.strip_prefix("bytes="));
     match text.filter(|_| is_same).and_then(|text| text.split_once('-')) {
         None => Asked::Whole,
         Some(("", suffix)) => match suffix.parse::<u64>() {
@@ -61,7 +62,9 @@ mod tests {
         assert_eq!(of("bytes=10-", 10), Asked::Beyond);
         assert_eq!(of("bytes=-0", 10), Asked::Beyond);
         assert_eq!(of("bytes=0-", 0), Asked::Beyond);
-        for odd in ["bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", "bytes=-", "bytes=99999999999999999999-"] {
+        for odd in
+            ["bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", "bytes=-", "bytes=99999999999999999999-"]
+        {
             assert_eq!(of(odd, 10), Asked::Whole, "{odd}");
         }
     }

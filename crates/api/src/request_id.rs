@@ -16,9 +16,11 @@ const MAX_INBOUND: usize = 128;
 
 /// Gives the request its id, and an error response its body.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
-    let inbound = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_sane(id));
+    let inbound =
+        request.headers().get(HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_sane(id));
     let request_id = inbound.map_or_else(new_id, str::to_owned);
-    let span = tracing::info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
     let response = next.run(request).instrument(span.clone()).await;
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     let mut response = error::write_body(response, &request_id);

@@ -79,7 +79,8 @@ async fn gather(chunk: &mut String, first: Next, subscription: &mut Subscription
         match one {
             Next::Event(event) => {
                 // Writing to a String cannot fail.
-                let _ = write!(chunk, "event: {}\nid: {}\ndata: {}\n\n", event.event, event.event_id, event.data);
+                let _ =
+                    write!(chunk, "event: {}\nid: {}\ndata: {}\n\n", event.event, event.event_id, event.data);
             }
             Next::Gap { requested, earliest, latest } => {
                 let _ = write!(

@@ -63,7 +63,10 @@ impl App {
 
     pub(crate) fn refuse_while_draining(&self) -> Result<(), Error> {
         if self.draining.is_cancelled() {
-            return Err(Error::new(ErrorCode::Unavailable, "The server is stopping; send the request again."));
+            return Err(Error::new(
+                ErrorCode::Unavailable,
+                "The server is stopping; send the request again.",
+            ));
         }
         Ok(())
     }

@@ -40,7 +40,10 @@ impl Caller {
         if allowed {
             return Ok(());
         }
-        Err(Error::new(ErrorCode::Forbidden, "This API key is limited to what it was made for; use another one."))
+        Err(Error::new(
+            ErrorCode::Forbidden,
+            "This API key is limited to what it was made for; use another one.",
+        ))
     }
 
     fn reaches(&self, deployment: &Deployment) -> bool {
@@ -69,12 +72,15 @@ impl App {
     /// # Errors
     /// `unauthorized`: the text is not a key, or the key is unknown, expired or revoked.
     pub async fn authenticate(&self, text: &str) -> Result<Caller, crate::Error> {
-        let key = ApiKey::parse(text)
-            .map_err(|error| Error::new(ErrorCode::Unauthorized, format!("The API key is malformed: {error}.")))?;
+        let key = ApiKey::parse(text).map_err(|error| {
+            Error::new(ErrorCode::Unauthorized, format!("The API key is malformed: {error}."))
+        })?;
         let hash = crate::keys::hex(key.hash().as_bytes());
         let found = self
             .store
-            .read("find_key", move |tx| Box::pin(async move { herm_store::keys::find_by_hash(tx, &hash).await }))
+            .read("find_key", move |tx| {
+                Box::pin(async move { herm_store::keys::find_by_hash(tx, &hash).await })
+            })
             .await?;
         match found.filter(|key| key.is_live(self.clock.now())) {
             Some(key) => Ok(Caller { key }),

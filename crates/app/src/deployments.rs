@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use herm_store::{deployments, queue, threads};
 use herm_types::deployment::{
-    Deployment, DeploymentItem, DeploymentSettings, DeploymentStatus, Features, RUNTIME, SandboxSettings, SandboxType,
+    Deployment, DeploymentItem, DeploymentSettings, DeploymentStatus, Features, RUNTIME, SandboxSettings,
+    SandboxType,
 };
 use herm_types::event::Event;
 use herm_types::key::Scope;

@@ -11,7 +11,12 @@ use herm_types::{DeploymentId, Error as Refusal, Fault};
 use crate::{App, Caller, Error};
 
 /// A directory's entries, by name; `path` is relative to the workspace, and empty for the workspace itself.
-pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId, path: String) -> Result<FileListing, Error> {
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    path: String,
+) -> Result<FileListing, Error> {
     let dir = reach(app, caller, deployment_id).await?;
     in_workspace(dir, path, |workspace, path, text| {
         let entries = workspace.list(&path)?;
@@ -39,7 +44,12 @@ pub struct Opened {
 }
 
 /// Opens a file for reading.
-pub async fn open(app: &App, caller: &Caller, deployment_id: DeploymentId, path: String) -> Result<Opened, Error> {
+pub async fn open(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    path: String,
+) -> Result<Opened, Error> {
     let dir = reach(app, caller, deployment_id).await?;
     in_workspace(dir, path, |workspace, path, _| {
         let OpenFile { file, size, etag, .. } = workspace.open_read(&path)?;
@@ -70,7 +80,8 @@ async fn in_workspace<T: Send + 'static>(
         let workspace = Workspace::create(&dir)?;
         work(&workspace, path, &text)
     });
-    let worked = worked.await.map_err(|error| Error::Workspace(workspace::Error::Io(std::io::Error::other(error))))?;
+    let worked =
+        worked.await.map_err(|error| Error::Workspace(workspace::Error::Io(std::io::Error::other(error))))?;
     worked.map_err(|error| refusal(error, &shown))
 }
 

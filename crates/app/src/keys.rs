@@ -25,10 +25,17 @@ pub struct NewKey {
 }
 
 /// Makes a key; its text is given this once.
-pub async fn create(store: &Store, ids: &IdSource, rng: &dyn Rng, new: NewKey) -> Result<(ApiKey, KeyInfo), Error> {
+pub async fn create(
+    store: &Store,
+    ids: &IdSource,
+    rng: &dyn Rng,
+    new: NewKey,
+) -> Result<(ApiKey, KeyInfo), Error> {
     let key = ApiKey::generate(KeyKind::Secret, &mut |bytes: &mut [u8]| rng.fill(bytes));
     let info = insert(store, ids, &key, new).await?.ok_or_else(|| {
-        Error::Store(herm_store::Error::Corrupt("a new key was known already: the random source repeats".to_owned()))
+        Error::Store(herm_store::Error::Corrupt(
+            "a new key was known already: the random source repeats".to_owned(),
+        ))
     })?;
     Ok((key, info))
 }

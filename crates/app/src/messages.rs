@@ -46,7 +46,8 @@ pub async fn send(
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
     let caller = caller.clone();
-    let ids = Ids { message: app.ids.next(), run: app.ids.next(), thread: app.ids.next(), work: app.ids.next() };
+    let ids =
+        Ids { message: app.ids.next(), run: app.ids.next(), thread: app.ids.next(), work: app.ids.next() };
     app.store
         .transaction("send_message", move |tx| {
             Box::pin(async move {
@@ -85,11 +86,15 @@ async fn accept(
             runs::insert(tx, ids.run, deployment_id, thread_id).await?;
             queue::enqueue(tx, ids.work, queue::Kind::Run, ids.run.to_string(), deployment_id).await?;
             let status = RunStatus::Queued;
-            tx.emit(deployment_id, Event::RunStatus { run_id: ids.run, thread_id, status, error: None, usage: None });
+            tx.emit(
+                deployment_id,
+                Event::RunStatus { run_id: ids.run, thread_id, status, error: None, usage: None },
+            );
             (ids.run, status)
         }
     };
-    let message = messages::NewMessage { message_id: ids.message, thread_id, run_id, role: Role::User, content };
+    let message =
+        messages::NewMessage { message_id: ids.message, thread_id, run_id, role: Role::User, content };
     messages::insert(tx, &message).await?;
     threads::touch(tx, thread_id, Some(run_id), 1).await?;
     let event = Event::Message {

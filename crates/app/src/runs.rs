@@ -10,7 +10,12 @@ use crate::{App, Caller, Error};
 
 pub use herm_store::runs::Filter;
 
-pub async fn get(app: &App, caller: &Caller, deployment_id: DeploymentId, run_id: RunId) -> Result<Run, Error> {
+pub async fn get(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    run_id: RunId,
+) -> Result<Run, Error> {
     caller.require(Scope::DeploymentsRead)?;
     let caller = caller.clone();
     app.store

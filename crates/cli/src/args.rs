@@ -157,7 +157,11 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    #[expect(clippy::print_stdout, clippy::unnecessary_wraps, reason = "a command prints, and is called like the others")]
+    #[expect(
+        clippy::print_stdout,
+        clippy::unnecessary_wraps,
+        reason = "a command prints, and is called like the others"
+    )]
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         let version = env!("CARGO_PKG_VERSION");
         if self.json {

@@ -29,7 +29,9 @@ pub(crate) async fn run(demo: Demo) -> anyhow::Result<()> {
     config.database = herm_config::Database::Sqlite { dir: dir.path().to_owned() };
     let store = open::store(&config, Access { exclusive: true, migrate: false }).await?;
     let key = ApiKey::generate(KeyKind::Secret, &mut |bytes: &mut [u8]| SystemRng.fill(bytes));
-    herm_app::keys::accept_bootstrap(&store, &open::id_source(), &key).await.context("failed to make a key")?;
+    herm_app::keys::accept_bootstrap(&store, &open::id_source(), &key)
+        .await
+        .context("failed to make a key")?;
     let server = Server::start(&config, store).await?;
     let visitor = Visitor {
         http: Client::new(),
@@ -81,7 +83,10 @@ impl Visitor {
         self.follow(events).await?;
         let path = format!("/v1/deployments/{id}/files?path=tour");
         if let Ok(listing) = self.call(self.http.get(self.url(&path))).await {
-            self.tell(&format!("the Files API lists tour/: {}", listing.get("entries").unwrap_or(&Value::Null)));
+            self.tell(&format!(
+                "the Files API lists tour/: {}",
+                listing.get("entries").unwrap_or(&Value::Null)
+            ));
         }
         self.call(self.http.delete(self.url(&format!("/v1/deployments/{id}")))).await?;
         self.tell("the deployment is deleted, with its sandbox, files and events");
@@ -126,7 +131,9 @@ impl Visitor {
         let shown = match event {
             "token" => text(&data, "delta"),
             "message" => format!("{}: {}", text(&data, "role"), text(&data, "content")),
-            "tool_call" => format!("{} {}", text(&data, "tool"), data.get("arguments").unwrap_or(&Value::Null)),
+            "tool_call" => {
+                format!("{} {}", text(&data, "tool"), data.get("arguments").unwrap_or(&Value::Null))
+            }
             "tool_result" => format!("{} → {}", text(&data, "tool"), text(&data, "result")),
             _ => text(&data, "status"),
         };
@@ -134,9 +141,13 @@ impl Visitor {
         if short.len() < shown.len() {
             short.push('…');
         }
-        self.tell(&format!("{id:<8} {event:<18} {}", short.replace('\n', "\n                                   ")));
+        self.tell(&format!(
+            "{id:<8} {event:<18} {}",
+            short.replace('\n', "\n                                   ")
+        ));
         let status = text(&data, "status");
-        (event == "run_status" && ["completed", "error", "cancelled"].contains(&status.as_str())).then_some(status)
+        (event == "run_status" && ["completed", "error", "cancelled"].contains(&status.as_str()))
+            .then_some(status)
     }
 
     #[expect(clippy::print_stdout, reason = "this is what the command shows")]

@@ -44,8 +44,9 @@ async fn create(create: CreateKey) -> anyhow::Result<()> {
         customer_id: create.customer,
         expires_at: create.expires.map(|ms| SystemClock.now().plus_ms(ms)),
     };
-    let (key, info) =
-        keys::create(&store, &open::id_source(), rng.as_ref(), new).await.context("failed to make the key")?;
+    let (key, info) = keys::create(&store, &open::id_source(), rng.as_ref(), new)
+        .await
+        .context("failed to make the key")?;
     if create.json {
         let mut shown = serde_json::to_value(&info)?;
         if let Some(fields) = shown.as_object_mut() {
@@ -77,7 +78,8 @@ async fn list(list: ListKeys) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "a command says what it did")]
 async fn revoke(revoke: RevokeKey) -> anyhow::Result<()> {
     let key_id = revoke.key_id;
-    let revoked = keys::revoke(&store(&revoke.place).await?, key_id).await.context("failed to revoke the key")?;
+    let revoked =
+        keys::revoke(&store(&revoke.place).await?, key_id).await.context("failed to revoke the key")?;
     if !revoked {
         bail!("there is no key {key_id}: herm keys list shows what there is");
     }

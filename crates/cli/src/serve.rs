@@ -9,9 +9,9 @@ use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Serve;
+use crate::logging;
 use crate::open::{self, Access};
 use crate::server::Server;
-use crate::logging;
 
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let config = load_from_machine(&serve.place.flags(serve.listen))?;

@@ -69,10 +69,8 @@ impl Server {
         })
         .await
         .context("failed to start the worker")?;
-        let router = herm_api::router(
-            app.clone(),
-            herm_api::Options { public_url: config.server.public_url.clone() },
-        );
+        let router =
+            herm_api::router(app.clone(), herm_api::Options { public_url: config.server.public_url.clone() });
         let close = CancellationToken::new();
         let listener = listener.tap_io(|stream| {
             // Events are small and wanted at once.

@@ -68,7 +68,8 @@ impl Commands {
         match start(&exec) {
             Ok((child, status)) => {
                 let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
-                let state = State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
+                let state =
+                    State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
                 let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
                 let command = Arc::new(Known { began: Instant::now(), group, state: Mutex::new(state) });
                 known.insert(exec.exec_id.clone(), Arc::clone(&command));

@@ -54,7 +54,10 @@ pub(crate) fn serve(socket: &Path, token: &str, away_limit: Duration) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program without an async runtime waits between two attempts")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program without an async runtime waits between two attempts"
+)]
 fn pause() {
     std::thread::sleep(REDIAL_EVERY);
 }

@@ -47,11 +47,7 @@ fn read_token() -> io::Result<String> {
 
 /// What commands inherit.
 fn set_limits() -> io::Result<()> {
-    let limits = [
-        (Resource::Core, 0),
-        (Resource::Nofile, MAX_OPEN_FILES),
-        (Resource::Nproc, MAX_PROCESSES),
-    ];
+    let limits = [(Resource::Core, 0), (Resource::Nofile, MAX_OPEN_FILES), (Resource::Nproc, MAX_PROCESSES)];
     for (resource, most) in limits {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }

@@ -116,7 +116,8 @@ impl<'de> Deserialize<'de> for Bytes {
 pub fn encode<T: Serialize>(frame: &T) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(frame)?;
     let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MAX_FRAME_BYTES);
-    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"))?;
+    let length =
+        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"))?;
     let mut bytes = Vec::with_capacity(json.len() + 4);
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(&json);

@@ -1,10 +1,10 @@
 //! Every child that ends is reaped here, commands and orphans alike: one place, so that nobody takes another's.
 
 use std::collections::HashMap;
+use std::io;
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid};

@@ -151,7 +151,8 @@ impl Workspace {
 
     /// Opens a regular file. Anything else is refused at once, and is not waited for.
     pub fn open_read(&self, path: &WorkspacePath) -> Result<OpenFile, Error> {
-        let fd = self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+        let fd =
+            self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
         let stat = fstat(fd.as_fd())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::NotAFile);

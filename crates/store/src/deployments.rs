@@ -133,7 +133,8 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
         }
     }
     tx.execute("DELETE FROM threads WHERE deployment_id = $1", params![deployment_id.to_string()]).await?;
-    tx.execute("DELETE FROM event_counters WHERE deployment_id = $1", params![deployment_id.to_string()]).await?;
+    tx.execute("DELETE FROM event_counters WHERE deployment_id = $1", params![deployment_id.to_string()])
+        .await?;
     Ok(true)
 }
 

@@ -3,7 +3,10 @@
 //! Without the feature `fault-points` they compile to nothing.
 
 #[cfg(feature = "fault-points")]
-static HOOK: std::sync::OnceLock<Box<dyn Fn(&str) + Send + Sync>> = std::sync::OnceLock::new();
+type Hook = Box<dyn Fn(&str) + Send + Sync>;
+
+#[cfg(feature = "fault-points")]
+static HOOK: std::sync::OnceLock<Hook> = std::sync::OnceLock::new();
 
 /// Says what happens at a fault point: `hook` gets its name, such as `commit.before:send_message`. Once only.
 #[cfg(feature = "fault-points")]

@@ -72,9 +72,10 @@ pub async fn revoke(tx: &mut Tx, key_id: KeyId) -> Result<bool, Error> {
 }
 
 fn key(row: &Row) -> Result<KeyInfo, Error> {
-    let scopes = row.str(3)?.split(',').map(|text| {
-        Scope::parse(text).ok_or_else(|| Error::Corrupt(format!("unknown scope {text:?}")))
-    });
+    let scopes = row
+        .str(3)?
+        .split(',')
+        .map(|text| Scope::parse(text).ok_or_else(|| Error::Corrupt(format!("unknown scope {text:?}"))));
     Ok(KeyInfo {
         key_id: row.parse(0)?,
         account_id: row.parse(1)?,

@@ -28,7 +28,8 @@ pub(crate) async fn check(store: &Store, migrate: bool) -> Result<(), Error> {
                     tx.script(migration).await?;
                 }
                 tx.execute("DELETE FROM schema_version", &[]).await?;
-                tx.execute("INSERT INTO schema_version (version) VALUES ($1)", params![SCHEMA_VERSION]).await?;
+                tx.execute("INSERT INTO schema_version (version) VALUES ($1)", params![SCHEMA_VERSION])
+                    .await?;
                 Ok(())
             })
         })

@@ -49,7 +49,8 @@ async fn claim_server_lock(options: &PgConnectOptions) -> Result<PgConnection, E
         Ok(connection)
     } else {
         Err(Error::InUse(
-            "another herm server is using this PostgreSQL database: stop it, or give this one its own".to_owned(),
+            "another herm server is using this PostgreSQL database: stop it, or give this one its own"
+                .to_owned(),
         ))
     }
 }

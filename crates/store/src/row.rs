@@ -97,9 +97,7 @@ impl Row {
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
-        self.str(column)?
-            .parse()
-            .map_err(|error: T::Err| Error::Corrupt(format!("column {column}: {error}")))
+        self.str(column)?.parse().map_err(|error: T::Err| Error::Corrupt(format!("column {column}: {error}")))
     }
 
     pub(crate) fn opt_parse<T>(&self, column: usize) -> Result<Option<T>, Error>

@@ -106,7 +106,11 @@ pub async fn end(
 
 /// The run with which a thread's context begins: at least the last `blocks_of` runs are in it, and less than twice
 /// as many. It moves on by a whole block at a time. `None`: the context begins with the thread.
-pub async fn first_of_context(tx: &mut Tx, thread_id: ThreadId, blocks_of: i64) -> Result<Option<RunId>, Error> {
+pub async fn first_of_context(
+    tx: &mut Tx,
+    thread_id: ThreadId,
+    blocks_of: i64,
+) -> Result<Option<RunId>, Error> {
     let count = tx
         .one("SELECT COUNT(*) FROM runs WHERE thread_id = $1", params![thread_id.to_string()])
         .await?

@@ -44,7 +44,12 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     /// Opens the database in `dir`; with `exclusive` it holds the directory's lock for as long as it lives.
-    pub(crate) fn open(dir: &Path, exclusive: bool, clock: &Arc<dyn Clock>, feed: &Feed) -> Result<Self, Error> {
+    pub(crate) fn open(
+        dir: &Path,
+        exclusive: bool,
+        clock: &Arc<dyn Clock>,
+        feed: &Feed,
+    ) -> Result<Self, Error> {
         fs::create_dir_all(dir)?;
         let lock = if exclusive { Some(lock(dir)?) } else { None };
         let file = dir.join("herm.sqlite3");
@@ -89,9 +94,8 @@ fn lock(dir: &Path) -> Result<File, Error> {
 }
 
 fn connect(file: &Path) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
@@ -156,10 +160,7 @@ fn run_under_savepoint(tx: &mut Tx, job: Job) -> Option<Answer> {
     let name = job.name;
     let (stored_before, work_before) = (tx.stored.len(), tx.work_was_added);
     tx.emitted.clear();
-    if let Err(error) = statement(tx, "SAVEPOINT one") {
-        tracing::error!(transaction = name, %error, "failed to set a savepoint");
-        return None;
-    }
+    noted(name, "failed to set a savepoint", statement(tx, "SAVEPOINT one"))?;
     let ran = catch_unwind(AssertUnwindSafe(|| (job.run)(tx)));
     let keep = matches!(&ran, Ok(Ran { keep: true, .. }));
     if !keep {
@@ -167,17 +168,15 @@ fn run_under_savepoint(tx: &mut Tx, job: Job) -> Option<Answer> {
         tx.work_was_added = work_before;
     }
     let end = if keep { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-    if let Err(error) = statement(tx, end) {
-        tracing::error!(transaction = name, %error, "failed to end a savepoint");
-        return None;
+    noted(name, "failed to end a savepoint", statement(tx, end))?;
+    if ran.is_err() {
+        tracing::error!(transaction = name, "a transaction panicked and was rolled back");
     }
-    match ran {
-        Ok(ran) => Some(ran.answer),
-        Err(_) => {
-            tracing::error!(transaction = name, "a transaction panicked and was rolled back");
-            None
-        }
-    }
+    ran.ok().map(|ran| ran.answer)
+}
+
+fn noted(name: &str, what: &str, result: rusqlite::Result<()>) -> Option<()> {
+    result.inspect_err(|error| tracing::error!(transaction = name, %error, "{what}")).ok()
 }
 
 fn run_reader(connection: Connection, jobs: &Mutex<Receiver<Job>>, clock: &Arc<dyn Clock>) {

@@ -62,7 +62,9 @@ impl Store {
     pub async fn open(options: Options) -> Result<Self, Error> {
         let feed = Feed::default();
         let engine = match &options.location {
-            Location::Sqlite(dir) => Engine::Sqlite(Sqlite::open(dir, options.exclusive, &options.clock, &feed)?),
+            Location::Sqlite(dir) => {
+                Engine::Sqlite(Sqlite::open(dir, options.exclusive, &options.clock, &feed)?)
+            }
             Location::Postgres(url) => {
                 let tells_time = options.database_clock == DatabaseClock::Database;
                 let clock = Arc::clone(&options.clock);

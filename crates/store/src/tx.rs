@@ -86,7 +86,8 @@ impl Tx {
                 let mut found = Vec::new();
                 let mut rows = statement.raw_query();
                 while let Some(row) = rows.next()? {
-                    let values = (0..columns).map(|column| sqlite_value(row, column)).collect::<Result<_, _>>()?;
+                    let values =
+                        (0..columns).map(|column| sqlite_value(row, column)).collect::<Result<_, _>>()?;
                     found.push(Row(values));
                 }
                 Ok(found)

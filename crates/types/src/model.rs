@@ -184,7 +184,12 @@ impl ModelFaultKind {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::RateLimited | Self::Overloaded | Self::Provider | Self::Network | Self::Stalled | Self::Malformed
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Provider
+                | Self::Network
+                | Self::Stalled
+                | Self::Malformed
         )
     }
 

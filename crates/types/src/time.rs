@@ -72,7 +72,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place where the machine's time is read")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place where the machine's time is read"
+        )]
         let now = jiff::Timestamp::now();
         Timestamp(now.as_microsecond())
     }
@@ -84,7 +87,10 @@ pub struct SystemRng;
 
 impl Rng for SystemRng {
     fn fill(&self, bytes: &mut [u8]) {
-        #[expect(clippy::expect_used, reason = "without randomness no id or key can be made: going on is worse")]
+        #[expect(
+            clippy::expect_used,
+            reason = "without randomness no id or key can be made: going on is worse"
+        )]
         getrandom::fill(bytes).expect("failed to read the operating system's random source");
     }
 }

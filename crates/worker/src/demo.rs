@@ -15,7 +15,9 @@ const LABEL: &str = "[canned script demo/tour, not a model]";
 const FILE: &str = "tour/hello.txt";
 
 /// The next reply of the tour: which one is told by the tool results since the last message.
-pub(crate) fn reply(request: &ModelRequest) -> impl Stream<Item = Result<ModelEvent, ModelFault>> + Send + use<> {
+pub(crate) fn reply(
+    request: &ModelRequest,
+) -> impl Stream<Item = Result<ModelEvent, ModelFault>> + Send + use<> {
     let (text, calls) = next(request);
     let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
     let stop = if calls.is_empty() { StopReason::EndTurn } else { StopReason::ToolCalls };
@@ -52,7 +54,10 @@ fn next(request: &ModelRequest) -> (String, Vec<ToolCall>) {
         ),
         _ => {
             let seen = results.first().map_or("", |text| text.lines().next().unwrap_or_default());
-            (format!("{LABEL} Done. The command saw \"{seen}\". The file stays in the workspace."), Vec::new())
+            (
+                format!("{LABEL} Done. The command saw \"{seen}\". The file stays in the workspace."),
+                Vec::new(),
+            )
         }
     }
 }

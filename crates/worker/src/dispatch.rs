@@ -136,13 +136,19 @@ async fn start_run(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
     let run_id: RunId = subject(lease)?;
     if let Some(thread_id) = runs::start(tx, run_id).await? {
         let status = RunStatus::Running;
-        tx.emit(lease.deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
+        tx.emit(
+            lease.deployment_id,
+            Event::RunStatus { run_id, thread_id, status, error: None, usage: None },
+        );
     }
     Ok(())
 }
 
 pub(crate) fn subject<I: std::str::FromStr>(lease: &Lease) -> Result<I, Error> {
-    lease.subject_id.parse().map_err(|_| Error::Corrupt(format!("{:?} is not the id of such work", lease.subject_id)))
+    lease
+        .subject_id
+        .parse()
+        .map_err(|_| Error::Corrupt(format!("{:?} is not the id of such work", lease.subject_id)))
 }
 
 async fn carry_out(context: Arc<Context>, lease: Lease, token: CancellationToken) {
@@ -162,7 +168,11 @@ async fn carry_out(context: Arc<Context>, lease: Lease, token: CancellationToken
         // Somebody else has the work, or nobody shall have it.
         Ok(()) | Err(Error::LeaseLost | Error::DeploymentDeleted) => {}
         Err(error) => {
-            tracing::error!(subject = lease.subject_id, error = &error as &dyn std::error::Error, "work failed");
+            tracing::error!(
+                subject = lease.subject_id,
+                error = &error as &dyn std::error::Error,
+                "work failed"
+            );
             give_back(&context, &lease).await;
         }
     }

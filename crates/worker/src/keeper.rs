@@ -76,7 +76,11 @@ impl Keeper {
     }
 
     /// What a command gave that an earlier server began, waiting for its end; `None` if nobody knows.
-    pub(crate) async fn attach(&self, deployment_id: DeploymentId, exec_id: &str) -> Result<Option<Outcome>, Error> {
+    pub(crate) async fn attach(
+        &self,
+        deployment_id: DeploymentId,
+        exec_id: &str,
+    ) -> Result<Option<Outcome>, Error> {
         let _in_use = self.enter(deployment_id);
         match self.sandboxes.find(&deployment_id.to_string()).await? {
             Some(sandbox) => sandbox.attach(exec_id).await,
@@ -108,7 +112,8 @@ impl Keeper {
             let idle: Vec<DeploymentId> = {
                 let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
-                let idle = uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= IDLE);
+                let idle =
+                    uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= IDLE);
                 idle.map(|(deployment_id, _)| deployment_id).collect()
             };
             for deployment_id in idle {
@@ -125,7 +130,13 @@ impl Keeper {
         InUse { uses: Arc::clone(&self.uses), deployment_id }
     }
 
-    async fn ensure(&self, deployment_id: DeploymentId, workspace_dir: PathBuf) -> Result<LocalSandbox, Error> {
-        self.sandboxes.ensure(Spec { sandbox_id: deployment_id.to_string(), workspace_dir, env: Vec::new() }).await
+    async fn ensure(
+        &self,
+        deployment_id: DeploymentId,
+        workspace_dir: PathBuf,
+    ) -> Result<LocalSandbox, Error> {
+        self.sandboxes
+            .ensure(Spec { sandbox_id: deployment_id.to_string(), workspace_dir, env: Vec::new() })
+            .await
     }
 }

@@ -73,7 +73,10 @@ impl Worker {
             workspaces_dir: options.workspaces_dir,
             running: Running::default(),
         });
-        context.store.transaction("release_leases", |tx| Box::pin(herm_store::queue::release_all(tx))).await?;
+        context
+            .store
+            .transaction("release_leases", |tx| Box::pin(herm_store::queue::release_all(tx)))
+            .await?;
         let stop = CancellationToken::new();
         let dispatcher = tokio::spawn(dispatch::run(Arc::clone(&context), stop.clone()));
         let (idle_context, idle_stop) = (Arc::clone(&context), stop.clone());

@@ -86,7 +86,9 @@ pub(super) fn parse(body: &Value, settings: &Settings) -> Result<Create, Error> 
     let features = features(&mut object, &mut faults);
     let metadata = metadata(&mut object, &mut faults);
     let secrets = object.text_map("secrets", &mut faults);
-    for name in ["mcp_servers", "skills", "budget", "steering", "dreaming", "fallback_models", "restore_snapshot"] {
+    for name in
+        ["mcp_servers", "skills", "budget", "steering", "dreaming", "fallback_models", "restore_snapshot"]
+    {
         object.not_supported_yet(name, &mut faults);
     }
     object.finish(&mut faults);
@@ -122,7 +124,10 @@ fn sandbox(object: &mut Object<'_>, faults: &mut Faults) -> CreateSandbox {
         persistent_filesystem: sandbox.boolean("persistent_filesystem", true, faults),
     };
     if !asked.persistent_filesystem {
-        faults.add("sandbox.persistent_filesystem", "false is not supported by this version of Herm; leave it out");
+        faults.add(
+            "sandbox.persistent_filesystem",
+            "false is not supported by this version of Herm; leave it out",
+        );
     }
     for name in ["image", "cpu", "memory_mb", "disk_mb", "idle_timeout_s", "egress"] {
         sandbox.not_supported_yet(name, faults);
@@ -148,7 +153,8 @@ fn features(object: &mut Object<'_>, faults: &mut Faults) -> Features {
 fn metadata(object: &mut Object<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
     let metadata = object.text_map("metadata", faults);
     if metadata.len() > MAX_METADATA_PAIRS {
-        faults.add("metadata", format!("must have at most {MAX_METADATA_PAIRS} pairs, not {}", metadata.len()));
+        faults
+            .add("metadata", format!("must have at most {MAX_METADATA_PAIRS} pairs, not {}", metadata.len()));
     }
     for (key, value) in &metadata {
         if key.is_empty() || key.chars().count() > MAX_METADATA_KEY_CHARS {

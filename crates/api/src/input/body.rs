@@ -28,7 +28,8 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             .and_then(|value| value.split(';').next())
             .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
         if !is_json {
-            let error = Error::new(ErrorCode::ValidationError, "Send JSON, with Content-Type: application/json.");
+            let error =
+                Error::new(ErrorCode::ValidationError, "Send JSON, with Content-Type: application/json.");
             return Err(Failure::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
         let bytes = to_bytes(request.into_body(), MAX_JSON_BYTES).await.map_err(|error| unread(&error))?;

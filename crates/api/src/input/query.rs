@@ -21,7 +21,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
-        Ok(Self { given: form_urlencoded::parse(query.as_bytes()).into_owned().collect(), faults: Faults::default() })
+        Ok(Self {
+            given: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            faults: Faults::default(),
+        })
     }
 }
 
@@ -44,7 +47,12 @@ impl Query {
     }
 
     /// One of a few texts, if it is given.
-    pub(crate) fn choice<T>(&mut self, name: &str, parse: impl Fn(&str) -> Option<T>, texts: &str) -> Option<T> {
+    pub(crate) fn choice<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        texts: &str,
+    ) -> Option<T> {
         let text = self.text(name)?;
         let chosen = parse(&text);
         if chosen.is_none() {

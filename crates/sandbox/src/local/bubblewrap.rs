@@ -74,7 +74,16 @@ impl Shared {
 fn isolated() -> Command {
     let mut command = Command::new("bwrap");
     command
-        .args(["--unshare-all", "--unshare-user", "--uid", USER_ID, "--gid", USER_ID, "--hostname", "sandbox"])
+        .args([
+            "--unshare-all",
+            "--unshare-user",
+            "--uid",
+            USER_ID,
+            "--gid",
+            USER_ID,
+            "--hostname",
+            "sandbox",
+        ])
         .args(["--disable-userns", "--new-session", "--cap-drop", "ALL", "--clearenv", "--as-pid-1"]);
     for dir in SYSTEM {
         match fs::read_link(dir) {
@@ -88,7 +97,13 @@ fn isolated() -> Command {
 }
 
 /// Starts a sandbox. It is not ended with this process.
-pub(super) async fn start(shared: &Shared, run_dir: &Path, spec: &Spec, token: &str, away: Duration) -> Result<Child, Error> {
+pub(super) async fn start(
+    shared: &Shared,
+    run_dir: &Path,
+    spec: &Spec,
+    token: &str,
+    away: Duration,
+) -> Result<Child, Error> {
     let mut command = isolated();
     for path in ETC {
         command.args(["--ro-bind-try", path, path]);
@@ -115,7 +130,14 @@ pub(super) async fn start(shared: &Shared, run_dir: &Path, spec: &Spec, token: &
     }
     command.args(["--", "/run/herm/guest", "/run/herm/socket/guest.sock", &away.as_millis().to_string()]);
     let log = fs::File::create(run_dir.with_file_name("bwrap.log"))?;
-    let mut child = command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().map_err(not_started)?;
+    let mut child = command
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(not_started)?;
     if let Some(mut stdin) = child.stdin.take() {
         // If it has ended already, its status says why.
         let _ = stdin.write_all(format!("{token}\n").as_bytes()).await;
@@ -125,7 +147,8 @@ pub(super) async fn start(shared: &Shared, run_dir: &Path, spec: &Spec, token: &
 
 /// Whether a sandbox can be started here.
 pub(super) async fn check() -> Result<(), Error> {
-    let output = isolated().args(["--", "/bin/true"]).stdin(Stdio::null()).output().await.map_err(not_started)?;
+    let output =
+        isolated().args(["--", "/bin/true"]).stdin(Stdio::null()).output().await.map_err(not_started)?;
     if output.status.success() {
         return Ok(());
     }

@@ -166,7 +166,9 @@ impl Guest {
                     }))
                 });
             }
-            FromGuest::Failed { exec_id, message } => self.answer(&exec_id, |_| Err(Error::NotBegun(message))),
+            FromGuest::Failed { exec_id, message } => {
+                self.answer(&exec_id, |_| Err(Error::NotBegun(message)))
+            }
             FromGuest::Unknown { exec_id } => self.answer(&exec_id, |_| Ok(None)),
             FromGuest::Hello { .. } => {}
         }
@@ -231,7 +233,9 @@ async fn accept(listener: &UnixListener, token: &str) -> Option<UnixStream> {
                     return Some(stream);
                 }
             }
-            other => tracing::warn!(?other, "something in a sandbox that is not its guest dialled the server"),
+            other => {
+                tracing::warn!(?other, "something in a sandbox that is not its guest dialled the server")
+            }
         }
     }
 }
@@ -246,8 +250,9 @@ async fn converse(
     let asks: Vec<FromServer> = {
         let mut awaited = guest.awaited();
         let unsent = std::iter::from_fn(|| outgoing.try_recv().ok());
-        let unsent: Vec<FromServer> =
-            unsent.filter(|frame| !matches!(frame, FromServer::Exec(_) | FromServer::Attach { .. })).collect();
+        let unsent: Vec<FromServer> = unsent
+            .filter(|frame| !matches!(frame, FromServer::Exec(_) | FromServer::Attach { .. }))
+            .collect();
         let asks = awaited.values_mut().map(|of_it| {
             of_it.stdout.clear();
             of_it.stderr.clear();

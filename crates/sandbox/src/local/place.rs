@@ -23,7 +23,10 @@ impl Place {
         let is_sane = !sandbox_id.is_empty()
             && sandbox_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
         if !is_sane {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{sandbox_id:?} cannot name a sandbox")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{sandbox_id:?} cannot name a sandbox"),
+            ));
         }
         Ok(Self { dir: sandboxes_dir.join(sandbox_id) })
     }

@@ -141,7 +141,8 @@ impl Sandboxes {
         Place::new(&self.dir, sandbox_id)?.remove()?;
         // Nobody else has the slot, and nobody can get it while the table is held: only then may it go.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.get(sandbox_id).is_some_and(|kept| Arc::ptr_eq(kept, &slot) && Arc::strong_count(kept) == 2) {
+        if slots.get(sandbox_id).is_some_and(|kept| Arc::ptr_eq(kept, &slot) && Arc::strong_count(kept) == 2)
+        {
             slots.remove(sandbox_id);
         }
         Ok(())
@@ -155,7 +156,11 @@ impl Sandboxes {
         };
         for sandbox_id in all {
             if let Err(error) = self.stop(&sandbox_id).await {
-                tracing::warn!(sandbox_id, error = &error as &dyn std::error::Error, "failed to stop a sandbox");
+                tracing::warn!(
+                    sandbox_id,
+                    error = &error as &dyn std::error::Error,
+                    "failed to stop a sandbox"
+                );
             }
         }
     }

@@ -20,7 +20,9 @@ pub enum PathError {
     Parent,
     #[error("a path must not contain the character U+0000")]
     Nul,
-    #[error("a path has at most {MAX_PATH_BYTES} bytes, {MAX_DEPTH} levels and {MAX_NAME_BYTES} bytes in each")]
+    #[error(
+        "a path has at most {MAX_PATH_BYTES} bytes, {MAX_DEPTH} levels and {MAX_NAME_BYTES} bytes in each"
+    )]
     TooLong,
 }
 
@@ -64,7 +66,9 @@ impl WorkspacePath {
     /// The path and all directories above it, the outermost first, without the workspace itself.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self.0.match_indices('/').map(|(at, _)| at).chain([self.0.len()]);
-        ends.filter_map(|end| self.0.get(..end)).filter(|prefix| !prefix.is_empty()).map(|prefix| Self(prefix.to_owned()))
+        ends.filter_map(|end| self.0.get(..end))
+            .filter(|prefix| !prefix.is_empty())
+            .map(|prefix| Self(prefix.to_owned()))
     }
 }
 

@@ -23,7 +23,9 @@ impl Workspace {
         let (parent, name) = path.split().ok_or(Error::IsRoot)?;
         let directory = self.make_directories(&parent)?;
         match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => return Err(Error::NotAFile),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(Error::NotAFile);
+            }
             Ok(_) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }

@@ -38,7 +38,8 @@ async fn writers_side_by_side_leave_a_gapless_log(world: World) {
     for writer in writers.collect::<Vec<_>>() {
         writer.await.unwrap();
     }
-    let numbers: Vec<i64> = log(&world.store, deployment_id).await.iter().map(|(number, ..)| *number).collect();
+    let numbers: Vec<i64> =
+        log(&world.store, deployment_id).await.iter().map(|(number, ..)| *number).collect();
     assert_eq!(numbers, (1..=128).collect::<Vec<_>>());
 }
 
@@ -97,5 +98,8 @@ async fn a_transaction_that_panics_harms_no_other(world: World) {
         })
         .await
         .unwrap();
-    assert_eq!(log(&world.store, deployment_id).await, [(1, "deployment_status".into(), r#"{"status":"ready"}"#.into())]);
+    assert_eq!(
+        log(&world.store, deployment_id).await,
+        [(1, "deployment_status".into(), r#"{"status":"ready"}"#.into())]
+    );
 }

@@ -20,7 +20,12 @@ async fn a_deployment_reads_back_as_it_was_made(world: World) {
     assert_eq!(found, Some(made));
 }
 
-async fn page(world: &World, of: &Deployment, filter: deployments::Filter, page: PageRequest) -> Vec<Deployment> {
+async fn page(
+    world: &World,
+    of: &Deployment,
+    filter: deployments::Filter,
+    page: PageRequest,
+) -> Vec<Deployment> {
     let account_id = of.account_id;
     world
         .store

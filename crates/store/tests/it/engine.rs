@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use herm_store::{DatabaseClock, Error, Location, Options, Store, Tx, deployments, messages, queue, runs, threads};
-use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus, Features, SandboxSettings, SandboxType};
+use herm_store::{
+    DatabaseClock, Error, Location, Options, Store, Tx, deployments, messages, queue, runs, threads,
+};
+use herm_types::deployment::{
+    Deployment, DeploymentSettings, DeploymentStatus, Features, SandboxSettings, SandboxType,
+};
 use herm_types::id::Id as _;
 use herm_types::thread::Role;
 use herm_types::time::{ManualClock, SystemRng};
@@ -73,7 +77,11 @@ impl World {
             system_prompt: "Be brief.".to_owned(),
             status: DeploymentStatus::Ready,
             default_thread_id: self.ids.next(),
-            settings: DeploymentSettings { sandbox, features: Features::default(), metadata: BTreeMap::new() },
+            settings: DeploymentSettings {
+                sandbox,
+                features: Features::default(),
+                metadata: BTreeMap::new(),
+            },
             created_at: now,
             updated_at: now,
         }
@@ -106,7 +114,8 @@ pub(crate) async fn add_message(
     content: &str,
 ) -> Result<(), Error> {
     let content = content.to_owned();
-    messages::insert(tx, &messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content }).await
+    messages::insert(tx, &messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content })
+        .await
 }
 
 pub(crate) fn options(location: Location, clock: &Arc<ManualClock>) -> Options {

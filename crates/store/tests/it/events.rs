@@ -36,7 +36,10 @@ async fn events_are_numbered_from_one_in_commit_order(world: World) {
     emit(&world, two, 1).await.unwrap();
     let numbers: Vec<i64> = log(&world.store, one).await.iter().map(|(number, ..)| *number).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
-    assert_eq!(log(&world.store, two).await, [(1, "deployment_status".into(), r#"{"status":"ready"}"#.into())]);
+    assert_eq!(
+        log(&world.store, two).await,
+        [(1, "deployment_status".into(), r#"{"status":"ready"}"#.into())]
+    );
 }
 
 async fn a_failed_transaction_leaves_no_event_and_no_hole(world: World) {

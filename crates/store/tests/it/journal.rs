@@ -16,7 +16,9 @@ async fn intend(world: &World, position: Position, intent: &'static str) {
     world
         .store
         .transaction("intend", move |tx| {
-            Box::pin(async move { journal::record_intent(tx, position, StepKind::Tool, "shell", intent).await })
+            Box::pin(
+                async move { journal::record_intent(tx, position, StepKind::Tool, "shell", intent).await },
+            )
         })
         .await
         .unwrap();
@@ -25,7 +27,9 @@ async fn intend(world: &World, position: Position, intent: &'static str) {
 async fn finish(world: &World, position: Position) -> Result<(), Error> {
     world
         .store
-        .transaction("finish", move |tx| Box::pin(async move { journal::record_result(tx, position, "{}").await }))
+        .transaction("finish", move |tx| {
+            Box::pin(async move { journal::record_result(tx, position, "{}").await })
+        })
         .await
 }
 

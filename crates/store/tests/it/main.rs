@@ -1,5 +1,7 @@
 //! The storage suite: each test once, on SQLite and on PostgreSQL.
 
+#![cfg(test)]
+
 mod concurrency;
 mod deployments;
 mod engine;

@@ -14,13 +14,18 @@ async fn a_message_waits_until_it_is_picked_up(world: World) {
     assert_eq!(pending().await.unwrap(), 1);
     world
         .store
-        .transaction("pick_up", move |tx| Box::pin(async move { messages::pick_up(tx, &[message_id], 3).await }))
+        .transaction("pick_up", move |tx| {
+            Box::pin(async move { messages::pick_up(tx, &[message_id], 3).await })
+        })
         .await
         .unwrap();
     assert_eq!(pending().await.unwrap(), 0);
     let thread_id = deployment.default_thread_id;
-    let heard =
-        world.store.read("heard", move |tx| Box::pin(messages::of_users(tx, thread_id, run_id))).await.unwrap();
+    let heard = world
+        .store
+        .read("heard", move |tx| Box::pin(messages::of_users(tx, thread_id, run_id)))
+        .await
+        .unwrap();
     assert_eq!((heard[0].before_step, heard[0].content.as_str()), (Some(3), "hello"));
 }
 
@@ -35,7 +40,9 @@ async fn pages_lead_back_to_the_first_message(world: World) {
         world
             .store
             .transaction("add", move |tx| {
-                Box::pin(async move { add_message(tx, message_id, thread_id, run_id, &number.to_string()).await })
+                Box::pin(
+                    async move { add_message(tx, message_id, thread_id, run_id, &number.to_string()).await },
+                )
             })
             .await
             .unwrap();

@@ -48,6 +48,7 @@ async fn what_was_committed_is_there_after_reopening(world: World) {
         }
     };
     let id = deployment.deployment_id;
-    let found = reopened.read("find", move |tx| Box::pin(herm_store::deployments::find(tx, id))).await.unwrap();
+    let found =
+        reopened.read("find", move |tx| Box::pin(herm_store::deployments::find(tx, id))).await.unwrap();
     assert_eq!(found, Some(deployment));
 }

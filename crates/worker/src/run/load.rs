@@ -50,10 +50,7 @@ pub(super) struct ModelIntent {
 pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<Loaded>, Error> {
     let (run_id, deployment_id) = (subject::<RunId>(lease)?, lease.deployment_id);
     let workspace_dir = context.workspace_dir(deployment_id);
-    context
-        .store
-        .read("load_run", move |tx| Box::pin(read(tx, deployment_id, run_id, workspace_dir)))
-        .await
+    context.store.read("load_run", move |tx| Box::pin(read(tx, deployment_id, run_id, workspace_dir))).await
 }
 
 async fn read(
@@ -129,7 +126,9 @@ impl History {
                 step.outcomes = reply.tool_calls().map(|_| None).collect();
                 step.reply = Some(reply);
             }
-            (StepKind::Model, None) if is_current => self.open_call = Some(serde_json::from_str(&row.intent)?),
+            (StepKind::Model, None) if is_current => {
+                self.open_call = Some(serde_json::from_str(&row.intent)?);
+            }
             (StepKind::Tool, Some(result)) => {
                 let outcome: ToolOutcome = serde_json::from_str(&result)?;
                 let index = usize::try_from(position.call_no - 1).unwrap_or(usize::MAX);

@@ -158,7 +158,8 @@ async fn give_up_or_wait(
         let error = RunError { code: fault.kind.code().to_owned(), message: fault.message };
         return writes::fail(context, lease, loaded, error, voice.take_unsent()).await;
     }
-    let asked_ms = fault.retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(MAX_RETRY_MS));
+    let asked_ms =
+        fault.retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(MAX_RETRY_MS));
     let backoff_ms = context.jittered(FIRST_RETRY_MS << (failures - 1));
     let delay_ms = backoff_ms.max(asked_ms.min(MAX_RETRY_MS));
     let intent = ModelIntent { failures, ..intent };

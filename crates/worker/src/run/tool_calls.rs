@@ -1,8 +1,8 @@
 //! The tool calls of one step: intents together, effects side by side, each result as it comes.
 
 use futures_util::future::try_join_all;
-use herm_agent::tools::{self, Effect, MAX_CALLS_PER_TURN, ToolRequest};
 use herm_agent::ToolOutcome;
+use herm_agent::tools::{self, Effect, MAX_CALLS_PER_TURN, ToolRequest};
 use herm_store::queue::Lease;
 use herm_store::{Error, fault};
 use herm_types::event::Event;
@@ -99,7 +99,8 @@ async fn outcome(
 ) -> ToolOutcome {
     let is_error = true;
     if at.1 > MAX_CALLS_PER_TURN {
-        let text = format!("This call was not made: one turn may make {MAX_CALLS_PER_TURN} calls. Make it again.");
+        let text =
+            format!("This call was not made: one turn may make {MAX_CALLS_PER_TURN} calls. Make it again.");
         return ToolOutcome { text, is_error };
     }
     if !loaded.deployment.settings.sandbox.enabled {

@@ -32,12 +32,14 @@ pub(super) async fn run(place: &Place, request: ToolRequest) -> ToolOutcome {
 
 /// A path as a model writes it: relative to the workspace, or absolute within `/workspace`.
 fn parse(path: &str) -> Result<WorkspacePath, String> {
-    let relative = path.strip_prefix("/workspace/").or_else(|| (path == "/workspace").then_some("")).unwrap_or(path);
+    let relative =
+        path.strip_prefix("/workspace/").or_else(|| (path == "/workspace").then_some("")).unwrap_or(path);
     WorkspacePath::parse(relative).map_err(|error| format!("{path:?}: {error}"))
 }
 
 fn read_text(workspace: &Workspace, path: &str) -> Result<String, String> {
-    let bytes = workspace.read(&parse(path)?, MAX_FILE_BYTES).map_err(|error| failed("read", path, &error))?;
+    let bytes =
+        workspace.read(&parse(path)?, MAX_FILE_BYTES).map_err(|error| failed("read", path, &error))?;
     String::from_utf8(bytes).map_err(|_| format!("{path:?} is not a text file (it is not UTF-8)."))
 }
 
@@ -75,10 +77,19 @@ fn edit(workspace: &Workspace, request: &EditFile) -> Result<String, String> {
     let text = read_text(workspace, &request.path)?;
     let found = text.matches(&request.old_text).count();
     match found {
-        0 => return Err(format!("old_text does not occur in {:?}; read the file and give it exactly.", request.path)),
+        0 => {
+            return Err(format!(
+                "old_text does not occur in {:?}; read the file and give it exactly.",
+                request.path
+            ));
+        }
         1 => {}
         _ if request.replace_all => {}
-        _ => return Err(format!("old_text occurs {found} times; give more of its surroundings, or replace_all.")),
+        _ => {
+            return Err(format!(
+                "old_text occurs {found} times; give more of its surroundings, or replace_all."
+            ));
+        }
     }
     let edited = text.replace(&request.old_text, &request.new_text);
     workspace

@@ -13,7 +13,7 @@ SOAK_CASES ?= 5000
 
 FEATURES := $(shell grep -qs '^fault-points' crates/cli/Cargo.toml && echo --features herm-cli/fault-points)
 
-.PHONY: help demo test soak bench check check-format check-lint check-docs check-dependencies check-scripts \
+.PHONY: help demo test soak bench openapi check check-format check-lint check-docs check-dependencies check-scripts \
 	fmt setup release
 
 help: ## Show the targets
@@ -62,6 +62,10 @@ check-scripts:
 	@for script in .ci/run scripts/*.sh; do bash -n "$$script"; done
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; \
 		else echo "shellcheck is not installed: scripts are checked for their syntax alone"; fi
+
+openapi: ## Write openapi/v1.json from the code
+	cargo run --quiet -p herm-api --example openapi > openapi/v1.json.new
+	mv openapi/v1.json.new openapi/v1.json
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+#[expect(clippy::expect_used, reason = "a build script that fails says why and ends the build")]
 fn main() {
     let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let out_dir = PathBuf::from(variable("OUT_DIR"));
@@ -45,6 +46,7 @@ fn main() {
     println!("cargo::rustc-env=HERM_GUEST_PROGRAM={}", program.display());
 }
 
+#[expect(clippy::panic, reason = "as above")]
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|error| panic!("cargo did not set {name}: {error}"))
 }

@@ -120,11 +120,10 @@ pub(crate) async fn delete_deployment(
 
 /// The body of a request that may have none.
 async fn optional_body(request: Request) -> Result<Option<Value>, Failure> {
+    use axum::body::HttpBody as _;
     use axum::extract::FromRequest as _;
-    use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-    let headers = request.headers();
-    let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
-    if is_empty && !headers.contains_key(TRANSFER_ENCODING) {
+    // Of HTTP/1.1 the headers say it, of HTTP/2 the end of the stream; the body knows both.
+    if request.body().is_end_stream() {
         return Ok(None);
     }
     let JsonBody(body) = JsonBody::from_request(request, &()).await?;

@@ -111,26 +111,28 @@ fn run_writer(connection: Connection, jobs: &mut Receiver<Job>, clock: &Arc<dyn 
 }
 
 fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
-    let begun = statement(tx, "BEGIN IMMEDIATE");
+    let mut broken = statement(tx, "BEGIN IMMEDIATE").err().map(|error| format!("failed to begin: {error}"));
     let mut names = Vec::new();
     let mut answers = Vec::new();
     for job in group {
         let name = job.name;
-        if let Err(error) = &begun {
-            tracing::error!(transaction = name, %error, "failed to begin a transaction");
-            drop(job);
+        if let Some(error) = &broken {
+            tracing::error!(transaction = name, error, "a transaction was not tried");
             continue;
         }
-        if let Some(answer) = run_under_savepoint(tx, job) {
-            crate::fault::reach("commit.before", name);
-            names.push(name);
-            answers.push(answer);
+        match run_under_savepoint(tx, job) {
+            Ok(answer) => {
+                crate::fault::reach("commit.before", name);
+                names.push(name);
+                answers.extend(answer);
+            }
+            Err(error) => broken = Some(format!("failed to set or end the savepoint of {name}: {error}")),
         }
     }
-    if begun.is_err() {
-        return;
-    }
-    let committed = statement(tx, "COMMIT").map_err(|error| error.to_string());
+    let committed = match broken {
+        None => statement(tx, "COMMIT").map_err(|error| error.to_string()),
+        Some(error) => Err(error),
+    };
     let (events, work) = (std::mem::take(&mut tx.stored), std::mem::take(&mut tx.work_was_added));
     match &committed {
         Ok(()) => {
@@ -143,7 +145,7 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
             }
         }
         Err(error) => {
-            tracing::error!(%error, "failed to commit; nothing of the group is kept");
+            tracing::error!(error, "nothing of a group of transactions is kept");
             // A COMMIT that failed may leave the transaction open; one that ended it makes this a no-op.
             let _ = statement(tx, "ROLLBACK");
         }
@@ -155,28 +157,24 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
 
 type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
 
-/// Runs one transaction; one that panicked is rolled back, and who asked finds its answer dropped.
-fn run_under_savepoint(tx: &mut Tx, job: Job) -> Option<Answer> {
+/// Runs one transaction; one that panicked is rolled back, and who asked finds its answer dropped. Where even the
+/// savepoint fails, nobody knows what a commit would keep: then the whole group must not be committed.
+fn run_under_savepoint(tx: &mut Tx, job: Job) -> rusqlite::Result<Option<Answer>> {
     let name = job.name;
     let (stored_before, work_before) = (tx.stored.len(), tx.work_was_added);
     tx.emitted.clear();
-    noted(name, "failed to set a savepoint", statement(tx, "SAVEPOINT one"))?;
+    statement(tx, "SAVEPOINT one")?;
     let ran = catch_unwind(AssertUnwindSafe(|| (job.run)(tx)));
     let keep = matches!(&ran, Ok(Ran { keep: true, .. }));
     if !keep {
         tx.stored.truncate(stored_before);
         tx.work_was_added = work_before;
     }
-    let end = if keep { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-    noted(name, "failed to end a savepoint", statement(tx, end))?;
+    statement(tx, if keep { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" })?;
     if ran.is_err() {
         tracing::error!(transaction = name, "a transaction panicked and was rolled back");
     }
-    ran.ok().map(|ran| ran.answer)
-}
-
-fn noted(name: &str, what: &str, result: rusqlite::Result<()>) -> Option<()> {
-    result.inspect_err(|error| tracing::error!(transaction = name, %error, "{what}")).ok()
+    Ok(ran.ok().map(|ran| ran.answer))
 }
 
 fn run_reader(connection: Connection, jobs: &Mutex<Receiver<Job>>, clock: &Arc<dyn Clock>) {

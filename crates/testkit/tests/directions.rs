@@ -47,7 +47,9 @@ fn crates_depend_only_in_the_directions_of_the_map() {
 #[test]
 fn the_testkit_is_for_tests_alone() {
     let metadata = MetadataCommand::new().no_deps().exec().unwrap();
-    for package in metadata.packages.iter().filter(|package| package.manifest_path.as_str().contains("/crates/")) {
+    for package in
+        metadata.packages.iter().filter(|package| package.manifest_path.as_str().contains("/crates/"))
+    {
         for dependency in package.dependencies.iter().filter(|dependency| dependency.name == "herm-testkit") {
             assert_eq!(dependency.kind, DependencyKind::Development, "{} ships the testkit", package.name);
         }

@@ -159,15 +159,15 @@ impl Guest {
                     let dropped_bytes = stdout.dropped_bytes.saturating_add(stderr.dropped_bytes);
                     Ok(Some(Outcome {
                         exit,
-                        stdout: whole(of_it.stdout, stdout),
-                        stderr: whole(of_it.stderr, stderr),
+                        stdout: whole(of_it.stdout, &stdout),
+                        stderr: whole(of_it.stderr, &stderr),
                         dropped_bytes,
                         duration: Duration::from_millis(duration_ms),
                     }))
                 });
             }
             FromGuest::Failed { exec_id, message } => {
-                self.answer(&exec_id, |_| Err(Error::NotBegun(message)))
+                self.answer(&exec_id, |_| Err(Error::NotBegun(message)));
             }
             FromGuest::Unknown { exec_id } => self.answer(&exec_id, |_| Ok(None)),
             FromGuest::Hello { .. } => {}
@@ -185,7 +185,7 @@ impl Guest {
     }
 }
 
-fn whole(mut head: Vec<u8>, rest: Rest) -> Vec<u8> {
+fn whole(mut head: Vec<u8>, rest: &Rest) -> Vec<u8> {
     if rest.dropped_bytes > 0 {
         head.extend_from_slice(format!("\n[… {} bytes left out …]\n", rest.dropped_bytes).as_bytes());
     }
@@ -234,7 +234,7 @@ async fn accept(listener: &UnixListener, token: &str) -> Option<UnixStream> {
                 }
             }
             other => {
-                tracing::warn!(?other, "something in a sandbox that is not its guest dialled the server")
+                tracing::warn!(?other, "something in a sandbox that is not its guest dialled the server");
             }
         }
     }

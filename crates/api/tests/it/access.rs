@@ -1,0 +1,177 @@
+//! Who may do what: every operation of the OpenAPI document, for every actor.
+
+use std::collections::BTreeSet;
+
+use herm_app::keys::NewKey;
+use herm_types::key::Scope;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::{World, minimal};
+
+/// An operation, and what it answers each actor.
+struct Row {
+    operation: &'static str,
+    method: Method,
+    path: &'static str,
+    body: Option<Value>,
+    anonymous: u16,
+    reader: u16,
+    writer: u16,
+    stranger: u16,
+}
+
+fn row(
+    operation: &'static str,
+    method: Method,
+    path: &'static str,
+    body: Option<Value>,
+    answers: [u16; 4],
+) -> Row {
+    let [anonymous, reader, writer, stranger] = answers;
+    Row { operation, method, path, body, anonymous, reader, writer, stranger }
+}
+
+/// `{d}`, `{t}` and `{r}` stand for a deployment, its thread and a run of the account `default`.
+fn table() -> Vec<Row> {
+    let (get, post) = (Method::GET, Method::POST);
+    let message = Some(json!({"content": "hello"}));
+    vec![
+        row("get_health", get.clone(), "/healthz", None, [200, 200, 200, 200]),
+        row("get_readiness", get.clone(), "/readyz", None, [200, 200, 200, 200]),
+        row("get_openapi", get.clone(), "/openapi.json", None, [200, 200, 200, 200]),
+        row("create_deployment", post.clone(), "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
+        row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]),
+        row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]),
+        row("send_message", post, "/v1/deployments/{d}/messages", message, [401, 403, 202, 404]),
+        row("stream_events", get.clone(), "/v1/deployments/{d}/events", None, [401, 200, 200, 404]),
+        row("get_thread", get.clone(), "/v1/deployments/{d}/threads/{t}", None, [401, 200, 200, 404]),
+        row("list_runs", get.clone(), "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]),
+        row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]),
+        row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]),
+        row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404]),
+        // Last, as it takes the deployment away; the stranger's turn comes before the writer's.
+        row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]),
+    ]
+}
+
+#[tokio::test]
+async fn every_operation_answers_every_actor_as_the_table_says() {
+    let world = World::new().await;
+    let deployment = world.deployment().await;
+    let run = world.post(&World::path(&deployment, "/messages"), &json!({"content": "first"})).await.json();
+    let id = deployment["deployment_id"].as_str().unwrap();
+    std::fs::create_dir_all(world.workspaces_dir.join(id)).unwrap();
+    std::fs::write(world.workspaces_dir.join(id).join("a.txt"), "text").unwrap();
+    for row in table() {
+        let path = row
+            .path
+            .replace("{d}", id)
+            .replace("{t}", deployment["thread_id"].as_str().unwrap())
+            .replace("{r}", run["run_id"].as_str().unwrap());
+        let actors = [
+            ("anonymous", String::new(), row.anonymous),
+            ("reader", world.reader.clone(), row.reader),
+            ("stranger", world.stranger.clone(), row.stranger),
+            ("writer", world.writer.clone(), row.writer),
+        ];
+        for (actor, key, expected) in actors {
+            // The headers alone: a stream of events has no end.
+            let status = status(&world, &key, &row, &path).await;
+            assert_eq!(status.as_u16(), expected, "{actor} calls {}", row.operation);
+        }
+    }
+}
+
+async fn status(world: &World, key: &str, row: &Row, path: &str) -> StatusCode {
+    use axum::body::Body;
+    let mut request = http::Request::builder().method(row.method.clone()).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let body = row.body.as_ref().map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    if row.body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    world.send(request.body(body).unwrap()).await.status()
+}
+
+#[test]
+fn the_table_has_every_operation_of_the_document() {
+    let document: Value = serde_json::from_str(&herm_api::openapi()).unwrap();
+    let mut in_document = BTreeSet::new();
+    for operations in document["paths"].as_object().unwrap().values() {
+        for operation in operations.as_object().unwrap().values() {
+            in_document.extend(operation["operationId"].as_str().map(str::to_owned));
+        }
+    }
+    let in_table: BTreeSet<String> = table().iter().map(|row| row.operation.to_owned()).collect();
+    assert_eq!(in_table, in_document);
+}
+
+#[tokio::test]
+async fn a_key_that_is_malformed_unknown_expired_or_revoked_is_refused() {
+    let world = World::new().await;
+    let expiring = NewKey {
+        name: "short".to_owned(),
+        account: "default".to_owned(),
+        scopes: vec![Scope::Admin],
+        deployment_id: None,
+        customer_id: None,
+        expires_at: Some(herm_types::Clock::now(&*world.clock).plus_ms(1000)),
+    };
+    let (key, _) = world.limited_key(expiring).await;
+    let status =
+        async |key: &str| world.call(key, Method::GET, "/v1/deployments", None).await.status.as_u16();
+    assert_eq!(status(&key).await, 200);
+    world.clock.advance_ms(1000);
+    assert_eq!(status(&key).await, 401, "expired");
+    let (revoked, info) = (world.writer.clone(), info_of(&world, &world.writer).await);
+    assert_eq!(status(&revoked).await, 200);
+    assert!(herm_app::keys::revoke(&world.store, info).await.unwrap());
+    assert_eq!(status(&revoked).await, 401, "revoked");
+    assert_eq!(status("herm_sk_nonsense").await, 401, "malformed");
+    let unknown = World::new().await.writer;
+    assert_eq!(status(&unknown).await, 401, "of another server");
+}
+
+async fn info_of(world: &World, key: &str) -> herm_types::KeyId {
+    world.app.authenticate(key).await.unwrap().key().key_id
+}
+
+#[tokio::test]
+async fn a_limited_key_sees_nothing_outside_its_limits() {
+    let world = World::new().await;
+    let ours = world.deployment().await;
+    let mut other = minimal();
+    other["customer_id"] = "other".into();
+    let other = world.post("/v1/deployments", &other).await.json();
+    let new = |customer_id: Option<&str>, deployment_id| NewKey {
+        name: "limited".to_owned(),
+        account: "default".to_owned(),
+        scopes: vec![Scope::DeploymentsRead, Scope::DeploymentsWrite],
+        deployment_id,
+        customer_id: customer_id.map(str::to_owned),
+        expires_at: None,
+    };
+    let (of_customer, _) = world.limited_key(new(Some("acme"), None)).await;
+    let id = ours["deployment_id"].as_str().unwrap().parse().unwrap();
+    let (of_deployment, _) = world.limited_key(new(None, Some(id))).await;
+    for key in [&of_customer, &of_deployment] {
+        let listed = world.call(key, Method::GET, "/v1/deployments", None).await.json();
+        assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+        assert_eq!(listed["data"][0]["deployment_id"], ours["deployment_id"]);
+        let filtered = world.call(key, Method::GET, "/v1/deployments?customer_id=other", None).await.json();
+        assert_eq!(filtered["data"], json!([]));
+        let outside = world.call(key, Method::GET, &World::path(&other, ""), None).await;
+        assert_eq!(outside.refusal(), (404, "not_found".to_owned()));
+    }
+    let mut of_other = minimal();
+    of_other["customer_id"] = "other".into();
+    let create = async |key: &str, body: &Value| {
+        world.call(key, Method::POST, "/v1/deployments", Some(body)).await.status.as_u16()
+    };
+    assert_eq!(create(&of_customer, &minimal()).await, 201);
+    assert_eq!(create(&of_customer, &of_other).await, 403);
+    assert_eq!(create(&of_deployment, &minimal()).await, 403);
+}

@@ -1,0 +1,218 @@
+//! `/v1/deployments`: made with their defaults, refused with all their faults, listed in pages.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::{SandboxFallback, World, minimal};
+
+#[tokio::test]
+async fn a_deployment_is_ready_with_every_default() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let id = made["deployment_id"].as_str().unwrap();
+    let expected = json!({
+        "deployment_id": id,
+        "customer_id": "acme",
+        "name": "Ada",
+        "runtime": "hermes",
+        "status": "ready",
+        "model": "anthropic/claude-sonnet-4.5",
+        "system_prompt": "Be brief.",
+        "thread_id": made["thread_id"],
+        "filesystem": {"workspace_path": "/workspace", "persistent": true},
+        "events": {"transport": "sse", "url": format!("http://herm.example/v1/deployments/{id}/events")},
+        "sandbox": {"enabled": true, "type": "docker", "persistent_filesystem": true, "engine": "local"},
+        "mcp_servers": [],
+        "skills": [],
+        "secrets": {},
+        "features": {
+            "memory": true, "dreaming": false, "automations": true, "steering": true, "filesystem_webhooks": false,
+        },
+        "metadata": {},
+        "created_at": "2027-01-15T08:00:00.000000Z",
+        "updated_at": "2027-01-15T08:00:00.000000Z",
+    });
+    assert_eq!(made, expected);
+    assert_eq!(world.get(&World::path(&made, "")).await.json(), expected);
+}
+
+#[tokio::test]
+async fn every_field_is_kept_as_it_was_given() {
+    let world = World::new().await;
+    let mut body = minimal();
+    body["runtime"] = "hermes".into();
+    body["model"] = "openrouter/vendor/model".into();
+    body["sandbox"] = json!({"enabled": false, "type": "local"});
+    body["features"] = json!({"memory": false, "steering": null});
+    body["metadata"] = json!({"team": "blue", "é": ""});
+    body["skills"] = json!([]);
+    body["budget"] = Value::Null;
+    let made = world.post("/v1/deployments", &body).await.json();
+    assert_eq!(made["model"], "openrouter/vendor/model");
+    assert_eq!(
+        made["sandbox"],
+        json!({"enabled": false, "type": "local", "persistent_filesystem": true, "engine": null})
+    );
+    assert_eq!((&made["features"]["memory"], &made["features"]["steering"]), (&json!(false), &json!(true)));
+    assert_eq!(made["metadata"], body["metadata"]);
+}
+
+#[tokio::test]
+async fn all_faults_of_a_body_are_reported_at_once() {
+    let world = World::new().await;
+    let body = json!({
+        "customer_id": "",
+        "name": "n".repeat(257),
+        "system_prompt": 7,
+        "runtime": "zeus",
+        "model": "nobody/knows",
+        "sandbox": {"enabled": "yes", "type": "tent", "cpu": 2, "nonsense": 1},
+        "features": {"flying": true},
+        "metadata": {"a": 1},
+        "skills": [{"source": "inline"}],
+        "surprise": true,
+    });
+    let answer = world.post("/v1/deployments", &body).await;
+    assert_eq!(answer.refusal(), (400, "validation_error".to_owned()));
+    let expected = [
+        "customer_id",
+        "name",
+        "system_prompt",
+        "runtime",
+        "model",
+        "sandbox.enabled",
+        "sandbox.type",
+        "sandbox.cpu",
+        "sandbox.nonsense",
+        "features.flying",
+        "metadata.a",
+        "skills",
+        "surprise",
+    ];
+    assert_eq!(answer.faults(), expected);
+}
+
+#[tokio::test]
+async fn missing_fields_are_named() {
+    let world = World::new().await;
+    assert_eq!(
+        world.post("/v1/deployments", &json!({})).await.faults(),
+        ["customer_id", "name", "system_prompt"]
+    );
+    assert_eq!(world.post("/v1/deployments", &json!([1])).await.faults(), [""]);
+}
+
+#[tokio::test]
+async fn the_limits_are_what_the_contract_says() {
+    let world = World::new().await;
+    let mut body = minimal();
+    body["name"] = "é".repeat(256).into();
+    body["system_prompt"] = "é".repeat(100_000).into();
+    body["metadata"] =
+        (0..16).map(|number| (format!("k{number}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    assert_eq!(world.post("/v1/deployments", &body).await.status, StatusCode::CREATED);
+    body["system_prompt"] = "é".repeat(100_001).into();
+    body["metadata"]["k16"] = "v".into();
+    assert_eq!(world.post("/v1/deployments", &body).await.faults(), ["system_prompt", "metadata"]);
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_exist_is_named() {
+    let world = World::new().await;
+    let mut body = minimal();
+    body["secrets"] = json!({"TOKEN": "sec_01h455vb4pex5vsknk084sn02q"});
+    let answer = world.post("/v1/deployments", &body).await;
+    assert_eq!(answer.refusal(), (422, "invalid_secret_ref".to_owned()));
+    assert!(answer.json()["message"].as_str().unwrap().contains("secrets.TOKEN"));
+}
+
+#[tokio::test]
+async fn docker_is_refused_where_the_operator_wants_no_other() {
+    let world = World::with(SandboxFallback::Refuse).await;
+    let refused = world.post("/v1/deployments", &minimal()).await;
+    assert_eq!(refused.refusal(), (503, "unavailable".to_owned()));
+    let mut body = minimal();
+    body["sandbox"] = json!({"type": "local"});
+    assert_eq!(world.post("/v1/deployments", &body).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn pages_neither_repeat_nor_skip() {
+    let world = World::new().await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(world.deployment().await["deployment_id"].clone());
+    }
+    let (mut seen, mut path) = (Vec::new(), "/v1/deployments?limit=2".to_owned());
+    loop {
+        let page = world.get(&path).await.json();
+        seen.extend(page["data"].as_array().unwrap().iter().map(|item| item["deployment_id"].clone()));
+        world.deployment().await;
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/deployments?limit=2&cursor={cursor}");
+    }
+    made.reverse();
+    assert_eq!(seen, made);
+}
+
+#[tokio::test]
+async fn a_list_has_what_the_contract_says_and_filters() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let listed = world.get("/v1/deployments?customer_id=acme&status=ready").await.json();
+    let fields = ["deployment_id", "customer_id", "name", "runtime", "status", "model", "created_at"];
+    let expected: Value = fields
+        .iter()
+        .map(|field| ((*field).to_owned(), made[*field].clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    assert_eq!(listed, json!({"data": [expected], "next_cursor": null}));
+    for path in ["/v1/deployments?customer_id=nobody", "/v1/deployments?status=error"] {
+        assert_eq!(world.get(path).await.json()["data"], json!([]));
+    }
+    for (query, fault) in [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("cursor=nonsense", "cursor"),
+        ("status=odd", "status"),
+        ("color=red", "color"),
+        ("limit=1&limit=2", "limit"),
+    ] {
+        let refused = world.get(&format!("/v1/deployments?{query}")).await;
+        assert_eq!((refused.refusal().0, refused.faults()), (400, vec![fault.to_owned()]), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_deployment_is_gone_at_once() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let run = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
+    let deleted = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), None).await;
+    assert_eq!(deleted.status, StatusCode::OK);
+    assert_eq!(deleted.json(), json!({"deployment_id": made["deployment_id"], "status": "deleted"}));
+    let run_path = format!("/runs/{}", run["run_id"].as_str().unwrap());
+    for rest in ["", "/events", "/runs", run_path.as_str(), "/files"] {
+        assert_eq!(world.get(&World::path(&made, rest)).await.refusal().0, 404, "{rest}");
+    }
+    let again = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), None).await;
+    assert_eq!(again.refusal().0, 404);
+    let listed = world.get("/v1/deployments").await.json();
+    assert_eq!(listed["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_refused_before_anything_is_deleted() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let path = World::path(&made, "?retain_filesystem=true");
+    assert_eq!(world.call(&world.writer, Method::DELETE, &path, None).await.refusal().0, 400);
+    let body = json!({"retain_filesystem": true});
+    let in_body = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), Some(&body)).await;
+    assert_eq!(in_body.refusal().0, 400);
+    assert_eq!(world.get(&World::path(&made, "")).await.status, StatusCode::OK);
+    let body = json!({"retain_filesystem": false});
+    let deleted = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), Some(&body)).await;
+    assert_eq!(deleted.status, StatusCode::OK);
+}

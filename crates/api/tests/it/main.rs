@@ -1,0 +1,13 @@
+//! The HTTP API, from requests to responses, on a real store.
+
+#![cfg(test)]
+
+mod access;
+mod deployments;
+mod errors;
+mod events;
+mod files;
+mod messages;
+mod openapi;
+mod runs;
+mod world;

@@ -1,0 +1,62 @@
+//! `…/runs`.
+
+use serde_json::json;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn runs_are_listed_newest_first_and_filtered() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let body = json!({"content": "hi", "thread_id": "new"});
+        runs.push(world.post(&World::path(&made, "/messages"), &body).await.json());
+    }
+    let listed = world.get(&World::path(&made, "/runs?limit=2")).await.json();
+    assert_eq!(listed["data"][0]["run_id"], runs[2]["run_id"]);
+    assert_eq!(listed["data"][1]["run_id"], runs[1]["run_id"]);
+    let cursor = listed["next_cursor"].as_str().unwrap();
+    let rest = world.get(&World::path(&made, &format!("/runs?cursor={cursor}"))).await.json();
+    assert_eq!((&rest["data"][0]["run_id"], &rest["next_cursor"]), (&runs[0]["run_id"], &json!(null)));
+    let of_thread = format!("/runs?thread_id={}", runs[1]["thread_id"].as_str().unwrap());
+    let of_thread = world.get(&World::path(&made, &of_thread)).await.json();
+    assert_eq!(of_thread["data"].as_array().unwrap().len(), 1);
+    assert_eq!(world.get(&World::path(&made, "/runs?status=completed")).await.json()["data"], json!([]));
+    assert_eq!(
+        world.get(&World::path(&made, "/runs?status=queued")).await.json()["data"].as_array().unwrap().len(),
+        3
+    );
+    assert_eq!(
+        world.get(&World::path(&made, "/runs?status=odd&thread_id=x")).await.faults(),
+        ["thread_id", "status"]
+    );
+}
+
+#[tokio::test]
+async fn a_run_tells_where_it_stands() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
+    let run =
+        world.get(&World::path(&made, &format!("/runs/{}", sent["run_id"].as_str().unwrap()))).await.json();
+    let expected = json!({
+        "run_id": sent["run_id"],
+        "deployment_id": made["deployment_id"],
+        "thread_id": made["thread_id"],
+        "trigger": "message",
+        "status": "queued",
+        "usage": {
+            "model_calls": 0,
+            "tool_calls": 0,
+            "tokens": {"input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0},
+        },
+        "created_at": "2027-01-15T08:00:00.000000Z",
+        "started_at": null,
+        "ended_at": null,
+    });
+    assert_eq!(run, expected);
+    let nobody = World::path(&made, "/runs/run_01h455vb4pex5vsknk084sn02q");
+    assert_eq!(world.get(&nobody).await.refusal(), (404, "not_found".to_owned()));
+    assert_eq!(world.get(&World::path(&made, "/runs/x")).await.refusal(), (404, "not_found".to_owned()));
+}

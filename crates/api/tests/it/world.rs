@@ -1,0 +1,180 @@
+//! A server without a socket, and the actors who call it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use herm_api::{Options, router};
+use herm_app::keys::{self, NewKey};
+use herm_app::{App, Settings};
+use herm_store::{DatabaseClock, Location, Store};
+use herm_types::deployment::SandboxType;
+use herm_types::key::{KeyInfo, Scope};
+use herm_types::model::ModelName;
+use herm_types::time::{ManualClock, SystemRng};
+use herm_types::{IdSource, Timestamp};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+pub(crate) struct World {
+    pub(crate) router: Router,
+    pub(crate) app: App,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) ids: IdSource,
+    /// May do everything in the account `default`.
+    pub(crate) writer: String,
+    /// May read in the account `default`.
+    pub(crate) reader: String,
+    /// May do everything in another account.
+    pub(crate) stranger: String,
+    pub(crate) workspaces_dir: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
+    }
+
+    /// The status and the error's code.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        (self.status.as_u16(), self.json()["error"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The paths of an error's faults.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let details = self.json()["details"].as_array().cloned().unwrap_or_default();
+        details.iter().map(|fault| fault["path"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(SandboxFallback::Local).await
+    }
+
+    pub(crate) async fn with(fallback: SandboxFallback) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
+        let ids = IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
+        let store = Store::open(herm_store::Options {
+            location: Location::Sqlite(dir.path().to_owned()),
+            clock: Arc::clone(&clock) as _,
+            database_clock: DatabaseClock::Given,
+            migrate: true,
+            exclusive: true,
+        })
+        .await
+        .unwrap();
+        let settings = Settings {
+            default_model: ModelName::parse("anthropic/claude-sonnet-4.5").unwrap(),
+            providers: ["anthropic", "openai", "openrouter", "demo"].map(str::to_owned).to_vec(),
+            docker_becomes: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
+            workspaces_dir: dir.path().join("workspaces"),
+        };
+        let app = App::new(store.clone(), ids.clone(), Arc::clone(&clock) as _, settings);
+        let mut world = Self {
+            router: router(app.clone(), Options::default()),
+            app,
+            store,
+            clock,
+            ids,
+            writer: String::new(),
+            reader: String::new(),
+            stranger: String::new(),
+            workspaces_dir: dir.path().join("workspaces"),
+            _dir: dir,
+        };
+        world.writer = world.key("default", &[Scope::DeploymentsRead, Scope::DeploymentsWrite]).await;
+        world.reader = world.key("default", &[Scope::DeploymentsRead]).await;
+        world.stranger = world.key("other", &[Scope::Admin]).await;
+        world
+    }
+
+    pub(crate) async fn key(&self, account: &str, scopes: &[Scope]) -> String {
+        self.limited_key(NewKey {
+            name: "test".to_owned(),
+            account: account.to_owned(),
+            scopes: scopes.to_vec(),
+            deployment_id: None,
+            customer_id: None,
+            expires_at: None,
+        })
+        .await
+        .0
+    }
+
+    pub(crate) async fn limited_key(&self, new: NewKey) -> (String, KeyInfo) {
+        let (key, info) = keys::create(&self.store, &self.ids, &SystemRng, new).await.unwrap();
+        (key.expose().to_owned(), info)
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(crate) async fn call(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "herm.example");
+        if !key.is_empty() {
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        read(self.send(request.body(body).unwrap()).await).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(&self.writer, Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(&self.writer, Method::POST, path, Some(body)).await
+    }
+
+    /// A deployment of the account `default`, as it was answered.
+    pub(crate) async fn deployment(&self) -> Value {
+        let answer = self.post("/v1/deployments", &minimal()).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json());
+        answer.json()
+    }
+
+    /// The path of a deployment's sub-resource.
+    pub(crate) fn path(deployment: &Value, rest: &str) -> String {
+        format!("/v1/deployments/{}{rest}", deployment["deployment_id"].as_str().unwrap())
+    }
+}
+
+/// What becomes of `docker` where there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SandboxFallback {
+    Local,
+    Refuse,
+}
+
+pub(crate) async fn read(response: Response<Body>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, 64 * 1024 * 1024).await.unwrap().to_vec();
+    Answer { status: parts.status, headers: parts.headers, bytes }
+}
+
+/// The least that makes a deployment.
+pub(crate) fn minimal() -> Value {
+    json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."})
+}

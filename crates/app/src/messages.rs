@@ -6,7 +6,7 @@ use herm_types::event::Event;
 use herm_types::key::Scope;
 use herm_types::run::RunStatus;
 use herm_types::thread::Role;
-use herm_types::{DeploymentId, ErrorCode, MessageId, RunId, ThreadId, WorkId};
+use herm_types::{DeploymentId, ErrorCode, IdSource, MessageId, RunId, ThreadId};
 
 use crate::{App, Caller, Error};
 
@@ -26,14 +26,6 @@ pub struct Sent {
     pub status: RunStatus,
 }
 
-/// The ids of what a message may need; made outside the transaction.
-struct Ids {
-    message: MessageId,
-    run: RunId,
-    thread: ThreadId,
-    work: WorkId,
-}
-
 /// Accepts a message. A run that is active on its thread takes it in at its next step; otherwise a new run is
 /// made for it.
 pub async fn send(
@@ -46,8 +38,7 @@ pub async fn send(
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
     let caller = caller.clone();
-    let ids =
-        Ids { message: app.ids.next(), run: app.ids.next(), thread: app.ids.next(), work: app.ids.next() };
+    let ids = app.ids.clone();
     app.store
         .transaction("send_message", move |tx| {
             Box::pin(async move {
@@ -60,8 +51,9 @@ pub async fn send(
                     Destination::Default => deployment.default_thread_id,
                     Destination::Thread(thread_id) => thread_id,
                     Destination::New => {
-                        threads::insert(tx, ids.thread, deployment_id, None).await?;
-                        ids.thread
+                        let thread_id = ids.next();
+                        threads::insert(tx, thread_id, deployment_id, None).await?;
+                        thread_id
                     }
                 };
                 accept(tx, deployment_id, thread_id, &ids, content).await
@@ -74,33 +66,32 @@ async fn accept(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     thread_id: ThreadId,
-    ids: &Ids,
+    ids: &IdSource,
     content: String,
 ) -> Result<Sent, Error> {
     let thread = threads::find_and_lock(tx, deployment_id, thread_id)
         .await?
         .ok_or_else(|| herm_types::Error::not_found("thread", &thread_id.to_string()))?;
+    // Ids are made under the thread's lock: in their order its messages are read, and so they are accepted.
+    let message_id: MessageId = ids.next();
     let (run_id, status) = match thread.active_run_id {
         Some(run_id) => (run_id, status_of_active(tx, deployment_id, run_id).await?),
         None => {
-            runs::insert(tx, ids.run, deployment_id, thread_id).await?;
-            queue::enqueue(tx, ids.work, queue::Kind::Run, ids.run.to_string(), deployment_id).await?;
+            let run_id: RunId = ids.next();
+            runs::insert(tx, run_id, deployment_id, thread_id).await?;
+            queue::enqueue(tx, ids.next(), queue::Kind::Run, run_id.to_string(), deployment_id).await?;
             let status = RunStatus::Queued;
-            tx.emit(
-                deployment_id,
-                Event::RunStatus { run_id: ids.run, thread_id, status, error: None, usage: None },
-            );
-            (ids.run, status)
+            tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
+            (run_id, status)
         }
     };
-    let message =
-        messages::NewMessage { message_id: ids.message, thread_id, run_id, role: Role::User, content };
+    let message = messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content };
     messages::insert(tx, &message).await?;
     threads::touch(tx, thread_id, Some(run_id), 1).await?;
     let event = Event::Message {
         run_id,
         thread_id,
-        message_id: ids.message,
+        message_id,
         role: Role::User,
         content: message.content,
         truncated: false,

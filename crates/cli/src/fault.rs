@@ -1,7 +1,8 @@
 //! Ends this server at a named fault point, for the tests of what survives that.
 //!
 //! `HERM_FAULT_POINT` is `moment:subject` or `moment:subject#n`: the n-th time that this point is reached, the
-//! process is killed as `kill -9` does it.
+//! process is killed as `kill -9` does it. `HERM_FAULT_POINT` as `list` kills nothing, and writes each point that is
+//! reached to standard error, as a line `fault point: moment:subject`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +10,10 @@ use rustix::process::{Signal, getpid, kill_process};
 
 pub(crate) fn install() {
     let Ok(wanted) = std::env::var("HERM_FAULT_POINT") else { return };
+    if wanted == "list" {
+        herm_store::fault::install(list);
+        return;
+    }
     let (name, nth) = match wanted.split_once('#') {
         Some((name, nth)) => (name.to_owned(), nth.parse().unwrap_or(1)),
         None => (wanted, 1),
@@ -23,4 +28,9 @@ pub(crate) fn install() {
             }
         }
     });
+}
+
+#[expect(clippy::print_stderr, reason = "read by tests, in a build for tests")]
+fn list(point: &str) {
+    eprintln!("fault point: {point}");
 }

@@ -46,12 +46,6 @@ impl Running {
         token
     }
 
-    fn remove(&self, work_id: WorkId) {
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.remove(&work_id);
-        self.count.send_replace(items.len());
-    }
-
     fn len(&self) -> usize {
         *self.count.borrow()
     }
@@ -82,6 +76,21 @@ impl Running {
     pub(crate) async fn wait_until_none(&self, limit: Duration) -> bool {
         let mut count = self.count.subscribe();
         tokio::time::timeout(limit, count.wait_for(|count| *count == 0)).await.is_ok()
+    }
+}
+
+/// Takes an item out of hand when its task ends, also by a panic.
+struct InHand {
+    context: Arc<Context>,
+    work_id: WorkId,
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        let running = &self.context.running;
+        let mut items = running.items.lock().unwrap_or_else(PoisonError::into_inner);
+        items.remove(&self.work_id);
+        running.count.send_replace(items.len());
     }
 }
 
@@ -152,7 +161,8 @@ pub(crate) fn subject<I: std::str::FromStr>(lease: &Lease) -> Result<I, Error> {
 }
 
 async fn carry_out(context: Arc<Context>, lease: Lease, token: CancellationToken) {
-    fault::reach("work.taken", &lease.subject_id);
+    let _in_hand = InHand { context: Arc::clone(&context), work_id: lease.work_id };
+    fault::reach("work.taken", lease.kind.as_str());
     let work = async {
         match lease.kind {
             Kind::Run => run::drive(&context, &lease).await,
@@ -176,7 +186,6 @@ async fn carry_out(context: Arc<Context>, lease: Lease, token: CancellationToken
             give_back(&context, &lease).await;
         }
     }
-    context.running.remove(lease.work_id);
 }
 
 /// Renews the lease until that fails.

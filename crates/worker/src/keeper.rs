@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use herm_sandbox::local::{Error, Exec, LocalSandbox, Outcome, Sandboxes, Spec};
 use herm_types::DeploymentId;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,34 +22,46 @@ struct Use {
     since: Instant,
 }
 
-type Uses = Arc<Mutex<HashMap<DeploymentId, Use>>>;
+/// Who uses which sandbox.
+#[derive(Default)]
+struct Uses {
+    of: Mutex<HashMap<DeploymentId, Use>>,
+    /// Somebody has left.
+    left: Notify,
+}
+
+impl Uses {
+    fn of(&self) -> MutexGuard<'_, HashMap<DeploymentId, Use>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Starts sandboxes when they are needed, and stops them when they are not.
 #[derive(Clone)]
 pub(crate) struct Keeper {
     sandboxes: Sandboxes,
-    uses: Uses,
+    uses: Arc<Uses>,
 }
 
 /// Keeps a sandbox from being stopped as idle while it lives.
 struct InUse {
-    uses: Uses,
+    uses: Arc<Uses>,
     deployment_id: DeploymentId,
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_it) = uses.get_mut(&self.deployment_id) {
+        if let Some(of_it) = self.uses.of().get_mut(&self.deployment_id) {
             of_it.users = of_it.users.saturating_sub(1);
             of_it.since = Instant::now();
         }
+        self.uses.left.notify_waiters();
     }
 }
 
 impl Keeper {
     pub(crate) fn new(sandboxes: Sandboxes) -> Self {
-        Self { sandboxes, uses: Uses::default() }
+        Self { sandboxes, uses: Arc::default() }
     }
 
     /// Starts the deployment's sandbox in the background, so that it is there when a command comes.
@@ -96,10 +110,24 @@ impl Keeper {
         }
     }
 
-    /// Stops the deployment's sandbox, if it runs.
-    pub(crate) async fn stop(&self, deployment_id: DeploymentId) -> Result<(), Error> {
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment_id);
+    /// Stops the sandbox of a deployment whose runs have ended for good, once nobody uses it any more: who warms it
+    /// up meanwhile would otherwise start it again.
+    pub(crate) async fn retire(&self, deployment_id: DeploymentId) -> Result<(), Error> {
+        loop {
+            let mut left = pin!(self.uses.left.notified());
+            // From here on no departure is missed.
+            left.as_mut().enable();
+            if !self.is_used(deployment_id) {
+                break;
+            }
+            left.await;
+        }
+        self.uses.of().remove(&deployment_id);
         self.sandboxes.stop(&deployment_id.to_string()).await
+    }
+
+    fn is_used(&self, deployment_id: DeploymentId) -> bool {
+        self.uses.of().get(&deployment_id).is_some_and(|of_it| of_it.users > 0)
     }
 
     pub(crate) async fn stop_all(&self) {
@@ -109,23 +137,24 @@ impl Keeper {
     /// Stops idle sandboxes, now and then, until the worker stops.
     pub(crate) async fn stop_idle_until(&self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            let idle: Vec<DeploymentId> = {
-                let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = Instant::now();
-                let idle =
-                    uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= IDLE);
-                idle.map(|(deployment_id, _)| deployment_id).collect()
-            };
-            for deployment_id in idle {
-                if let Err(error) = self.sandboxes.stop(&deployment_id.to_string()).await {
+            for deployment_id in self.idle() {
+                let is_unused = || !self.is_used(deployment_id);
+                if let Err(error) = self.sandboxes.stop_if(&deployment_id.to_string(), is_unused).await {
                     tracing::warn!(%deployment_id, error = &error as &dyn std::error::Error, "failed to stop a sandbox");
                 }
             }
         }
     }
 
+    fn idle(&self) -> Vec<DeploymentId> {
+        let mut uses = self.uses.of();
+        let now = Instant::now();
+        let idle = uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= IDLE);
+        idle.map(|(deployment_id, _)| deployment_id).collect()
+    }
+
     fn enter(&self, deployment_id: DeploymentId) -> InUse {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = self.uses.of();
         uses.entry(deployment_id).or_insert_with(|| Use { users: 0, since: Instant::now() }).users += 1;
         InUse { uses: Arc::clone(&self.uses), deployment_id }
     }

@@ -27,7 +27,7 @@ pub(crate) async fn drive(context: &Context, lease: &Lease) -> Result<(), Error>
         let Some(loaded) = load::load(context, lease).await? else {
             return forget(context, lease).await;
         };
-        fault::reach("run.loaded", &lease.subject_id);
+        fault::reach("run", "loaded");
         if let Progress::LetGo = advance(context, lease, &loaded).await? {
             return Ok(());
         }

@@ -11,7 +11,7 @@ pub(crate) async fn tear_down(context: &Context, lease: &Lease) -> Result<(), Er
     let deployment_id = lease.deployment_id;
     context.running.cancel_of_deployment(deployment_id, lease.work_id).await;
     fault::reach("teardown", "sandbox");
-    context.keeper.stop(deployment_id).await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
+    context.keeper.retire(deployment_id).await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
     fault::reach("teardown", "workspace");
     let dir = context.workspace_dir(deployment_id);
     let destroyed = tokio::task::spawn_blocking(move || Workspace::destroy(&dir)).await;

@@ -128,8 +128,16 @@ impl Sandboxes {
 
     /// Ends a sandbox with all that runs in it, also one of an earlier server. Its workspace stays.
     pub async fn stop(&self, sandbox_id: &str) -> Result<(), Error> {
+        self.stop_if(sandbox_id, || true).await
+    }
+
+    /// Ends a sandbox if `may_stop` says so, which is asked when nobody can start or find it until it has ended.
+    pub async fn stop_if(&self, sandbox_id: &str, may_stop: impl Fn() -> bool) -> Result<(), Error> {
         let slot = self.slot(sandbox_id);
         let mut held = slot.lock().await;
+        if !may_stop() {
+            return Ok(());
+        }
         if let Some(sandbox) = self.running(sandbox_id, &mut held).await? {
             sandbox.guest.shut_down();
             if timeout(STOP_LIMIT, sandbox.guest.dead()).await.is_err() {

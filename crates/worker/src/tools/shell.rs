@@ -24,6 +24,8 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
     match result {
         Ok(Some(outcome)) => describe(&outcome, timeout_s),
         Ok(None) => unknown(),
+        // It was begun once, so nothing that fails now says that it was not run.
+        Err(_) if attempt == Attempt::Settle => unknown(),
         Err(Error::Died) => ToolOutcome {
             text: "The sandbox ended while the command ran, so its outcome is unknown. The workspace is kept; check \
                    the state before you repeat it."

@@ -1,0 +1,14 @@
+//! The real binary, from the outside: over HTTP, with a scripted model, killed and started again.
+#![cfg(test)]
+
+mod command_line;
+mod kill_matrix;
+mod killed;
+mod log;
+mod main_job;
+mod provider_faults;
+mod reader;
+mod scripts;
+mod stopping;
+mod tools;
+mod world;

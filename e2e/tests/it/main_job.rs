@@ -1,0 +1,64 @@
+//! A message, a command in the sandbox, a file, an answer.
+
+use herm_types::DeploymentId;
+
+use crate::reader::Reader;
+use crate::world::{World, create, on_both_databases, send};
+use crate::{log, scripts};
+
+on_both_databases!(an_anthropic_agent_does_the_main_job, an_openai_agent_does_the_main_job);
+
+async fn an_anthropic_agent_does_the_main_job(world: World) {
+    main_job(&world, "anthropic/claude-sonnet-4.5").await;
+}
+
+async fn an_openai_agent_does_the_main_job(world: World) {
+    main_job(&world, "openai/gpt-5").await;
+}
+
+async fn main_job(world: &World, model: &str) {
+    world.model.respond_with(scripts::use_shell("printf 'hello ünïverse' > notes.txt; cat notes.txt"));
+    let server = world.start().await;
+    let client = world.client_of(&server);
+    let deployment_id = create(&client, model).await;
+    deployment_id.parse::<DeploymentId>().unwrap();
+    let mut reader = Reader::from_the_start(&deployment_id);
+    let run_id = send(&client, &deployment_id, "Write a note.").await;
+    assert_eq!(reader.until_ended(&client, &run_id).await, "completed");
+
+    log::check(&reader.seen);
+    log::check_stored(&client, &deployment_id, &reader.seen).await;
+    let result = &reader.of("tool_result")[0].data;
+    assert_eq!(result["result"], "hello ünïverse");
+    assert_eq!(result["is_error"], false);
+    let said: Vec<&str> =
+        reader.of("message").iter().map(|event| event.data["content"].as_str().unwrap()).collect();
+    assert_eq!(said, ["Write a note.", "I write it.", &scripts::answer()]);
+    let end = &reader.seen.last().unwrap().data;
+    assert_eq!(end["usage"]["model_calls"], 2);
+    assert_eq!(end["usage"]["tool_calls"], 1);
+
+    let file =
+        client.get(&format!("/v1/deployments/{deployment_id}/files/content?path=notes.txt")).await.unwrap();
+    assert_eq!((file.status.as_u16(), file.text().as_str()), (200, "hello ünïverse"));
+    let run = client.get(&format!("/v1/deployments/{deployment_id}/runs/{run_id}")).await.unwrap().json();
+    assert_eq!(run["status"], "completed");
+    check_thread(&client, &deployment_id).await;
+    assert_eq!(world.model.request_count(), 2);
+    assert!(world.model.requests()[0].system().contains("Be brief."));
+}
+
+async fn check_thread(client: &herm_testkit::client::Client, deployment_id: &str) {
+    let deployment = client.get(&format!("/v1/deployments/{deployment_id}")).await.unwrap().json();
+    let thread_id = deployment["thread_id"].as_str().unwrap();
+    let thread =
+        client.get(&format!("/v1/deployments/{deployment_id}/threads/{thread_id}")).await.unwrap().json();
+    let messages = thread["messages"].as_array().unwrap();
+    let said: Vec<(&str, &str)> = messages
+        .iter()
+        .map(|message| (message["role"].as_str().unwrap(), message["content"].as_str().unwrap()))
+        .collect();
+    let answer = scripts::answer();
+    assert_eq!(said, [("user", "Write a note."), ("agent", "I write it."), ("agent", answer.as_str())]);
+    assert_eq!(thread["status"], "idle");
+}

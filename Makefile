@@ -26,11 +26,11 @@ demo: ## Build Herm and show an agent at work, in a data directory that is remov
 		HERM_DATA_DIR="$$data_dir" "$(TARGET_DIR)/release/herm" demo
 
 test: ## Run all tests, beside a PostgreSQL server of their own
-	@scripts/setup.sh rust sandbox postgres nextest
+	@scripts/setup.sh
 	scripts/postgres.sh scripts/test.sh --profile $(NEXTEST_PROFILE)
 
 soak: ## Run the same tests with many more rounds and cases; takes hours
-	@scripts/setup.sh rust sandbox postgres nextest
+	@scripts/setup.sh
 	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
 		scripts/postgres.sh scripts/test.sh --profile soak
 

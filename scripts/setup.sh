@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest]      without arguments: all of them
+#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl]      without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
 # What is there already is left alone, so running it again costs nothing.
@@ -35,6 +35,11 @@ find_sandbox() {
 
 find_postgres() {
     scripts/postgres.sh --find >/dev/null 2>&1 || lack postgresql
+}
+
+find_curl() {
+    # The README's walk is tested as it is written.
+    has curl || lack curl
 }
 
 find_nextest() {
@@ -81,13 +86,13 @@ install_nextest() {
 }
 
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | postgres | nextest) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest" ;;
+        rust | sandbox | postgres | nextest | curl) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl" ;;
     esac
 done
 install_packages

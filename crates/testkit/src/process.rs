@@ -55,6 +55,11 @@ impl Launch {
         Self::new(program, current_dir)
     }
 
+    /// What is started.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     #[must_use]
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());

@@ -8,6 +8,7 @@ mod log;
 mod main_job;
 mod provider_faults;
 mod reader;
+mod readme;
 mod scripts;
 mod stopping;
 mod tools;

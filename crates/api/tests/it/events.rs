@@ -170,3 +170,23 @@ async fn stored_events_are_listed_oldest_first() {
     assert_eq!(list("after=evt_99").await.refusal().0, 400);
     assert_eq!(list("limit=0").await.faults(), ["limit"]);
 }
+
+/// Time stands, and jumps ahead whenever nothing else is left to do: a heartbeat's wait takes none.
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_beats_and_says_how_far_it_is() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let path = World::path(&made, "/events?types=tool_call");
+    let mut stream = Stream::open(&world, &path, None).await;
+    send(&world, &made, "hello").await;
+    // The filter lets nothing through; the beat tells the last event that it has considered.
+    let begun = tokio::time::Instant::now();
+    while !stream.text.contains("\nid: evt_3\n\n") {
+        let chunk = stream.body.next().await.unwrap().unwrap();
+        stream.text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(begun.elapsed() <= std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(stream.text.starts_with(": "), "{}", stream.text);
+    assert!(stream.text.contains("retry: "), "{}", stream.text);
+    assert!(!stream.text.contains("data:"), "{}", stream.text);
+}

@@ -4,7 +4,7 @@ mod create;
 mod view;
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use herm_app::deployments;
 use herm_types::deployment::{DeploymentItem, DeploymentStatus};
 use herm_types::error::ErrorBody;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
+use crate::input::{DeploymentPath, Faults, JsonBody, Object, OptionalJsonBody, Query};
 use crate::router::Shared;
 pub(crate) use create::CreateDeployment;
 pub(crate) use view::DeploymentView;
@@ -30,9 +30,11 @@ pub(crate) use view::DeploymentView;
 pub(crate) async fn create_deployment(
     State(shared): State<Shared>,
     Auth(caller): Auth,
+    query: Query,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<DeploymentView>), Failure> {
+    query.finish()?;
     let create = create::parse(&body, shared.app.settings())?;
     let deployment = deployments::create(&shared.app, &caller, create).await?;
     Ok((StatusCode::CREATED, Json(DeploymentView::of(deployment, &shared, &headers))))
@@ -94,7 +96,7 @@ pub(crate) async fn delete_deployment(
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
-    request: Request,
+    OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<DeletedDeployment>, Failure> {
     let in_query = match query.text("retain_filesystem").as_deref() {
         None | Some("false") => false,
@@ -105,10 +107,7 @@ pub(crate) async fn delete_deployment(
         }
     };
     query.finish()?;
-    let in_body = match optional_body(request).await? {
-        Some(body) => retain_in_body(&body)?,
-        None => false,
-    };
+    let in_body = body.as_ref().map(retain_in_body).transpose()?.unwrap_or(false);
     if in_query || in_body {
         let message = "retain_filesystem: snapshots are not supported by this version of Herm; copy the files you \
                        need through the Files API, then delete without it.";
@@ -116,18 +115,6 @@ pub(crate) async fn delete_deployment(
     }
     deployments::delete(&shared.app, &caller, path.deployment_id).await?;
     Ok(Json(DeletedDeployment { deployment_id: path.deployment_id, status: "deleted" }))
-}
-
-/// The body of a request that may have none.
-async fn optional_body(request: Request) -> Result<Option<Value>, Failure> {
-    use axum::body::HttpBody as _;
-    use axum::extract::FromRequest as _;
-    // Of HTTP/1.1 the headers say it, of HTTP/2 the end of the stream; the body knows both.
-    if request.body().is_end_stream() {
-        return Ok(None);
-    }
-    let JsonBody(body) = JsonBody::from_request(request, &()).await?;
-    Ok(Some(body))
 }
 
 fn retain_in_body(body: &Value) -> Result<bool, Error> {

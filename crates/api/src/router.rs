@@ -35,9 +35,14 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/", get(deployments::get_deployment).delete(deployments::delete_deployment))
         .route("/messages", post(messages::send_message))
         .route("/events", get(events::stream_events))
-        .route("/threads/{thread_id}", get(threads::get_thread))
+        .route("/threads", get(threads::list_threads).post(threads::create_thread))
+        .route(
+            "/threads/{thread_id}",
+            get(threads::get_thread).patch(threads::update_thread).delete(threads::delete_thread),
+        )
         .route("/runs", get(runs::list_runs))
         .route("/runs/{run_id}", get(runs::get_run))
+        .route("/runs/{run_id}/cancel", post(runs::cancel_run))
         .route("/files", get(files::list_files))
         .route("/files/content", get(files::read_file));
     Router::new()

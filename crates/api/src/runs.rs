@@ -7,10 +7,11 @@ use herm_types::error::ErrorBody;
 use herm_types::paging::Page;
 use herm_types::run::{Run, RunStatus};
 use herm_types::{DeploymentId, RunId, ThreadId};
+use http::StatusCode;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::input::{DeploymentPath, Query};
+use crate::input::{DeploymentPath, OptionalJsonBody, Query, no_fields};
 use crate::router::Shared;
 
 const STATUSES: &str = "queued, running, waiting_on_human, completed, error, cancelled";
@@ -51,4 +52,23 @@ pub(crate) async fn get_run(
     query.finish()?;
     let run_id = path.id("run", "run_id")?;
     Ok(Json(runs::get(&shared.app, &caller, path.deployment_id, run_id).await?))
+}
+
+/// Cancel a run: the model's answer and the tools stop, and it ends as `cancelled`. A run that has ended: 409.
+#[utoipa::path(post, path = "/v1/deployments/{deployment_id}/runs/{run_id}/cancel", operation_id = "cancel_run",
+    tag = "runs", params(("deployment_id" = DeploymentId, Path), ("run_id" = RunId, Path)),
+    responses((status = 202, body = Run), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub(crate) async fn cancel_run(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    query: Query,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<(StatusCode, Json<Run>), Failure> {
+    query.finish()?;
+    no_fields(body.as_ref())?;
+    let run_id = path.id("run", "run_id")?;
+    let run = runs::cancel(&shared.app, &caller, path.deployment_id, run_id).await?;
+    Ok((StatusCode::ACCEPTED, Json(run)))
 }

@@ -59,7 +59,7 @@ pub async fn open(
 }
 
 async fn reach(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<PathBuf, Error> {
-    caller.require(Scope::DeploymentsRead)?;
+    caller.require(Scope::FilesRead)?;
     let caller = caller.clone();
     app.store
         .read("get_deployment", move |tx| {

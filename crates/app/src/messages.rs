@@ -35,7 +35,7 @@ pub async fn send(
     destination: Destination,
     content: String,
 ) -> Result<Sent, Error> {
-    caller.require(Scope::DeploymentsWrite)?;
+    caller.require(Scope::MessagesSend)?;
     app.refuse_while_draining()?;
     let caller = caller.clone();
     let ids = app.ids.clone();
@@ -85,7 +85,8 @@ async fn accept(
             (run_id, status)
         }
     };
-    let message = messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content };
+    let message =
+        messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content, truncated: false };
     messages::insert(tx, &message).await?;
     threads::touch(tx, thread_id, Some(run_id), 1).await?;
     let event = Event::Message {

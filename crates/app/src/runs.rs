@@ -1,10 +1,10 @@
-//! Runs, read.
+//! Runs: read, cancelled.
 
-use herm_store::runs;
+use herm_store::{queue, runs, threads};
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
-use herm_types::run::Run;
-use herm_types::{DeploymentId, RunId};
+use herm_types::run::{Run, RunStatus};
+use herm_types::{DeploymentId, ErrorCode, RunId};
 
 use crate::{App, Caller, Error};
 
@@ -48,4 +48,42 @@ pub async fn list(
             })
         })
         .await
+}
+
+/// Asks for a run to be cancelled. It ends at the next moment at which it can, also if the server is killed
+/// before; a run that is cancelled already, or is about to be, is given as it is.
+pub async fn cancel(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    run_id: RunId,
+) -> Result<Run, Error> {
+    // Who may start a run may stop it.
+    caller.require(Scope::MessagesSend)?;
+    let caller = caller.clone();
+    let run = app
+        .store
+        .transaction("request_cancel", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                let missing = || herm_types::Error::not_found("run", &run_id.to_string());
+                let run = runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?;
+                // Locked in the order in which who ends the run does it: one comes after the other.
+                queue::hasten(tx, deployment_id, &run_id.to_string()).await?;
+                threads::find_and_lock(tx, deployment_id, run.thread_id).await?;
+                let run = runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?;
+                if run.status == RunStatus::Cancelled {
+                    return Ok(run);
+                }
+                if run.status.is_ended() {
+                    let message = format!("The run has ended already: {}.", run.status.as_str());
+                    return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
+                }
+                runs::request_cancel(tx, run_id).await?;
+                Ok::<_, Error>(runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?)
+            })
+        })
+        .await?;
+    app.store.feed().nudge(run_id);
+    Ok(run)
 }

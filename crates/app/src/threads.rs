@@ -1,9 +1,12 @@
-//! Threads, read.
+//! Threads: made, read, renamed, deleted.
 
-use herm_store::{messages, threads};
+use herm_store::{Tx, messages, queue, runs, threads};
+use herm_types::event::Event;
 use herm_types::key::Scope;
-use herm_types::thread::Thread;
-use herm_types::{DeploymentId, MessageId, ThreadId};
+use herm_types::paging::{Page, PageRequest};
+use herm_types::run::{RunStatus, Usage};
+use herm_types::thread::{Thread, ThreadInfo, ThreadItem};
+use herm_types::{DeploymentId, ErrorCode, MessageId, ThreadId, WorkId};
 
 use crate::{App, Caller, Error};
 
@@ -24,9 +27,8 @@ pub async fn get(
         .read("get_thread", move |tx| {
             Box::pin(async move {
                 caller.deployment(tx, deployment_id).await?;
-                let thread = threads::find(tx, deployment_id, thread_id)
-                    .await?
-                    .ok_or_else(|| herm_types::Error::not_found("thread", &thread_id.to_string()))?;
+                let thread =
+                    threads::find(tx, deployment_id, thread_id).await?.ok_or_else(|| missing(thread_id))?;
                 let status = threads::status(tx, &thread).await?;
                 let mut messages = messages::page_before(tx, thread_id, before, MESSAGES_SHOWN).await?;
                 let more = messages.len() > MESSAGES_SHOWN as usize;
@@ -47,4 +49,164 @@ pub async fn get(
             })
         })
         .await
+}
+
+/// Makes an empty thread.
+pub async fn create(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    title: Option<String>,
+) -> Result<ThreadInfo, Error> {
+    caller.require(Scope::ThreadsWrite)?;
+    app.refuse_while_draining()?;
+    let (caller, thread_id) = (caller.clone(), app.ids.next::<ThreadId>());
+    app.store
+        .transaction("create_thread", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                threads::insert(tx, thread_id, deployment_id, title).await?;
+                read_info(tx, deployment_id, thread_id).await
+            })
+        })
+        .await
+}
+
+/// A page of a deployment's threads, newest first.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    page: PageRequest,
+) -> Result<Page<ThreadItem>, Error> {
+    caller.require(Scope::DeploymentsRead)?;
+    let (caller, limit) = (caller.clone(), page.limit);
+    let rows = app
+        .store
+        .read("list_threads", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                Ok::<_, Error>(threads::list(tx, deployment_id, &page).await?)
+            })
+        })
+        .await?;
+    let items = rows.into_iter().map(|(row, status)| ThreadItem {
+        thread_id: row.thread_id,
+        title: row.title,
+        status,
+        message_count: row.message_count,
+        last_activity_at: row.last_activity_at,
+    });
+    Ok(Page::from_rows(items.collect(), limit, |item| item.thread_id.to_string()))
+}
+
+/// A thread without its messages.
+pub async fn info(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+) -> Result<ThreadInfo, Error> {
+    caller.require(Scope::DeploymentsRead)?;
+    let caller = caller.clone();
+    app.store
+        .read("get_thread_info", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                read_info(tx, deployment_id, thread_id).await
+            })
+        })
+        .await
+}
+
+/// Gives a thread another title, or none.
+pub async fn rename(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+    title: Option<String>,
+) -> Result<ThreadInfo, Error> {
+    caller.require(Scope::ThreadsWrite)?;
+    let caller = caller.clone();
+    app.store
+        .transaction("rename_thread", move |tx| {
+            Box::pin(async move {
+                caller.deployment(tx, deployment_id).await?;
+                read_info(tx, deployment_id, thread_id).await?;
+                threads::rename(tx, thread_id, title.as_deref()).await?;
+                read_info(tx, deployment_id, thread_id).await
+            })
+        })
+        .await
+}
+
+async fn read_info(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+) -> Result<ThreadInfo, Error> {
+    let thread = threads::find(tx, deployment_id, thread_id).await?.ok_or_else(|| missing(thread_id))?;
+    let status = threads::status(tx, &thread).await?;
+    Ok(ThreadInfo {
+        thread_id,
+        deployment_id,
+        title: thread.title,
+        status,
+        message_count: thread.message_count,
+        last_activity_at: thread.last_activity_at,
+        created_at: thread.created_at,
+    })
+}
+
+fn missing(thread_id: ThreadId) -> herm_types::Error {
+    herm_types::Error::not_found("thread", &thread_id.to_string())
+}
+
+/// Deletes a thread: its run is cancelled, and its messages and events are erased by a work item of the same
+/// transaction.
+pub async fn delete(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+) -> Result<(), Error> {
+    caller.require(Scope::ThreadsWrite)?;
+    let (caller, work_id) = (caller.clone(), app.ids.next::<WorkId>());
+    app.store
+        .transaction("delete_thread", move |tx| {
+            Box::pin(async move {
+                let deployment = caller.deployment(tx, deployment_id).await?;
+                read_info(tx, deployment_id, thread_id).await?;
+                if thread_id == deployment.default_thread_id {
+                    let message =
+                        "The default thread cannot be deleted; delete the deployment, or use another thread.";
+                    return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
+                }
+                // Work items are locked before the thread, as workers do it; a run that was made in between is found
+                // the second time.
+                queue::remove_of_thread(tx, deployment_id, thread_id).await?;
+                if !threads::delete(tx, thread_id).await? {
+                    return Err(missing(thread_id).into());
+                }
+                queue::remove_of_thread(tx, deployment_id, thread_id).await?;
+                end_run(tx, deployment_id, thread_id).await?;
+                let subject = thread_id.to_string();
+                Ok(queue::enqueue(tx, work_id, queue::Kind::EraseThread, subject, deployment_id).await?)
+            })
+        })
+        .await
+}
+
+/// Ends the run of a thread that is being deleted, and says so to who listens.
+async fn end_run(tx: &mut Tx, deployment_id: DeploymentId, thread_id: ThreadId) -> Result<(), Error> {
+    for run_id in runs::last_of_thread(tx, thread_id, 1).await? {
+        let run = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended());
+        if run.is_some() {
+            let status = RunStatus::Cancelled;
+            runs::end(tx, run_id, status, None, &Usage::default()).await?;
+            tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
+        }
+    }
+    Ok(())
 }

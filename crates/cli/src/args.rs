@@ -174,8 +174,9 @@ impl Version {
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
-    Scope::parse(text.trim()).ok_or_else(|| {
-        let known: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+    let parsed = Scope::parse(text.trim()).filter(|scope| Scope::OF_KEYS.contains(scope));
+    parsed.ok_or_else(|| {
+        let known: Vec<&str> = Scope::OF_KEYS.iter().map(|scope| scope.as_str()).collect();
         format!("the scopes are {}", known.join(", "))
     })
 }

@@ -19,7 +19,7 @@ const MAX_PROCESSES: u64 = 512;
 
 fn main() -> ExitCode {
     let Some((socket, away_limit)) = arguments() else { return ExitCode::from(2) };
-    let Ok(token) = read_token() else { return ExitCode::FAILURE };
+    let Some(token) = read_token() else { return ExitCode::FAILURE };
     // No command may read this process's memory, where the token is.
     let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     if hidden.is_err() || set_limits().is_err() {
@@ -38,11 +38,12 @@ fn arguments() -> Option<(PathBuf, Duration)> {
     Some((socket, Duration::from_millis(away_ms)))
 }
 
-/// The token comes as a line on standard input: not as an argument or a variable, which others could read.
-fn read_token() -> io::Result<String> {
+/// The token comes as a line on standard input: not as an argument or a variable, which others could read. Without
+/// one, whoever started this has gone.
+fn read_token() -> Option<String> {
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    Ok(line.trim().to_owned())
+    io::stdin().lock().read_line(&mut line).ok()?;
+    line.strip_suffix('\n').filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
 /// What commands inherit.

@@ -9,6 +9,7 @@
 
 mod bubblewrap;
 mod connection;
+mod door;
 mod place;
 mod sandbox;
 mod sandboxes;
@@ -59,7 +60,7 @@ pub struct Exec {
     pub stdin: Vec<u8>,
     /// After it the whole process group is ended.
     pub timeout: Duration,
-    /// Bytes of each output stream that are kept: its beginning and its end, up to 1 MiB.
+    /// Bytes of output that are kept, up to 1 MiB: half of them for each stream, of it the beginning and the end.
     pub output_limit_bytes: usize,
 }
 
@@ -87,6 +88,8 @@ pub enum Error {
     Prepare(Arc<std::io::Error>),
     #[error("the command could not be begun: {0}")]
     NotBegun(String),
+    #[error("the sandbox did not end within {} s of being killed", sandboxes::KILL_LIMIT.as_secs())]
+    Undead,
     /// The sandbox ended while the command may have run.
     #[error("the sandbox ended")]
     Died,

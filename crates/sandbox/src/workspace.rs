@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 pub use path::{PathError, WorkspacePath};
 
-/// Entries of a directory that are listed at most.
+/// Entries that a directory may have to be listed.
 pub const MAX_ENTRIES: usize = 10_000;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -130,19 +130,22 @@ impl Workspace {
     pub fn list(&self, path: &WorkspacePath) -> Result<Vec<Entry>, Error> {
         let directory = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         let mut entries = Vec::new();
+        let mut seen = 0;
         for entry in Dir::read_from(&directory)? {
             let entry = entry?;
             if [c".", c".."].contains(&entry.file_name()) {
                 continue;
+            }
+            // What is not listed counts too, as it costs the same to look at.
+            seen += 1;
+            if seen > MAX_ENTRIES {
+                return Err(Error::TooManyEntries);
             }
             match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => entries.extend(describe(&entry.file_name().to_string_lossy(), &stat)),
                 // It went away while the directory was read.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
-            }
-            if entries.len() > MAX_ENTRIES {
-                return Err(Error::TooManyEntries);
             }
         }
         entries.sort_by(|left, right| left.name.cmp(&right.name));

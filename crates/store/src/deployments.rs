@@ -121,9 +121,10 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
         "DELETE FROM events WHERE deployment_id = $1 AND seq <= \
          (SELECT COALESCE(MIN(seq), 0) FROM events WHERE deployment_id = $1) + $2",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
+        // By their runs: every message has one, and a thread that was deleted before is no longer listed.
         "DELETE FROM messages WHERE message_id IN \
-         (SELECT messages.message_id FROM messages JOIN threads ON threads.thread_id = messages.thread_id \
-         WHERE threads.deployment_id = $1 LIMIT $2)",
+         (SELECT message_id FROM messages WHERE thread_id IN \
+         (SELECT thread_id FROM runs WHERE deployment_id = $1) LIMIT $2)",
         "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
     ];
     for statement in statements {

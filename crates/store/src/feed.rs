@@ -1,4 +1,4 @@
-//! Hints within one server: which events were just committed, and that there is work.
+//! Hints within one server: which events were just committed, that there is work, that a run was changed.
 //!
 //! Nothing depends on a hint arriving. A subscriber that finds a hole in the sequence, or fell behind, reads
 //! the log; a worker also looks by timer.
@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use herm_types::DeploymentId;
 use herm_types::event::StoredEvent;
+use herm_types::{DeploymentId, RunId};
 use tokio::sync::{Notify, broadcast};
 
 /// Events a subscriber may be behind before it has to read the log again.
@@ -20,9 +20,31 @@ type Channels = HashMap<DeploymentId, broadcast::Sender<Arc<StoredEvent>>>;
 pub struct Feed {
     channels: Arc<Mutex<Channels>>,
     work: Arc<Notify>,
+    nudges: Nudges,
+}
+
+/// Runs whose state was changed from outside.
+#[derive(Clone)]
+struct Nudges(broadcast::Sender<RunId>);
+
+impl Default for Nudges {
+    fn default() -> Self {
+        Self(broadcast::channel(SUBSCRIBER_BACKLOG).0)
+    }
 }
 
 impl Feed {
+    /// Says that a run's state was changed by somebody who does not have it in hand; after the commit.
+    pub fn nudge(&self, run_id: RunId) {
+        // With nobody to hear it, whoever takes the run up reads its state anyway.
+        let _ = self.nudges.0.send(run_id);
+    }
+
+    /// Hears every nudge from now on.
+    pub fn nudges(&self) -> broadcast::Receiver<RunId> {
+        self.nudges.0.subscribe()
+    }
+
     /// Hears every event of the deployment that is committed from now on.
     pub fn subscribe(&self, deployment_id: DeploymentId) -> broadcast::Receiver<Arc<StoredEvent>> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);

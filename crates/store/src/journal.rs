@@ -88,6 +88,30 @@ pub async fn record_result(tx: &mut Tx, position: Position, result: &str) -> Res
     if changed == 1 { Ok(()) } else { Err(Error::Corrupt(format!("{position:?} has no open intent"))) }
 }
 
+/// How long ago a step was begun, in milliseconds.
+pub async fn age_ms(tx: &mut Tx, position: Position) -> Result<i64, Error> {
+    let now = tx.now();
+    let row = tx
+        .one(
+            "SELECT started_at FROM steps WHERE run_id = $1 AND step_no = $2 AND call_no = $3",
+            params![position.run_id.to_string(), position.step_no, position.call_no],
+        )
+        .await?;
+    let started_at = row.map(|row| row.time(0)).transpose()?;
+    Ok(started_at.map_or(0, |started_at| (now.as_micros() - started_at.as_micros()).max(0) / 1000))
+}
+
+/// The tool calls of a run that were begun and have no result.
+pub async fn open_tools(tx: &mut Tx, run_id: RunId) -> Result<Vec<Position>, Error> {
+    let rows = tx
+        .all(
+            "SELECT step_no, call_no FROM steps WHERE run_id = $1 AND call_no > 0 AND result IS NULL",
+            params![run_id.to_string()],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(Position { run_id, step_no: row.int(0)?, call_no: row.int(1)? })).collect()
+}
+
 /// The steps of a thread's runs from `from_run` on, in order.
 pub async fn of_thread(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Result<Vec<Step>, Error> {
     let rows = tx

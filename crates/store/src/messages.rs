@@ -18,20 +18,23 @@ pub struct NewMessage {
     pub run_id: RunId,
     pub role: Role,
     pub content: String,
+    /// It was cut off: what there is of it was sent and stands.
+    pub truncated: bool,
 }
 
 /// Adds a message. A user's is pending until a step picks it up ([`pick_up`]).
 pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
     let now = tx.now();
     tx.execute(
-        "INSERT INTO messages (message_id, thread_id, run_id, before_step, role, content, created_at) \
-         VALUES ($1, $2, $3, NULL, $4, $5, $6)",
+        "INSERT INTO messages (message_id, thread_id, run_id, before_step, role, content, truncated, created_at) \
+         VALUES ($1, $2, $3, NULL, $4, $5, $6, $7)",
         params![
             message.message_id.to_string(),
             message.thread_id.to_string(),
             message.run_id.to_string(),
             message.role.as_str(),
             message.content.as_str(),
+            i64::from(message.truncated),
             now,
         ],
     )
@@ -48,7 +51,7 @@ pub async fn page_before(
 ) -> Result<Vec<Message>, Error> {
     let rows = tx
         .all(
-            "SELECT message_id, role, content, run_id, created_at FROM messages \
+            "SELECT message_id, role, content, run_id, truncated, created_at FROM messages \
              WHERE thread_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3",
             params![
                 thread_id.to_string(),
@@ -124,6 +127,7 @@ fn message(row: &Row) -> Result<Message, Error> {
         role,
         content: row.text(2)?,
         run_id: row.opt_parse(3)?,
-        created_at: row.time(4)?,
+        truncated: row.int(4)? != 0,
+        created_at: row.time(5)?,
     })
 }

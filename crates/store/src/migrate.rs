@@ -3,7 +3,10 @@
 use crate::row::params;
 use crate::{Error, Store, Tx};
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/0001_initial.sql"),
+    include_str!("../../../migrations/0002_contract.sql"),
+];
 
 /// The schema version this binary works on.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

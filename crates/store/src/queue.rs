@@ -4,7 +4,7 @@
 //! each claim. Every write of a worker holds its lease in the same transaction ([`hold`]), so that a worker
 //! that lost it cannot write.
 
-use herm_types::{DeploymentId, WorkId};
+use herm_types::{DeploymentId, ThreadId, WorkId};
 
 use crate::row::params;
 use crate::{Error, Tx};
@@ -16,6 +16,8 @@ pub enum Kind {
     Run,
     /// Tear a deleted deployment down; the subject is its id.
     Teardown,
+    /// Erase what a deleted thread left; the subject is its id.
+    EraseThread,
 }
 
 impl Kind {
@@ -23,11 +25,12 @@ impl Kind {
         match self {
             Self::Run => "run",
             Self::Teardown => "teardown",
+            Self::EraseThread => "erase_thread",
         }
     }
 
     fn parse(text: &str) -> Result<Self, Error> {
-        [Self::Run, Self::Teardown]
+        [Self::Run, Self::Teardown, Self::EraseThread]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| Error::Corrupt(format!("unknown kind of work {text:?}")))
@@ -144,6 +147,18 @@ pub async fn postpone(tx: &mut Tx, lease: &Lease, delay_ms: i64) -> Result<(), E
     Ok(())
 }
 
+/// Makes a subject's item due at once: what it waited for has come, or matters no more. A lease stays as it is.
+pub async fn hasten(tx: &mut Tx, deployment_id: DeploymentId, subject_id: &str) -> Result<(), Error> {
+    let now = tx.database_now().await?;
+    tx.execute(
+        "UPDATE work SET due_at = $1 WHERE deployment_id = $2 AND subject_id = $3 AND due_at > $1",
+        params![now, deployment_id.to_string(), subject_id],
+    )
+    .await?;
+    tx.work_was_added = true;
+    Ok(())
+}
+
 /// Ends every lease: what a server does at its start, when it holds the database alone, so that what an earlier
 /// one left behind is taken up at once. The old leases' fences no longer hold after the next claim.
 pub async fn release_all(tx: &mut Tx) -> Result<u64, Error> {
@@ -157,6 +172,21 @@ pub async fn release_all(tx: &mut Tx) -> Result<u64, Error> {
 /// Removes what is queued for a deployment, so that every worker on it is fenced off.
 pub async fn remove_of_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<(), Error> {
     tx.execute("DELETE FROM work WHERE deployment_id = $1", params![deployment_id.to_string()]).await?;
+    Ok(())
+}
+
+/// Removes what is queued for a thread's runs, so that every worker on them is fenced off.
+pub async fn remove_of_thread(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM work WHERE deployment_id = $1 AND subject_id IN \
+         (SELECT run_id FROM runs WHERE thread_id = $2 AND ended_at IS NULL)",
+        params![deployment_id.to_string(), thread_id.to_string()],
+    )
+    .await?;
     Ok(())
 }
 

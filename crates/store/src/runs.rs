@@ -35,7 +35,7 @@ pub async fn insert(
 /// The run, if the deployment has it.
 pub async fn find(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<Option<Run>, Error> {
     tx.one(
-        "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at \
+        "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at, cancel_requested_at \
          FROM runs WHERE run_id = $1 AND deployment_id = $2",
         params![run_id.to_string(), deployment_id.to_string()],
     )
@@ -53,8 +53,8 @@ pub async fn list(
 ) -> Result<Vec<Run>, Error> {
     let rows = tx
         .all(
-            "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at \
-             FROM runs WHERE deployment_id = $1 AND run_id < $2 AND ($3 = '' OR thread_id = $3) \
+            "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at, \
+             cancel_requested_at FROM runs WHERE deployment_id = $1 AND run_id < $2 AND ($3 = '' OR thread_id = $3) \
              AND ($4 = '' OR status = $4) ORDER BY run_id DESC LIMIT $5",
             params![
                 deployment_id.to_string(),
@@ -81,6 +81,24 @@ pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error
     .transpose()
 }
 
+/// Notes that a run is to be cancelled; the first time stands. Who has the run in hand ends it.
+pub async fn request_cancel(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE runs SET cancel_requested_at = COALESCE(cancel_requested_at, $1) WHERE run_id = $2",
+        params![now, run_id.to_string()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Whether a run is to be cancelled.
+pub async fn is_cancel_requested(tx: &mut Tx, run_id: RunId) -> Result<bool, Error> {
+    let row =
+        tx.one("SELECT cancel_requested_at FROM runs WHERE run_id = $1", params![run_id.to_string()]).await?;
+    Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten().is_some())
+}
+
 /// Ends a run for good: `status` is one of the ends.
 pub async fn end(
     tx: &mut Tx,
@@ -102,6 +120,17 @@ pub async fn end(
     )
     .await?;
     Ok(())
+}
+
+/// The last runs of a thread, newest first.
+pub async fn last_of_thread(tx: &mut Tx, thread_id: ThreadId, limit: i64) -> Result<Vec<RunId>, Error> {
+    let rows = tx
+        .all(
+            "SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2",
+            params![thread_id.to_string(), limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse(0)).collect()
 }
 
 /// The run with which a thread's context begins: at least the last `blocks_of` runs are in it, and less than twice
@@ -139,6 +168,7 @@ fn run(row: &Row) -> Result<Run, Error> {
         created_at: row.time(6)?,
         started_at: row.opt_time(7)?,
         ended_at: row.opt_time(8)?,
+        cancel_requested_at: row.opt_time(9)?,
     })
 }
 

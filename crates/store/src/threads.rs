@@ -1,9 +1,12 @@
 //! Threads, and which run is at work on each.
 
+use herm_types::id::EventId;
+use herm_types::paging::PageRequest;
 use herm_types::run::RunStatus;
 use herm_types::thread::ThreadStatus;
 use herm_types::{DeploymentId, RunId, ThreadId, Timestamp};
 
+use crate::deployments::last_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
@@ -86,6 +89,35 @@ pub async fn touch(
     Ok(())
 }
 
+/// A page of a deployment's threads, newest first, with one row more than asked for where there is one; each with
+/// its status.
+pub async fn list(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    page: &PageRequest,
+) -> Result<Vec<(ThreadRow, ThreadStatus)>, Error> {
+    let rows = tx
+        .all(
+            "SELECT threads.thread_id, threads.deployment_id, title, active_run_id, message_count, \
+             threads.created_at, last_activity_at, status FROM threads \
+             LEFT JOIN runs ON runs.run_id = active_run_id \
+             WHERE threads.deployment_id = $1 AND threads.thread_id < $2 \
+             ORDER BY threads.thread_id DESC LIMIT $3",
+            params![
+                deployment_id.to_string(),
+                page.after.clone().unwrap_or_else(last_id::<ThreadId>),
+                i64::from(page.limit) + 1,
+            ],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let status = row.opt_str(7)?.and_then(RunStatus::parse);
+            Ok((thread(row)?, ThreadStatus::of_active_run(status)))
+        })
+        .collect()
+}
+
 /// A thread's status, by its active run.
 pub async fn status(tx: &mut Tx, thread: &ThreadRow) -> Result<ThreadStatus, Error> {
     let Some(run_id) = thread.active_run_id else { return Ok(ThreadStatus::Idle) };
@@ -95,6 +127,58 @@ pub async fn status(tx: &mut Tx, thread: &ThreadRow) -> Result<ThreadStatus, Err
         .map(|row| row.text(0))
         .transpose()?;
     Ok(ThreadStatus::of_active_run(status.as_deref().and_then(RunStatus::parse)))
+}
+
+/// Gives a thread another title, or none.
+pub async fn rename(tx: &mut Tx, thread_id: ThreadId, title: Option<&str>) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE threads SET title = $1 WHERE thread_id = $2",
+        params![title.map(str::to_owned), thread_id.to_string()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes a thread's row; `false` if it is gone already. What belongs to it is erased by [`erase_contents`].
+pub async fn delete(tx: &mut Tx, thread_id: ThreadId) -> Result<bool, Error> {
+    let deleted =
+        tx.execute("DELETE FROM threads WHERE thread_id = $1", params![thread_id.to_string()]).await?;
+    Ok(deleted == 1)
+}
+
+/// Rows of one table, and numbers of events, that one call of [`erase_contents`] goes through, so that no
+/// transaction grows without bound.
+const ERASED_AT_ONCE: i64 = 2000;
+
+/// Erases a part of what a deleted thread left, its events from `from` on; gives where to go on, `None` when nothing
+/// is left. The ids of its events are not used again.
+pub async fn erase_contents(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+    from: EventId,
+) -> Result<Option<EventId>, Error> {
+    let (deployment, thread) = (deployment_id.to_string(), thread_id.to_string());
+    let to = from.0 + ERASED_AT_ONCE;
+    tx.execute(
+        "DELETE FROM events WHERE deployment_id = $1 AND seq > $2 AND seq <= $3 AND thread_id = $4",
+        params![deployment.as_str(), from.0, to, thread.as_str()],
+    )
+    .await?;
+    if to < crate::events::head(tx, deployment_id).await?.0 {
+        return Ok(Some(EventId(to)));
+    }
+    let statements = [
+        "DELETE FROM messages WHERE message_id IN \
+         (SELECT message_id FROM messages WHERE thread_id = $1 LIMIT $2)",
+        "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
+        "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
+    ];
+    let mut erased = 0;
+    for statement in statements {
+        erased += tx.execute(statement, params![thread.as_str(), ERASED_AT_ONCE]).await?;
+    }
+    Ok((erased > 0).then_some(EventId(to)))
 }
 
 fn thread(row: &Row) -> Result<ThreadRow, Error> {

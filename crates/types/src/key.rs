@@ -23,16 +23,39 @@ pub enum Scope {
     /// Keys and credits; implies all others.
     #[serde(rename = "admin")]
     Admin,
+    /// Of browser tokens, as the next four; `deployments:write` implies them all.
+    #[serde(rename = "messages:send")]
+    MessagesSend,
+    #[serde(rename = "steering:answer")]
+    SteeringAnswer,
+    #[serde(rename = "threads:write")]
+    ThreadsWrite,
+    /// `deployments:read` implies it too.
+    #[serde(rename = "files:read")]
+    FilesRead,
+    #[serde(rename = "files:write")]
+    FilesWrite,
 }
 
 impl Scope {
-    pub const ALL: [Self; 6] = [
+    /// What an API key may carry.
+    pub const OF_KEYS: [Self; 6] = [
         Self::DeploymentsRead,
         Self::DeploymentsWrite,
         Self::SecretsWrite,
         Self::WebhooksWrite,
         Self::UsageRead,
         Self::Admin,
+    ];
+
+    /// What a browser token may carry: enough to chat, nothing that changes the agent.
+    pub const OF_TOKENS: [Self; 6] = [
+        Self::MessagesSend,
+        Self::SteeringAnswer,
+        Self::ThreadsWrite,
+        Self::FilesRead,
+        Self::FilesWrite,
+        Self::DeploymentsRead,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -43,11 +66,28 @@ impl Scope {
             Self::WebhooksWrite => "webhooks:write",
             Self::UsageRead => "usage:read",
             Self::Admin => "admin",
+            Self::MessagesSend => "messages:send",
+            Self::SteeringAnswer => "steering:answer",
+            Self::ThreadsWrite => "threads:write",
+            Self::FilesRead => "files:read",
+            Self::FilesWrite => "files:write",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+        Self::OF_KEYS.into_iter().chain(Self::OF_TOKENS).find(|scope| scope.as_str() == text)
+    }
+
+    /// Whether who has this scope may do what `wanted` allows.
+    pub fn implies(self, wanted: Self) -> bool {
+        match self {
+            Self::Admin => true,
+            Self::DeploymentsWrite => {
+                wanted == self || (wanted != Self::DeploymentsRead && Self::OF_TOKENS.contains(&wanted))
+            }
+            Self::DeploymentsRead => [self, Self::FilesRead].contains(&wanted),
+            _ => self == wanted,
+        }
     }
 }
 
@@ -76,6 +116,46 @@ impl KeyInfo {
     }
 
     pub fn has(&self, scope: Scope) -> bool {
-        self.scopes.contains(&Scope::Admin) || self.scopes.contains(&scope)
+        self.scopes.iter().any(|held| held.implies(scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_implies_what_lies_below_it_and_nothing_else() {
+        let implied = |scope: Scope| -> Vec<&str> {
+            let all = Scope::OF_KEYS.into_iter().chain(Scope::OF_TOKENS);
+            let mut names: Vec<&str> =
+                all.filter(|wanted| scope.implies(*wanted)).map(Scope::as_str).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        assert_eq!(implied(Scope::DeploymentsRead), ["deployments:read", "files:read"]);
+        assert_eq!(
+            implied(Scope::DeploymentsWrite),
+            [
+                "deployments:write",
+                "files:read",
+                "files:write",
+                "messages:send",
+                "steering:answer",
+                "threads:write"
+            ]
+        );
+        assert_eq!(implied(Scope::MessagesSend), ["messages:send"]);
+        assert_eq!(implied(Scope::SecretsWrite), ["secrets:write"]);
+        assert_eq!(implied(Scope::Admin).len(), 11);
+    }
+
+    #[test]
+    fn every_scope_is_read_as_it_is_written() {
+        for scope in Scope::OF_KEYS.into_iter().chain(Scope::OF_TOKENS) {
+            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+            assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
+        }
     }
 }

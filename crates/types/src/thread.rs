@@ -51,6 +51,9 @@ pub struct Message {
     pub content: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// It was cut off, by a fault of the model's stream or because its run was cancelled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     pub created_at: Timestamp,
 }
 
@@ -62,6 +65,18 @@ pub struct ThreadItem {
     pub status: ThreadStatus,
     pub message_count: i64,
     pub last_activity_at: Timestamp,
+}
+
+/// A thread without its messages.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ThreadInfo {
+    pub thread_id: ThreadId,
+    pub deployment_id: DeploymentId,
+    pub title: Option<String>,
+    pub status: ThreadStatus,
+    pub message_count: i64,
+    pub last_activity_at: Timestamp,
+    pub created_at: Timestamp,
 }
 
 /// A thread with its last messages, oldest first.

@@ -1,17 +1,18 @@
 //! Claims work and hands each item to a task of its own.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use herm_store::queue::{self, Kind, Lease};
 use herm_store::{Error, Tx, fault, runs};
+use herm_types::RunId;
 use herm_types::event::Event;
 use herm_types::run::RunStatus;
-use herm_types::{DeploymentId, RunId, WorkId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+use crate::in_hand::{InHand, Signals};
 use crate::worker::Context;
 use crate::{run, teardown};
 
@@ -30,70 +31,6 @@ const RETRY_MS: i64 = 2_000;
 /// Names this process in leases; who holds one is decided by its fence, not by this.
 const OWNER: &str = "server";
 
-/// The items in hand.
-#[derive(Default)]
-pub(crate) struct Running {
-    items: Mutex<HashMap<WorkId, (DeploymentId, CancellationToken)>>,
-    count: watch::Sender<usize>,
-}
-
-impl Running {
-    fn add(&self, lease: &Lease) -> CancellationToken {
-        let token = CancellationToken::new();
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.insert(lease.work_id, (lease.deployment_id, token.clone()));
-        self.count.send_replace(items.len());
-        token
-    }
-
-    fn len(&self) -> usize {
-        *self.count.borrow()
-    }
-
-    pub(crate) fn cancel_all(&self) {
-        let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.values().for_each(|(_, token)| token.cancel());
-    }
-
-    /// Cuts off what is at work for a deployment, except `but`, and waits until it has stopped.
-    pub(crate) async fn cancel_of_deployment(&self, deployment_id: DeploymentId, but: WorkId) {
-        let others = || {
-            let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-            let of_it = items.iter().filter(|(id, (of, _))| *of == deployment_id && **id != but);
-            of_it.map(|(_, (_, token))| token.clone()).collect::<Vec<_>>()
-        };
-        let mut count = self.count.subscribe();
-        loop {
-            let tokens = others();
-            tokens.iter().for_each(CancellationToken::cancel);
-            if tokens.is_empty() || count.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Waits until nothing is in hand; `false` if `limit` came first.
-    pub(crate) async fn wait_until_none(&self, limit: Duration) -> bool {
-        let mut count = self.count.subscribe();
-        tokio::time::timeout(limit, count.wait_for(|count| *count == 0)).await.is_ok()
-    }
-}
-
-/// Takes an item out of hand when its task ends, also by a panic.
-struct InHand {
-    context: Arc<Context>,
-    work_id: WorkId,
-}
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        let running = &self.context.running;
-        let mut items = running.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.remove(&self.work_id);
-        running.count.send_replace(items.len());
-    }
-}
-
 /// Claims until it is stopped.
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     while !stop.is_cancelled() {
@@ -107,8 +44,8 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         };
         let took_all = claimed.len() < MAX_CLAIM;
         for lease in claimed {
-            let token = context.running.add(&lease);
-            tokio::spawn(carry_out(Arc::clone(&context), lease, token));
+            let signals = context.running.add(&lease);
+            tokio::spawn(carry_out(Arc::clone(&context), lease, signals));
         }
         if took_all {
             let pause = Duration::from_millis(u64::try_from(context.jittered(POLL_MS)).unwrap_or_default());
@@ -160,19 +97,32 @@ pub(crate) fn subject<I: std::str::FromStr>(lease: &Lease) -> Result<I, Error> {
         .map_err(|_| Error::Corrupt(format!("{:?} is not the id of such work", lease.subject_id)))
 }
 
-async fn carry_out(context: Arc<Context>, lease: Lease, token: CancellationToken) {
-    let _in_hand = InHand { context: Arc::clone(&context), work_id: lease.work_id };
+/// Passes on what other parts of the server say of runs that are in hand.
+pub(crate) async fn hear_nudges(context: Arc<Context>, stop: CancellationToken) {
+    let mut nudges = context.store.feed().nudges();
+    while let Some(nudged) = stop.run_until_cancelled(nudges.recv()).await {
+        match nudged {
+            Ok(run_id) => context.running.let_look(Some(&run_id.to_string())),
+            Err(RecvError::Lagged(_)) => context.running.let_look(None),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn carry_out(context: Arc<Context>, lease: Lease, signals: Signals) {
+    let _in_hand = InHand::new(&context, lease.work_id);
     fault::reach("work.taken", lease.kind.as_str());
     let work = async {
         match lease.kind {
-            Kind::Run => run::drive(&context, &lease).await,
+            Kind::Run => run::drive(&context, &lease, &signals.look).await,
             Kind::Teardown => teardown::tear_down(&context, &lease).await,
+            Kind::EraseThread => teardown::erase_thread(&context, &lease).await,
         }
     };
     let result = tokio::select! {
         result = work => result,
-        lost = keep_lease(&context, &lease) => Err(lost),
-        () = token.cancelled() => Ok(()),
+        lost = keep_lease(&context, &lease, &signals.look) => Err(lost),
+        () = signals.stop.cancelled() => Ok(()),
     };
     match result {
         // Somebody else has the work, or nobody shall have it.
@@ -189,23 +139,35 @@ async fn carry_out(context: Arc<Context>, lease: Lease, token: CancellationToken
 }
 
 /// Renews the lease until that fails.
-async fn keep_lease(context: &Context, lease: &Lease) -> Error {
+async fn keep_lease(context: &Context, lease: &Lease, look: &Notify) -> Error {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         let held = lease.clone();
         let renewed = context
             .store
             .transaction("renew_lease", move |tx| {
-                Box::pin(async move { queue::renew(tx, &held, LEASE_MS).await })
+                Box::pin(async move {
+                    queue::renew(tx, &held, LEASE_MS).await?;
+                    is_cancelled(tx, &held).await
+                })
             })
             .await;
         match renewed {
-            Ok(()) => {}
+            // A nudge may have been lost on its way from another server.
+            Ok(is_cancelled) if is_cancelled => look.notify_one(),
+            Ok(_) => {}
             Err(Error::LeaseLost) => return Error::LeaseLost,
             // The next renewal may succeed; if none does, the fence stops this worker's writes.
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to renew a lease"),
         }
     }
+}
+
+async fn is_cancelled(tx: &mut Tx, lease: &Lease) -> Result<bool, Error> {
+    if lease.kind != Kind::Run {
+        return Ok(false);
+    }
+    runs::is_cancel_requested(tx, subject(lease)?).await
 }
 
 async fn give_back(context: &Context, lease: &Lease) {

@@ -110,6 +110,21 @@ impl Keeper {
         }
     }
 
+    /// Stops a command whose outcome nobody wants any more, in the background.
+    pub(crate) fn abandon(&self, deployment_id: DeploymentId, exec_id: String) {
+        let in_use = self.enter(deployment_id);
+        let keeper = self.clone();
+        tokio::spawn(async move {
+            if let Ok(Some(sandbox)) = keeper.sandboxes.find(&deployment_id.to_string()).await {
+                sandbox.kill(&exec_id);
+                // Once it has ended the guest may forget it; one that cannot be asked is gone.
+                let _ = sandbox.attach(&exec_id).await;
+                sandbox.acknowledge(&exec_id);
+            }
+            drop(in_use);
+        });
+    }
+
     /// Stops the sandbox of a deployment whose runs have ended for good, once nobody uses it any more: who warms it
     /// up meanwhile would otherwise start it again.
     pub(crate) async fn retire(&self, deployment_id: DeploymentId) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 
 mod demo;
 mod dispatch;
+mod in_hand;
 mod keeper;
 mod models;
 mod run;

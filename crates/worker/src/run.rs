@@ -1,5 +1,6 @@
 //! Driving one run: read what is known of it, decide, carry that out, and again.
 
+mod cancel;
 mod load;
 mod model_call;
 mod tool_calls;
@@ -7,8 +8,10 @@ mod voice;
 mod writes;
 
 use herm_agent::{Decision, decide};
+use herm_store::journal::Position;
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, fault};
+use tokio::sync::Notify;
 
 use crate::worker::Context;
 use load::Loaded;
@@ -21,15 +24,21 @@ enum Progress {
     LetGo,
 }
 
-/// Drives a run until it ends or has to wait.
-pub(crate) async fn drive(context: &Context, lease: &Lease) -> Result<(), Error> {
+/// Drives a run until it ends or has to wait. `look`: somebody has changed it.
+pub(crate) async fn drive(context: &Context, lease: &Lease, look: &Notify) -> Result<(), Error> {
     loop {
         let Some(loaded) = load::load(context, lease).await? else {
             return forget(context, lease).await;
         };
         fault::reach("run", "loaded");
-        if let Progress::LetGo = advance(context, lease, &loaded).await? {
-            return Ok(());
+        if loaded.run.cancel_requested_at.is_some() {
+            return cancel::wind_up(context, lease).await;
+        }
+        tokio::select! {
+            progress = advance(context, lease, &loaded) => if let Progress::LetGo = progress? {
+                return Ok(());
+            },
+            requested = cancel::requested(context, &loaded.run, look) => requested?,
         }
     }
 }
@@ -52,6 +61,11 @@ async fn advance(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Pr
             Ok(Progress::LetGo)
         }
     }
+}
+
+/// Names a tool call once and for all, also for the guest that carries it out.
+pub(crate) fn call_name(Position { run_id, step_no, call_no }: Position) -> String {
+    format!("{run_id}.{step_no}.{call_no}")
 }
 
 /// Drops the work item of a run that has ended already, or is gone.

@@ -1,10 +1,14 @@
-//! Tearing a deleted deployment down: its runs, its sandbox, its files, its rows. Each part may be done again, so
-//! that a crash between any two is made good by the next claim.
+//! Tearing down what was deleted: a deployment with its runs, its sandbox, its files and its rows; a thread with its
+//! run and its rows. Each part may be done again, so that a crash between any two is made good by the next claim.
 
 use herm_sandbox::workspace::Workspace;
 use herm_store::queue::{self, Lease};
-use herm_store::{Error, deployments, fault};
+use herm_store::{Error, deployments, fault, journal, runs, threads};
+use herm_types::ThreadId;
+use herm_types::id::EventId;
 
+use crate::dispatch::subject;
+use crate::run;
 use crate::worker::Context;
 
 pub(crate) async fn tear_down(context: &Context, lease: &Lease) -> Result<(), Error> {
@@ -38,4 +42,48 @@ pub(crate) async fn tear_down(context: &Context, lease: &Lease) -> Result<(), Er
             return Ok(());
         }
     }
+}
+
+/// Runs of a thread that may still be in hand: there is one that has not ended at most, and it is the last.
+const LAST_RUNS: i64 = 2;
+
+pub(crate) async fn erase_thread(context: &Context, lease: &Lease) -> Result<(), Error> {
+    let (deployment_id, thread_id) = (lease.deployment_id, subject::<ThreadId>(lease)?);
+    let (run_ids, calls) = context
+        .store
+        .read("load_deleted_thread", move |tx| {
+            Box::pin(async move {
+                let run_ids = runs::last_of_thread(tx, thread_id, LAST_RUNS).await?;
+                let mut calls = Vec::new();
+                for run_id in &run_ids {
+                    calls.extend(journal::open_tools(tx, *run_id).await?);
+                }
+                Ok::<_, Error>((run_ids, calls))
+            })
+        })
+        .await?;
+    let subjects: Vec<String> = run_ids.iter().map(ToString::to_string).collect();
+    context.running.cancel_of_subjects(&subjects).await;
+    for call in calls {
+        context.keeper.abandon(deployment_id, run::call_name(call));
+    }
+    fault::reach("erase_thread", "rows");
+    let mut from = Some(EventId(0));
+    while let Some(begin) = from {
+        let held = lease.clone();
+        from = context
+            .store
+            .transaction("erase_thread", move |tx| {
+                Box::pin(async move {
+                    queue::hold(tx, &held).await?;
+                    let next = threads::erase_contents(tx, deployment_id, thread_id, begin).await?;
+                    if next.is_none() {
+                        queue::complete(tx, &held).await?;
+                    }
+                    Ok::<_, Error>(next)
+                })
+            })
+            .await?;
+    }
+    Ok(())
 }

@@ -11,7 +11,8 @@ use herm_types::{DeploymentId, IdSource, Rng};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch::{self, Running};
+use crate::dispatch;
+use crate::in_hand::Running;
 use crate::keeper::Keeper;
 use crate::models::Models;
 
@@ -79,9 +80,10 @@ impl Worker {
             .await?;
         let stop = CancellationToken::new();
         let dispatcher = tokio::spawn(dispatch::run(Arc::clone(&context), stop.clone()));
+        let nudged = tokio::spawn(dispatch::hear_nudges(Arc::clone(&context), stop.clone()));
         let (idle_context, idle_stop) = (Arc::clone(&context), stop.clone());
         let idle = tokio::spawn(async move { idle_context.keeper.stop_idle_until(idle_stop).await });
-        Ok(Self { context, stop, tasks: vec![dispatcher, idle] })
+        Ok(Self { context, stop, tasks: vec![dispatcher, nudged, idle] })
     }
 
     /// Claims nothing more, and gives the runs at work until `limit` to end. What is left then is cut off where it

@@ -1,6 +1,7 @@
 //! The real binary, from the outside: over HTTP, with a scripted model, killed and started again.
 #![cfg(test)]
 
+mod cancelled;
 mod command_line;
 mod kill_matrix;
 mod killed;

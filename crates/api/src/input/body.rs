@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use axum::body::to_bytes;
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::{FromRequest, Request};
 use herm_types::{Error, ErrorCode};
 use http::StatusCode;
@@ -36,6 +36,22 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             Error::new(ErrorCode::ValidationError, format!("The body is not JSON: {error}.")).into()
         })
+    }
+}
+
+/// The body of a request that may have none.
+pub(crate) struct OptionalJsonBody(pub(crate) Option<Value>);
+
+impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        // Of HTTP/1.1 the headers say it, of HTTP/2 the end of the stream; the body knows both.
+        if request.body().is_end_stream() {
+            return Ok(Self(None));
+        }
+        let JsonBody(body) = JsonBody::from_request(request, state).await?;
+        Ok(Self(Some(body)))
     }
 }
 

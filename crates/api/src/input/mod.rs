@@ -5,12 +5,13 @@ mod object;
 mod path;
 mod query;
 
-pub(crate) use body::JsonBody;
+pub(crate) use body::{JsonBody, OptionalJsonBody};
 pub(crate) use object::Object;
 pub(crate) use path::DeploymentPath;
 pub(crate) use query::Query;
 
 use herm_types::{Error, Fault};
+use serde_json::Value;
 
 /// The faults found so far.
 #[derive(Debug, Default)]
@@ -26,4 +27,16 @@ impl Faults {
     pub(crate) fn check(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
     }
+}
+
+/// Reads a body that has nothing to say: none, or an object without fields.
+///
+/// # Errors
+/// `validation_error` with every field there is.
+pub(crate) fn no_fields(body: Option<&Value>) -> Result<(), Error> {
+    let mut faults = Faults::default();
+    if let Some(body) = body {
+        Object::of_body(body, &mut faults).finish(&mut faults);
+    }
+    faults.check()
 }

@@ -36,6 +36,7 @@ fn row(
 fn table() -> Vec<Row> {
     let (get, post) = (Method::GET, Method::POST);
     let message = Some(json!({"content": "hello"}));
+    let title = Some(json!({"title": "Plans"}));
     vec![
         row("get_health", get.clone(), "/healthz", None, [200, 200, 200, 200]),
         row("get_readiness", get.clone(), "/readyz", None, [200, 200, 200, 200]),
@@ -43,11 +44,17 @@ fn table() -> Vec<Row> {
         row("create_deployment", post.clone(), "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
         row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]),
         row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]),
-        row("send_message", post, "/v1/deployments/{d}/messages", message, [401, 403, 202, 404]),
+        row("send_message", post.clone(), "/v1/deployments/{d}/messages", message, [401, 403, 202, 404]),
         row("stream_events", get.clone(), "/v1/deployments/{d}/events", None, [401, 200, 200, 404]),
+        row("create_thread", post.clone(), "/v1/deployments/{d}/threads", None, [401, 403, 201, 404]),
+        row("list_threads", get.clone(), "/v1/deployments/{d}/threads", None, [401, 200, 200, 404]),
         row("get_thread", get.clone(), "/v1/deployments/{d}/threads/{t}", None, [401, 200, 200, 404]),
+        row("update_thread", Method::PATCH, "/v1/deployments/{d}/threads/{t}", title, [401, 403, 200, 404]),
+        // The default thread stays, also for who may delete others.
+        row("delete_thread", Method::DELETE, "/v1/deployments/{d}/threads/{t}", None, [401, 403, 409, 404]),
         row("list_runs", get.clone(), "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]),
         row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]),
+        row("cancel_run", post, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404]),
         row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]),
         row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404]),
         // Last, as it takes the deployment away; the stranger's turn comes before the writer's.

@@ -10,4 +10,5 @@ mod files;
 mod messages;
 mod openapi;
 mod runs;
+mod threads;
 mod world;

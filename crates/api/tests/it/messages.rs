@@ -89,6 +89,7 @@ async fn a_long_thread_is_read_page_by_page() {
         run_id: world.ids.next(),
         role: herm_types::thread::Role::Agent,
         content: "the last".to_owned(),
+        truncated: false,
     };
     world
         .store

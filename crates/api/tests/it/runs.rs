@@ -60,3 +60,18 @@ async fn a_run_tells_where_it_stands() {
     assert_eq!(world.get(&nobody).await.refusal(), (404, "not_found".to_owned()));
     assert_eq!(world.get(&World::path(&made, "/runs/x")).await.refusal(), (404, "not_found".to_owned()));
 }
+
+#[tokio::test]
+async fn a_run_is_asked_to_be_cancelled_once() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
+    let path = World::path(&made, &format!("/runs/{}/cancel", sent["run_id"].as_str().unwrap()));
+    let first = world.post(&path, &json!({})).await;
+    assert_eq!((first.status.as_u16(), &first.json()["status"]), (202, &json!("queued")));
+    let asked_at = first.json()["cancel_requested_at"].clone();
+    assert!(asked_at.is_string());
+    world.clock.advance_ms(1000);
+    assert_eq!(world.post(&path, &json!({})).await.json()["cancel_requested_at"], asked_at);
+    assert_eq!(world.post(&path, &json!({"why": "because"})).await.faults(), ["why"]);
+}

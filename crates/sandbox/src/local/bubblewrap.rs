@@ -22,7 +22,27 @@ const USER_ID: &str = "1000";
 const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// Sizes of the directories that live in memory.
 const TMP_BYTES: &str = "536870912";
-const RUN_BYTES: &str = "16777216";
+const SHM_BYTES: &str = "67108864";
+/// What of `/proc` tells about the whole machine, and is readable for the system's root, who a sandbox's user is to
+/// the kernel if the server is.
+const MASKED: [&str; 16] = [
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/pagetypeinfo",
+    "/proc/sched_debug",
+    "/proc/slabinfo",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/vmallocinfo",
+];
 /// What of the host's `/etc` is no secret and is needed by common programs.
 const ETC: [&str; 8] = [
     "/etc/alternatives",
@@ -91,8 +111,14 @@ fn isolated() -> Command {
             Err(_) => command.args(["--ro-bind-try", dir, dir]),
         };
     }
-    command.args(["--proc", "/proc", "--dev", "/dev"]);
-    command.args(["--size", TMP_BYTES, "--tmpfs", "/tmp", "--size", RUN_BYTES, "--tmpfs", "/run"]);
+    command.args(["--proc", "/proc"]);
+    for path in MASKED.into_iter().filter(|path| Path::new(path).exists()) {
+        command.args(["--ro-bind", "/dev/null", path]);
+    }
+    // Read-only, as root could write the settings of the whole kernel in `/proc/sys`, also without capabilities.
+    command.args(["--remount-ro", "/proc"]);
+    command.args(["--dev", "/dev", "--size", SHM_BYTES, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
+    command.args(["--size", TMP_BYTES, "--tmpfs", "/tmp"]);
     command
 }
 
@@ -111,8 +137,10 @@ pub(super) async fn start(
     for (name, path) in [("passwd", "/etc/passwd"), ("group", "/etc/group"), ("hosts", "/etc/hosts")] {
         command.arg("--ro-bind").arg(shared.file(name)).arg(path);
     }
-    command.arg("--ro-bind").arg(shared.file("guest")).arg("/run/herm/guest");
+    command.args(["--tmpfs", "/run"]).arg("--ro-bind").arg(shared.file("guest")).arg("/run/herm/guest");
     command.arg("--ro-bind").arg(run_dir).arg("/run/herm/socket");
+    // Read-only, so that nobody puts a socket of their own where the guest dials.
+    command.args(["--remount-ro", "/run"]);
     command.arg("--bind").arg(&spec.workspace_dir).arg("/workspace");
     command.args(["--remount-ro", "/", "--chdir", "/workspace"]);
     let usual = [

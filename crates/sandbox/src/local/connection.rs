@@ -2,22 +2,25 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use herm_guest::protocol::{FromGuest, FromServer, Rest, Stream, VERSION, decode, decode_length, encode};
-use rustix::process::{Pid, Signal, kill_process};
+use herm_guest::protocol::{
+    FromGuest, FromServer, MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Rest, Stream, decode, decode_length, encode,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::door::Door;
 use super::{Error, Outcome};
 
 /// How long a guest may stay away before it counts as dead; it dials every 100 ms.
 const REDIAL_LIMIT: Duration = Duration::from_secs(3);
-/// How long a dialler may take to say hello.
-const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
 type Answer = oneshot::Sender<Result<Option<Outcome>, Error>>;
 
@@ -25,6 +28,8 @@ type Answer = oneshot::Sender<Result<Option<Outcome>, Error>>;
 struct Awaited {
     /// What is said about it on each new connection; the guest begins no command twice.
     ask: FromServer,
+    /// Said again, too.
+    is_killed: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     answers: Vec<Answer>,
@@ -45,26 +50,52 @@ pub(super) struct Guest {
     life: watch::Sender<Life>,
     /// Set once the guest is told to end, or has ended: no other connection is awaited.
     is_over: watch::Sender<bool>,
-    pid: Mutex<Option<Pid>>,
+    /// Set once nobody holds the sandbox any more.
+    is_left: watch::Sender<bool>,
+    /// The guest's process, which is the one that dialled: PID 1 of the sandbox.
+    process: Mutex<Option<Arc<AsyncFd<OwnedFd>>>>,
+}
+
+/// Holds a guest's connection: with the last of its clones the connection ends, and the guest dials again, for
+/// whoever takes the sandbox over.
+pub(super) struct Held(Arc<Guest>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.is_left.send_replace(true);
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Arc<Guest>;
+
+    fn deref(&self) -> &Arc<Guest> {
+        &self.0
+    }
 }
 
 impl Guest {
     /// Listens for the guest, on a task of its own that ends with the guest.
-    pub(super) fn listen(listener: UnixListener, token: String, first_limit: Duration) -> Arc<Self> {
+    pub(super) fn listen(door: Door, first_limit: Duration) -> Arc<Held> {
         let (outbox, outgoing) = mpsc::unbounded_channel();
         let guest = Arc::new(Self {
             awaited: Mutex::default(),
             outbox,
             life: watch::Sender::new(Life::Starting),
             is_over: watch::Sender::new(false),
-            pid: Mutex::default(),
+            is_left: watch::Sender::new(false),
+            process: Mutex::default(),
         });
-        tokio::spawn(serve(Arc::clone(&guest), listener, token, outgoing, first_limit));
-        guest
+        tokio::spawn(serve(Arc::clone(&guest), door, outgoing, first_limit));
+        Arc::new(Held(guest))
     }
 
     fn awaited(&self) -> MutexGuard<'_, HashMap<String, Awaited>> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Arc<AsyncFd<OwnedFd>>>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -78,11 +109,21 @@ impl Guest {
         life.is_ok_and(|life| *life == Life::Connected)
     }
 
-    /// Waits until the guest has died.
-    pub(super) async fn dead(&self) {
+    /// Waits until the guest's process has ended, and with it every process of the sandbox: the kernel ends PID 1 of
+    /// a namespace last.
+    pub(super) async fn ended(&self) {
         let mut life = self.life.subscribe();
         // The sender lives as long as this borrow, so the wait ends with the death alone.
         let _ = life.wait_for(|life| *life == Life::Dead).await;
+        self.process_ended().await;
+    }
+
+    async fn process_ended(&self) {
+        let process = self.process().clone();
+        if let Some(process) = process {
+            // A wait that fails has no better answer to give.
+            let _ = process.readable().await;
+        }
     }
 
     /// Ends the guest politely.
@@ -91,7 +132,7 @@ impl Guest {
         self.tell(FromServer::Shutdown);
     }
 
-    /// The guest's process has ended.
+    /// The guest is not to be awaited any more: its process has ended, or was never begun.
     pub(super) fn has_ended(&self) {
         self.is_over.send_replace(true);
     }
@@ -100,6 +141,15 @@ impl Guest {
     pub(super) fn tell(&self, frame: FromServer) {
         // Who is dead need not hear it.
         let _ = self.outbox.send(frame);
+    }
+
+    /// Ends a command; said again should the connection break.
+    pub(super) fn kill_command(&self, exec_id: &str) {
+        let mut awaited = self.awaited();
+        if let Some(of_it) = awaited.get_mut(exec_id) {
+            of_it.is_killed = true;
+        }
+        self.tell(FromServer::Kill { exec_id: exec_id.to_owned() });
     }
 
     /// Asks for the outcome of a command: `ask` is an exec, or an attach.
@@ -112,6 +162,7 @@ impl Guest {
             }
             let of_it = awaited.entry(exec_id.to_owned()).or_insert_with(|| Awaited {
                 ask: ask.clone(),
+                is_killed: false,
                 stdout: Vec::new(),
                 stderr: Vec::new(),
                 answers: Vec::new(),
@@ -126,10 +177,19 @@ impl Guest {
 
     /// Ends the guest, and with it everything in the sandbox, without its help.
     pub(super) fn kill(&self) {
-        if let Some(pid) = *self.pid.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(process) = &*self.process() {
             // One that has ended meanwhile is as dead as it was to be.
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
         }
+    }
+
+    /// The guest is there.
+    fn meet(&self, stream: &UnixStream) {
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
+        // A descriptor is of this process for good, where a number may become another's.
+        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+        *self.process() = process.and_then(|process| AsyncFd::new(process).ok()).map(Arc::new);
+        self.life.send_replace(Life::Connected);
     }
 
     fn die(&self) {
@@ -149,7 +209,8 @@ impl Guest {
                 if let Some(of_it) = self.awaited().get_mut(&exec_id) {
                     let kept = if stream == Stream::Stdout { &mut of_it.stdout } else { &mut of_it.stderr };
                     // After a broken connection it is told again from the beginning.
-                    if usize::try_from(offset).is_ok_and(|offset| offset == kept.len()) {
+                    let is_next = usize::try_from(offset).is_ok_and(|offset| offset == kept.len());
+                    if is_next && kept.len().saturating_add(data.0.len()) <= MAX_OUTPUT_BYTES {
                         kept.extend_from_slice(&data.0);
                     }
                 }
@@ -195,49 +256,37 @@ fn whole(mut head: Vec<u8>, rest: &Rest) -> Vec<u8> {
 
 async fn serve(
     guest: Arc<Guest>,
-    listener: UnixListener,
-    token: String,
+    mut door: Door,
     mut outgoing: mpsc::UnboundedReceiver<FromServer>,
     first_limit: Duration,
 ) {
-    let mut is_over = guest.is_over.subscribe();
-    let mut limit = first_limit;
-    loop {
-        let mut stream = tokio::select! {
-            accepted = timeout(limit, accept(&listener, &token)) => match accepted {
-                Ok(Some(stream)) => stream,
-                Ok(None) | Err(_) => break,
-            },
-            _ = is_over.wait_for(|is_over| *is_over) => break,
+    let (mut is_over, mut is_left) = (guest.is_over.subscribe(), guest.is_left.subscribe());
+    let conversations = async {
+        let mut next = tokio::select! {
+            stream = timeout(first_limit, door.next()) => stream.ok(),
+            _ = is_over.wait_for(|is_over| *is_over) => None,
         };
-        limit = REDIAL_LIMIT;
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
-        *guest.pid.lock().unwrap_or_else(PoisonError::into_inner) = pid;
-        guest.life.send_replace(Life::Connected);
-        if let Err(error) = converse(&guest, &mut stream, &mut outgoing).await {
-            tracing::debug!(%error, "a guest's connection ended");
+        while let Some(mut stream) = next {
+            guest.meet(&stream);
+            next = tokio::select! {
+                // It dials again only if its connection is broken, whatever this side knows of it.
+                stream = door.next() => Some(stream),
+                ended = converse(&guest, &mut stream, &mut outgoing) => {
+                    tracing::debug!(?ended, "a guest's connection ended");
+                    tokio::select! {
+                        stream = timeout(REDIAL_LIMIT, door.next()) => stream.ok(),
+                        _ = is_over.wait_for(|is_over| *is_over) => None,
+                        () = guest.process_ended(), if guest.process().is_some() => None,
+                    }
+                }
+            };
         }
+    };
+    tokio::select! {
+        () = conversations => {}
+        _ = is_left.wait_for(|is_left| *is_left) => {}
     }
     guest.die();
-}
-
-/// Waits for the guest itself: whoever does not know the token is sent away.
-async fn accept(listener: &UnixListener, token: &str) -> Option<UnixStream> {
-    loop {
-        let (mut stream, _) = listener.accept().await.ok()?;
-        let hello = timeout(HELLO_LIMIT, read_frame(&mut stream)).await;
-        match hello {
-            Ok(Ok(FromGuest::Hello { version: VERSION, token: said })) if said == token => {
-                let welcome = encode(&FromServer::Welcome { version: VERSION }).ok()?;
-                if stream.write_all(&welcome).await.is_ok() {
-                    return Some(stream);
-                }
-            }
-            other => {
-                tracing::warn!(?other, "something in a sandbox that is not its guest dialled the server");
-            }
-        }
-    }
 }
 
 async fn converse(
@@ -253,10 +302,11 @@ async fn converse(
         let unsent: Vec<FromServer> = unsent
             .filter(|frame| !matches!(frame, FromServer::Exec(_) | FromServer::Attach { .. }))
             .collect();
-        let asks = awaited.values_mut().map(|of_it| {
+        let asks = awaited.iter_mut().flat_map(|(exec_id, of_it)| {
             of_it.stdout.clear();
             of_it.stderr.clear();
-            of_it.ask.clone()
+            let kill = of_it.is_killed.then(|| FromServer::Kill { exec_id: exec_id.clone() });
+            [of_it.ask.clone()].into_iter().chain(kill)
         });
         asks.chain(unsent).collect()
     };
@@ -271,7 +321,7 @@ async fn converse(
     };
     let read = async {
         loop {
-            guest.hear(read_frame(&mut reader).await?);
+            guest.hear(read_frame(&mut reader, MAX_FRAME_BYTES).await?);
         }
     };
     tokio::select! {
@@ -280,10 +330,15 @@ async fn converse(
     }
 }
 
-async fn read_frame(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<FromGuest> {
+/// Reads a frame of at most `limit` bytes.
+pub(super) async fn read_frame(reader: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<FromGuest> {
     let mut prefix = [0u8; 4];
     reader.read_exact(&mut prefix).await?;
-    let mut json = vec![0u8; decode_length(prefix)?];
+    let length = decode_length(prefix)?;
+    if length > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"));
+    }
+    let mut json = vec![0u8; length];
     reader.read_exact(&mut json).await?;
     decode(&json)
 }

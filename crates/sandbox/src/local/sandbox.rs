@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use herm_guest::protocol::{self, Bytes, FromServer};
 
-use super::connection::Guest;
+use super::connection::Held;
 use super::{Error, Exec, Outcome};
 
 /// A handle to a running sandbox; cheap to clone.
 #[derive(Clone)]
 pub struct LocalSandbox {
-    pub(super) guest: Arc<Guest>,
+    pub(super) guest: Arc<Held>,
 }
 
 impl LocalSandbox {
@@ -51,6 +51,6 @@ impl LocalSandbox {
 
     /// Ends a command with its whole process group.
     pub fn kill(&self, exec_id: &str) {
-        self.guest.tell(FromServer::Kill { exec_id: exec_id.to_owned() });
+        self.guest.kill_command(exec_id);
     }
 }

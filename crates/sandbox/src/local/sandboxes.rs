@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::bubblewrap::{self, START_LIMIT, Shared};
 use super::connection::Guest;
+use super::door::Door;
 use super::place::Place;
 use super::sandbox::LocalSandbox;
 use super::{Error, Options, Spec};
@@ -20,6 +21,8 @@ use super::{Error, Options, Spec};
 const ADOPT_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long a guest may take to end politely.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// How long the kernel may take to end what was killed: a process that waits for a disk cannot be ended sooner.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One sandbox's place in the table; its lock lets one start or stop it at a time.
 type Slot = Arc<tokio::sync::Mutex<Option<LocalSandbox>>>;
@@ -95,7 +98,7 @@ impl Sandboxes {
     async fn adopt(&self, sandbox_id: &str) -> Result<Option<LocalSandbox>, Error> {
         let place = Place::new(&self.dir, sandbox_id)?;
         let Some(token) = place.token() else { return Ok(None) };
-        let guest = Guest::listen(UnixListener::from_std(place.listen()?)?, token, ADOPT_LIMIT);
+        let guest = Guest::listen(Door::new(UnixListener::from_std(place.listen()?)?, &token), ADOPT_LIMIT);
         if guest.connected().await {
             return Ok(Some(LocalSandbox { guest }));
         }
@@ -106,14 +109,23 @@ impl Sandboxes {
     async fn start(&self, spec: &Spec) -> Result<LocalSandbox, Error> {
         let place = Place::new(&self.dir, &spec.sandbox_id)?;
         fs::create_dir_all(&spec.workspace_dir)?;
+        let spec = Spec { workspace_dir: spec.workspace_dir.canonicalize()?, ..spec.clone() };
+        let started = self.start_in(&place, &spec).await;
+        if started.is_err() {
+            // What is left would be taken for a sandbox of an earlier server. Why it did not start was read before.
+            place.remove()?;
+        }
+        started
+    }
+
+    async fn start_in(&self, place: &Place, spec: &Spec) -> Result<LocalSandbox, Error> {
         let token = place.prepare(self.options.rng.as_ref())?;
         // Listening before the guest exists, so that its first attempt meets it.
-        let guest = Guest::listen(UnixListener::from_std(place.listen()?)?, token.clone(), START_LIMIT);
+        let door = Door::new(UnixListener::from_std(place.listen()?)?, &token);
+        let guest = Guest::listen(door, START_LIMIT);
         let run_dir = place.run_dir();
-        let workspace_dir = spec.workspace_dir.canonicalize()?;
-        let spec = Spec { workspace_dir, ..spec.clone() };
         let mut child =
-            bubblewrap::start(&self.shared, &run_dir, &spec, &token, self.options.away_limit).await?;
+            bubblewrap::start(&self.shared, &run_dir, spec, &token, self.options.away_limit).await?;
         tokio::select! {
             biased;
             is_connected = guest.connected() => if !is_connected {
@@ -122,7 +134,7 @@ impl Sandboxes {
             },
             _ = child.wait() => return Err(bubblewrap::reason(&run_dir)),
         }
-        tokio::spawn(reap(child, Arc::clone(&guest)));
+        tokio::spawn(reap(child, Arc::clone(&**guest)));
         Ok(LocalSandbox { guest })
     }
 
@@ -140,9 +152,9 @@ impl Sandboxes {
         }
         if let Some(sandbox) = self.running(sandbox_id, &mut held).await? {
             sandbox.guest.shut_down();
-            if timeout(STOP_LIMIT, sandbox.guest.dead()).await.is_err() {
+            if timeout(STOP_LIMIT, sandbox.guest.ended()).await.is_err() {
                 sandbox.guest.kill();
-                sandbox.guest.dead().await;
+                timeout(KILL_LIMIT, sandbox.guest.ended()).await.map_err(|_| Error::Undead)?;
             }
         }
         *held = None;
@@ -179,5 +191,7 @@ async fn reap(mut child: Child, guest: Arc<Guest>) {
     if let Err(error) = child.wait().await {
         tracing::warn!(%error, "failed to wait for a sandbox");
     }
+    // If bubblewrap alone was ended, its guest goes on, and would beside the one that takes its place.
+    guest.kill();
     guest.has_ended();
 }

@@ -1,78 +1,121 @@
 //! Removing: a directory goes whole, and no link on the way leads anywhere else.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::{Error, Workspace};
+use super::write::temporary_name;
+use super::{BENEATH, Error, Workspace};
 
 impl Workspace {
-    /// Removes the workspace in `dir` with all that is in it. May be done again after it broke off; one that is not
-    /// there is removed already.
+    /// Removes the workspace in `dir` with all that is in it. May be done again after it broke off, and twice at the
+    /// same time; one that is not there is removed already.
     pub fn destroy(dir: &Path) -> Result<(), Error> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = match rustix::fs::open(dir, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(()),
-            opened => opened?,
-        };
-        empty(root)?;
-        match fs::remove_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Io(error)),
-            _ => Ok(()),
+        loop {
+            match rustix::fs::open(dir, DIRECTORY | OFlags::PATH, Mode::empty()) {
+                Err(Errno::NOENT) => return Ok(()),
+                opened => empty(&entered(&opened?)?)?,
+            }
+            match fs::remove_dir(dir) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // Somebody else moves directories up at the same time.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) => return Err(Error::Io(error)),
+            }
         }
     }
 }
 
-/// Empties a directory. The directories within are kept on a list of open descriptors rather than on the stack, one
-/// for each level, so that depth costs little.
-fn empty(root: OwnedFd) -> Result<(), Error> {
-    let mut levels = vec![(root, None::<std::ffi::CString>)];
-    while let Some((directory, _)) = levels.last() {
-        if let Some(name) = remove_files(directory.as_fd())? {
-            let below = open_directory(directory.as_fd(), &name)?;
-            levels.push((below, Some(name)));
-        } else if let (Some((_, Some(name))), Some((parent, _))) = (levels.pop(), levels.last()) {
-            ignore_missing(unlinkat(parent, &name, AtFlags::REMOVEDIR))?;
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Empties a directory. A directory within is never gone down into: what it holds is moved up beside it, so that
+/// no depth costs anything, neither stack nor descriptors.
+fn empty(root: &OwnedFd) -> Result<(), Error> {
+    loop {
+        let mut is_empty = true;
+        for entry in Dir::read_from(root)? {
+            let entry = entry?;
+            if !is_dots(entry.file_name()) {
+                is_empty = false;
+                remove(root, entry.file_name(), entry.file_type())?;
+            }
         }
+        if is_empty {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes an entry of the root; of a directory the files within, while the directories within become entries.
+fn remove(root: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Error> {
+    if unlinked(root, name, kind)? {
+        return Ok(());
+    }
+    let within = match openat2(root, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
+        // It went away, or is something else by now; the next look tells.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        opened => entered(&opened?)?,
+    };
+    for entry in Dir::read_from(&within)? {
+        let entry = entry?;
+        if is_dots(entry.file_name()) || unlinked(&within, entry.file_name(), entry.file_type())? {
+            continue;
+        }
+        move_up(&within, entry.file_name(), root)?;
+    }
+    match unlinkat(root, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTEMPTY) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Moves a directory up. One without rights of its own cannot be moved by all servers, so it is given them first.
+fn move_up(from: &OwnedFd, name: &CStr, root: &OwnedFd) -> Result<(), Error> {
+    match openat2(from, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        opened => allow(&opened?)?,
+    }
+    let fresh = CString::new(temporary_name()?).map_err(|error| Error::Io(error.into()))?;
+    match renameat(from, name, root, fresh) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether the entry is gone; `false` for a directory.
+fn unlinked(directory: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Error> {
+    if kind == FileType::Directory {
+        return Ok(false);
+    }
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        // Not every file system says in its listing what is a directory.
+        Err(Errno::ISDIR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens a directory that was found for reading.
+fn entered(found: &OwnedFd) -> Result<OwnedFd, Error> {
+    allow(found)?;
+    Ok(rustix::fs::openat(found, c".", DIRECTORY | OFlags::RDONLY, Mode::empty())?)
+}
+
+/// Gives the owner the right to a directory that was found: to this one, whatever has its name by now.
+fn allow(found: &OwnedFd) -> Result<(), Error> {
+    let is_allowed = Mode::from_raw_mode(fstat(found)?.st_mode).contains(Mode::RWXU);
+    if !is_allowed {
+        rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::RWXU)?;
     }
     Ok(())
 }
 
-fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // A directory that its owner may not enter is opened up first.
-    let _ = rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty());
-    Ok(openat(parent, name, flags, Mode::empty())?)
-}
-
-/// Removes everything but directories; gives the name of one that is there.
-fn remove_files(directory: BorrowedFd<'_>) -> Result<Option<std::ffi::CString>, Error> {
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if [c".", c".."].contains(&name) {
-            continue;
-        }
-        let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            stat => stat?,
-        };
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Ok(Some(name.to_owned()));
-        }
-        ignore_missing(unlinkat(directory, name, AtFlags::empty()))?;
-    }
-    Ok(None)
-}
-
-fn ignore_missing(result: Result<(), Errno>) -> Result<(), Error> {
-    match result {
-        Err(Errno::NOENT) => Ok(()),
-        other => Ok(other?),
-    }
+fn is_dots(name: &CStr) -> bool {
+    [c".", c".."].contains(&name)
 }

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -12,25 +14,30 @@ use super::{Error, Workspace, WorkspacePath};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
+/// What a file keeps when it is replaced: nobody is made another user by it.
+const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 impl Workspace {
     /// Replaces a file, or makes it, with its missing directories, and waits until it is on the disk. A symbolic
-    /// link in its place is itself replaced.
+    /// link in its place is itself replaced. A file that was there keeps its permissions, so that a program stays
+    /// one; who has it open or linked elsewhere keeps the old bytes.
     pub fn write_atomic(&self, path: &WorkspacePath, bytes: &[u8], limit: u64) -> Result<(), Error> {
         if bytes.len() as u64 > limit {
             return Err(Error::TooLarge { limit });
         }
         let (parent, name) = path.split().ok_or(Error::IsRoot)?;
         let directory = self.make_directories(&parent)?;
-        match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                return Err(Error::NotAFile);
-            }
-            Ok(_) | Err(Errno::NOENT) => {}
+        let mode = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => return Err(Error::NotAFile),
+                FileType::RegularFile => Some(Mode::from_raw_mode(stat.st_mode) & PERMISSIONS),
+                _ => None,
+            },
+            Err(Errno::NOENT) => None,
             Err(errno) => return Err(errno.into()),
-        }
+        };
         let temporary = temporary_name()?;
-        let written = write_whole(directory.as_fd(), &temporary, bytes)
+        let written = write_whole(directory.as_fd(), &temporary, bytes, mode)
             .and_then(|()| Ok(renameat(&directory, &temporary, &directory, name)?));
         if let Err(error) = written {
             // What failed was told; that the rest is removed is tried.
@@ -59,15 +66,18 @@ impl Workspace {
     }
 }
 
-fn write_whole(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Error> {
+fn write_whole(directory: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: Option<Mode>) -> Result<(), Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(directory, name, flags, FILE_MODE)?);
+    if let Some(mode) = mode {
+        fchmod(&file, mode)?;
+    }
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(|error| Errno::from_io_error(&error).map_or(Error::Io(error), Error::from))
 }
 
 /// A name that nobody inside can foresee.
-fn temporary_name() -> Result<String, Error> {
+pub(super) fn temporary_name() -> Result<String, Error> {
     let mut random = [0u8; 16];
     getrandom(&mut random, GetRandomFlags::empty())?;
     Ok(format!(".herm-{:032x}.tmp", u128::from_le_bytes(random)))

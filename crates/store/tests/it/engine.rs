@@ -114,8 +114,11 @@ pub(crate) async fn add_message(
     content: &str,
 ) -> Result<(), Error> {
     let content = content.to_owned();
-    messages::insert(tx, &messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content })
-        .await
+    messages::insert(
+        tx,
+        &messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content, truncated: false },
+    )
+    .await
 }
 
 pub(crate) fn options(location: Location, clock: &Arc<ManualClock>) -> Options {

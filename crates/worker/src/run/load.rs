@@ -53,7 +53,7 @@ pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<Load
     context.store.read("load_run", move |tx| Box::pin(read(tx, deployment_id, run_id, workspace_dir))).await
 }
 
-async fn read(
+pub(super) async fn read(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     run_id: RunId,

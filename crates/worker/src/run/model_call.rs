@@ -9,7 +9,7 @@ use herm_store::queue::Lease;
 use herm_store::{Error, events, fault};
 use herm_types::id::EventId;
 use herm_types::model::{ModelEvent, ModelFault, ModelFaultKind, ModelName, ModelReply, ModelRequest, Turn};
-use herm_types::run::RunError;
+use herm_types::run::{Run, RunError};
 use tokio::time::Instant;
 
 use super::Progress;
@@ -56,7 +56,7 @@ pub(super) async fn make(
     let (intent, reply) = tokio::join!(begin, context.models.call(&name, &request));
     let intent = intent?;
     let outcome = match reply {
-        Ok(stream) => listen(context, lease, stream, &mut voice).await?,
+        Ok(stream) => listen(context, lease, &loaded.run, stream, &mut voice).await?,
         Err(fault) => Err(fault),
     };
     fault::reach("effect.after", "model");
@@ -93,6 +93,7 @@ async fn resume_voice(context: &Context, loaded: &Loaded) -> Result<Voice, Error
 async fn listen(
     context: &Context,
     lease: &Lease,
+    run: &Run,
     mut stream: crate::models::Reply,
     voice: &mut Voice,
 ) -> Result<Result<ModelReply, ModelFault>, Error> {
@@ -100,7 +101,7 @@ async fn listen(
     let mut next_batch = Instant::now();
     let outcome = loop {
         if sending.is_none() && voice.has_unsent() && Instant::now() >= next_batch {
-            sending = Some(Box::pin(writes::say(context, lease, voice.take_unsent())));
+            sending = Some(Box::pin(writes::say(context, lease, run, voice.take_unsent())));
             next_batch = Instant::now() + BATCH_EVERY;
         }
         tokio::select! {

@@ -3,6 +3,7 @@
 use futures_util::future::try_join_all;
 use herm_agent::ToolOutcome;
 use herm_agent::tools::{self, Effect, MAX_CALLS_PER_TURN, ToolRequest};
+use herm_store::journal::Position;
 use herm_store::queue::Lease;
 use herm_store::{Error, fault};
 use herm_types::event::Event;
@@ -85,9 +86,8 @@ async fn make_one(
     Ok(())
 }
 
-/// Names a call once and for all, also for the guest that carries it out.
 fn name(run: &Run, (step_no, call_no): (i64, i64)) -> String {
-    format!("{}.{step_no}.{call_no}", run.run_id)
+    super::call_name(Position { run_id: run.run_id, step_no, call_no })
 }
 
 async fn outcome(

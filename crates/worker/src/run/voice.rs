@@ -16,13 +16,6 @@ pub(super) struct Voice {
     unsent: Vec<Event>,
 }
 
-/// A finished message of the agent.
-#[derive(Clone, Debug)]
-pub(super) struct FinishedMessage {
-    pub(super) message_id: MessageId,
-    pub(super) content: String,
-}
-
 impl Voice {
     /// The voice of a step that has said nothing, or what `spoken` tells.
     pub(super) fn new(run_id: RunId, thread_id: ThreadId, ids: IdSource, spoken: &[StoredEvent]) -> Self {
@@ -38,16 +31,11 @@ impl Voice {
         }
     }
 
-    /// Ends the speech; gives the finished message, if anything was said.
-    pub(super) fn finish(&mut self) -> Option<FinishedMessage> {
-        let mut finished = None;
+    /// Ends the speech: the attempt is whole.
+    pub(super) fn finish(&mut self) {
         for said in self.speech.finish() {
-            if let Said::Finished(content) = &said {
-                finished = Some(FinishedMessage { message_id: self.message_id, content: content.clone() });
-            }
             self.say(said);
         }
-        finished
     }
 
     /// Ends a speech that nothing will finish: what was sent of it is closed as truncated.

@@ -3,6 +3,7 @@
 use herm_store::journal::{self, Position, StepKind};
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, Tx, events, messages, runs, threads};
+use herm_types::DeploymentId;
 use herm_types::event::Event;
 use herm_types::model::ModelReply;
 use herm_types::run::{Run, RunError, RunStatus, Usage};
@@ -10,10 +11,10 @@ use herm_types::thread::Role;
 
 use super::Progress;
 use super::load::{Loaded, ModelIntent};
-use super::voice::{FinishedMessage, Voice};
+use super::voice::Voice;
 use crate::worker::Context;
 
-fn position(run: &Run, step_no: i64, call_no: i64) -> Position {
+pub(super) fn position(run: &Run, step_no: i64, call_no: i64) -> Position {
     Position { run_id: run.run_id, step_no, call_no }
 }
 
@@ -47,14 +48,17 @@ pub(super) async fn begin_model_call(
 }
 
 /// Sends what a model says while it says it.
-pub(super) async fn say(context: &Context, lease: &Lease, said: Vec<Event>) -> Result<(), Error> {
-    let held = lease.clone();
+pub(super) async fn say(context: &Context, lease: &Lease, run: &Run, said: Vec<Event>) -> Result<(), Error> {
+    let (held, run_id, thread_id) = (lease.clone(), run.run_id, run.thread_id);
     context
         .store
         .transaction("say", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
-                said.into_iter().for_each(|event| tx.emit(held.deployment_id, event));
+                let closed = utter(tx, held.deployment_id, said).await?;
+                if closed > 0 {
+                    threads::touch(tx, thread_id, Some(run_id), closed).await?;
+                }
                 Ok(())
             })
         })
@@ -72,7 +76,7 @@ pub(super) async fn finish_model_call(
     voice: &mut Voice,
     last_word: bool,
 ) -> Result<Progress, Error> {
-    let finished = voice.finish();
+    voice.finish();
     let said = voice.take_unsent();
     let (held, run) = (lease.clone(), loaded.run.clone());
     let mut usage = loaded.usage;
@@ -85,11 +89,7 @@ pub(super) async fn finish_model_call(
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
                 journal::record_result(tx, position(&run, step_no, 0), &result).await?;
-                said.into_iter().for_each(|event| tx.emit(run.deployment_id, event));
-                let spoken = i64::from(finished.is_some());
-                if let Some(message) = finished {
-                    add_message(tx, &run, message).await?;
-                }
+                let spoken = utter(tx, run.deployment_id, said).await?;
                 if last_word && end_unless_pending(tx, &held, &run, spoken, &usage).await? {
                     return Ok(Progress::LetGo);
                 }
@@ -100,15 +100,27 @@ pub(super) async fn finish_model_call(
         .await
 }
 
-async fn add_message(tx: &mut Tx, run: &Run, message: FinishedMessage) -> Result<(), Error> {
-    let message = messages::NewMessage {
-        message_id: message.message_id,
-        thread_id: run.thread_id,
-        run_id: run.run_id,
-        role: Role::Agent,
-        content: message.content,
-    };
-    messages::insert(tx, &message).await
+/// Shows what was said, and adds the messages that it closes to the thread; gives their number.
+pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Event>) -> Result<i64, Error> {
+    let mut closed = 0;
+    for event in said {
+        if let Event::Message { run_id, thread_id, message_id, role: Role::Agent, content, truncated } =
+            &event
+        {
+            let message = messages::NewMessage {
+                message_id: *message_id,
+                thread_id: *thread_id,
+                run_id: *run_id,
+                role: Role::Agent,
+                content: content.clone(),
+                truncated: *truncated,
+            };
+            messages::insert(tx, &message).await?;
+            closed += 1;
+        }
+        tx.emit(deployment_id, event);
+    }
+    Ok(closed)
 }
 
 /// Ends a run whose reply is recorded already.
@@ -143,7 +155,9 @@ async fn end_unless_pending(
     Ok(true)
 }
 
-async fn end(
+/// Ends a run, whose thread is locked: who asks for it to be cancelled does so before this, and then that is how it
+/// ends, or after, and is told that it has ended.
+pub(super) async fn end(
     tx: &mut Tx,
     lease: &Lease,
     run: &Run,
@@ -152,6 +166,8 @@ async fn end(
     new_messages: i64,
     usage: &Usage,
 ) -> Result<(), Error> {
+    let is_cancelled = runs::is_cancel_requested(tx, run.run_id).await?;
+    let (status, error) = if is_cancelled { (RunStatus::Cancelled, None) } else { (status, error) };
     runs::end(tx, run.run_id, status, error.as_ref(), usage).await?;
     threads::touch(tx, run.thread_id, None, new_messages).await?;
     queue::complete(tx, lease).await?;
@@ -175,8 +191,8 @@ pub(super) async fn fail(
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
                 threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
-                said.into_iter().for_each(|event| tx.emit(run.deployment_id, event));
-                end(tx, &held, &run, RunStatus::Error, Some(error), 0, &usage).await
+                let spoken = utter(tx, run.deployment_id, said).await?;
+                end(tx, &held, &run, RunStatus::Error, Some(error), spoken, &usage).await
             })
         })
         .await

@@ -1,0 +1,67 @@
+-- What the rest of the API's contract needs.
+
+-- A run that is to be cancelled: whoever has it in hand ends it.
+ALTER TABLE runs ADD COLUMN cancel_requested_at BIGINT;
+-- NULL where a message has none, else a JSON array.
+ALTER TABLE messages ADD COLUMN attachments TEXT;
+-- 1: it was cut off; what there is of it was sent and stands.
+ALTER TABLE messages ADD COLUMN truncated BIGINT NOT NULL DEFAULT 0;
+
+-- Browser tokens are keys with a parent: they end with it.
+ALTER TABLE api_keys ADD COLUMN parent_key_id TEXT;
+CREATE INDEX api_keys_of_parent ON api_keys (parent_key_id);
+
+-- value is encrypted, bound to the row that holds it.
+CREATE TABLE secrets (
+    account_id TEXT NOT NULL,
+    secret_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    allowed_hosts TEXT NOT NULL,
+    inject TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, secret_id)
+);
+
+-- Which deployment uses which secret, so that one in use is not deleted. The deployment's settings say under which
+-- name.
+CREATE TABLE secret_uses (
+    deployment_id TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    secret_id TEXT NOT NULL,
+    PRIMARY KEY (deployment_id, secret_id)
+);
+CREATE INDEX secret_uses_of_secret ON secret_uses (account_id, secret_id);
+
+-- place orders the skills of a deployment as they were given.
+CREATE TABLE skills (
+    skill_id TEXT NOT NULL PRIMARY KEY,
+    deployment_id TEXT NOT NULL,
+    place BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    source TEXT NOT NULL,
+    path TEXT,
+    url TEXT,
+    description TEXT,
+    content TEXT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    UNIQUE (deployment_id, name)
+);
+
+-- A request that was sent with an idempotency key. status and response are NULL while it is under way; response is
+-- encrypted, as it may hold a secret that is shown once.
+CREATE TABLE idempotent_requests (
+    key_id TEXT NOT NULL,
+    method TEXT NOT NULL,
+    path TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    body_hash TEXT NOT NULL,
+    status BIGINT,
+    response TEXT,
+    lease_expires_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (key_id, method, path, idempotency_key)
+);
+CREATE INDEX idempotent_requests_age ON idempotent_requests (created_at);

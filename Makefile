@@ -36,6 +36,7 @@ soak: ## Run the same tests with many more rounds and cases; takes hours
 
 bench: ## Measure latency, throughput and memory
 	@scripts/setup.sh rust sandbox
+	cargo build --release -p herm-cli
 	cargo run --release -p herm-bench
 
 check: check-format check-lint check-docs check-dependencies check-scripts ## Run all checks that are not tests

@@ -99,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ToolOutcome;
+    use herm_types::model::ToolOutcome;
 
     fn reply(text: &str, calls: usize) -> ModelReply {
         let text = (!text.is_empty()).then(|| Block::Text { text: text.to_owned() });

@@ -11,5 +11,5 @@ pub mod tools;
 
 pub use decide::{Decision, MAX_EMPTY_REPLIES, MAX_STEPS, decide};
 pub use prompt::system_prompt;
-pub use run_state::{RunState, Step, ToolOutcome, turns};
+pub use run_state::{RunState, Step, turns};
 pub use speech::{Said, Speech};

@@ -1,6 +1,6 @@
 //! A run as the journal tells it, and the conversation that a model reads from it.
 
-use herm_types::model::{ModelReply, ToolResult, Turn};
+use herm_types::model::{ModelReply, ToolOutcome, ToolResult, Turn};
 
 /// What is known of a run: the conversation before it and its own steps so far.
 #[derive(Clone, Debug, Default)]
@@ -23,13 +23,6 @@ pub struct Step {
     pub reply: Option<ModelReply>,
     /// One for each tool call of the reply, in its order; `None` where there is no result yet.
     pub outcomes: Vec<Option<ToolOutcome>>,
-}
-
-/// What a tool call gave.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ToolOutcome {
-    pub text: String,
-    pub is_error: bool,
 }
 
 /// Told to a model about a tool call whose run ended before it was made.

@@ -30,6 +30,7 @@ use crate::{deployments, events, files, health, messages, runs, threads};
         threads::delete_thread,
         runs::list_runs,
         runs::get_run,
+        runs::list_steps,
         runs::cancel_run,
         files::list_files,
         files::read_file,

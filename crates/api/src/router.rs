@@ -42,6 +42,7 @@ pub fn router(app: App, options: Options) -> Router {
         )
         .route("/runs", get(runs::list_runs))
         .route("/runs/{run_id}", get(runs::get_run))
+        .route("/runs/{run_id}/steps", get(runs::list_steps))
         .route("/runs/{run_id}/cancel", post(runs::cancel_run))
         .route("/files", get(files::list_files))
         .route("/files/content", get(files::read_file));

@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use herm_app::runs;
+use herm_app::{runs, steps};
 use herm_types::error::ErrorBody;
 use herm_types::paging::Page;
-use herm_types::run::{Run, RunStatus};
+use herm_types::run::{Run, RunStatus, RunStep};
 use herm_types::{DeploymentId, RunId, ThreadId};
 use http::StatusCode;
 
@@ -52,6 +52,24 @@ pub(crate) async fn get_run(
     query.finish()?;
     let run_id = path.id("run", "run_id")?;
     Ok(Json(runs::get(&shared.app, &caller, path.deployment_id, run_id).await?))
+}
+
+/// List a run's model calls and tool calls, in the order in which they were begun.
+#[utoipa::path(get, path = "/v1/deployments/{deployment_id}/runs/{run_id}/steps", operation_id = "list_steps",
+    tag = "runs", params(("deployment_id" = DeploymentId, Path), ("run_id" = RunId, Path),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
+    responses((status = 200, body = Page<RunStep>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn list_steps(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    mut query: Query,
+) -> Result<Json<Page<RunStep>>, Failure> {
+    let page = query.page::<steps::StepCursor>();
+    query.finish()?;
+    let run_id = path.id("run", "run_id")?;
+    Ok(Json(steps::list(&shared.app, &caller, path.deployment_id, run_id, page).await?))
 }
 
 /// Cancel a run: the model's answer and the tools stop, and it ends as `cancelled`. A run that has ended: 409.

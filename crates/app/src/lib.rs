@@ -12,6 +12,7 @@ pub mod files;
 pub mod keys;
 pub mod messages;
 pub mod runs;
+pub mod steps;
 pub mod threads;
 
 pub use app::{App, Settings};

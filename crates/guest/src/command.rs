@@ -1,11 +1,12 @@
 //! Commands: begun once each, ended with their whole process group, remembered until they are acknowledged.
 
 use std::collections::HashMap;
-use std::io::{Read, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use herm_guest::output::Kept;
@@ -22,6 +23,8 @@ const DRAIN: Duration = Duration::from_millis(200);
 /// Commands that are remembered at most. Beyond it the oldest that has ended is forgotten, and while none has a new
 /// one is refused.
 const MAX_REMEMBERED: usize = 128;
+/// The stack of a thread that follows a command.
+const STACK_BYTES: usize = 128 * 1024;
 
 /// The commands that are not acknowledged yet, by their ids.
 #[derive(Clone)]
@@ -33,7 +36,7 @@ pub(crate) struct Commands {
 /// A command that was begun.
 struct Known {
     began: Instant,
-    group: Option<Pid>,
+    group: OnceLock<Pid>,
     state: Mutex<State>,
 }
 
@@ -65,17 +68,9 @@ impl Commands {
         if known.len() >= MAX_REMEMBERED && !forget_oldest(&mut known) {
             return self.link.send(&failed(format!("{MAX_REMEMBERED} commands are running already")));
         }
-        match start(&exec) {
-            Ok((child, status)) => {
-                let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
-                let state =
-                    State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
-                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                let command = Arc::new(Known { began: Instant::now(), group, state: Mutex::new(state) });
-                known.insert(exec.exec_id.clone(), Arc::clone(&command));
-                drop(known);
-                let link = self.link.clone();
-                std::thread::spawn(move || follow(&command, exec, child, &status, &link));
+        match begin(&exec, &self.link) {
+            Ok(command) => {
+                known.insert(exec.exec_id, command);
             }
             // It never began, so it may be tried again under its id.
             Err(error) => self.link.send(&failed(error.to_string())),
@@ -130,72 +125,101 @@ fn forget_oldest(known: &mut HashMap<String, Arc<Known>>) -> bool {
 
 impl Known {
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
+        if let Some(&group) = self.group.get() {
             // A group that is gone already is what was wanted.
             let _ = kill_process_group(group, signal);
         }
     }
 }
 
-fn start(exec: &Exec) -> std::io::Result<(Child, Receiver<WaitStatus>)> {
+/// Begins a command. The threads that follow it are there before it is: a sandbox that is full of processes refuses
+/// the command, and loses none that has begun.
+fn begin(exec: &Exec, link: &Link) -> io::Result<Arc<Known>> {
     let (program, arguments) =
-        exec.argv.split_first().ok_or_else(|| std::io::Error::other("the command is empty"))?;
-    let mut command = Command::new(program);
-    command
+        exec.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+    let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
+    let state = State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
+    let known = Known { began: Instant::now(), group: OnceLock::new(), state: Mutex::new(state) };
+    let command = Arc::new(known);
+    let (done, drained) = channel();
+    let stdout = read(&command, &exec.exec_id, Stream::Stdout, link, done.clone())?;
+    let stderr = read(&command, &exec.exec_id, Stream::Stderr, link, done)?;
+    let stdin = if exec.stdin.0.is_empty() { Stdio::null() } else { feed(exec.stdin.0.clone())?.into() };
+    let limit = Duration::from_millis(exec.timeout_ms);
+    let started = follow(&command, &exec.exec_id, limit, drained, link)?;
+    let mut program = Command::new(program);
+    program
         .args(arguments)
         .envs(exec.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&exec.cwd)
         .process_group(0)
-        .stdin(if exec.stdin.0.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    reaper::spawn(&mut command)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr);
+    let (child, status) = reaper::spawn(&mut program)?;
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // It is set once, here.
+        let _ = command.group.set(group);
+    }
+    // The thread waits for it.
+    let _ = started.send(status);
+    Ok(command)
 }
 
-/// Follows a command to its end.
-fn follow(command: &Arc<Known>, exec: Exec, mut child: Child, status: &Receiver<WaitStatus>, link: &Link) {
-    let began = Instant::now();
-    if let Some(stdin) = child.stdin.take() {
-        feed(stdin, exec.stdin.0);
-    }
-    let (done, drained) = channel();
-    if let Some(stdout) = child.stdout.take() {
-        read(command, &exec.exec_id, Stream::Stdout, stdout, link, done.clone());
-    }
-    if let Some(stderr) = child.stderr.take() {
-        read(command, &exec.exec_id, Stream::Stderr, stderr, link, done.clone());
-    }
-    drop(done);
-    let exit = wait(command, status, Duration::from_millis(exec.timeout_ms));
-    let until = Instant::now() + DRAIN;
-    // Ends when both readers are done, or when something in the background holds the output open.
-    while drained.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
-    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut state = lock(&command.state);
-    let exit = if state.is_killed { Exit::Killed } else { exit };
-    let (stdout, stderr) = (state.stdout.rest(), state.stderr.rest());
-    let end = FromGuest::Exited { exec_id: exec.exec_id, exit, stdout, stderr, duration_ms };
-    link.send(&end);
-    state.end = Some(end);
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().stack_size(STACK_BYTES).spawn(work).map(drop)
 }
 
-fn feed(mut stdin: ChildStdin, bytes: Vec<u8>) {
-    std::thread::spawn(move || {
+/// Follows a command to its end, from when it is told of its start.
+fn follow(
+    command: &Arc<Known>,
+    exec_id: &str,
+    limit: Duration,
+    drained: Receiver<()>,
+    link: &Link,
+) -> io::Result<Sender<Receiver<WaitStatus>>> {
+    let (started, start) = channel::<Receiver<WaitStatus>>();
+    let (command, exec_id, link) = (Arc::clone(command), exec_id.to_owned(), link.clone());
+    spawn(move || {
+        // It may never begin.
+        let Ok(status) = start.recv() else { return };
+        let began = Instant::now();
+        let exit = wait(&command, &status, limit);
+        let until = Instant::now() + DRAIN;
+        // Ends when both readers are done, or when something in the background holds the output open.
+        while drained.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut state = lock(&command.state);
+        let exit = if state.is_killed { Exit::Killed } else { exit };
+        let (stdout, stderr) = (state.stdout.rest(), state.stderr.rest());
+        let end = FromGuest::Exited { exec_id, exit, stdout, stderr, duration_ms };
+        link.send(&end);
+        state.end = Some(end);
+    })?;
+    Ok(started)
+}
+
+/// Gives the end of a pipe that a command reads its input from.
+fn feed(bytes: Vec<u8>) -> io::Result<PipeReader> {
+    let (input, mut sink) = pipe()?;
+    spawn(move || {
         // A command need not read its input.
-        let _ = stdin.write_all(&bytes);
-    });
+        let _ = sink.write_all(&bytes);
+    })?;
+    Ok(input)
 }
 
+/// Gives the end of a pipe that a command writes its output to.
 fn read(
     command: &Arc<Known>,
     exec_id: &str,
     stream: Stream,
-    mut source: impl Read + Send + 'static,
     link: &Link,
     done: Sender<()>,
-) {
+) -> io::Result<PipeWriter> {
+    let (mut source, output) = pipe()?;
     let (command, exec_id, link) = (Arc::clone(command), exec_id.to_owned(), link.clone());
-    std::thread::spawn(move || {
+    spawn(move || {
         let mut buffer = vec![0u8; MAX_CHUNK_BYTES];
         while let Ok(count) = source.read(&mut buffer) {
             let data = buffer.get(..count).unwrap_or_default();
@@ -213,7 +237,8 @@ fn read(
             }
         }
         let _ = done.send(());
-    });
+    })?;
+    Ok(output)
 }
 
 fn wait(command: &Known, status: &Receiver<WaitStatus>, limit: Duration) -> Exit {

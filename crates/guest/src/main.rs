@@ -14,8 +14,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 /// Open files of one command.
 const MAX_OPEN_FILES: u64 = 4096;
-/// Processes and threads in the sandbox.
-const MAX_PROCESSES: u64 = 512;
+/// Processes and threads in the sandbox. Each command that runs takes four threads of this program.
+const MAX_PROCESSES: u64 = 1024;
 
 fn main() -> ExitCode {
     let Some((socket, away_limit)) = arguments() else { return ExitCode::from(2) };

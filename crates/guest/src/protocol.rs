@@ -63,7 +63,7 @@ pub struct Exec {
     pub stdin: Bytes,
     /// The whole process group is ended after so long.
     pub timeout_ms: u64,
-    /// Bytes of each output stream that are kept: the first half of it, and the last.
+    /// Bytes of output that are kept, half of them for each stream: of it the first and the last.
     pub output_limit_bytes: usize,
 }
 

@@ -3,24 +3,24 @@
 //! Step n of a run is one model call (`call_no` 0) and the tool calls it asked for (`call_no` 1 and on). An
 //! intent without a result is what a worker that takes the run over finds of an effect that may have happened.
 
-use herm_types::{RunId, ThreadId};
+use herm_types::run::StepKind;
+use herm_types::{RunId, ThreadId, Timestamp};
 
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// What a step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepKind {
-    Model,
-    Tool,
+fn kind_text(kind: StepKind) -> &'static str {
+    match kind {
+        StepKind::Model => "model",
+        StepKind::Tool => "tool",
+    }
 }
 
-impl StepKind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Tool => "tool",
-        }
+fn parse_kind(text: &str) -> Result<StepKind, Error> {
+    match text {
+        "model" => Ok(StepKind::Model),
+        "tool" => Ok(StepKind::Tool),
+        other => Err(Error::Corrupt(format!("unknown kind of step {other:?}"))),
     }
 }
 
@@ -62,7 +62,7 @@ pub async fn record_intent(
             position.run_id.to_string(),
             position.step_no,
             position.call_no,
-            kind.as_str(),
+            kind_text(kind),
             name,
             intent,
             now,
@@ -124,18 +124,63 @@ pub async fn of_thread(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Res
         .await?;
     rows.iter()
         .map(|row| {
-            let kind = match row.str(3)? {
-                "model" => StepKind::Model,
-                "tool" => StepKind::Tool,
-                other => return Err(Error::Corrupt(format!("unknown kind of step {other:?}"))),
-            };
             Ok(Step {
                 position: Position { run_id: row.parse(0)?, step_no: row.int(1)?, call_no: row.int(2)? },
-                kind,
+                kind: parse_kind(row.str(3)?)?,
                 name: row.text(4)?,
                 intent: row.text(5)?,
                 result: row.opt_str(6)?.map(str::to_owned),
             })
         })
         .collect()
+}
+
+/// A step with its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedStep {
+    pub position: Position,
+    pub kind: StepKind,
+    pub name: String,
+    pub result: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Steps of a run behind `after`, which is a step's number and a call's, in order, at most `limit`.
+pub async fn of_run(
+    tx: &mut Tx,
+    run_id: RunId,
+    after: (i64, i64),
+    limit: i64,
+) -> Result<Vec<TimedStep>, Error> {
+    let rows = tx
+        .all(
+            "SELECT step_no, call_no, kind, name, result, started_at, ended_at FROM steps WHERE run_id = $1 \
+             AND (step_no > $2 OR (step_no = $2 AND call_no > $3)) ORDER BY step_no, call_no LIMIT $4",
+            params![run_id.to_string(), after.0, after.1, limit],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(TimedStep {
+                position: Position { run_id, step_no: row.int(0)?, call_no: row.int(1)? },
+                kind: parse_kind(row.str(2)?)?,
+                name: row.text(3)?,
+                result: row.opt_str(4)?.map(str::to_owned),
+                started_at: row.time(5)?,
+                ended_at: row.opt_time(6)?,
+            })
+        })
+        .collect()
+}
+
+/// What the model call of a step gave.
+pub async fn model_result(tx: &mut Tx, run_id: RunId, step_no: i64) -> Result<Option<String>, Error> {
+    let row = tx
+        .one(
+            "SELECT result FROM steps WHERE run_id = $1 AND step_no = $2 AND call_no = 0",
+            params![run_id.to_string(), step_no],
+        )
+        .await?;
+    Ok(row.map(|row| row.opt_str(0).map(|text| text.map(str::to_owned))).transpose()?.flatten())
 }

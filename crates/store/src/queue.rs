@@ -147,11 +147,14 @@ pub async fn postpone(tx: &mut Tx, lease: &Lease, delay_ms: i64) -> Result<(), E
     Ok(())
 }
 
-/// Makes a subject's item due at once: what it waited for has come, or matters no more. A lease stays as it is.
+/// Makes a subject's item due at once: what it waited for has come, or matters no more. A lease stays as it is. The
+/// item is locked in any case, so that who holds it either sees what this transaction writes, or has let go of it
+/// before.
 pub async fn hasten(tx: &mut Tx, deployment_id: DeploymentId, subject_id: &str) -> Result<(), Error> {
     let now = tx.database_now().await?;
     tx.execute(
-        "UPDATE work SET due_at = $1 WHERE deployment_id = $2 AND subject_id = $3 AND due_at > $1",
+        "UPDATE work SET due_at = CASE WHEN due_at > $1 THEN $1 ELSE due_at END \
+         WHERE deployment_id = $2 AND subject_id = $3",
         params![now, deployment_id.to_string(), subject_id],
     )
     .await?;

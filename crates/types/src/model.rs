@@ -84,6 +84,13 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
+/// What a tool call gave, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolOutcome {
+    pub text: String,
+    pub is_error: bool,
+}
+
 /// A tool as a model is told of it; `parameters` is a JSON Schema of type `object`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolSchema {

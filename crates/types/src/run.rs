@@ -64,6 +64,48 @@ pub enum Trigger {
     Message,
 }
 
+/// What a step of a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// A model call.
+    Model,
+    /// A tool call that the model asked for.
+    Tool,
+}
+
+/// How a step came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    Running,
+    Completed,
+    /// A tool call that failed; the model was told.
+    Error,
+    /// It was under way when its run ended.
+    Cancelled,
+}
+
+/// A model call or a tool call of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct RunStep {
+    /// From 1; a model call and the tool calls that it asks for have the same.
+    pub step: i64,
+    pub kind: StepKind,
+    /// The model or the tool.
+    pub name: String,
+    /// As in the events `tool_call` and `tool_result`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    pub status: StepStatus,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub duration_ms: Option<i64>,
+    /// Of a model call, as the provider counted them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenUsage>,
+}
+
 /// A run as the API shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Run {

@@ -6,9 +6,9 @@ mod shell;
 
 use std::path::PathBuf;
 
-use herm_agent::ToolOutcome;
 use herm_agent::tools::ToolRequest;
 use herm_types::DeploymentId;
+use herm_types::model::ToolOutcome;
 
 use crate::worker::Context;
 

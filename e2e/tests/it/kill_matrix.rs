@@ -140,8 +140,7 @@ impl<'a> Life<'a> {
                 assert_eq!(answer.status, 201, "{}", answer.text());
                 return text(&answer.json(), "deployment_id");
             }
-            let Ok(list) = self.client().await.get("/v1/deployments").await else { continue };
-            if let Some(deployment) = list.json()["data"].as_array().unwrap().first() {
+            if let Some(deployment) = self.list("/v1/deployments").await.first() {
                 return text(deployment, "deployment_id");
             }
         }
@@ -156,9 +155,17 @@ impl<'a> Life<'a> {
                 assert_eq!(answer.status, 202, "{}", answer.text());
                 return text(&answer.json(), "run_id");
             }
-            let Ok(list) = self.client().await.get(&format!("{path}/runs")).await else { continue };
-            if let Some(run) = list.json()["data"].as_array().unwrap().first() {
+            if let Some(run) = self.list(&format!("{path}/runs")).await.first() {
                 return text(run, "run_id");
+            }
+        }
+    }
+
+    /// A list, from a server that lives long enough to give it.
+    async fn list(&mut self, path: &str) -> Vec<Value> {
+        loop {
+            if let Ok(answer) = self.client().await.get(path).await {
+                return answer.json()["data"].as_array().unwrap().clone();
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A message, a command in the sandbox, a file, an answer.
 
 use herm_types::DeploymentId;
+use serde_json::Value;
 
 use crate::reader::Reader;
 use crate::world::{World, create, on_both_databases, send};
@@ -43,6 +44,7 @@ async fn main_job(world: &World, model: &str) {
     assert_eq!((file.status.as_u16(), file.text().as_str()), (200, "hello ünïverse"));
     let run = client.get(&format!("/v1/deployments/{deployment_id}/runs/{run_id}")).await.unwrap().json();
     assert_eq!(run["status"], "completed");
+    check_steps(&client, &format!("/v1/deployments/{deployment_id}/runs/{run_id}/steps"), result).await;
     check_thread(&client, &deployment_id).await;
     assert_eq!(world.model.request_count(), 2);
     assert!(world.model.requests()[0].system().contains("Be brief."));
@@ -61,4 +63,27 @@ async fn check_thread(client: &herm_testkit::client::Client, deployment_id: &str
     let answer = scripts::answer();
     assert_eq!(said, [("user", "Write a note."), ("agent", "I write it."), ("agent", answer.as_str())]);
     assert_eq!(thread["status"], "idle");
+}
+
+async fn check_steps(client: &herm_testkit::client::Client, path: &str, tool_result: &Value) {
+    let (mut steps, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("{path}?limit=2{cursor}")).await.unwrap().json();
+        steps.extend(page["data"].as_array().unwrap().iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let told: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            (step["step"].as_i64().unwrap(), step["kind"].as_str().unwrap(), step["status"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(told, [(1, "model", "completed"), (1, "tool", "completed"), (2, "model", "completed")]);
+    assert_eq!(steps[1]["name"], "shell");
+    assert_eq!(steps[1]["tool_call_id"], tool_result["tool_call_id"]);
+    assert_eq!(steps[0]["tokens"]["output_tokens"], 5);
+    assert!(steps.iter().all(|step| step["duration_ms"].is_i64()), "{steps:?}");
 }

@@ -54,6 +54,7 @@ fn table() -> Vec<Row> {
         row("delete_thread", Method::DELETE, "/v1/deployments/{d}/threads/{t}", None, [401, 403, 409, 404]),
         row("list_runs", get.clone(), "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]),
         row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]),
+        row("list_steps", get.clone(), "/v1/deployments/{d}/runs/{r}/steps", None, [401, 200, 200, 404]),
         row("cancel_run", post, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404]),
         row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]),
         row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404]),

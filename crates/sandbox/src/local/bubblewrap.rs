@@ -18,6 +18,8 @@ pub(super) const START_LIMIT: Duration = Duration::from_secs(20);
 const GUEST: &[u8] = include_bytes!(env!("HERM_GUEST_PROGRAM"));
 /// Who commands run as, inside.
 const USER_ID: &str = "1000";
+/// Where commands look for programs.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The system's directories that commands see, read-only, as far as the host has them.
 const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// Sizes of the directories that live in memory.
@@ -93,7 +95,10 @@ impl Shared {
 
 fn isolated() -> Command {
     let mut command = Command::new("bwrap");
+    let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
     command
+        .env_clear()
+        .env("PATH", path)
         .args([
             "--unshare-all",
             "--unshare-user",
@@ -144,7 +149,7 @@ pub(super) async fn start(
     command.arg("--bind").arg(&spec.workspace_dir).arg("/workspace");
     command.args(["--remount-ro", "/", "--chdir", "/workspace"]);
     let usual = [
-        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("PATH", USUAL_PATH),
         ("HOME", "/workspace"),
         ("USER", "agent"),
         ("LANG", "C.UTF-8"),
@@ -158,14 +163,8 @@ pub(super) async fn start(
     }
     command.args(["--", "/run/herm/guest", "/run/herm/socket/guest.sock", &away.as_millis().to_string()]);
     let log = fs::File::create(run_dir.with_file_name("bwrap.log"))?;
-    let mut child = command
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(not_started)?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().map_err(not_started)?;
     if let Some(mut stdin) = child.stdin.take() {
         // If it has ended already, its status says why.
         let _ = stdin.write_all(format!("{token}\n").as_bytes()).await;

@@ -9,18 +9,21 @@ use std::time::Duration;
 use herm_guest::protocol::{
     FromGuest, FromServer, MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Rest, Stream, decode, decode_length, encode,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::door::Door;
 use super::{Error, Outcome};
 
 /// How long a guest may stay away before it counts as dead; it dials every 100 ms.
 const REDIAL_LIMIT: Duration = Duration::from_secs(3);
+/// Between two looks whether a guest that is ending has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 type Answer = oneshot::Sender<Result<Option<Outcome>, Error>>;
 
@@ -53,7 +56,7 @@ pub(super) struct Guest {
     /// Set once nobody holds the sandbox any more.
     is_left: watch::Sender<bool>,
     /// The guest's process, which is the one that dialled: PID 1 of the sandbox.
-    process: Mutex<Option<Arc<AsyncFd<OwnedFd>>>>,
+    process: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// Holds a guest's connection: with the last of its clones the connection ends, and the guest dials again, for
@@ -94,7 +97,7 @@ impl Guest {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn process(&self) -> MutexGuard<'_, Option<Arc<AsyncFd<OwnedFd>>>> {
+    fn process(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,9 +123,8 @@ impl Guest {
 
     async fn process_ended(&self) {
         let process = self.process().clone();
-        if let Some(process) = process {
-            // A wait that fails has no better answer to give.
-            let _ = process.readable().await;
+        while process.as_ref().is_some_and(|process| runs(process)) {
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -179,7 +181,7 @@ impl Guest {
     pub(super) fn kill(&self) {
         if let Some(process) = &*self.process() {
             // One that has ended meanwhile is as dead as it was to be.
-            let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
+            let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
 
@@ -187,8 +189,8 @@ impl Guest {
     fn meet(&self, stream: &UnixStream) {
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
         // A descriptor is of this process for good, where a number may become another's.
-        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
-        *self.process() = process.and_then(|process| AsyncFd::new(process).ok()).map(Arc::new);
+        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        *self.process() = process.map(Arc::new);
         self.life.send_replace(Life::Connected);
     }
 
@@ -244,6 +246,13 @@ impl Guest {
             let _ = answer.send(outcome.clone());
         }
     }
+}
+
+/// Whether the process has not ended; its descriptor becomes readable when it has.
+fn runs(process: &OwnedFd) -> bool {
+    let mut looked = [PollFd::new(process, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut looked, Some(&now)), Ok(0) | Err(Errno::INTR))
 }
 
 fn whole(mut head: Vec<u8>, rest: &Rest) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! The journal: an intent, then its result, once.
 
-use herm_store::journal::{self, Position, StepKind};
+use herm_store::journal::{self, Position};
 use herm_store::{Error, runs};
+use herm_types::run::StepKind;
 
 use crate::engine::{World, on_both_engines};
 

@@ -1,12 +1,12 @@
 //! Cancelling a run: what is under way is stopped, and the thread is left as if the agent had been interrupted.
 
-use herm_agent::ToolOutcome;
 use herm_store::journal;
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, Tx, events, runs, threads};
 use herm_types::RunId;
 use herm_types::event::Event;
 use herm_types::id::EventId;
+use herm_types::model::ToolOutcome;
 use herm_types::model::{Block, ModelReply, StopReason, TokenUsage};
 use herm_types::run::{Run, RunStatus};
 use tokio::sync::Notify;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use herm_agent::{RunState, Step, ToolOutcome, turns};
-use herm_store::journal::{self, StepKind};
+use herm_agent::{RunState, Step, turns};
+use herm_store::journal;
 use herm_store::messages::{self, UserMessage};
 use herm_store::queue::Lease;
 use herm_store::{Error, Tx, deployments, runs};
 use herm_types::deployment::Deployment;
-use herm_types::model::{ModelReply, Turn};
-use herm_types::run::{Run, Usage};
+use herm_types::model::{ModelReply, ToolOutcome, Turn};
+use herm_types::run::{Run, StepKind, Usage};
 use herm_types::{DeploymentId, MessageId, RunId};
 use serde::{Deserialize, Serialize};
 

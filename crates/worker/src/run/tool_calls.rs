@@ -1,13 +1,13 @@
 //! The tool calls of one step: intents together, effects side by side, each result as it comes.
 
 use futures_util::future::try_join_all;
-use herm_agent::ToolOutcome;
 use herm_agent::tools::{self, Effect, MAX_CALLS_PER_TURN, ToolRequest};
 use herm_store::journal::Position;
 use herm_store::queue::Lease;
 use herm_store::{Error, fault};
 use herm_types::event::Event;
 use herm_types::model::ToolCall;
+use herm_types::model::ToolOutcome;
 use herm_types::run::Run;
 use tokio::time::Instant;
 

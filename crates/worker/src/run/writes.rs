@@ -1,12 +1,12 @@
 //! The named transactions of a run. Each holds the run's lease: a worker that lost it writes nothing.
 
-use herm_store::journal::{self, Position, StepKind};
+use herm_store::journal::{self, Position};
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, Tx, events, messages, runs, threads};
 use herm_types::DeploymentId;
 use herm_types::event::Event;
 use herm_types::model::ModelReply;
-use herm_types::run::{Run, RunError, RunStatus, Usage};
+use herm_types::run::{Run, RunError, RunStatus, StepKind, Usage};
 use herm_types::thread::Role;
 
 use super::Progress;
@@ -213,9 +213,12 @@ pub(super) async fn wait_to_call_again(
         .store
         .transaction("wait_to_call_again", move |tx| {
             Box::pin(async move {
+                queue::hold(tx, &held).await?;
                 let text = serde_json::to_string(&intent)?;
                 journal::record_intent(tx, position, StepKind::Model, &model, &text).await?;
-                queue::postpone(tx, &held, delay_ms).await
+                // Who asked for it to be cancelled while it was in hand does not wait for the next attempt.
+                let is_cancelled = runs::is_cancel_requested(tx, position.run_id).await?;
+                queue::postpone(tx, &held, if is_cancelled { 0 } else { delay_ms }).await
             })
         })
         .await

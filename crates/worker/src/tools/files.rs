@@ -1,8 +1,8 @@
 //! `read_file`, `write_file`, `edit_file`: on the workspace itself, without starting a sandbox.
 
-use herm_agent::ToolOutcome;
 use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, ReadFile, ToolRequest, WriteFile};
 use herm_sandbox::workspace::{Error, Workspace, WorkspacePath};
+use herm_types::model::ToolOutcome;
 
 use super::Place;
 

@@ -1,7 +1,7 @@
 //! Large output: it goes to a file of the workspace, and the model gets its ends and the path.
 
-use herm_agent::ToolOutcome;
 use herm_sandbox::workspace::{Workspace, WorkspacePath};
+use herm_types::model::ToolOutcome;
 
 use super::Place;
 

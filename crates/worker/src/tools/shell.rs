@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use herm_agent::ToolOutcome;
 use herm_agent::tools::{DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
 use herm_sandbox::local::{Error, Exec, Exit, Outcome};
+use herm_types::model::ToolOutcome;
 
 use super::{Attempt, Place, unknown};
 use crate::worker::Context;

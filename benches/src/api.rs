@@ -1,0 +1,74 @@
+//! The server's API, as far as it is measured here.
+
+use anyhow::{Context as _, ensure};
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+
+use crate::frames::Frames;
+
+/// Speaks to one server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Api {
+    http: reqwest::Client,
+    base_url: String,
+    key: String,
+}
+
+impl Api {
+    pub(crate) fn new(base_url: &str, key: &str) -> Self {
+        Self { http: reqwest::Client::new(), base_url: base_url.to_owned(), key: key.to_owned() }
+    }
+
+    /// Makes a deployment with everything at its default; gives its id.
+    pub(crate) async fn create(&self) -> anyhow::Result<String> {
+        let body = json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."});
+        text(&self.post("/v1/deployments", &body).await?, "deployment_id")
+    }
+
+    pub(crate) async fn create_many(&self, count: usize) -> anyhow::Result<Vec<String>> {
+        let mut deployments = Vec::with_capacity(count);
+        for _ in 0..count {
+            deployments.push(self.create().await?);
+        }
+        Ok(deployments)
+    }
+
+    /// Sends a message to a thread, or to `new`; gives the thread's id.
+    pub(crate) async fn send(
+        &self,
+        deployment_id: &str,
+        thread: &str,
+        content: &str,
+    ) -> anyhow::Result<String> {
+        let body = json!({"content": content, "thread_id": thread});
+        let path = format!("/v1/deployments/{deployment_id}/messages");
+        text(&self.post(&path, &body).await?, "thread_id")
+    }
+
+    /// Opens a deployment's stream; `query` begins with `?` or is empty.
+    pub(crate) async fn stream(&self, deployment_id: &str, query: &str) -> anyhow::Result<Frames> {
+        let path = format!("/v1/deployments/{deployment_id}/events{query}");
+        let request = self.authorised(self.http.get(format!("{}{path}", self.base_url)));
+        let response = request.header("Accept", "text/event-stream").send().await;
+        let response = response.with_context(|| format!("failed to open {path}"))?;
+        Ok(Frames::new(response.error_for_status()?))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.authorised(self.http.post(format!("{}{path}", self.base_url))).json(body);
+        let response = request.send().await.with_context(|| format!("failed to post to {path}"))?;
+        let status = response.status();
+        let answer = response.bytes().await?;
+        ensure!(status.is_success(), "{path} answered {status}: {}", String::from_utf8_lossy(&answer));
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+        request.bearer_auth(&self.key)
+    }
+}
+
+fn text(answer: &Value, field: &str) -> anyhow::Result<String> {
+    let text = answer.get(field).and_then(Value::as_str);
+    Ok(text.with_context(|| format!("an answer has no {field}: {answer}"))?.to_owned())
+}

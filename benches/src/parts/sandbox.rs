@@ -1,0 +1,96 @@
+//! Commands in a `local` sandbox, as a run makes them.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use herm_testkit::model_server::{RecordedRequest, Reply};
+use serde_json::{Value, json};
+
+use super::{Part, Scale, ms};
+use crate::api::Api;
+use crate::bed::Bed;
+use crate::frames::Frames;
+use crate::report::{Bar, Row};
+use crate::stats::Samples;
+
+/// How long a batch of commands took, in milliseconds.
+struct Batch {
+    /// From the first call to the last result, as their events came.
+    events: f64,
+    /// As the server says of the last result; whole milliseconds.
+    said: f64,
+    /// From sending the message to the last result.
+    from_sent: f64,
+}
+
+pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
+    let bed = Bed::new().await?;
+    bed.respond_with(call_each_line);
+    let (_server, api) = bed.start().await?;
+    let mut cold = Vec::new();
+    for _ in 0..scale.of(20, 2) {
+        let deployment_id = api.create().await?;
+        let mut frames = api.stream(&deployment_id, "").await?;
+        cold.push(run_batch(&api, &deployment_id, &mut frames, "true").await?);
+    }
+    let deployment_id = api.create().await?;
+    let mut frames = api.stream(&deployment_id, "").await?;
+    let mut repeat = async |count: usize, commands: &str| {
+        let mut batches = Vec::new();
+        for _ in 0..count {
+            batches.push(run_batch(&api, &deployment_id, &mut frames, commands).await?);
+        }
+        anyhow::Ok(batches)
+    };
+    repeat(2, "true").await?;
+    let warm = repeat(scale.of(200, 3), "true").await?;
+    let sleeps = repeat(scale.of(5, 1), "sleep 1\nsleep 1\nsleep 1").await?;
+    let events = |batches: &[Batch]| batches.iter().map(|batch| batch.events).collect::<Vec<_>>();
+    let note = |batches: &[Batch]| {
+        let said = Samples::new(batches.iter().map(|batch| batch.said).collect())?.median();
+        let sent = Samples::new(batches.iter().map(|batch| batch.from_sent).collect())?.median();
+        anyhow::Ok(format!("`duration_ms` {said:.0}; from sending the message {sent:.0} ms"))
+    };
+    let row =
+        |what, bar, batches: &[Batch]| Part::Sandbox.row(what, bar, "ms", events(batches), note(batches)?);
+    Ok(vec![
+        row("first command, cold sandbox", Bar::Below(80.0), &cold)?,
+        row("a command, warm sandbox", Bar::Below(5.0), &warm)?,
+        row("three `sleep 1` in one batch", Bar::Below(1200.0), &sleeps)?,
+    ])
+}
+
+/// Calls the shell once for each line of the message, then is content.
+fn call_each_line(request: &RecordedRequest) -> Reply {
+    if !request.tool_results_since_user().is_empty() {
+        return Reply::text("ok");
+    }
+    let message = request.last_user_text();
+    message.lines().fold(Reply::new(), |reply, command| reply.tool_call("shell", json!({"command": command})))
+}
+
+async fn run_batch(
+    api: &Api,
+    deployment_id: &str,
+    frames: &mut Frames,
+    commands: &str,
+) -> anyhow::Result<Batch> {
+    let sent = Instant::now();
+    // One thread for each, so that the model is not told of earlier ones.
+    api.send(deployment_id, "new", commands).await?;
+    frames.until("tool_call").await?;
+    let called = Instant::now();
+    let mut said = 0.0;
+    for _ in commands.lines() {
+        said = duration_ms(frames.until("tool_result").await?.data)?;
+    }
+    let ended = Instant::now();
+    frames.until_completed().await?;
+    Ok(Batch { events: ms(ended - called), said, from_sent: ms(ended - sent) })
+}
+
+fn duration_ms(data: &str) -> anyhow::Result<f64> {
+    let result: Value = serde_json::from_str(data)?;
+    anyhow::ensure!(result.get("is_error") == Some(&Value::Bool(false)), "a command failed: {data}");
+    result.get("duration_ms").and_then(Value::as_f64).with_context(|| format!("no duration_ms in {data}"))
+}

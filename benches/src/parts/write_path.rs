@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use herm_store::journal::{self, Position};
-use herm_types::run::StepKind;
 use herm_store::messages::NewMessage;
 use herm_store::queue::{self, Lease};
 use herm_store::{DatabaseClock, Location, Options, Store, Tx, deployments, events, messages, runs, threads};
@@ -18,6 +17,7 @@ use herm_types::deployment::{
     Deployment, DeploymentSettings, DeploymentStatus, Features, SandboxSettings, SandboxType,
 };
 use herm_types::event::Event;
+use herm_types::run::StepKind;
 use herm_types::run::{RunStatus, Usage};
 use herm_types::thread::Role;
 use herm_types::time::{SystemClock, SystemRng};

@@ -24,9 +24,12 @@ use crate::open::id_source;
 const DRAIN_RUNS: Duration = Duration::from_secs(10);
 /// How long responses may go on after that.
 const DRAIN_RESPONSES: Duration = Duration::from_secs(3);
+/// How long the database may take to be closed.
+const CLOSE_DATABASE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    store: Store,
     app: App,
     worker: Worker,
     close: CancellationToken,
@@ -60,7 +63,7 @@ impl Server {
         };
         let app = App::new(store.clone(), ids.clone(), Arc::new(SystemClock), settings);
         let worker = Worker::start(herm_worker::Options {
-            store,
+            store: store.clone(),
             ids,
             rng: Arc::new(SystemRng),
             providers: providers(config)?,
@@ -80,7 +83,7 @@ impl Server {
         });
         let serving = axum::serve(listener, router).with_graceful_shutdown(close.clone().cancelled_owned());
         let http = tokio::spawn(async move { serving.await });
-        Ok(Self { address, app, worker, close, http })
+        Ok(Self { address, store, app, worker, close, http })
     }
 
     /// Drains and stops: new work is refused, streams end with a retry hint, runs get a moment to end; those that
@@ -91,6 +94,9 @@ impl Server {
         self.close.cancel();
         if tokio::time::timeout(DRAIN_RESPONSES, self.http).await.is_err() {
             tracing::warn!("some responses were cut off");
+        }
+        if tokio::time::timeout(CLOSE_DATABASE, self.store.close()).await.is_err() {
+            tracing::warn!("the database was not closed in time; nothing that was acknowledged is lost");
         }
     }
 }

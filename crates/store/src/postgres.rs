@@ -37,8 +37,16 @@ impl Postgres {
     }
 
     pub(crate) async fn begin(&self) -> Result<Tx, Error> {
-        let session = Session::Postgres(self.pool.begin().await?);
+        let session = match self.pool.begin().await {
+            Ok(transaction) => Session::Postgres(transaction),
+            Err(sqlx::Error::PoolClosed) => return Err(Error::Closed),
+            Err(error) => return Err(error.into()),
+        };
         Ok(Tx::new(session, Arc::clone(&self.clock), self.database_tells_time))
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use herm_types::Clock;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 
 use crate::tx::{Session, Tx};
 use crate::{Error, Feed};
@@ -36,8 +37,15 @@ pub(crate) struct Job {
     pub(crate) run: Box<dyn FnOnce(&mut Tx) -> Ran + Send>,
 }
 
+/// What the writer is asked to do.
+enum Order {
+    Write(Job),
+    /// Write what came before, and end.
+    Close(oneshot::Sender<()>),
+}
+
 pub(crate) struct Sqlite {
-    writer: Sender<Job>,
+    writer: Sender<Order>,
     readers: Sender<Job>,
     _lock: Option<File>,
 }
@@ -55,11 +63,11 @@ impl Sqlite {
         let file = dir.join("herm.sqlite3");
         let write = connect(&file)?;
         write.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-        let (writer, mut jobs) = channel(MAX_WAITING);
+        let (writer, mut orders) = channel(MAX_WAITING);
         let (write_clock, feed) = (Arc::clone(clock), feed.clone());
         std::thread::Builder::new()
             .name("herm-sqlite-writer".to_owned())
-            .spawn(move || run_writer(write, &mut jobs, &write_clock, &feed))?;
+            .spawn(move || run_writer(write, &mut orders, &write_clock, &feed))?;
         let (readers, jobs) = channel(MAX_WAITING);
         let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..READERS {
@@ -72,7 +80,16 @@ impl Sqlite {
     }
 
     pub(crate) async fn write(&self, job: Job) -> Result<(), Error> {
-        self.writer.send(job).await.map_err(|_| Error::Closed)
+        self.writer.send(Order::Write(job)).await.map_err(|_| Error::Closed)
+    }
+
+    /// Ends the writer once it has written what it was given, and folds the log into the database.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        // One that has ended already has nothing left to close.
+        if self.writer.send(Order::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
     }
 
     pub(crate) async fn read(&self, job: Job) -> Result<(), Error> {
@@ -102,11 +119,27 @@ fn connect(file: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-fn run_writer(connection: Connection, jobs: &mut Receiver<Job>, clock: &Arc<dyn Clock>, feed: &Feed) {
+fn run_writer(connection: Connection, orders: &mut Receiver<Order>, clock: &Arc<dyn Clock>, feed: &Feed) {
     let mut tx = Tx::new(Session::Sqlite(connection), Arc::clone(clock), false);
-    while let Some(first) = jobs.blocking_recv() {
-        let group = std::iter::once(first).chain(std::iter::from_fn(|| jobs.try_recv().ok()));
+    while let Some(first) = orders.blocking_recv() {
+        let mut closing = None;
+        let waiting = std::iter::once(first).chain(std::iter::from_fn(|| orders.try_recv().ok()));
+        let group = waiting.map_while(|order| match order {
+            Order::Write(job) => Some(job),
+            Order::Close(done) => {
+                closing = Some(done);
+                None
+            }
+        });
         write_group(&mut tx, group.take(MAX_GROUP), feed);
+        if let Some(done) = closing {
+            if let Err(error) = statement(&tx, "PRAGMA wal_checkpoint(TRUNCATE)") {
+                tracing::warn!(%error, "the database's log stays beside it until the next start");
+            }
+            // Who asked may have gone away.
+            let _ = done.send(());
+            return;
+        }
     }
 }
 

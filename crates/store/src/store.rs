@@ -80,6 +80,15 @@ impl Store {
         &self.feed
     }
 
+    /// Writes what was given so far and closes the database; what comes later is answered with [`Error::Closed`].
+    /// SQLite's log is folded into its one file.
+    pub async fn close(&self) {
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.close().await,
+            Engine::Postgres(postgres) => postgres.close().await,
+        }
+    }
+
     /// Runs a named transaction. An error it returns rolls it back, alone; an answer means that it is durable.
     ///
     /// On SQLite the future runs on the writer's thread, so it may await nothing but the transaction.

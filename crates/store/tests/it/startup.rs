@@ -9,6 +9,7 @@ on_both_engines!(
     a_command_beside_the_server_is_not,
     a_schema_that_was_not_migrated_is_refused,
     what_was_committed_is_there_after_reopening,
+    a_closed_store_has_written_what_it_was_given_and_takes_nothing_more,
 );
 
 async fn a_second_server_is_refused(world: World) {
@@ -50,5 +51,24 @@ async fn what_was_committed_is_there_after_reopening(world: World) {
     let id = deployment.deployment_id;
     let found =
         reopened.read("find", move |tx| Box::pin(herm_store::deployments::find(tx, id))).await.unwrap();
+    assert_eq!(found, Some(deployment));
+}
+
+async fn a_closed_store_has_written_what_it_was_given_and_takes_nothing_more(world: World) {
+    let deployment = world.deployment().await;
+    let last = world.store.transaction("release", |tx| Box::pin(queue::release_all(tx)));
+    let ((), last) = tokio::join!(biased; world.store.close(), last);
+    assert!(matches!(last, Ok(0) | Err(Error::Closed)), "{last:?}");
+    let late = world.store.transaction("late", |tx| Box::pin(queue::release_all(tx))).await;
+    assert!(matches!(late, Err(Error::Closed)), "{late:?}");
+    if let Location::Sqlite(dir) = &world.location {
+        let log_bytes = std::fs::metadata(dir.join("herm.sqlite3-wal")).map_or(0, |log| log.len());
+        assert_eq!(log_bytes, 0);
+    }
+    world.store.close().await;
+    let beside = Options { exclusive: false, ..options(world.location.clone(), &world.clock) };
+    let beside = Store::open(beside).await.unwrap();
+    let id = deployment.deployment_id;
+    let found = beside.read("find", move |tx| Box::pin(herm_store::deployments::find(tx, id))).await.unwrap();
     assert_eq!(found, Some(deployment));
 }

@@ -1,0 +1,173 @@
+//! Each attack has a control: outside of a sandbox it succeeds.
+
+use std::process::Command;
+
+use herm_sandbox::local::{Exit, LocalSandbox};
+use herm_testkit::process::wait_until;
+use tokio::net::TcpListener;
+
+use super::{Host, run, said, text};
+
+/// Whether the command succeeds on the host.
+fn succeeds_outside(command: &str) -> bool {
+    Command::new("sh").args(["-c", command]).output().unwrap().status.success()
+}
+
+/// The command succeeds outside and not inside.
+async fn fails_inside(sandbox: &LocalSandbox, command: &str) {
+    assert!(succeeds_outside(command), "the control fails: {command}");
+    let outcome = run(sandbox, command).await;
+    assert_ne!(outcome.exit, Exit::Code(0), "{command}: {}", text(&outcome.stdout));
+}
+
+#[tokio::test]
+async fn the_hosts_files_are_not_there() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    let (data_dir, secret) = (host.dir.path().display().to_string(), host.dir.path().join("secret"));
+    std::fs::write(&secret, "secret").unwrap();
+    let here = env!("CARGO_MANIFEST_DIR");
+    let attacks = [
+        format!("cat {}", secret.display()),
+        format!("ls {data_dir}"),
+        format!("cat {data_dir}/sandboxes/one/token"),
+        format!("ls {here}"),
+        "cat /etc/hostname".to_owned(),
+        "ls /home/. /root/.".to_owned(),
+        "ls /var/lib".to_owned(),
+        "ls /sys/class".to_owned(),
+        "ls /boot".to_owned(),
+    ];
+    for attack in attacks {
+        fails_inside(&sandbox, &attack).await;
+    }
+    let seen = said(&sandbox, "ls -A /").await;
+    let known =
+        ["bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "tmp", "usr", "workspace"];
+    assert!(seen.lines().all(|name| known.contains(&name)), "{seen}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn another_sandboxs_workspace_and_processes_are_not_there() {
+    let host = Host::new();
+    let (one, other) = (host.sandbox("one").await, host.sandbox("other").await);
+    said(&other, "echo theirs > file; setsid sleep 98765 >/dev/null 2>&1 &").await;
+    assert_eq!(said(&one, "ls -A /workspace").await, "");
+    wait_until(|| succeeds_outside("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -x 9876[5]")).await;
+    assert_eq!(
+        said(&one, "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cx 9876[5] || true").await,
+        "0\n"
+    );
+    assert_eq!(said(&one, "tr '\\0' ' ' < /proc/1/cmdline | cut -d ' ' -f 1").await, "/run/herm/guest\n");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn there_is_no_network_not_even_the_hosts_loopback() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connect = format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'");
+    fails_inside(&sandbox, &connect).await;
+    assert_eq!(said(&sandbox, "tail -n +3 /proc/net/dev | cut -d : -f 1 | tr -d ' '").await, "lo\n");
+    assert_eq!(said(&sandbox, "tail -n +2 /proc/net/route").await, "");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn the_servers_environment_is_not_inherited() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    // Set by cargo for every test.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let env =
+        said(&sandbox, "cat /proc/1/environ /proc/self/environ | tr '\\0' '\\n' | cut -d = -f 1 | sort -u")
+            .await;
+    let known = ["GREETING", "HOME", "LANG", "OLDPWD", "PATH", "PWD", "SHLVL", "TERM", "USER", "_"];
+    assert!(env.lines().all(|name| known.contains(&name)), "{env}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_workspace_and_tmp_can_be_written() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    said(&sandbox, "echo mine > /workspace/file; echo mine > /tmp/file; echo mine > /dev/shm/file").await;
+    for place in [
+        "/",
+        "/usr",
+        "/etc",
+        "/bin/",
+        "/lib/",
+        "/run",
+        "/run/herm",
+        "/run/herm/socket",
+        "/dev",
+        "/proc/sys/kernel",
+    ] {
+        let outcome = run(&sandbox, &format!("echo x > {place}/intruder")).await;
+        assert_ne!(outcome.exit, Exit::Code(0), "{place}");
+    }
+    for file in ["/run/herm/guest", "/etc/passwd", "/usr/bin/env", "/proc/sys/kernel/core_pattern"] {
+        let outcome = run(&sandbox, &format!("echo x >> {file}")).await;
+        assert_ne!(outcome.exit, Exit::Code(0), "{file}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_inside_has_rights_or_gets_some() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    let status = said(&sandbox, "grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -d '[:blank:]'").await;
+    for line in
+        ["CapPrm:0000000000000000", "CapEff:0000000000000000", "CapBnd:0000000000000000", "NoNewPrivs:1"]
+    {
+        assert!(status.lines().any(|found| found == line), "{line} is not in {status}");
+    }
+    for attack in [
+        "mount -t tmpfs none /tmp",
+        "unshare -U true",
+        "unshare -m true",
+        "chroot / true",
+        "mknod /tmp/sda b 8 0",
+    ] {
+        let outcome = run(&sandbox, attack).await;
+        assert_ne!(outcome.exit, Exit::Code(0), "{attack}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_proc_tells_of_the_whole_machine_is_hidden() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    for file in ["/proc/kallsyms", "/proc/keys", "/proc/timer_list", "/proc/vmallocinfo"] {
+        if std::fs::read(file).is_ok_and(|content| !content.is_empty()) {
+            assert_eq!(said(&sandbox, &format!("cat {file} | wc -c")).await, "0\n", "{file}");
+        }
+    }
+    host.stop().await;
+}
+
+/// Who listens at the guest's socket is the server; a command that dials it is not let in.
+#[tokio::test]
+async fn a_command_that_dials_the_server_as_the_guest_is_not_let_in() {
+    let host = Host::new();
+    let sandbox = host.sandbox("one").await;
+    let hello = r#"import socket, struct
+s = socket.socket(socket.AF_UNIX); s.connect("/run/herm/socket/guest.sock")
+b = b'{"type":"hello","version":1,"token":"00000000000000000000000000000000"}'
+s.sendall(struct.pack(">I", len(b)) + b)
+try:
+    print(len(s.recv(100)))
+except ConnectionResetError:
+    print(0)
+"#;
+    std::fs::write(host.workspace("one").join("dial.py"), hello).unwrap();
+    assert_eq!(said(&sandbox, "/usr/bin/python3 dial.py").await, "0\n");
+    assert_eq!(said(&sandbox, "echo the guest is served still").await, "the guest is served still\n");
+    host.stop().await;
+}

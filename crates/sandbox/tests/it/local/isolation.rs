@@ -145,7 +145,7 @@ async fn what_proc_tells_of_the_whole_machine_is_hidden() {
     let host = Host::new();
     let sandbox = host.sandbox("one").await;
     for file in ["/proc/kallsyms", "/proc/keys", "/proc/timer_list", "/proc/vmallocinfo"] {
-        if std::fs::read(file).is_ok_and(|content| !content.is_empty()) {
+        if succeeds_outside(&format!("test -n \"$(head -c 1 {file})\"")) {
             assert_eq!(said(&sandbox, &format!("cat {file} | wc -c")).await, "0\n", "{file}");
         }
     }

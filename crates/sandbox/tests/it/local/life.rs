@@ -39,7 +39,7 @@ async fn stopping_ends_everything_inside_and_leaves_nothing_behind() {
     )
     .await;
     let dir = host.dir.path().join("sandboxes/one");
-    wait_until(|| processes_that_mention(Path::new("sleep\045678")).len() == 3).await;
+    wait_until(|| processes_that_mention(Path::new("sleep\x0045678")).len() == 3).await;
     host.sandboxes.stop("one").await.unwrap();
     assert_eq!(processes_that_mention(Path::new("45678")), [0u32; 0]);
     assert_eq!(processes_that_mention(&dir), [0u32; 0]);

@@ -108,7 +108,7 @@ fn a_wide_tree_goes_whole() {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("file"), "x").unwrap();
         symlink(&ground.outside, dir.join("link")).unwrap();
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o0)).unwrap();
     }
     Workspace::destroy(&ground.inside).unwrap();
     assert!(!ground.inside.exists());

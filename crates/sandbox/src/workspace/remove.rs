@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat2, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat2, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::write::temporary_name;
@@ -19,7 +19,10 @@ impl Workspace {
         loop {
             match rustix::fs::open(dir, DIRECTORY | OFlags::PATH, Mode::empty()) {
                 Err(Errno::NOENT) => return Ok(()),
-                opened => empty(&entered(&opened?)?)?,
+                opened => match entered(&opened?) {
+                    Err(Errno::NOENT) => return Ok(()),
+                    root => empty(&root?)?,
+                },
             }
             match fs::remove_dir(dir) {
                 Ok(()) => return Ok(()),
@@ -57,10 +60,10 @@ fn remove(root: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Error> {
     if unlinked(root, name, kind)? {
         return Ok(());
     }
-    let within = match openat2(root, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
-        // It went away, or is something else by now; the next look tells.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        opened => entered(&opened?)?,
+    let Some(found) = find_directory(root, name)? else { return Ok(()) };
+    let within = match entered(&found) {
+        Err(Errno::NOENT) => return Ok(()),
+        within => within?,
     };
     for entry in Dir::read_from(&within)? {
         let entry = entry?;
@@ -77,14 +80,30 @@ fn remove(root: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Error> {
 
 /// Moves a directory up. One without rights of its own cannot be moved by all servers, so it is given them first.
 fn move_up(from: &OwnedFd, name: &CStr, root: &OwnedFd) -> Result<(), Error> {
-    match openat2(from, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        opened => allow(&opened?)?,
-    }
+    let Some(found) = find_directory(from, name)? else { return Ok(()) };
+    allow(&found)?;
     let fresh = CString::new(temporary_name()?).map_err(|error| Error::Io(error.into()))?;
     match renameat(from, name, root, fresh) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A directory that a listing has named; `None` if it went away or is something else by now: the next look tells.
+fn find_directory(parent: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Error> {
+    loop {
+        match openat2(parent, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
+            Ok(found) => return Ok(Some(found)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // Somebody else moved it up while the kernel looked; a mount would still be there.
+            Err(Errno::XDEV)
+                if matches!(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) =>
+            {
+                return Ok(None);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -102,13 +121,13 @@ fn unlinked(directory: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Er
 }
 
 /// Opens a directory that was found for reading.
-fn entered(found: &OwnedFd) -> Result<OwnedFd, Error> {
+fn entered(found: &OwnedFd) -> Result<OwnedFd, Errno> {
     allow(found)?;
-    Ok(rustix::fs::openat(found, c".", DIRECTORY | OFlags::RDONLY, Mode::empty())?)
+    rustix::fs::openat(found, c".", DIRECTORY | OFlags::RDONLY, Mode::empty())
 }
 
 /// Gives the owner the right to a directory that was found: to this one, whatever has its name by now.
-fn allow(found: &OwnedFd) -> Result<(), Error> {
+fn allow(found: &OwnedFd) -> Result<(), Errno> {
     let is_allowed = Mode::from_raw_mode(fstat(found)?.st_mode).contains(Mode::RWXU);
     if !is_allowed {
         rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::RWXU)?;

@@ -119,7 +119,7 @@ fn a_wide_tree_goes_whole() {
 fn two_that_remove_the_same_workspace_both_succeed() {
     for _ in 0..crate::rounds(20) {
         let ground = ground();
-        make_deep(&ground, 100);
+        make_deep(&ground, 40);
         std::thread::scope(|scope| {
             let both = [(); 3].map(|()| scope.spawn(|| Workspace::destroy(&ground.inside)));
             for one in both {

@@ -27,7 +27,7 @@ pub use keys::Keys;
 pub use machine::{DEFAULT_FILE, load_from_machine};
 pub use memory::Memory;
 pub use models::{DEMO_MODEL, DEMO_PROVIDER, Models, Provider, ProviderKind};
-pub use network::{EgressDefault, Network, PrivateTarget};
+pub use network::{EgressDefault, Network};
 pub use sandbox::{Sandbox, SandboxFallback};
 pub use server::Server;
 pub use setting::known_variables;

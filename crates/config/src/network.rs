@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use herm_types::network::PrivateTarget;
 use ipnet::IpNet;
 
 use crate::Error;
@@ -22,34 +23,6 @@ pub enum EgressDefault {
     Allowlist,
     /// Nothing.
     Deny,
-}
-
-/// Something that may be reached although it is private.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PrivateTarget {
-    /// Addresses of a network; one address is a network of its own.
-    Network(IpNet),
-    /// A host by its name, in lower case, whatever it resolves to.
-    Host(String),
-}
-
-impl PrivateTarget {
-    /// Whether a connection to `address` falls under this entry.
-    pub fn covers_address(&self, address: IpAddr) -> bool {
-        match self {
-            // An IPv4 address written as IPv6 is the same machine.
-            Self::Network(network) => network.contains(&address.to_canonical()),
-            Self::Host(_) => false,
-        }
-    }
-
-    /// Whether a URL's host name is this entry.
-    pub fn covers_host(&self, name: &str) -> bool {
-        match self {
-            Self::Network(_) => false,
-            Self::Host(host) => host.eq_ignore_ascii_case(name.trim_end_matches('.')),
-        }
-    }
 }
 
 /// What may be reached.

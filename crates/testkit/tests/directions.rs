@@ -14,10 +14,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("guest", &[]),
     ("sandbox", &["guest", "types"]),
     ("agent", &["types"]),
-    ("app", &["crypto", "sandbox", "store", "types"]),
+    ("outbound", &["types"]),
+    ("app", &["crypto", "outbound", "sandbox", "store", "types"]),
     ("api", &["app", "types"]),
     ("worker", &["agent", "llm", "sandbox", "store", "types"]),
-    ("cli", &["api", "app", "config", "crypto", "llm", "sandbox", "store", "types", "worker"]),
+    ("cli", &["api", "app", "config", "crypto", "llm", "outbound", "sandbox", "store", "types", "worker"]),
     ("testkit", &[]),
 ];
 

@@ -10,6 +10,7 @@ pub mod file;
 pub mod id;
 pub mod key;
 pub mod model;
+pub mod network;
 pub mod paging;
 pub mod run;
 pub mod thread;

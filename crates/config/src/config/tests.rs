@@ -4,7 +4,9 @@ use secrecy::ExposeSecret as _;
 
 use super::*;
 use crate::setting::SETTINGS;
-use crate::{EgressDefault, LogFormat, PrivateTarget, ProviderKind, SandboxFallback};
+use herm_types::network::PrivateTarget;
+
+use crate::{EgressDefault, LogFormat, ProviderKind, SandboxFallback};
 
 const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 

@@ -27,16 +27,25 @@ CREATE TABLE deployments (
     account_id TEXT NOT NULL,
     customer_id TEXT NOT NULL,
     name TEXT NOT NULL,
-    model TEXT NOT NULL,
-    system_prompt TEXT NOT NULL,
     status TEXT NOT NULL,
     default_thread_id TEXT NOT NULL,
-    settings TEXT NOT NULL,
+    version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
 CREATE INDEX deployments_of_account ON deployments (account_id, deployment_id);
 CREATE INDEX deployments_of_customer ON deployments (account_id, customer_id, deployment_id);
+
+-- What an agent is, once for each change of it: a run keeps to the version that it began with. Those that are neither
+-- the deployment's own nor a run's at work go with the next change.
+CREATE TABLE deployment_versions (
+    deployment_id TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    model TEXT NOT NULL,
+    system_prompt TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    PRIMARY KEY (deployment_id, version)
+);
 
 -- The event counter stands alone and narrow: it is the row that every writer of a deployment locks, last.
 -- Once closed = 1 the deployment is deleted, and nothing can be appended any more.
@@ -72,6 +81,8 @@ CREATE TABLE runs (
     run_id TEXT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
     thread_id TEXT NOT NULL,
+    -- Of the deployment; NULL until the run begins.
+    version BIGINT,
     status TEXT NOT NULL,
     error TEXT,
     usage TEXT NOT NULL,

@@ -3,7 +3,6 @@
 //! The transactions do what those of the same names do in a server: they are written out here because the store's
 //! writer is to be measured without HTTP, model and scheduling around it.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +12,11 @@ use herm_store::journal::{self, Position};
 use herm_store::messages::NewMessage;
 use herm_store::queue::{self, Lease};
 use herm_store::{DatabaseClock, Location, Options, Store, Tx, deployments, events, messages, runs, threads};
-use herm_types::deployment::{
-    Deployment, DeploymentSettings, DeploymentStatus, Features, SandboxSettings, SandboxType,
-};
+use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus};
 use herm_types::event::Event;
 use herm_types::run::StepKind;
 use herm_types::run::{RunStatus, Usage};
+use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::thread::Role;
 use herm_types::time::{SystemClock, SystemRng};
 use herm_types::{Clock as _, DeploymentId, IdSource, MessageId, RunId, ThreadId};
@@ -145,12 +143,7 @@ impl Writer {
     }
 
     fn deployment(&self) -> Deployment {
-        let sandbox = SandboxSettings {
-            enabled: true,
-            kind: SandboxType::Local,
-            persistent_filesystem: true,
-            engine: Some(SandboxType::Local),
-        };
+        let sandbox = SandboxSettings::new(SandboxType::Local, Some(SandboxType::Local));
         let now = SystemClock.now();
         Deployment {
             deployment_id: self.deployment_id,
@@ -161,11 +154,8 @@ impl Writer {
             system_prompt: "Be brief.".to_owned(),
             status: DeploymentStatus::Ready,
             default_thread_id: self.thread_id,
-            settings: DeploymentSettings {
-                sandbox,
-                features: Features::default(),
-                metadata: BTreeMap::new(),
-            },
+            version: 1,
+            settings: DeploymentSettings::new(sandbox),
             created_at: now,
             updated_at: now,
         }

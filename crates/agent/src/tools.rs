@@ -1,6 +1,9 @@
 //! The built-in tools: how a model is told of them, and what its calls mean.
 
+use std::collections::BTreeMap;
+
 use herm_types::model::{ToolCall, ToolSchema};
+use herm_types::tool::{BUILTIN, Permission, ToolSetting};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -77,12 +80,28 @@ impl ToolRequest {
     }
 }
 
-/// The names of the built-in tools.
-pub const NAMES: [&str; 4] = ["shell", "read_file", "write_file", "edit_file"];
+/// The tools that are enabled as a model is told of them, always in this order.
+pub fn schemas(settings: &BTreeMap<String, ToolSetting>) -> Vec<ToolSchema> {
+    BUILTIN.iter().filter(|name| is_enabled(settings, name)).filter_map(|name| schema(name)).collect()
+}
 
-/// The tools as a model is told of them, always in this order.
-pub fn schemas() -> Vec<ToolSchema> {
-    NAMES.iter().filter_map(|name| schema(name)).collect()
+fn is_enabled(settings: &BTreeMap<String, ToolSetting>, name: &str) -> bool {
+    settings.get(name).is_none_or(|setting| setting.enabled)
+}
+
+/// Why a call of a tool is not made, told to the model; `None`: it may be made.
+pub fn refusal(settings: &BTreeMap<String, ToolSetting>, name: &str) -> Option<String> {
+    let setting = settings.get(name)?;
+    match setting.permission {
+        _ if !setting.enabled => Some(format!("The tool {name} is switched off for this agent.")),
+        Permission::AlwaysAllow => None,
+        Permission::Deny => {
+            Some(format!("The tool {name} may not be used by this agent. Don't try it again."))
+        }
+        Permission::AlwaysAsk => Some(format!(
+            "The tool {name} needs a person's approval, and nobody can be asked from here. Say what you would have done."
+        )),
+    }
 }
 
 fn schema(name: &str) -> Option<ToolSchema> {
@@ -156,8 +175,8 @@ pub fn parse(call: &ToolCall) -> Result<ToolRequest, String> {
 
 fn unknown_tool(name: &str) -> String {
     let nearest =
-        NAMES.iter().min_by_key(|known| strsim::osa_distance(name, known)).copied().unwrap_or("shell");
-    format!("There is no tool {name:?}. Did you mean {nearest}? The tools are: {}.", NAMES.join(", "))
+        BUILTIN.iter().min_by_key(|known| strsim::osa_distance(name, known)).copied().unwrap_or("shell");
+    format!("There is no tool {name:?}. Did you mean {nearest}? The tools are: {}.", BUILTIN.join(", "))
 }
 
 #[cfg(test)]
@@ -170,8 +189,8 @@ mod tests {
 
     #[test]
     fn every_tool_has_a_schema_and_all_together_stay_small() {
-        let schemas = schemas();
-        assert_eq!(schemas.len(), NAMES.len());
+        let schemas = schemas(&BTreeMap::new());
+        assert_eq!(schemas.len(), BUILTIN.len());
         let size: usize =
             schemas.iter().map(|s| s.name.len() + s.description.len() + s.parameters.to_string().len()).sum();
         assert!(size < 12 * 1024, "{size} bytes");
@@ -188,6 +207,22 @@ mod tests {
     #[test]
     fn an_unknown_tool_is_told_with_the_nearest_name() {
         assert!(parse(&call("readfile", "{}")).unwrap_err().contains("Did you mean read_file?"));
+    }
+
+    #[test]
+    fn a_tool_that_is_off_or_denied_is_not_used_and_one_that_is_off_not_shown() {
+        let set =
+            |enabled, permission| BTreeMap::from([("shell".to_owned(), ToolSetting { enabled, permission })]);
+        let off = set(false, Permission::AlwaysAllow);
+        assert!(schemas(&off).iter().all(|schema| schema.name != "shell"));
+        assert!(refusal(&off, "shell").unwrap().contains("switched off"));
+        assert_eq!(refusal(&off, "read_file"), None);
+        for permission in [Permission::Deny, Permission::AlwaysAsk] {
+            let set = set(true, permission);
+            assert_eq!(schemas(&set).len(), BUILTIN.len());
+            assert!(refusal(&set, "shell").is_some());
+        }
+        assert_eq!(refusal(&set(true, Permission::AlwaysAllow), "shell"), None);
     }
 
     #[test]

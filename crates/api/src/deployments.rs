@@ -1,6 +1,8 @@
 //! `/v1/deployments`.
 
-mod create;
+mod body;
+mod sandbox;
+mod schema;
 mod view;
 
 use axum::Json;
@@ -16,9 +18,9 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::input::{DeploymentPath, Faults, JsonBody, Object, OptionalJsonBody, Query};
+use crate::input::{DeploymentPath, Faults, JsonBody, Object, OptionalJsonBody, Query, no_fields};
 use crate::router::Shared;
-pub(crate) use create::CreateDeployment;
+pub(crate) use schema::{CreateDeployment, UpdateDeployment};
 pub(crate) use view::DeploymentView;
 
 /// Make a deployment: one customer's own agent.
@@ -35,9 +37,9 @@ pub(crate) async fn create_deployment(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<DeploymentView>), Failure> {
     query.finish()?;
-    let create = create::parse(&body, shared.app.settings())?;
-    let deployment = deployments::create(&shared.app, &caller, create).await?;
-    Ok((StatusCode::CREATED, Json(DeploymentView::of(deployment, &shared, &headers))))
+    let create = body::create(&body, shared.app.settings())?;
+    let described = deployments::create(&shared.app, &caller, create).await?;
+    Ok((StatusCode::CREATED, Json(DeploymentView::of(described, &shared, &headers))))
 }
 
 /// List deployments, newest first.
@@ -73,8 +75,48 @@ pub(crate) async fn get_deployment(
     headers: HeaderMap,
 ) -> Result<Json<DeploymentView>, Failure> {
     query.finish()?;
-    let deployment = deployments::get(&shared.app, &caller, path.deployment_id).await?;
-    Ok(Json(DeploymentView::of(deployment, &shared, &headers)))
+    let described = deployments::get(&shared.app, &caller, path.deployment_id).await?;
+    Ok(Json(DeploymentView::of(described, &shared, &headers)))
+}
+
+/// Change a deployment, from its agent's next run on. What is left out stays.
+#[utoipa::path(patch, path = "/v1/deployments/{deployment_id}", operation_id = "update_deployment",
+    tag = "deployments", params(("deployment_id" = DeploymentId, Path)), request_body = UpdateDeployment,
+    responses((status = 200, body = DeploymentView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn update_deployment(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    query: Query,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<Json<DeploymentView>, Failure> {
+    query.finish()?;
+    let changes = body::update(&body, shared.app.settings())?;
+    let described = deployments::update(&shared.app, &caller, path.deployment_id, changes).await?;
+    Ok(Json(DeploymentView::of(described, &shared, &headers)))
+}
+
+/// Provision a deployment again whose status is `error`.
+#[utoipa::path(post, path = "/v1/deployments/{deployment_id}/retry", operation_id = "retry_deployment",
+    tag = "deployments", params(("deployment_id" = DeploymentId, Path)),
+    responses((status = 200, body = DeploymentView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn retry_deployment(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    query: Query,
+    headers: HeaderMap,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<Json<DeploymentView>, Failure> {
+    query.finish()?;
+    no_fields(body.as_ref())?;
+    let described = deployments::retry(&shared.app, &caller, path.deployment_id).await?;
+    Ok(Json(DeploymentView::of(described, &shared, &headers)))
 }
 
 /// A deployment that is gone.

@@ -7,14 +7,17 @@ mod events;
 mod files;
 mod health;
 mod input;
+mod mcp_servers;
 mod messages;
 mod openapi;
 mod range;
 mod request_id;
 mod router;
 mod runs;
+mod skills;
 mod sse;
 mod threads;
+mod tools;
 
 pub use openapi::document as openapi;
 pub use router::{Options, router};

@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
-use crate::{deployments, events, files, health, messages, runs, threads};
+use crate::{deployments, events, files, health, mcp_servers, messages, runs, skills, threads, tools};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -20,7 +20,9 @@ use crate::{deployments, events, files, health, messages, runs, threads};
         deployments::create_deployment,
         deployments::list_deployments,
         deployments::get_deployment,
+        deployments::update_deployment,
         deployments::delete_deployment,
+        deployments::retry_deployment,
         messages::send_message,
         events::stream_events,
         threads::create_thread,
@@ -32,6 +34,17 @@ use crate::{deployments, events, files, health, messages, runs, threads};
         runs::get_run,
         runs::list_steps,
         runs::cancel_run,
+        skills::add_skill,
+        skills::list_skills,
+        skills::get_skill,
+        skills::replace_skill,
+        skills::delete_skill,
+        mcp_servers::add_mcp_server,
+        mcp_servers::list_mcp_servers,
+        mcp_servers::update_mcp_server,
+        mcp_servers::delete_mcp_server,
+        tools::list_tools,
+        tools::update_tool,
         files::list_files,
         files::read_file,
         health::get_health,

@@ -3,11 +3,14 @@
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use herm_app::App;
 use std::sync::Arc;
 
-use crate::{deployments, events, files, health, messages, openapi, request_id, runs, threads};
+use crate::{
+    deployments, events, files, health, mcp_servers, messages, openapi, request_id, runs, skills, threads,
+    tools,
+};
 
 /// What an operator decides about the HTTP side.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +35,13 @@ impl FromRef<Shared> for App {
 /// The whole API.
 pub fn router(app: App, options: Options) -> Router {
     let deployment = Router::new()
-        .route("/", get(deployments::get_deployment).delete(deployments::delete_deployment))
+        .route(
+            "/",
+            get(deployments::get_deployment)
+                .patch(deployments::update_deployment)
+                .delete(deployments::delete_deployment),
+        )
+        .route("/retry", post(deployments::retry_deployment))
         .route("/messages", post(messages::send_message))
         .route("/events", get(events::stream_events))
         .route("/threads", get(threads::list_threads).post(threads::create_thread))
@@ -44,6 +53,18 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/runs/{run_id}", get(runs::get_run))
         .route("/runs/{run_id}/steps", get(runs::list_steps))
         .route("/runs/{run_id}/cancel", post(runs::cancel_run))
+        .route("/skills", get(skills::list_skills).post(skills::add_skill))
+        .route(
+            "/skills/{skill_id}",
+            get(skills::get_skill).put(skills::replace_skill).delete(skills::delete_skill),
+        )
+        .route("/mcp_servers", get(mcp_servers::list_mcp_servers).post(mcp_servers::add_mcp_server))
+        .route(
+            "/mcp_servers/{name}",
+            patch(mcp_servers::update_mcp_server).delete(mcp_servers::delete_mcp_server),
+        )
+        .route("/tools", get(tools::list_tools))
+        .route("/tools/{name}", patch(tools::update_tool))
         .route("/files", get(files::list_files))
         .route("/files/content", get(files::read_file));
     Router::new()

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use herm_outbound::Fetcher;
 use herm_store::Store;
-use herm_types::deployment::SandboxType;
 use herm_types::model::ModelName;
+use herm_types::sandbox::SandboxType;
 use herm_types::{Clock, DeploymentId, Error, ErrorCode, IdSource};
 use tokio_util::sync::CancellationToken;
+
+use crate::Sealer;
 
 /// What an operator decided that use cases follow.
 #[derive(Clone, Debug)]
@@ -29,12 +32,22 @@ pub struct App {
     pub(crate) ids: IdSource,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) sealer: Sealer,
+    pub(crate) fetcher: Fetcher,
     draining: CancellationToken,
 }
 
 impl App {
-    pub fn new(store: Store, ids: IdSource, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        Self { store, ids, clock, settings: Arc::new(settings), draining: CancellationToken::new() }
+    pub fn new(
+        store: Store,
+        ids: IdSource,
+        clock: Arc<dyn Clock>,
+        sealer: Sealer,
+        fetcher: Fetcher,
+        settings: Settings,
+    ) -> Self {
+        let draining = CancellationToken::new();
+        Self { store, ids, clock, settings: Arc::new(settings), sealer, fetcher, draining }
     }
 
     pub fn settings(&self) -> &Settings {

@@ -61,7 +61,26 @@ impl Caller {
         tx: &mut Tx,
         deployment_id: DeploymentId,
     ) -> Result<Deployment, crate::Error> {
-        let found = deployments::find(tx, deployment_id).await?.filter(|deployment| self.reaches(deployment));
+        let found = deployments::find(tx, deployment_id).await?;
+        self.within_reach(found, deployment_id)
+    }
+
+    /// The same, its row locked: what is read of it stands until the transaction ends.
+    pub(crate) async fn lock_deployment(
+        &self,
+        tx: &mut Tx,
+        deployment_id: DeploymentId,
+    ) -> Result<Deployment, crate::Error> {
+        let found = deployments::find_and_lock(tx, deployment_id).await?;
+        self.within_reach(found, deployment_id)
+    }
+
+    fn within_reach(
+        &self,
+        found: Option<Deployment>,
+        deployment_id: DeploymentId,
+    ) -> Result<Deployment, crate::Error> {
+        let found = found.filter(|deployment| self.reaches(deployment));
         Ok(found.ok_or_else(|| Error::not_found("deployment", &deployment_id.to_string()))?)
     }
 }

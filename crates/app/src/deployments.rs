@@ -1,36 +1,41 @@
 //! Deployments: made, read, deleted.
 
-use std::collections::BTreeMap;
+pub(crate) mod change;
+mod changes;
 
-use herm_store::{deployments, queue, threads};
-use herm_types::deployment::{
-    Deployment, DeploymentItem, DeploymentSettings, DeploymentStatus, Features, RUNTIME, SandboxSettings,
-    SandboxType,
-};
+use herm_sandbox::workspace::Workspace;
+use herm_store::{deployments, queue, skills, threads};
+use herm_types::deployment::{Deployment, DeploymentItem, DeploymentSettings, DeploymentStatus};
 use herm_types::event::Event;
 use herm_types::key::Scope;
-use herm_types::model::ModelName;
 use herm_types::paging::{Page, PageRequest};
+use herm_types::sandbox::{SandboxSettings, SandboxType};
+use herm_types::skill::SkillItem;
 use herm_types::{DeploymentId, ErrorCode, ThreadId, WorkId};
 
+use crate::mcp_servers::Headers;
+use crate::skills::{Workplace, describe, gather, item, write_files};
 use crate::{App, Caller, Error};
+use change::Draft;
+pub use changes::{
+    BudgetChanges, Change, Changes, FeatureChanges, MAX_METADATA_PAIRS, MapChange, SandboxChanges,
+    SteeringChanges,
+};
 
-/// A deployment to be made; every value is checked already.
+/// A deployment to be made; every value is checked already for what it is alone.
 #[derive(Clone, Debug)]
 pub struct Create {
     pub customer_id: String,
     pub name: String,
     pub system_prompt: String,
-    pub model: ModelName,
     pub sandbox: CreateSandbox,
-    pub features: Features,
-    pub metadata: BTreeMap<String, String>,
+    /// What else is said, against the defaults.
+    pub changes: Changes,
 }
 
-/// The sandbox asked for.
+/// What of a sandbox is chosen once.
 #[derive(Clone, Copy, Debug)]
 pub struct CreateSandbox {
-    pub enabled: bool,
     pub kind: SandboxType,
     pub persistent_filesystem: bool,
 }
@@ -42,66 +47,193 @@ pub struct ListFilter {
     pub status: Option<DeploymentStatus>,
 }
 
+/// A deployment with its skills as they are at this moment.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub deployment: Deployment,
+    pub skills: Vec<SkillItem>,
+}
+
 /// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed.
-pub async fn create(app: &App, caller: &Caller, request: Create) -> Result<Deployment, Error> {
+pub async fn create(app: &App, caller: &Caller, request: Create) -> Result<Described, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     caller.may_create_for(&request.customer_id)?;
     app.refuse_while_draining()?;
     let now = app.clock.now();
-    let deployment = Deployment {
+    let Create { customer_id, name, system_prompt, sandbox, mut changes } = request;
+    let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
+    let mut deployment = Deployment {
         deployment_id: app.ids.next(),
         account_id: caller.account_id(),
-        customer_id: request.customer_id,
-        name: request.name,
-        model: request.model.to_string(),
-        system_prompt: request.system_prompt,
+        customer_id,
+        name,
+        model: app.settings.default_model.to_string(),
+        system_prompt,
         status: DeploymentStatus::Ready,
         default_thread_id: app.ids.next::<ThreadId>(),
-        settings: DeploymentSettings {
-            sandbox: choose_engine(app, request.sandbox)?,
-            features: request.features,
-            metadata: request.metadata,
-        },
+        version: 1,
+        settings: DeploymentSettings::new(SandboxSettings {
+            enabled: true,
+            persistent_filesystem: sandbox.persistent_filesystem,
+            ..SandboxSettings::new(sandbox.kind, None)
+        }),
         created_at: now,
         updated_at: now,
     };
+    changes.apply(&mut deployment, &app.settings.default_model)?;
+    choose_engine(app, &mut deployment.settings.sandbox)?;
+    let headers = Headers::new(app, deployment.deployment_id);
+    deployment.settings.mcp_servers = headers.take_all(given_servers.unwrap_or_default(), &[], now)?;
+
+    let dir = app.workspace_dir(deployment.deployment_id);
+    let gathered = gather(app, dir.clone(), Workplace::New, given_skills.unwrap_or_default()).await?;
+    let looked: Vec<_> = gathered.iter().map(|skill| (skill.status, skill.description.clone())).collect();
+    let written = write_files(dir.clone(), &gathered).await;
+    let rows: Vec<_> = gathered.into_iter().map(|skill| skill.into_row(&[], &app.ids, now)).collect();
+    let described = Described {
+        skills: rows
+            .iter()
+            .cloned()
+            .zip(looked)
+            .map(|(row, (status, text))| item(row, status, text))
+            .collect(),
+        deployment: deployment.clone(),
+    };
+    let made = match written {
+        Ok(()) => insert(app, Draft { deployment, skills: rows }, described).await,
+        Err(error) => Err(error),
+    };
+    if made.is_err() {
+        // Nobody else knows of this workspace.
+        let removed = tokio::task::spawn_blocking(move || Workspace::destroy(&dir)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!(?removed, "the workspace of a deployment that was not made is left");
+        }
+    }
+    made
+}
+
+async fn insert(app: &App, draft: Draft, described: Described) -> Result<Described, Error> {
     app.store
         .transaction("create_deployment", move |tx| {
             Box::pin(async move {
-                deployments::insert(tx, &deployment).await?;
+                change::insert(tx, &draft).await?;
+                let deployment = &draft.deployment;
                 threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
                 let status = Event::DeploymentStatus { status: deployment.status.as_str() };
                 tx.emit(deployment.deployment_id, status);
-                Ok(deployment)
+                Ok(described)
             })
         })
         .await
 }
 
-fn choose_engine(app: &App, asked: CreateSandbox) -> Result<SandboxSettings, herm_types::Error> {
-    let engine = match (asked.enabled, asked.kind) {
-        (false, _) => None,
-        (true, SandboxType::Local) => Some(SandboxType::Local),
-        (true, SandboxType::Docker) => Some(app.settings.docker_becomes.ok_or_else(|| {
+/// Chooses the engine of a sandbox that has none and needs one. What was chosen before stays.
+fn choose_engine(app: &App, sandbox: &mut SandboxSettings) -> Result<(), herm_types::Error> {
+    if !sandbox.enabled || sandbox.engine.is_some() {
+        return Ok(());
+    }
+    let engine = match sandbox.kind {
+        SandboxType::Local => SandboxType::Local,
+        SandboxType::Docker => app.settings.docker_becomes.ok_or_else(|| {
             let message = "No Docker engine is available and this server does not use another sandbox in its \
                            place; ask for sandbox.type local, or set HERM_SANDBOX=local on the server.";
             herm_types::Error::new(ErrorCode::Unavailable, message)
-        })?),
+        })?,
     };
-    Ok(SandboxSettings {
-        enabled: asked.enabled,
-        kind: asked.kind,
-        persistent_filesystem: asked.persistent_filesystem,
-        engine,
-    })
+    sandbox.engine = Some(engine);
+    Ok(())
 }
 
-pub async fn get(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Deployment, Error> {
+/// Changes a deployment, from its agent's next run on.
+pub async fn update(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    mut changes: Changes,
+) -> Result<Described, Error> {
+    caller.require(Scope::DeploymentsWrite)?;
+    app.refuse_while_draining()?;
+    // Nothing is fetched or written for who may not.
+    get(app, caller, deployment_id).await?;
+    let dir = app.workspace_dir(deployment_id);
+    let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
+    let gathered = match given_skills {
+        Some(given) => Some(gather(app, dir.clone(), Workplace::Live, given).await?),
+        None => None,
+    };
+    write_files(dir.clone(), gathered.as_deref().unwrap_or_default()).await?;
+    let (in_tx, caller, headers) = (app.clone(), caller.clone(), Headers::new(app, deployment_id));
+    let draft = app
+        .store
+        .transaction("update_deployment", move |tx| {
+            Box::pin(async move {
+                let now = tx.now();
+                let edit = move |draft: &mut Draft| {
+                    changes.apply(&mut draft.deployment, &in_tx.settings.default_model)?;
+                    let settings = &mut draft.deployment.settings;
+                    choose_engine(&in_tx, &mut settings.sandbox)?;
+                    if let Some(given) = given_servers {
+                        settings.mcp_servers = headers.take_all(given, &settings.mcp_servers, now)?;
+                    }
+                    if let Some(gathered) = gathered {
+                        let rows =
+                            gathered.into_iter().map(|skill| skill.into_row(&draft.skills, &in_tx.ids, now));
+                        draft.skills = rows.collect();
+                    }
+                    Ok(())
+                };
+                change::make(tx, &caller, deployment_id, edit).await.map(|(draft, ())| draft)
+            })
+        })
+        .await?;
+    Ok(Described { deployment: draft.deployment, skills: describe(dir, draft.skills).await })
+}
+
+/// Provisions a deployment again whose provisioning failed.
+pub async fn retry(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
+    caller.require(Scope::DeploymentsWrite)?;
+    app.refuse_while_draining()?;
+    let (in_tx, caller) = (app.clone(), caller.clone());
+    let draft = app
+        .store
+        .transaction("retry_deployment", move |tx| {
+            Box::pin(async move {
+                let edit = move |draft: &mut Draft| {
+                    if draft.deployment.status != DeploymentStatus::Error {
+                        let status = draft.deployment.status.as_str();
+                        let message =
+                            format!("The deployment is {status}; only one in error is provisioned again.");
+                        return Err(herm_types::Error::new(ErrorCode::Conflict, message));
+                    }
+                    choose_engine(&in_tx, &mut draft.deployment.settings.sandbox)?;
+                    draft.deployment.status = DeploymentStatus::Ready;
+                    Ok(())
+                };
+                let (draft, ()) = change::make(tx, &caller, deployment_id, edit).await?;
+                let status = Event::DeploymentStatus { status: draft.deployment.status.as_str() };
+                tx.emit(deployment_id, status);
+                Ok::<_, Error>(draft)
+            })
+        })
+        .await?;
+    let skills = describe(app.workspace_dir(deployment_id), draft.skills).await;
+    Ok(Described { deployment: draft.deployment, skills })
+}
+
+pub async fn get(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
     caller.require(Scope::DeploymentsRead)?;
     let caller = caller.clone();
-    app.store
-        .read("get_deployment", move |tx| Box::pin(async move { caller.deployment(tx, deployment_id).await }))
-        .await
+    let (deployment, rows) = app
+        .store
+        .read("get_deployment", move |tx| {
+            Box::pin(async move {
+                let deployment = caller.deployment(tx, deployment_id).await?;
+                Ok::<_, Error>((deployment, skills::of_deployment(tx, deployment_id).await?))
+            })
+        })
+        .await?;
+    Ok(Described { deployment, skills: describe(app.workspace_dir(deployment_id), rows).await })
 }
 
 /// A page of the deployments within the caller's reach, newest first.
@@ -130,15 +262,7 @@ pub async fn list(
             Box::pin(async move { deployments::list(tx, account_id, &filter, &page).await })
         })
         .await?;
-    Ok(Page::from_rows(rows, limit, |row| row.deployment_id.to_string()).map(|row| DeploymentItem {
-        deployment_id: row.deployment_id,
-        customer_id: row.customer_id,
-        name: row.name,
-        runtime: RUNTIME,
-        status: row.status,
-        model: row.model,
-        created_at: row.created_at,
-    }))
+    Ok(Page::from_rows(rows, limit, |row| row.deployment_id.to_string()))
 }
 
 /// Deletes a deployment: from the commit on everything under it is gone for clients and workers; what is left

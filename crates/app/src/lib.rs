@@ -10,11 +10,16 @@ mod error;
 pub mod events;
 pub mod files;
 pub mod keys;
+pub mod mcp_servers;
 pub mod messages;
 pub mod runs;
+mod sealer;
+pub mod skills;
 pub mod steps;
 pub mod threads;
+pub mod tools;
 
 pub use app::{App, Settings};
 pub use auth::Caller;
 pub use error::Error;
+pub use sealer::Sealer;

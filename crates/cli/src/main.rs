@@ -6,6 +6,7 @@ mod demo;
 mod fault;
 mod keys;
 mod logging;
+mod master_key;
 mod migrate;
 mod open;
 mod serve;

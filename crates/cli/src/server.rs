@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
-use herm_app::{App, Settings};
+use herm_app::{App, Sealer, Settings};
 use herm_config::{Config, SandboxFallback};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
+use herm_outbound::Fetcher;
 use herm_sandbox::local::{self, Sandboxes};
 use herm_store::Store;
-use herm_types::deployment::SandboxType;
+use herm_types::sandbox::SandboxType;
 use herm_types::time::{SystemClock, SystemRng};
 use herm_worker::Worker;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::master_key;
 use crate::open::id_source;
 
 /// How long runs may go on after the server was told to stop.
@@ -61,7 +63,10 @@ impl Server {
             },
             workspaces_dir: workspaces_dir.clone(),
         };
-        let app = App::new(store.clone(), ids.clone(), Arc::new(SystemClock), settings);
+        let sealer = Sealer::new(master_key::ring(config)?, Arc::new(SystemRng));
+        let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into())
+            .context("failed to set up the fetching of skills")?;
+        let app = App::new(store.clone(), ids.clone(), Arc::new(SystemClock), sealer, fetcher, settings);
         let worker = Worker::start(herm_worker::Options {
             store: store.clone(),
             ids,

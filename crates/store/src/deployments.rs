@@ -1,6 +1,6 @@
 //! Deployments: made with their event counter, deleted with everything under them.
 
-use herm_types::deployment::{Deployment, DeploymentStatus};
+use herm_types::deployment::{Deployment, DeploymentItem, DeploymentStatus, RUNTIME};
 use herm_types::id::Id;
 use herm_types::paging::PageRequest;
 use herm_types::{AccountId, DeploymentId};
@@ -16,27 +16,25 @@ pub struct Filter {
     pub status: Option<DeploymentStatus>,
 }
 
-/// Adds a deployment and its empty event log.
+/// Adds a deployment, its first version and its empty event log.
 pub async fn insert(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     tx.execute(
-        "INSERT INTO deployments (deployment_id, account_id, customer_id, name, model, system_prompt, status, \
-         default_thread_id, settings, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO deployments (deployment_id, account_id, customer_id, name, status, default_thread_id, version, \
+         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         params![
             deployment.deployment_id.to_string(),
             deployment.account_id.to_string(),
             deployment.customer_id.as_str(),
             deployment.name.as_str(),
-            deployment.model.as_str(),
-            deployment.system_prompt.as_str(),
             deployment.status.as_str(),
             deployment.default_thread_id.to_string(),
-            serde_json::to_string(&deployment.settings)?,
+            deployment.version,
             deployment.created_at,
             deployment.updated_at,
         ],
     )
     .await?;
+    insert_version(tx, deployment).await?;
     tx.execute(
         "INSERT INTO event_counters (deployment_id, last_seq, closed) VALUES ($1, 0, 0)",
         params![deployment.deployment_id.to_string()],
@@ -45,16 +43,93 @@ pub async fn insert(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     Ok(())
 }
 
-/// The deployment with this id, whosever it is.
+async fn insert_version(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO deployment_versions (deployment_id, version, model, system_prompt, settings) \
+         VALUES ($1, $2, $3, $4, $5)",
+        params![
+            deployment.deployment_id.to_string(),
+            deployment.version,
+            deployment.model.as_str(),
+            deployment.system_prompt.as_str(),
+            serde_json::to_string(&deployment.settings)?,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes a deployment that was changed as its next version. Versions that no run at work keeps to go.
+pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
+    let id = deployment.deployment_id.to_string();
+    tx.execute(
+        "UPDATE deployments SET name = $1, status = $2, version = $3, updated_at = $4 WHERE deployment_id = $5",
+        params![
+            deployment.name.as_str(),
+            deployment.status.as_str(),
+            deployment.version,
+            deployment.updated_at,
+            id.as_str(),
+        ],
+    )
+    .await?;
+    tx.execute(
+        "DELETE FROM deployment_versions WHERE deployment_id = $1 AND version NOT IN \
+         (SELECT runs.version FROM threads JOIN runs ON runs.run_id = threads.active_run_id \
+         WHERE threads.deployment_id = $1 AND runs.version IS NOT NULL)",
+        params![id],
+    )
+    .await?;
+    insert_version(tx, deployment).await
+}
+
+/// The deployment with this id as it is now, whosever it is.
 pub async fn find(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Deployment>, Error> {
     tx.one(
-        "SELECT deployment_id, account_id, customer_id, name, model, system_prompt, status, default_thread_id, \
-         settings, created_at, updated_at FROM deployments WHERE deployment_id = $1",
+        "SELECT d.deployment_id, account_id, customer_id, name, model, system_prompt, status, default_thread_id, \
+         d.version, settings, created_at, updated_at FROM deployments d JOIN deployment_versions v \
+         ON v.deployment_id = d.deployment_id AND v.version = d.version WHERE d.deployment_id = $1",
         params![deployment_id.to_string()],
     )
     .await?
     .map(|row| deployment(&row))
     .transpose()
+}
+
+/// The same, its row locked: what is read of it stands until the transaction ends.
+pub async fn find_and_lock(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Deployment>, Error> {
+    // Locked first and read after it, so that what another transaction wrote meanwhile is seen.
+    let locked = tx
+        .one(
+            "SELECT version FROM deployments WHERE deployment_id = $1 FOR UPDATE",
+            params![deployment_id.to_string()],
+        )
+        .await?;
+    if locked.is_some() { find(tx, deployment_id).await } else { Ok(None) }
+}
+
+/// The deployment as a run has it that began with `version`; as it is now, if that version is gone.
+pub async fn find_as_of(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    version: Option<i64>,
+) -> Result<Option<Deployment>, Error> {
+    let Some(mut found) = find(tx, deployment_id).await? else { return Ok(None) };
+    let Some(version) = version.filter(|version| *version != found.version) else { return Ok(Some(found)) };
+    let row = tx
+        .one(
+            "SELECT model, system_prompt, settings FROM deployment_versions \
+             WHERE deployment_id = $1 AND version = $2",
+            params![deployment_id.to_string(), version],
+        )
+        .await?;
+    if let Some(row) = row {
+        found.model = row.text(0)?;
+        found.system_prompt = row.text(1)?;
+        found.settings = row.json(2)?;
+        found.version = version;
+    }
+    Ok(Some(found))
 }
 
 /// A page of an account's deployments, newest first, with one row more than asked for where there is one.
@@ -63,15 +138,15 @@ pub async fn list(
     account_id: AccountId,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<Vec<Deployment>, Error> {
+) -> Result<Vec<DeploymentItem>, Error> {
     // NULL is not compared: each optional filter comes with the text it stands in for.
     let rows = tx
         .all(
-            "SELECT deployment_id, account_id, customer_id, name, model, system_prompt, status, default_thread_id, \
-             settings, created_at, updated_at FROM deployments \
-             WHERE account_id = $1 AND deployment_id < $2 AND ($3 = '' OR deployment_id = $3) \
+            "SELECT d.deployment_id, customer_id, name, status, model, created_at FROM deployments d \
+             JOIN deployment_versions v ON v.deployment_id = d.deployment_id AND v.version = d.version \
+             WHERE account_id = $1 AND d.deployment_id < $2 AND ($3 = '' OR d.deployment_id = $3) \
              AND ($4 = '' OR customer_id = $4) AND ($5 = '' OR status = $5) \
-             ORDER BY deployment_id DESC LIMIT $6",
+             ORDER BY d.deployment_id DESC LIMIT $6",
             params![
                 account_id.to_string(),
                 page.after.clone().unwrap_or_else(last_id::<DeploymentId>),
@@ -82,7 +157,19 @@ pub async fn list(
             ],
         )
         .await?;
-    rows.iter().map(deployment).collect()
+    rows.iter()
+        .map(|row| {
+            Ok(DeploymentItem {
+                deployment_id: row.parse(0)?,
+                customer_id: row.text(1)?,
+                name: row.text(2)?,
+                runtime: RUNTIME,
+                status: status(row.str(3)?)?,
+                model: row.text(4)?,
+                created_at: row.time(5)?,
+            })
+        })
+        .collect()
 }
 
 /// Sorts after every id of its kind, whatever the database's collation.
@@ -133,14 +220,19 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
             return Ok(false);
         }
     }
-    tx.execute("DELETE FROM threads WHERE deployment_id = $1", params![deployment_id.to_string()]).await?;
-    tx.execute("DELETE FROM event_counters WHERE deployment_id = $1", params![deployment_id.to_string()])
-        .await?;
+    let the_rest = [
+        "DELETE FROM threads WHERE deployment_id = $1",
+        "DELETE FROM skills WHERE deployment_id = $1",
+        "DELETE FROM deployment_versions WHERE deployment_id = $1",
+        "DELETE FROM event_counters WHERE deployment_id = $1",
+    ];
+    for statement in the_rest {
+        tx.execute(statement, params![deployment_id.to_string()]).await?;
+    }
     Ok(true)
 }
 
 fn deployment(row: &Row) -> Result<Deployment, Error> {
-    let status = row.str(6)?;
     Ok(Deployment {
         deployment_id: row.parse(0)?,
         account_id: row.parse(1)?,
@@ -148,11 +240,15 @@ fn deployment(row: &Row) -> Result<Deployment, Error> {
         name: row.text(3)?,
         model: row.text(4)?,
         system_prompt: row.text(5)?,
-        status: DeploymentStatus::parse(status)
-            .ok_or_else(|| Error::Corrupt(format!("unknown deployment status {status:?}")))?,
+        status: status(row.str(6)?)?,
         default_thread_id: row.parse(7)?,
-        settings: row.json(8)?,
-        created_at: row.time(9)?,
-        updated_at: row.time(10)?,
+        version: row.int(8)?,
+        settings: row.json(9)?,
+        created_at: row.time(10)?,
+        updated_at: row.time(11)?,
     })
+}
+
+fn status(text: &str) -> Result<DeploymentStatus, Error> {
+    DeploymentStatus::parse(text).ok_or_else(|| Error::Corrupt(format!("unknown deployment status {text:?}")))
 }

@@ -18,6 +18,8 @@ mod postgres;
 pub mod queue;
 mod row;
 pub mod runs;
+pub mod secrets;
+pub mod skills;
 mod sqlite;
 mod store;
 pub mod threads;

@@ -68,17 +68,25 @@ pub async fn list(
     rows.iter().map(run).collect()
 }
 
-/// Takes a queued run to `running`; gives its thread, or `None` if it was not queued.
+/// Takes a queued run to `running`, on the deployment's version of this moment; gives its thread, or `None` if it was
+/// not queued.
 pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error> {
     let now = tx.now();
     tx.one(
-        "UPDATE runs SET status = 'running', started_at = $1 WHERE run_id = $2 AND status = 'queued' \
-         RETURNING thread_id",
+        "UPDATE runs SET status = 'running', started_at = $1, version = \
+         (SELECT version FROM deployments WHERE deployments.deployment_id = runs.deployment_id) \
+         WHERE run_id = $2 AND status = 'queued' RETURNING thread_id",
         params![now, run_id.to_string()],
     )
     .await?
     .map(|row| row.parse(0))
     .transpose()
+}
+
+/// The deployment's version that a run began with; `None` if it has not begun.
+pub async fn version(tx: &mut Tx, run_id: RunId) -> Result<Option<i64>, Error> {
+    let row = tx.one("SELECT version FROM runs WHERE run_id = $1", params![run_id.to_string()]).await?;
+    Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten())
 }
 
 /// Notes that a run is to be cancelled; the first time stands. Who has the run in hand ends it.

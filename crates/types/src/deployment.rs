@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use crate::id::{AccountId, DeploymentId, ThreadId};
+use crate::mcp::McpServer;
+use crate::sandbox::SandboxSettings;
+use crate::secret::SecretId;
 use crate::time::Timestamp;
+use crate::tool::ToolSetting;
 
 /// Whether a deployment can take work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -48,23 +53,55 @@ impl Default for Features {
     }
 }
 
-/// The kind of sandbox a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SandboxType {
-    Docker,
-    Local,
+/// What a deployment may spend; a field that is left out does not limit it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Budget {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub max_credits_per_run: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub max_credits_per_day: Option<Number>,
 }
 
-/// A deployment's sandbox: what was asked for, and the engine that was chosen when it was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct SandboxSettings {
-    pub enabled: bool,
-    #[serde(rename = "type")]
-    pub kind: SandboxType,
-    pub persistent_filesystem: bool,
-    /// The engine that is really used; `null` when the sandbox is not enabled.
-    pub engine: Option<SandboxType>,
+impl Budget {
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What becomes of a request to a person that nobody answers in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExpiry {
+    #[default]
+    Deny,
+    Approve,
+    Fail,
+}
+
+/// How long a request to a person waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SteeringPolicy {
+    /// Seconds; `null`: for ever.
+    pub expires_after_s: Option<u64>,
+    pub on_expiry: OnExpiry,
+}
+
+/// Whether what a dream changed acts at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DreamingMode {
+    #[default]
+    Auto,
+    /// A person looks at it first.
+    Review,
+}
+
+/// How a deployment dreams; `features.dreaming` says whether it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Dreaming {
+    pub mode: DreamingMode,
 }
 
 /// What a deployment is made of beside its scalars; stored as one JSON document.
@@ -73,6 +110,34 @@ pub struct DeploymentSettings {
     pub sandbox: SandboxSettings,
     pub features: Features,
     pub metadata: BTreeMap<String, String>,
+    pub mcp_servers: Vec<McpServer>,
+    /// Environment-variable name to secret.
+    pub secrets: BTreeMap<String, SecretId>,
+    pub budget: Budget,
+    pub steering: SteeringPolicy,
+    pub dreaming: Dreaming,
+    /// Tried in order when the model fails.
+    pub fallback_models: Vec<String>,
+    /// By the tool's name; a tool that is not here is as it is by default.
+    pub tools: BTreeMap<String, ToolSetting>,
+}
+
+impl DeploymentSettings {
+    /// Of a deployment that asks for nothing special.
+    pub fn new(sandbox: SandboxSettings) -> Self {
+        Self {
+            sandbox,
+            features: Features::default(),
+            metadata: BTreeMap::new(),
+            mcp_servers: Vec::new(),
+            secrets: BTreeMap::new(),
+            budget: Budget::default(),
+            steering: SteeringPolicy::default(),
+            dreaming: Dreaming::default(),
+            fallback_models: Vec::new(),
+            tools: BTreeMap::new(),
+        }
+    }
 }
 
 /// A deployment as the server holds it.
@@ -86,6 +151,8 @@ pub struct Deployment {
     pub system_prompt: String,
     pub status: DeploymentStatus,
     pub default_thread_id: ThreadId,
+    /// Grows with each change of what the agent is; a run keeps to the one that it began with.
+    pub version: i64,
     pub settings: DeploymentSettings,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

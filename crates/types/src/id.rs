@@ -94,6 +94,8 @@ id!(/// A message of a thread.
     MessageId, "msg");
 id!(/// A run: the work on one or more messages.
     RunId, "run");
+id!(/// A skill of a deployment.
+    SkillId, "skl");
 id!(/// A request to the API.
     RequestId, "req");
 id!(/// A work item of the queue.

@@ -9,13 +9,20 @@ pub mod event;
 pub mod file;
 pub mod id;
 pub mod key;
+pub mod mcp;
 pub mod model;
 pub mod network;
 pub mod paging;
 pub mod run;
+pub mod sandbox;
+pub mod secret;
+pub mod skill;
 pub mod thread;
 pub mod time;
+pub mod tool;
 
 pub use error::{Error, ErrorCode, Fault};
-pub use id::{AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, ThreadId, WorkId};
+pub use id::{
+    AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, ThreadId, WorkId,
+};
 pub use time::{Clock, Rng, Timestamp};

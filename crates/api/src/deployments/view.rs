@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use herm_types::deployment::{Deployment, DeploymentStatus, Features, RUNTIME, SandboxSettings};
+use herm_app::deployments::Described;
+use herm_types::deployment::{Budget, DeploymentStatus, Dreaming, Features, RUNTIME, SteeringPolicy};
+use herm_types::mcp::McpServerItem;
+use herm_types::sandbox::SandboxSettings;
+use herm_types::secret::SecretId;
+use herm_types::skill::SkillItem;
 use herm_types::{DeploymentId, ThreadId, Timestamp};
 use http::HeaderMap;
 use http::header::HOST;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::router::Shared;
 
@@ -28,13 +32,16 @@ pub(crate) struct DeploymentView {
     filesystem: Filesystem,
     events: EventsLink,
     sandbox: SandboxSettings,
-    #[schema(value_type = Vec<Object>)]
-    mcp_servers: Vec<Value>,
-    #[schema(value_type = Vec<Object>)]
-    skills: Vec<Value>,
-    secrets: BTreeMap<String, String>,
+    mcp_servers: Vec<McpServerItem>,
+    skills: Vec<SkillItem>,
+    /// Environment-variable name to secret.
+    secrets: BTreeMap<String, SecretId>,
     features: Features,
     metadata: BTreeMap<String, String>,
+    budget: Budget,
+    steering: SteeringPolicy,
+    dreaming: Dreaming,
+    fallback_models: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -56,7 +63,9 @@ pub(crate) struct EventsLink {
 }
 
 impl DeploymentView {
-    pub(crate) fn of(deployment: Deployment, shared: &Shared, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(described: Described, shared: &Shared, headers: &HeaderMap) -> Self {
+        let Described { deployment, skills } = described;
+        let settings = deployment.settings;
         let url = format!("{}/v1/deployments/{}/events", base_url(shared, headers), deployment.deployment_id);
         Self {
             deployment_id: deployment.deployment_id,
@@ -69,15 +78,19 @@ impl DeploymentView {
             thread_id: deployment.default_thread_id,
             filesystem: Filesystem {
                 workspace_path: "/workspace",
-                persistent: deployment.settings.sandbox.persistent_filesystem,
+                persistent: settings.sandbox.persistent_filesystem,
             },
             events: EventsLink { transport: "sse", url },
-            sandbox: deployment.settings.sandbox,
-            mcp_servers: Vec::new(),
-            skills: Vec::new(),
-            secrets: BTreeMap::new(),
-            features: deployment.settings.features,
-            metadata: deployment.settings.metadata,
+            sandbox: settings.sandbox,
+            mcp_servers: settings.mcp_servers.iter().map(McpServerItem::from).collect(),
+            skills,
+            secrets: settings.secrets,
+            features: settings.features,
+            metadata: settings.metadata,
+            budget: settings.budget,
+            steering: settings.steering,
+            dreaming: settings.dreaming,
+            fallback_models: settings.fallback_models,
             created_at: deployment.created_at,
             updated_at: deployment.updated_at,
         }

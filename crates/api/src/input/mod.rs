@@ -6,7 +6,7 @@ mod path;
 mod query;
 
 pub(crate) use body::{JsonBody, OptionalJsonBody};
-pub(crate) use object::Object;
+pub(crate) use object::{Given, Object};
 pub(crate) use path::DeploymentPath;
 pub(crate) use query::Query;
 
@@ -20,6 +20,11 @@ pub(crate) struct Faults(Vec<Fault>);
 impl Faults {
     pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Fault::new(path, message));
+    }
+
+    /// Whether something was found at this path already.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|fault| fault.path == path)
     }
 
     /// # Errors

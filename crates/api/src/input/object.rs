@@ -1,11 +1,18 @@
 //! A JSON object, read field by field: what is missing, wrong or unknown becomes a fault with its path.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
 use super::Faults;
+
+/// What a body says of a field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Given<'v> {
+    Absent,
+    Null,
+    Value(&'v Value),
+}
 
 /// An object of a body. Every field is asked for once; [`Object::finish`] finds those nobody asked for.
 pub(crate) struct Object<'v> {
@@ -75,15 +82,17 @@ impl<'v> Object<'v> {
     }
 
     pub(crate) fn boolean(&mut self, name: &'static str, default: bool, faults: &mut Faults) -> bool {
+        self.optional_boolean(name, faults).unwrap_or(default)
+    }
+
+    /// A truth value, if it is given.
+    pub(crate) fn optional_boolean(&mut self, name: &'static str, faults: &mut Faults) -> Option<bool> {
         let path = self.path_of(name);
-        match self.field(name) {
-            None => default,
-            Some(Value::Bool(value)) => *value,
-            Some(_) => {
-                faults.add(path, "must be true or false");
-                default
-            }
+        let value = self.field(name)?;
+        if !value.is_boolean() {
+            faults.add(path, "must be true or false");
         }
+        value.as_bool()
     }
 
     /// One of a few texts, if it is given.
@@ -113,26 +122,6 @@ impl<'v> Object<'v> {
         Self { path, map: value.and_then(Value::as_object), known: Vec::new() }
     }
 
-    /// A map from texts to texts; an empty one if it is not given.
-    pub(crate) fn text_map(&mut self, name: &'static str, faults: &mut Faults) -> BTreeMap<String, String> {
-        let path = self.path_of(name);
-        let Some(value) = self.field(name) else { return BTreeMap::new() };
-        let Some(map) = value.as_object() else {
-            faults.add(path, "must be an object whose values are strings");
-            return BTreeMap::new();
-        };
-        let mut texts = BTreeMap::new();
-        for (key, value) in map {
-            match value.as_str() {
-                Some(text) => {
-                    texts.insert(key.clone(), text.to_owned());
-                }
-                None => faults.add(format!("{path}.{key}"), "must be a string"),
-            }
-        }
-        texts
-    }
-
     /// A field that the contract has and this version does not act on: refused unless it asks for nothing.
     pub(crate) fn not_supported_yet(&mut self, name: &'static str, faults: &mut Faults) {
         let path = self.path_of(name);
@@ -145,6 +134,88 @@ impl<'v> Object<'v> {
         if !asks_for_nothing {
             faults.add(path, "is not supported by this version of Herm; leave it out");
         }
+    }
+
+    /// A field as it is given: `null` may mean something else than nothing.
+    pub(crate) fn given(&mut self, name: &'static str) -> Given<'v> {
+        self.known.push(name);
+        match self.map.and_then(|map| map.get(name)) {
+            None => Given::Absent,
+            Some(Value::Null) => Given::Null,
+            Some(value) => Given::Value(value),
+        }
+    }
+
+    /// A list of objects, if it is given; `null` is an empty one.
+    pub(crate) fn objects(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        faults: &mut Faults,
+    ) -> Option<Vec<Object<'v>>> {
+        let path = self.path_of(name);
+        let items = match self.given(name) {
+            Given::Absent => return None,
+            Given::Null => return Some(Vec::new()),
+            Given::Value(Value::Array(items)) => items,
+            Given::Value(_) => {
+                faults.add(path, "must be an array of objects");
+                return None;
+            }
+        };
+        if items.len() > most {
+            faults.add(path, format!("must have at most {most} items, not {}", items.len()));
+            return None;
+        }
+        let objects = items.iter().enumerate().map(|(index, item)| {
+            let path = format!("{path}[{index}]");
+            if !item.is_object() {
+                faults.add(path.clone(), "must be an object");
+            }
+            Object { path, map: item.as_object(), known: Vec::new() }
+        });
+        Some(objects.collect())
+    }
+
+    /// A list of texts, if it is given; `null` is `Some(None)`.
+    pub(crate) fn texts(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        faults: &mut Faults,
+    ) -> Option<Option<Vec<String>>> {
+        let path = self.path_of(name);
+        let items = match self.given(name) {
+            Given::Absent => return None,
+            Given::Null => return Some(None),
+            Given::Value(Value::Array(items)) => items,
+            Given::Value(_) => {
+                faults.add(path, "must be an array of strings");
+                return None;
+            }
+        };
+        if items.len() > most {
+            faults.add(path, format!("must have at most {most} items, not {}", items.len()));
+            return None;
+        }
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str() {
+                Some(text) => texts.push(text.to_owned()),
+                None => faults.add(format!("{path}[{index}]"), "must be a string"),
+            }
+        }
+        Some(Some(texts))
+    }
+
+    /// Where a field of this object is, for a fault.
+    pub(crate) fn path_to(&self, name: &str) -> String {
+        self.path_of(name)
+    }
+
+    /// Whether there is an object at all: if not, that was found before.
+    pub(crate) fn is_there(&self) -> bool {
+        self.map.is_some()
     }
 
     /// Finds the fields that nobody asked for.

@@ -28,6 +28,11 @@ impl<S: Send + Sync> FromRequestParts<S> for DeploymentPath {
 }
 
 impl DeploymentPath {
+    /// A name in the path, which need not be an id.
+    pub(crate) fn text(&self, parameter: &str) -> String {
+        self.rest.get(parameter).cloned().unwrap_or_default()
+    }
+
     /// Another id of the path.
     pub(crate) fn id<I: FromStr>(&self, what: &str, parameter: &str) -> Result<I, Error> {
         id_in_path(what, self.rest.get(parameter))

@@ -32,9 +32,13 @@ fn row(
     Row { operation, method, path, body, anonymous, reader, writer, stranger }
 }
 
-/// `{d}`, `{t}` and `{r}` stand for a deployment, its thread and a run of the account `default`.
+const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
+
+/// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`.
 fn table() -> Vec<Row> {
-    let (get, post) = (Method::GET, Method::POST);
+    let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
+    let skill = Some(json!({"name": "added", "source": "inline", "content": SKILL}));
+    let server = Some(json!({"name": "crm", "url": "https://crm.example.com/mcp"}));
     let message = Some(json!({"content": "hello"}));
     let title = Some(json!({"title": "Plans"}));
     vec![
@@ -44,6 +48,38 @@ fn table() -> Vec<Row> {
         row("create_deployment", post.clone(), "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
         row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]),
         row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]),
+        row("update_deployment", patch.clone(), "/v1/deployments/{d}", Some(json!({})), [401, 403, 200, 404]),
+        // Only one in error is provisioned again.
+        row("retry_deployment", post.clone(), "/v1/deployments/{d}/retry", None, [401, 403, 409, 404]),
+        row("add_skill", post.clone(), "/v1/deployments/{d}/skills", skill, [401, 403, 201, 404]),
+        row("list_skills", get.clone(), "/v1/deployments/{d}/skills", None, [401, 200, 200, 404]),
+        row("get_skill", get.clone(), "/v1/deployments/{d}/skills/{s}", None, [401, 200, 200, 404]),
+        row(
+            "replace_skill",
+            Method::PUT,
+            "/v1/deployments/{d}/skills/{s}",
+            Some(json!({})),
+            [401, 403, 200, 404],
+        ),
+        row("delete_skill", Method::DELETE, "/v1/deployments/{d}/skills/{s}", None, [401, 403, 200, 404]),
+        row("add_mcp_server", post.clone(), "/v1/deployments/{d}/mcp_servers", server, [401, 403, 201, 404]),
+        row("list_mcp_servers", get.clone(), "/v1/deployments/{d}/mcp_servers", None, [401, 200, 200, 404]),
+        row(
+            "update_mcp_server",
+            patch.clone(),
+            "/v1/deployments/{d}/mcp_servers/crm",
+            Some(json!({})),
+            [401, 403, 200, 404],
+        ),
+        row(
+            "delete_mcp_server",
+            Method::DELETE,
+            "/v1/deployments/{d}/mcp_servers/crm",
+            None,
+            [401, 403, 200, 404],
+        ),
+        row("list_tools", get.clone(), "/v1/deployments/{d}/tools", None, [401, 200, 200, 404]),
+        row("update_tool", patch, "/v1/deployments/{d}/tools/shell", Some(json!({})), [401, 403, 200, 404]),
         row("send_message", post.clone(), "/v1/deployments/{d}/messages", message, [401, 403, 202, 404]),
         row("stream_events", get.clone(), "/v1/deployments/{d}/events", None, [401, 200, 200, 404]),
         row("create_thread", post.clone(), "/v1/deployments/{d}/threads", None, [401, 403, 201, 404]),
@@ -68,6 +104,8 @@ async fn every_operation_answers_every_actor_as_the_table_says() {
     let world = World::new().await;
     let deployment = world.deployment().await;
     let run = world.post(&World::path(&deployment, "/messages"), &json!({"content": "first"})).await.json();
+    let skill = json!({"name": "given", "source": "inline", "content": SKILL});
+    let skill = world.post(&World::path(&deployment, "/skills"), &skill).await.json();
     let id = deployment["deployment_id"].as_str().unwrap();
     std::fs::create_dir_all(world.workspaces_dir.join(id)).unwrap();
     std::fs::write(world.workspaces_dir.join(id).join("a.txt"), "text").unwrap();
@@ -76,7 +114,8 @@ async fn every_operation_answers_every_actor_as_the_table_says() {
             .path
             .replace("{d}", id)
             .replace("{t}", deployment["thread_id"].as_str().unwrap())
-            .replace("{r}", run["run_id"].as_str().unwrap());
+            .replace("{r}", run["run_id"].as_str().unwrap())
+            .replace("{s}", skill["skill_id"].as_str().unwrap());
         let actors = [
             ("anonymous", String::new(), row.anonymous),
             ("reader", world.reader.clone(), row.reader),

@@ -1,5 +1,7 @@
 //! `/v1/deployments`: made with their defaults, refused with all their faults, listed in pages.
 
+use std::collections::BTreeSet;
+
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -29,6 +31,10 @@ async fn a_deployment_is_ready_with_every_default() {
             "memory": true, "dreaming": false, "automations": true, "steering": true, "filesystem_webhooks": false,
         },
         "metadata": {},
+        "budget": {},
+        "steering": {"expires_after_s": null, "on_expiry": "deny"},
+        "dreaming": {"mode": "auto"},
+        "fallback_models": [],
         "created_at": "2027-01-15T08:00:00.000000Z",
         "updated_at": "2027-01-15T08:00:00.000000Z",
     });
@@ -46,13 +52,24 @@ async fn every_field_is_kept_as_it_was_given() {
     body["features"] = json!({"memory": false, "steering": null});
     body["metadata"] = json!({"team": "blue", "é": ""});
     body["skills"] = json!([]);
-    body["budget"] = Value::Null;
+    body["budget"] = json!({"max_credits_per_run": 2.5, "max_credits_per_day": 100});
+    body["steering"] = json!({"expires_after_s": 3600, "on_expiry": "fail"});
+    body["dreaming"] = json!({"mode": "review"});
+    body["fallback_models"] = json!(["openai/gpt-5", "demo/tour"]);
+    let more = json!({
+        "image": "registry.example.com/agents:1", "cpu": 0.5, "memory_mb": 512, "disk_mb": 1024, "idle_timeout_s": 60,
+        "egress": {"mode": "allowlist", "hosts": ["api.example.com", "*.example.org"]},
+    });
+    body["sandbox"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let made = world.post("/v1/deployments", &body).await.json();
     assert_eq!(made["model"], "openrouter/vendor/model");
-    assert_eq!(
-        made["sandbox"],
-        json!({"enabled": false, "type": "local", "persistent_filesystem": true, "engine": null})
-    );
+    let mut sandbox =
+        json!({"enabled": false, "type": "local", "persistent_filesystem": true, "engine": null});
+    sandbox.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    assert_eq!(made["sandbox"], sandbox);
+    for field in ["budget", "steering", "dreaming", "fallback_models"] {
+        assert_eq!(made[field], body[field], "{field}");
+    }
     assert_eq!((&made["features"]["memory"], &made["features"]["steering"]), (&json!(false), &json!(true)));
     assert_eq!(made["metadata"], body["metadata"]);
 }
@@ -66,7 +83,15 @@ async fn all_faults_of_a_body_are_reported_at_once() {
         "system_prompt": 7,
         "runtime": "zeus",
         "model": "nobody/knows",
-        "sandbox": {"enabled": "yes", "type": "tent", "cpu": 2, "nonsense": 1},
+        "sandbox": {
+            "enabled": "yes", "type": "tent", "cpu": 0, "memory_mb": 1.5, "egress": {"hosts": ["a b"]}, "nonsense": 1,
+        },
+        "budget": {"max_credits_per_run": -1},
+        "steering": {"on_expiry": "shrug"},
+        "dreaming": "often",
+        "fallback_models": ["nobody/knows"],
+        "mcp_servers": [{"name": "a.b", "url": "ftp://x"}, 7],
+        "secrets": {"A-B": "sec_x", "TOKEN": "nonsense"},
         "features": {"flying": true},
         "metadata": {"a": 1},
         "skills": [{"source": "inline"}],
@@ -83,13 +108,26 @@ async fn all_faults_of_a_body_are_reported_at_once() {
         "sandbox.enabled",
         "sandbox.type",
         "sandbox.cpu",
+        "sandbox.memory_mb",
+        "sandbox.egress.hosts[0]",
+        "sandbox.egress.mode",
         "sandbox.nonsense",
         "features.flying",
         "metadata.a",
-        "skills",
+        "secrets.A-B",
+        "secrets.TOKEN",
+        "mcp_servers[0].name",
+        "mcp_servers[0].url",
+        "mcp_servers[1]",
+        "skills[0].name",
+        "skills[0].content",
+        "budget.max_credits_per_run",
+        "steering.on_expiry",
+        "dreaming",
+        "fallback_models[0]",
         "surprise",
     ];
-    assert_eq!(answer.faults(), expected);
+    assert_eq!(answer.faults().into_iter().collect::<BTreeSet<_>>(), expected.map(str::to_owned).into());
 }
 
 #[tokio::test]

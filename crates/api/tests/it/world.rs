@@ -7,13 +7,16 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use herm_api::{Options, router};
 use herm_app::keys::{self, NewKey};
-use herm_app::{App, Settings};
+use herm_app::{App, Sealer, Settings};
+use herm_crypto::{KeyRing, master_key};
+use herm_outbound::Fetcher;
 use herm_store::{DatabaseClock, Location, Store};
-use herm_types::deployment::SandboxType;
 use herm_types::key::{KeyInfo, Scope};
 use herm_types::model::ModelName;
+use herm_types::network::PrivateTarget;
+use herm_types::sandbox::SandboxType;
 use herm_types::time::{ManualClock, SystemRng};
-use herm_types::{IdSource, Timestamp};
+use herm_types::{IdSource, Rng as _, Timestamp};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -83,7 +86,12 @@ impl World {
             docker_becomes: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
             workspaces_dir: dir.path().join("workspaces"),
         };
-        let app = App::new(store.clone(), ids.clone(), Arc::clone(&clock) as _, settings);
+        let master = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
+        let sealer = Sealer::new(KeyRing::new(&master), Arc::new(SystemRng));
+        // Where tests have servers of their own.
+        let private = PrivateTarget::Host("localhost".to_owned());
+        let fetcher = Fetcher::new(vec![private].into()).unwrap();
+        let app = App::new(store.clone(), ids.clone(), Arc::clone(&clock) as _, sealer, fetcher, settings);
         let mut world = Self {
             router: router(app.clone(), Options::default()),
             app,
@@ -146,6 +154,10 @@ impl World {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.call(&self.writer, Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.call(&self.writer, Method::PATCH, path, Some(body)).await
     }
 
     /// A deployment of the account `default`, as it was answered.

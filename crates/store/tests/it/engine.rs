@@ -1,15 +1,13 @@
 //! Both databases, fresh for each test, and the rows that tests begin with.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use herm_store::{
     DatabaseClock, Error, Location, Options, Store, Tx, deployments, messages, queue, runs, threads,
 };
-use herm_types::deployment::{
-    Deployment, DeploymentSettings, DeploymentStatus, Features, SandboxSettings, SandboxType,
-};
+use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus};
 use herm_types::id::Id as _;
+use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::thread::Role;
 use herm_types::time::{ManualClock, SystemRng};
 use herm_types::{AccountId, DeploymentId, IdSource, MessageId, RunId, ThreadId, Timestamp, WorkId};
@@ -61,12 +59,7 @@ impl World {
     }
 
     pub(crate) fn new_deployment(&self, customer_id: &str) -> Deployment {
-        let sandbox = SandboxSettings {
-            enabled: true,
-            kind: SandboxType::Docker,
-            persistent_filesystem: true,
-            engine: Some(SandboxType::Local),
-        };
+        let sandbox = SandboxSettings::new(SandboxType::Docker, Some(SandboxType::Local));
         let now = Timestamp::from_micros(1_800_000_000_000_000);
         Deployment {
             deployment_id: self.ids.next(),
@@ -77,11 +70,8 @@ impl World {
             system_prompt: "Be brief.".to_owned(),
             status: DeploymentStatus::Ready,
             default_thread_id: self.ids.next(),
-            settings: DeploymentSettings {
-                sandbox,
-                features: Features::default(),
-                metadata: BTreeMap::new(),
-            },
+            version: 1,
+            settings: DeploymentSettings::new(sandbox),
             created_at: now,
             updated_at: now,
         }

@@ -59,7 +59,10 @@ pub(super) async fn read(
     run_id: RunId,
     workspace_dir: PathBuf,
 ) -> Result<Option<Loaded>, Error> {
-    let Some(deployment) = deployments::find(tx, deployment_id).await? else { return Ok(None) };
+    let version = runs::version(tx, run_id).await?;
+    let Some(deployment) = deployments::find_as_of(tx, deployment_id, version).await? else {
+        return Ok(None);
+    };
     let Some(run) = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended()) else {
         return Ok(None);
     };

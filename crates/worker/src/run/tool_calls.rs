@@ -106,6 +106,10 @@ async fn outcome(
     if !loaded.deployment.settings.sandbox.enabled {
         return ToolOutcome { text: "This agent has no sandbox, and no tools.".to_owned(), is_error };
     }
+    // One that was begun was allowed then; what it gave is still told.
+    if let Some(text) = tools::refusal(&loaded.deployment.settings.tools, &call.tool).filter(|_| !was_begun) {
+        return ToolOutcome { text, is_error };
+    }
     let request: ToolRequest = match tools::parse(call) {
         Ok(request) => request,
         Err(text) => return ToolOutcome { text, is_error },

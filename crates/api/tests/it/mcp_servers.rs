@@ -1,0 +1,115 @@
+//! `…/mcp_servers`.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::world::{World, minimal};
+
+const LITERAL: &str = "a literal that is shown to nobody";
+
+fn server() -> Value {
+    json!({"name": "crm", "url": "https://crm.example.com/mcp", "headers": {"X-Key": LITERAL}})
+}
+
+#[tokio::test]
+async fn a_server_is_added_listed_changed_and_removed() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let servers = World::path(&made, "/mcp_servers");
+    let added = world.post(&servers, &server()).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.json());
+    let added = added.json();
+    assert_eq!(added["tools"], Value::Null);
+    assert_eq!(added["connection"], json!({"state": "not_connected", "last_error": null}));
+    assert_eq!(world.get(&servers).await.json(), json!({"data": [added]}));
+    assert_eq!(world.get(&World::path(&made, "")).await.json()["mcp_servers"], json!([added]));
+    assert_eq!(world.post(&servers, &server()).await.refusal(), (409, "conflict".to_owned()));
+    let path = World::path(&made, "/mcp_servers/crm");
+    let changes = json!({"tools": ["find"], "permission": "always_ask", "headers": {"x-more": "1"}});
+    let changed = world.patch(&path, &changes).await.json();
+    assert_eq!((&changed["tools"], &changed["permission"]), (&json!(["find"]), &json!("always_ask")));
+    assert_eq!(changed["headers"], json!({"x-key": null, "x-more": null}));
+    let changed = world.patch(&path, &json!({"tools": null, "headers": {"X-Key": null}})).await.json();
+    assert_eq!((&changed["tools"], &changed["headers"]), (&Value::Null, &json!({"x-more": null})));
+    let removed = world.call(&world.writer, Method::DELETE, &path, None).await.json();
+    assert_eq!(removed, json!({"name": "crm", "status": "deleted"}));
+    assert_eq!(world.call(&world.writer, Method::DELETE, &path, None).await.refusal().0, 404);
+}
+
+#[tokio::test]
+async fn a_literal_is_in_no_answer_and_not_in_the_database() {
+    let world = World::new().await;
+    let mut body = minimal();
+    body["mcp_servers"] = json!([server()]);
+    let made = world.post("/v1/deployments", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let mut shown = made.json().to_string();
+    shown.push_str(&world.get(&World::path(&made.json(), "/mcp_servers")).await.json().to_string());
+    assert!(!shown.contains(LITERAL));
+    for entry in std::fs::read_dir(world.workspaces_dir.parent().unwrap()).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("herm.sqlite3") {
+            #[expect(clippy::disallowed_methods, reason = "these are no files of a workspace")]
+            let bytes = std::fs::read(entry.path()).unwrap();
+            assert!(!bytes.windows(LITERAL.len()).any(|window| window == LITERAL.as_bytes()), "{entry:?}");
+        }
+    }
+}
+
+/// What `GET` gives can be given back; what nobody is shown stays, but is never sent to another place.
+#[tokio::test]
+async fn a_literal_stays_with_its_address_alone() {
+    let world = World::new().await;
+    let mut body = minimal();
+    body["mcp_servers"] = json!([server()]);
+    let made = world.post("/v1/deployments", &body).await.json();
+    let path = World::path(&made, "");
+    let again = |url: &str| json!({"mcp_servers": [{"name": "crm", "url": url, "headers": {"x-key": null}}]});
+    assert_eq!(world.patch(&path, &again("https://crm.example.com/mcp")).await.json(), made);
+    let moved = world.patch(&path, &again("https://crm.example.com/v2")).await;
+    assert_eq!(moved.status, StatusCode::OK, "another path of the same origin");
+    for url in ["https://evil.example.net/mcp", "http://crm.example.com/mcp", "https://crm.example.com:8443/"]
+    {
+        let refused = world.patch(&path, &again(url)).await;
+        assert_eq!(refused.faults(), ["mcp_servers[0].headers.x-key"], "{url}");
+        let refused = world.patch(&World::path(&made, "/mcp_servers/crm"), &json!({"url": url})).await;
+        assert_eq!(refused.refusal().0, 400, "{url}");
+    }
+    let never = json!({"mcp_servers": [{"name": "new", "url": "https://e.com", "headers": {"x": null}}]});
+    assert_eq!(world.patch(&path, &never).await.refusal().0, 400);
+}
+
+#[tokio::test]
+async fn a_template_must_be_bound_to_a_secret_that_may_go_there() {
+    let world = World::new().await;
+    let mut body = minimal();
+    body["mcp_servers"] = json!([{"name": "crm", "url": "https://crm.example.com", "headers": {"Authorization": "Bearer ${TOKEN}"}}]);
+    let refused = world.post("/v1/deployments", &body).await;
+    assert_eq!(
+        (refused.refusal().0, refused.faults()),
+        (400, vec!["mcp_servers[0].headers.authorization".to_owned()])
+    );
+    body["mcp_servers"][0]["headers"] = json!({"Authorization": "Bearer ${not a name}"});
+    assert_eq!(world.post("/v1/deployments", &body).await.refusal().0, 400);
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_server_is_refused() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    for (server, faults) in [
+        (json!({}), vec!["name", "url"]),
+        (json!({"name": "a.b", "url": "https://e.com"}), vec!["name"]),
+        (json!({"name": "a", "url": "https://u:p@e.com"}), vec!["url"]),
+        (json!({"name": "a", "url": "https://e.com", "tools": "all"}), vec!["tools"]),
+        (json!({"name": "a", "url": "https://e.com", "tools": ["a", 1]}), vec!["tools[1]"]),
+        (json!({"name": "a", "url": "https://e.com", "headers": {"Host": "x"}}), vec!["headers.Host"]),
+        (json!({"name": "a", "url": "https://e.com", "headers": {"a b": "x"}}), vec!["headers.a b"]),
+        (json!({"name": "a", "url": "https://e.com", "headers": {"a": "x\r\ny: z"}}), vec!["headers.a"]),
+        (json!({"name": "a", "url": "https://e.com", "headers": {"a": "1", "A": "2"}}), vec!["headers.A"]),
+        (json!({"name": "a", "url": "https://e.com", "permission": "maybe"}), vec!["permission"]),
+    ] {
+        let refused = world.post(&World::path(&made, "/mcp_servers"), &server).await;
+        let expected: Vec<String> = faults.iter().map(|fault| (*fault).to_owned()).collect();
+        assert_eq!((refused.refusal().0, refused.faults()), (400, expected), "{server}");
+    }
+}

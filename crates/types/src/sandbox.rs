@@ -1,0 +1,75 @@
+//! A deployment's sandbox, as it was asked for.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+/// The kind of sandbox a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxType {
+    Docker,
+    Local,
+}
+
+/// What a sandbox may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EgressMode {
+    /// Nothing.
+    Deny,
+    /// The hosts that are listed.
+    Allowlist,
+    /// Every public address.
+    Open,
+}
+
+/// A sandbox's way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Egress {
+    pub mode: EgressMode,
+    /// Host names; `*.example.com` stands for every name below. Only with `allowlist`.
+    pub hosts: Vec<String>,
+}
+
+/// A deployment's sandbox: what was asked for, and the engine that was chosen when it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SandboxSettings {
+    pub enabled: bool,
+    #[serde(rename = "type")]
+    pub kind: SandboxType,
+    pub persistent_filesystem: bool,
+    /// The engine that is really used; `null` when the sandbox is not enabled.
+    pub engine: Option<SandboxType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub cpu: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_mb: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+}
+
+impl SandboxSettings {
+    /// Nothing special.
+    pub fn new(kind: SandboxType, engine: Option<SandboxType>) -> Self {
+        Self {
+            enabled: engine.is_some(),
+            kind,
+            persistent_filesystem: true,
+            engine,
+            image: None,
+            cpu: None,
+            memory_mb: None,
+            disk_mb: None,
+            idle_timeout_s: None,
+            egress: None,
+        }
+    }
+}

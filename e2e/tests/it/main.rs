@@ -13,4 +13,5 @@ mod readme;
 mod scripts;
 mod stopping;
 mod tools;
+mod updated;
 mod world;

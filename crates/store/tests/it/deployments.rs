@@ -1,8 +1,11 @@
 //! Deployments: listed in pages that stay right, erased to the last row.
 
-use herm_store::{deployments, queue, threads};
-use herm_types::deployment::{Deployment, DeploymentStatus};
+use herm_store::skills::Skill;
+use herm_store::{deployments, queue, runs, skills, threads};
+use herm_types::Timestamp;
+use herm_types::deployment::{Deployment, DeploymentItem, DeploymentStatus};
 use herm_types::paging::PageRequest;
+use herm_types::skill::SkillSource;
 
 use crate::engine::{World, on_both_engines};
 
@@ -11,6 +14,8 @@ on_both_engines!(
     pages_neither_repeat_nor_skip_while_rows_are_added,
     filters_and_accounts_part_deployments,
     a_deleted_deployment_is_erased_to_the_last_row,
+    a_change_is_the_next_version_and_a_run_keeps_to_its_own,
+    skills_are_replaced_whole_and_keep_their_order,
 );
 
 async fn a_deployment_reads_back_as_it_was_made(world: World) {
@@ -25,7 +30,7 @@ async fn page(
     of: &Deployment,
     filter: deployments::Filter,
     page: PageRequest,
-) -> Vec<Deployment> {
+) -> Vec<DeploymentItem> {
     let account_id = of.account_id;
     world
         .store
@@ -124,4 +129,76 @@ async fn a_deleted_deployment_is_erased_to_the_last_row(world: World) {
     assert_eq!(left, None);
     let items = world.store.read("items", |tx| Box::pin(queue::len(tx))).await.unwrap();
     assert_eq!(items, 1, "the other deployment's work is untouched");
+}
+
+async fn a_change_is_the_next_version_and_a_run_keeps_to_its_own(world: World) {
+    let mut deployment = world.deployment().await;
+    let (run_id, _) = world.run(&deployment).await;
+    let id = deployment.deployment_id;
+    let begun = deployment.clone();
+    world
+        .store
+        .transaction("begin", move |tx| {
+            Box::pin(async move {
+                let thread_id = begun.default_thread_id;
+                threads::touch(tx, thread_id, Some(run_id), 0).await?;
+                runs::start(tx, run_id).await
+            })
+        })
+        .await
+        .unwrap();
+    for prompt in ["second", "third"] {
+        deployment.version += 1;
+        deployment.system_prompt = prompt.to_owned();
+        let changed = deployment.clone();
+        world
+            .store
+            .transaction("change", move |tx| {
+                Box::pin(async move {
+                    deployments::find_and_lock(tx, id).await?;
+                    deployments::update(tx, &changed).await
+                })
+            })
+            .await
+            .unwrap();
+    }
+    let as_of = async |version: Option<i64>| {
+        let found = world.store.read("find", move |tx| Box::pin(deployments::find_as_of(tx, id, version)));
+        found.await.unwrap().unwrap()
+    };
+    let version = world.store.read("version", move |tx| Box::pin(runs::version(tx, run_id))).await.unwrap();
+    assert_eq!(version, Some(1));
+    let kept = as_of(version).await;
+    assert_eq!((kept.version, kept.system_prompt.as_str()), (1, "Be brief."));
+    assert_eq!(as_of(None).await, deployment);
+    // The second is nobody's any more: what would have begun with it goes on with the third.
+    assert_eq!(as_of(Some(2)).await, deployment);
+}
+
+async fn skills_are_replaced_whole_and_keep_their_order(world: World) {
+    let deployment = world.deployment().await;
+    let id = deployment.deployment_id;
+    let now = Timestamp::from_micros(1);
+    let skill = |name: &str| Skill {
+        skill_id: world.ids.next(),
+        name: name.to_owned(),
+        source: SkillSource::Inline,
+        path: None,
+        url: None,
+        description: Some("d".to_owned()),
+        content: Some("c".to_owned()),
+        created_at: now,
+        updated_at: now,
+    };
+    let given = [skill("b"), skill("a"), skill("c")];
+    for wanted in [given.to_vec(), vec![given[2].clone(), given[0].clone()], Vec::new()] {
+        let written = wanted.clone();
+        let replace = world.store.transaction("replace", move |tx| {
+            Box::pin(async move { skills::replace(tx, id, &written).await })
+        });
+        replace.await.unwrap();
+        let found =
+            world.store.read("list", move |tx| Box::pin(skills::of_deployment(tx, id))).await.unwrap();
+        assert_eq!(found, wanted);
+    }
 }

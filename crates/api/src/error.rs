@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use herm_types::error::ErrorBody;
 use herm_types::{Error, ErrorCode};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// Seconds after which a client may try again when the server is away or stopping.
 const RETRY_AFTER_S: &str = "1";
@@ -15,24 +15,33 @@ const RETRY_AFTER_S: &str = "1";
 pub(crate) struct Failure {
     status: StatusCode,
     error: Error,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Failure {
     /// A failure whose status is not the code's own, such as 413 with `validation_error`.
     pub(crate) fn with_status(status: StatusCode, error: Error) -> Self {
-        Self { status, error }
+        Self { status, error, header: None }
+    }
+
+    /// A failure whose response says more in a header.
+    pub(crate) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { status: status_of(error.code), error }
+        Self::with_status(status_of(error.code), error)
     }
 }
 
 impl From<herm_app::Error> for Failure {
     fn from(error: herm_app::Error) -> Self {
-        error.into_response().into()
+        let is_too_large = matches!(error, herm_app::Error::TooLarge(_));
+        let error = error.into_response();
+        let status = if is_too_large { StatusCode::PAYLOAD_TOO_LARGE } else { status_of(error.code) };
+        Self::with_status(status, error)
     }
 }
 
@@ -59,6 +68,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(Unwritten(self.error));
+        response.headers_mut().extend(self.header);
         response
     }
 }
@@ -85,7 +95,7 @@ pub(crate) fn write_body(response: Response, request_id: &str) -> Response {
         request_id: request_id.to_owned(),
     });
     let mut written = (parts.status, body).into_response();
-    for name in [header::ALLOW, header::WWW_AUTHENTICATE] {
+    for name in [header::ALLOW, header::WWW_AUTHENTICATE, header::CONTENT_RANGE] {
         if let Some(value) = parts.headers.remove(&name) {
             written.headers_mut().insert(name, value);
         }

@@ -1,29 +1,25 @@
 //! `…/files`.
 
+pub(crate) mod content;
+mod entity_tag;
+
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use herm_app::files::{self, Opened};
-use herm_types::DeploymentId;
+use futures_util::StreamExt as _;
+use herm_app::files::{self, Upload};
 use herm_types::error::ErrorBody;
-use herm_types::file::FileListing;
-use http::header::{
-    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
-use tokio_util::io::ReaderStream;
+use herm_types::file::{FileListing, Precondition, WrittenFile};
+use herm_types::{DeploymentId, Error, ErrorCode};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue};
+use serde::Serialize;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::input::{DeploymentPath, Query};
-use crate::range::{self, Asked};
+use crate::input::{DeploymentPath, Faults, Query};
 use crate::router::Shared;
-
-/// Bytes that are read from a file at once.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// List a directory of the workspace, by name.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files", operation_id = "list_files", tag = "files",
@@ -42,67 +38,106 @@ pub(crate) async fn list_files(
     Ok(Json(files::list(&shared.app, &caller, path.deployment_id, directory).await?))
 }
 
-/// Read a file: its raw bytes, or a range of them.
-#[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files/content", operation_id = "read_file", tag = "files",
-    params(("deployment_id" = DeploymentId, Path), ("path" = String, Query),
-        ("Range" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = [u8], content_type = "application/octet-stream"),
-        (status = 206, body = [u8], content_type = "application/octet-stream"),
-        (status = 304), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 416)))]
-pub(crate) async fn read_file(
+/// Any bytes.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it is the shape alone")]
+pub(crate) struct FileContent(Vec<u8>);
+
+/// Write a file: the body's bytes, whatever their type, become its content; missing directories are made. It is replaced
+/// in one instant, or stays as it was.
+#[utoipa::path(put, path = "/v1/deployments/{deployment_id}/files", operation_id = "write_file", tag = "files",
+    params(("deployment_id" = DeploymentId, Path),
+        ("path" = String, Query, description = "Relative to the workspace."),
+        ("If-Match" = Option<String>, Header,
+            description = "Write only if the file's ETag is one of these; *: only if there is a file. Else: 409."),
+        ("If-None-Match" = Option<String>, Header, description = "*: write only if there is no file yet. Else: 409.")),
+    request_body(content = inline(FileContent), content_type = "application/octet-stream"),
+    responses((status = 200, body = WrittenFile, headers(("ETag" = String))), (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(crate) async fn write_file(
     State(shared): State<Shared>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Failure> {
-    let Some(file) = query.text("path").filter(|file| !file.is_empty()) else {
-        query.fault("path", "is required");
-        query.finish()?;
-        return Ok(StatusCode::BAD_REQUEST.into_response());
-    };
+    let file = required_path(&mut query);
     query.finish()?;
-    let opened = files::open(&shared.app, &caller, path.deployment_id, file.clone()).await?;
-    Ok(respond(opened, &file, &headers).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "failed to read a workspace's file");
-        StatusCode::INTERNAL_SERVER_ERROR.into_response()
-    }))
+    let precondition = precondition(&headers)?;
+    let announced = body.size_hint().exact();
+    let mut upload =
+        Upload::begin(&shared.app, &caller, path.deployment_id, file, precondition, announced).await?;
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| {
+            tracing::debug!(%error, "a body broke off");
+            Error::new(ErrorCode::ValidationError, "The body broke off before its end; nothing was written.")
+        })?;
+        upload = upload.write(&piece).await?;
+    }
+    let uploaded = upload.finish().await?;
+    let mut response = Json(uploaded.file).into_response();
+    if let Ok(etag) = HeaderValue::from_str(&entity_tag::quoted(&uploaded.etag)) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    Ok(response)
 }
 
-async fn respond(opened: Opened, path: &str, request: &HeaderMap) -> std::io::Result<Response> {
-    let mut headers = HeaderMap::new();
-    let etag = format!("\"{}\"", opened.etag);
-    insert(&mut headers, ETAG, &etag);
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-    let seen = request.get(IF_NONE_MATCH).and_then(|seen| seen.to_str().ok()).unwrap_or_default();
-    if seen.split(',').map(str::trim).any(|seen| seen == etag || seen == "*") {
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
-    }
-    let kind = mime_guess::from_path(path).first_or_octet_stream();
-    insert(&mut headers, CONTENT_TYPE, kind.as_ref());
-    let (status, first, length) = match range::asked(request, &etag, opened.size) {
-        Asked::Whole => (StatusCode::OK, 0, opened.size),
-        Asked::Part { first, last } => {
-            insert(&mut headers, CONTENT_RANGE, &format!("bytes {first}-{last}/{}", opened.size));
-            (StatusCode::PARTIAL_CONTENT, first, last - first + 1)
-        }
-        Asked::Beyond => {
-            insert(&mut headers, CONTENT_RANGE, &format!("bytes */{}", opened.size));
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response());
-        }
+/// A file or a directory that is gone.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct DeletedFile {
+    /// Relative to the workspace.
+    path: String,
+    #[schema(pattern = "^deleted$")]
+    status: &'static str,
+}
+
+/// Delete a file, or a directory with all that is in it. The workspace itself stays.
+#[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/files", operation_id = "delete_file", tag = "files",
+    params(("deployment_id" = DeploymentId, Path),
+        ("path" = String, Query, description = "Relative to the workspace."),
+        ("If-Match" = Option<String>, Header, description = "Delete only if the file's ETag is one of these. Else: 409.")),
+    responses((status = 200, body = DeletedFile), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
+pub(crate) async fn delete_file(
+    State(shared): State<Shared>,
+    Auth(caller): Auth,
+    path: DeploymentPath,
+    mut query: Query,
+    headers: HeaderMap,
+) -> Result<Json<DeletedFile>, Failure> {
+    let file = required_path(&mut query);
+    query.finish()?;
+    let precondition = precondition(&headers)?;
+    let path = files::delete(&shared.app, &caller, path.deployment_id, file, precondition).await?;
+    Ok(Json(DeletedFile { path, status: "deleted" }))
+}
+
+/// The parameter `path`; without it a fault is noted.
+fn required_path(query: &mut Query) -> String {
+    let path = query.text("path").filter(|path| !path.is_empty());
+    path.unwrap_or_else(|| {
+        query.fault("path", "is required");
+        String::new()
+    })
+}
+
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Error> {
+    let mut faults = Faults::default();
+    let mut read = |name| {
+        entity_tag::read(headers, &name).unwrap_or_else(|| {
+            faults.add(name.as_str(), "must be *, or entity tags in double quotes, separated by commas");
+            None
+        })
     };
-    insert(&mut headers, CONTENT_LENGTH, &length.to_string());
-    let mut file = tokio::fs::File::from_std(opened.file);
-    file.seek(SeekFrom::Start(first)).await?;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES));
-    Ok((status, headers, body).into_response())
-}
-
-fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
+    let (if_match, if_none_match) = (read(IF_MATCH), read(IF_NONE_MATCH));
+    faults.check()?;
+    Ok(Precondition {
+        if_match: if_match.map(entity_tag::Tags::strong),
+        if_none_match: if_none_match.map(entity_tag::Tags::weak),
+    })
 }

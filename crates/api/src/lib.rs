@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod health;
 mod input;
+mod linger;
 mod mcp_servers;
 mod messages;
 mod openapi;

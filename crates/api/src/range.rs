@@ -15,27 +15,34 @@ pub(crate) enum Asked {
 pub(crate) fn asked(headers: &HeaderMap, etag: &str, size: u64) -> Asked {
     // A range of a file that has changed since would not fit to what the client has.
     let is_same = headers.get(IF_RANGE).is_none_or(|seen| seen == etag);
-    let text =
-        headers.get(RANGE).and_then(|range| range.to_str().ok()).and_then(|text| text.strip_prefix("bytes="));
-    match text.filter(|_| is_same).and_then(|text| text.split_once('-')) {
+    let text = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let range =
+        text.and_then(|text| text.split_once('=')).filter(|(unit, _)| unit.eq_ignore_ascii_case("bytes"));
+    match range.filter(|_| is_same).and_then(|(_, range)| range.split_once('-')) {
         None => Asked::Whole,
-        Some(("", suffix)) => match suffix.parse::<u64>() {
-            Ok(0) => Asked::Beyond,
-            Ok(_) if size == 0 => Asked::Beyond,
-            Ok(count) => Asked::Part { first: size.saturating_sub(count), last: size - 1 },
-            Err(_) => Asked::Whole,
+        Some(("", suffix)) => match number(suffix) {
+            Some(0) => Asked::Beyond,
+            Some(_) if size == 0 => Asked::Beyond,
+            Some(count) => Asked::Part { first: size.saturating_sub(count), last: size - 1 },
+            None => Asked::Whole,
         },
         Some((first, last)) => {
-            let Ok(first) = first.parse::<u64>() else { return Asked::Whole };
-            let last = if last.is_empty() { Ok(u64::MAX) } else { last.parse::<u64>() };
+            let Some(first) = number(first) else { return Asked::Whole };
+            let last = if last.is_empty() { Some(u64::MAX) } else { number(last) };
             match last {
-                Err(_) => Asked::Whole,
-                Ok(last) if last < first => Asked::Whole,
-                Ok(_) if first >= size => Asked::Beyond,
-                Ok(last) => Asked::Part { first, last: last.min(size - 1) },
+                None => Asked::Whole,
+                Some(last) if last < first => Asked::Whole,
+                Some(_) if first >= size => Asked::Beyond,
+                Some(last) => Asked::Part { first, last: last.min(size - 1) },
             }
         }
     }
+}
+
+/// A number of digits alone; one too large for any file counts as the largest.
+fn number(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -55,6 +62,7 @@ mod tests {
         assert_eq!(of("bytes=-3", 10), Asked::Part { first: 7, last: 9 });
         assert_eq!(of("bytes=-30", 10), Asked::Part { first: 0, last: 9 });
         assert_eq!(of("bytes=8-30", 10), Asked::Part { first: 8, last: 9 });
+        assert_eq!(of("Bytes=8-99999999999999999999", 10), Asked::Part { first: 8, last: 9 });
     }
 
     #[test]
@@ -62,8 +70,8 @@ mod tests {
         assert_eq!(of("bytes=10-", 10), Asked::Beyond);
         assert_eq!(of("bytes=-0", 10), Asked::Beyond);
         assert_eq!(of("bytes=0-", 0), Asked::Beyond);
-        for odd in
-            ["bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", "bytes=-", "bytes=99999999999999999999-"]
+        assert_eq!(of("bytes=99999999999999999999-", 10), Asked::Beyond);
+        for odd in ["bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", "bytes=-", "bytes=+1-2", "bytes"]
         {
             assert_eq!(of(odd, 10), Asked::Whole, "{odd}");
         }

@@ -8,7 +8,7 @@ use herm_types::time::{Rng as _, SystemRng};
 use http::{HeaderName, HeaderValue};
 use tracing::Instrument as _;
 
-use crate::error;
+use crate::{error, linger};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of an inbound id that is kept, at most.
@@ -21,7 +21,7 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let request_id = inbound.map_or_else(new_id, str::to_owned);
     let span =
         tracing::info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
-    let response = next.run(request).instrument(span.clone()).await;
+    let response = next.run(linger::request(request)).instrument(span.clone()).await;
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     let mut response = error::write_body(response, &request_id);
     if let Ok(value) = HeaderValue::from_str(&request_id) {

@@ -65,8 +65,8 @@ pub fn router(app: App, options: Options) -> Router {
         )
         .route("/tools", get(tools::list_tools))
         .route("/tools/{name}", patch(tools::update_tool))
-        .route("/files", get(files::list_files))
-        .route("/files/content", get(files::read_file));
+        .route("/files", get(files::list_files).put(files::write_file).delete(files::delete_file))
+        .route("/files/content", get(files::content::read_file));
     Router::new()
         .route("/v1/deployments", get(deployments::list_deployments).post(deployments::create_deployment))
         .nest("/v1/deployments/{deployment_id}", deployment)

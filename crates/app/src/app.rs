@@ -23,6 +23,8 @@ pub struct Settings {
     pub docker_becomes: Option<SandboxType>,
     /// Holds one directory for each deployment.
     pub workspaces_dir: PathBuf,
+    /// Bytes of a file that is written through the API, at most.
+    pub max_file_bytes: u64,
 }
 
 /// The use cases' common ground; cheap to clone.

@@ -11,6 +11,9 @@ pub enum Error {
     /// A fault of ours, or of the database; the caller is told only that.
     #[error("the database failed")]
     Store(#[from] herm_store::Error),
+    /// A file is over its limit, or finds no room.
+    #[error("{0}")]
+    TooLarge(String),
     /// A workspace could not be reached.
     #[error("the workspace could not be reached")]
     Workspace(#[source] herm_sandbox::workspace::Error),
@@ -32,6 +35,7 @@ impl Error {
                 tracing::error!(error = &error as &dyn std::error::Error, "the database failed");
                 herm_types::Error::new(ErrorCode::ServerError, "The server failed; the fault is in its log.")
             }
+            Self::TooLarge(message) => herm_types::Error::new(ErrorCode::ValidationError, message),
             Self::Workspace(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a workspace could not be reached");
                 herm_types::Error::new(ErrorCode::ServerError, "The workspace could not be reached.")

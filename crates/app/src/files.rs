@@ -1,14 +1,17 @@
-//! Files of a workspace, read without starting a sandbox.
+//! Files of a workspace, reached without starting a sandbox.
+
+mod upload;
 
 use std::fs::File;
 use std::path::PathBuf;
 
 use herm_sandbox::workspace::{self, OpenFile, PathError, Workspace, WorkspacePath};
-use herm_types::file::{FileEntry, FileListing, FileType};
+use herm_types::file::{FileEntry, FileListing, FileType, Precondition};
 use herm_types::key::Scope;
-use herm_types::{DeploymentId, Error as Refusal, Fault};
+use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault};
 
 use crate::{App, Caller, Error};
+pub use upload::{Upload, Uploaded};
 
 /// A directory's entries, by name; `path` is relative to the workspace, and empty for the workspace itself.
 pub async fn list(
@@ -17,9 +20,9 @@ pub async fn list(
     deployment_id: DeploymentId,
     path: String,
 ) -> Result<FileListing, Error> {
-    let dir = reach(app, caller, deployment_id).await?;
-    in_workspace(dir, path, |workspace, path, text| {
-        let entries = workspace.list(&path)?;
+    let dir = reach(app, caller, deployment_id, Scope::FilesRead).await?;
+    in_workspace(dir, parse(&path)?, |workspace, path| {
+        let entries = workspace.list(path)?;
         let entries = entries.into_iter().map(|entry| FileEntry {
             name: entry.name,
             kind: match entry.kind {
@@ -30,7 +33,7 @@ pub async fn list(
             size: entry.size,
             modified_at: entry.modified_at,
         });
-        Ok(FileListing { path: text.to_owned(), entries: entries.collect() })
+        Ok(FileListing { path: path.as_str().to_owned(), entries: entries.collect() })
     })
     .await
 }
@@ -50,16 +53,39 @@ pub async fn open(
     deployment_id: DeploymentId,
     path: String,
 ) -> Result<Opened, Error> {
-    let dir = reach(app, caller, deployment_id).await?;
-    in_workspace(dir, path, |workspace, path, _| {
-        let OpenFile { file, size, etag, .. } = workspace.open_read(&path)?;
+    let dir = reach(app, caller, deployment_id, Scope::FilesRead).await?;
+    in_workspace(dir, parse(&path)?, |workspace, path| {
+        let OpenFile { file, size, etag, .. } = workspace.open_read(path)?;
         Ok(Opened { file, size, etag })
     })
     .await
 }
 
-async fn reach(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<PathBuf, Error> {
-    caller.require(Scope::FilesRead)?;
+/// Removes a file, or a directory with all that is in it; its path as it is understood.
+pub async fn delete(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    path: String,
+    precondition: Precondition,
+) -> Result<String, Error> {
+    app.refuse_while_draining()?;
+    let dir = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
+    in_workspace(dir, parse(&path)?, move |workspace, path| {
+        workspace.remove(path, &precondition)?;
+        Ok(path.as_str().to_owned())
+    })
+    .await
+}
+
+/// Where the deployment's files are, if the caller may do what `scope` allows to them.
+async fn reach(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    scope: Scope,
+) -> Result<PathBuf, Error> {
+    caller.require(scope)?;
     let caller = caller.clone();
     app.store
         .read("get_deployment", move |tx| {
@@ -69,29 +95,39 @@ async fn reach(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Resul
     Ok(app.workspace_dir(deployment_id))
 }
 
-async fn in_workspace<T: Send + 'static>(
-    dir: PathBuf,
-    text: String,
-    work: impl FnOnce(&Workspace, WorkspacePath, &str) -> Result<T, workspace::Error> + Send + 'static,
-) -> Result<T, Error> {
-    let path = WorkspacePath::parse(&text).map_err(|error| invalid_path(&error))?;
-    let shown = text.clone();
-    let worked = tokio::task::spawn_blocking(move || {
-        let workspace = Workspace::create(&dir)?;
-        work(&workspace, path, &text)
-    });
-    let worked =
-        worked.await.map_err(|error| Error::Workspace(workspace::Error::Io(std::io::Error::other(error))))?;
-    worked.map_err(|error| refusal(error, &shown))
+fn parse(path: &str) -> Result<WorkspacePath, Refusal> {
+    let refused = |error: PathError| Refusal::invalid(vec![Fault::new("path", error.to_string())]);
+    WorkspacePath::parse(path).map_err(refused)
 }
 
-fn invalid_path(error: &PathError) -> Refusal {
-    Refusal::invalid(vec![Fault::new("path", error.to_string())])
+async fn in_workspace<T: Send + 'static>(
+    dir: PathBuf,
+    path: WorkspacePath,
+    work: impl FnOnce(&Workspace, &WorkspacePath) -> Result<T, workspace::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let shown = path.as_str().to_owned();
+    blocking(shown, move || work(&Workspace::create(&dir)?, &path)).await
+}
+
+/// Does what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    path: String,
+    work: impl FnOnce() -> Result<T, workspace::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    let worked =
+        worked.map_err(|error| Error::Workspace(workspace::Error::Io(std::io::Error::other(error))))?;
+    worked.map_err(|error| refusal(error, &path))
 }
 
 fn refusal(error: workspace::Error, path: &str) -> Error {
+    let message = format!("{path:?}: {error}.");
     match error {
         workspace::Error::NotFound => Refusal::not_found("file or directory", path).into(),
+        workspace::Error::TooLarge { .. } | workspace::Error::NoSpace => Error::TooLarge(message),
+        workspace::Error::Precondition | workspace::Error::Busy => {
+            Refusal::new(ErrorCode::Conflict, message).into()
+        }
         workspace::Error::Io(_) => Error::Workspace(error),
         other => Refusal::invalid(vec![Fault::new("path", other.to_string())]).into(),
     }

@@ -62,6 +62,7 @@ impl Server {
                 SandboxFallback::Refuse => None,
             },
             workspaces_dir: workspaces_dir.clone(),
+            max_file_bytes: config.server.max_file_bytes,
         };
         let sealer = Sealer::new(master_key::ring(config)?, Arc::new(SystemRng));
         let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into())

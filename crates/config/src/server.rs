@@ -10,6 +10,9 @@ use crate::source::Sources;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4376);
 const DEFAULT_DATA_DIR: &str = "./herm-data";
+const DEFAULT_MAX_FILE_BYTES: u64 = 100 * 1024 * 1024;
+/// The largest file that Linux knows.
+const LARGEST_FILE_BYTES: u64 = i64::MAX as u64;
 const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:4376 or [::]:4376";
 
 /// Addresses, directories and limits of the server.
@@ -27,6 +30,8 @@ pub struct Server {
     pub rate_limit: Option<u32>,
     /// Whether credits are checked.
     pub metering: bool,
+    /// Bytes of a file that is written through the API, at most.
+    pub max_file_bytes: u64,
 }
 
 impl Server {
@@ -44,6 +49,11 @@ impl Server {
             .map(|found| found.choose(&[("off", false), ("on", true)]))
             .transpose()?
             .unwrap_or(false);
+        let max_file_bytes = sources
+            .text(&setting::MAX_FILE_BYTES)?
+            .map(|found| found.number(1..=LARGEST_FILE_BYTES))
+            .transpose()?
+            .unwrap_or(DEFAULT_MAX_FILE_BYTES);
         Ok(Self {
             listen: address(&setting::LISTEN)?.unwrap_or(DEFAULT_LISTEN),
             metrics_listen: address(&setting::METRICS_LISTEN)?,
@@ -51,6 +61,7 @@ impl Server {
             public_url: sources.text(&setting::PUBLIC_URL)?.map(|found| http_base(&found)).transpose()?,
             rate_limit: rate_limit(sources)?,
             metering,
+            max_file_bytes,
         })
     }
 }

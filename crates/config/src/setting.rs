@@ -37,6 +37,7 @@ pub(crate) static EGRESS_DEFAULT: Setting = setting("HERM_EGRESS_DEFAULT", "egre
 pub(crate) static RATE_LIMIT: Setting = setting("HERM_RATE_LIMIT", "rate_limit");
 pub(crate) static METRICS_LISTEN: Setting = setting("HERM_METRICS_LISTEN", "metrics_listen");
 pub(crate) static METERING: Setting = setting("HERM_METERING", "metering");
+pub(crate) static MAX_FILE_BYTES: Setting = setting("HERM_MAX_FILE_BYTES", "max_file_bytes");
 pub(crate) static OBSERVE_TOKENS: Setting = setting("HERM_MEMORY_OBSERVE_TOKENS", "memory_observe_tokens");
 pub(crate) static OBSERVE_IDLE_S: Setting = setting("HERM_MEMORY_OBSERVE_IDLE_S", "memory_observe_idle_s");
 pub(crate) static REFLECT_TOKENS: Setting = setting("HERM_MEMORY_REFLECT_TOKENS", "memory_reflect_tokens");
@@ -46,7 +47,7 @@ pub(crate) static LOG: Setting = setting("HERM_LOG", "log");
 pub(crate) static LOG_FORMAT: Setting = setting("HERM_LOG_FORMAT", "log_format");
 pub(crate) static OTLP_ENDPOINT: Setting = setting("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint");
 
-pub(crate) static SETTINGS: [&Setting; 24] = [
+pub(crate) static SETTINGS: [&Setting; 25] = [
     &LISTEN,
     &DATA_DIR,
     &DATABASE_URL,
@@ -63,6 +64,7 @@ pub(crate) static SETTINGS: [&Setting; 24] = [
     &RATE_LIMIT,
     &METRICS_LISTEN,
     &METERING,
+    &MAX_FILE_BYTES,
     &OBSERVE_TOKENS,
     &OBSERVE_IDLE_S,
     &REFLECT_TOKENS,

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat
 use rustix::io::Errno;
 
 pub use path::{PathError, WorkspacePath};
+pub use write::{OnLink, Pending, Written};
 
 /// Entries that a directory may have to be listed.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -47,6 +48,12 @@ pub enum Error {
     TooManyEntries,
     #[error("the workspace itself cannot be replaced or removed")]
     IsRoot,
+    #[error("its permissions do not let the server reach it")]
+    Denied,
+    #[error("what is there now is not what the request's precondition asks for")]
+    Precondition,
+    #[error("the directory is written to while it is removed")]
+    Busy,
     #[error("the disk is full, or the quota is used up")]
     NoSpace,
     #[error("the file system failed: {0}")]
@@ -61,6 +68,7 @@ impl From<Errno> for Error {
             // A link is in the path, or a mount, or the path was changed under the kernel's feet again and again.
             Errno::LOOP | Errno::XDEV | Errno::AGAIN => Self::Symlink,
             Errno::ISDIR | Errno::NXIO | Errno::NODEV => Self::NotAFile,
+            Errno::ACCESS | Errno::PERM => Self::Denied,
             Errno::NOSPC | Errno::DQUOT => Self::NoSpace,
             other => Self::Io(other.into()),
         }
@@ -110,6 +118,10 @@ impl Workspace {
             Ok(root) => Ok(Self { root }),
             Err(Errno::NOENT) => {
                 fs::create_dir_all(dir).map_err(Error::Io)?;
+                if let Some(parent) = dir.parent() {
+                    // What is written into it is not on the disk before it is there itself.
+                    File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::Io)?;
+                }
                 Ok(Self { root: rustix::fs::open(dir, flags, Mode::empty())? })
             }
             Err(errno) => Err(errno.into()),
@@ -141,8 +153,12 @@ impl Workspace {
             if seen > MAX_ENTRIES {
                 return Err(Error::TooManyEntries);
             }
+            let name = entry.file_name().to_string_lossy();
+            if write::remove_left_over(&directory, &name) {
+                continue;
+            }
             match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => entries.extend(describe(&entry.file_name().to_string_lossy(), &stat)),
+                Ok(stat) => entries.extend(describe(&name, &stat)),
                 // It went away while the directory was read.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
@@ -161,8 +177,7 @@ impl Workspace {
             return Err(Error::NotAFile);
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let etag = format!("{:x}-{:x}-{:x}.{:x}", stat.st_ino, size, stat.st_ctime, stat.st_ctime_nsec);
-        Ok(OpenFile { file: File::from(fd), size, modified_at: modified_at(&stat), etag })
+        Ok(OpenFile { file: File::from(fd), size, modified_at: modified_at(&stat), etag: etag(&stat) })
     }
 
     /// A file's bytes, if there are at most `limit`, however it grows while it is read.
@@ -178,6 +193,11 @@ impl Workspace {
         }
         Ok(bytes)
     }
+}
+
+fn etag(stat: &Stat) -> String {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    format!("{:x}-{:x}-{:x}.{:x}", stat.st_ino, size, stat.st_ctime, stat.st_ctime_nsec)
 }
 
 fn describe(name: &str, stat: &Stat) -> Option<Entry> {

@@ -92,6 +92,14 @@ fn table() -> Vec<Row> {
         row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]),
         row("list_steps", get.clone(), "/v1/deployments/{d}/runs/{r}/steps", None, [401, 200, 200, 404]),
         row("cancel_run", post, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404]),
+        row(
+            "write_file",
+            Method::PUT,
+            "/v1/deployments/{d}/files?path=b",
+            Some(json!("text")),
+            [401, 403, 200, 404],
+        ),
+        row("delete_file", Method::DELETE, "/v1/deployments/{d}/files?path=b", None, [401, 403, 200, 404]),
         row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]),
         row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404]),
         // Last, as it takes the deployment away; the stranger's turn comes before the writer's.

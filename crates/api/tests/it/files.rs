@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use axum::body::Body;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World, read};
@@ -63,7 +63,7 @@ async fn a_file_is_read_as_an_attachment_whole_or_in_part() {
     let whole = content(&world, &made, "page.html", &[]).await;
     assert_eq!((whole.status, whole.bytes.as_slice()), (StatusCode::OK, b"<p>hello</p>".as_slice()));
     assert_eq!(whole.headers["content-type"], "text/html");
-    assert_eq!(whole.headers["content-disposition"], "attachment");
+    assert_eq!(whole.headers["content-disposition"], "attachment; filename=\"page.html\"");
     assert_eq!(whole.headers["x-content-type-options"], "nosniff");
     let etag = whole.headers["etag"].to_str().unwrap().to_owned();
     let part = content(&world, &made, "page.html", &[("range", "bytes=3-7"), ("if-range", &etag)]).await;
@@ -74,6 +74,15 @@ async fn a_file_is_read_as_an_attachment_whole_or_in_part() {
         (beyond.status, &beyond.headers["content-range"]),
         (StatusCode::RANGE_NOT_SATISFIABLE, &"bytes */12".parse().unwrap())
     );
+    assert_eq!(beyond.refusal().1, "validation_error");
+    let several = content(&world, &made, "page.html", &[("range", "bytes=0-1,4-5")]).await;
+    assert_eq!((several.status, several.bytes.len()), (StatusCode::OK, 12));
+    let of_old =
+        content(&world, &made, "page.html", &[("range", "bytes=0-1"), ("if-range", "\"old\"")]).await;
+    assert_eq!((of_old.status, of_old.bytes.len()), (StatusCode::OK, 12));
+    let weakened = format!("\"other\", W/{etag}");
+    let seen = content(&world, &made, "page.html", &[("if-none-match", &weakened)]).await;
+    assert_eq!(seen.status, StatusCode::NOT_MODIFIED);
     let seen = content(&world, &made, "page.html", &[("if-none-match", &etag)]).await;
     assert_eq!((seen.status, seen.bytes.len()), (StatusCode::NOT_MODIFIED, 0));
     std::fs::write(workspace(&world, &made).join("page.html"), "<p>other</p>!").unwrap();
@@ -109,4 +118,16 @@ async fn a_path_that_leads_out_is_refused() {
     assert_eq!(world.get(&World::path(&made, "/files?path=up")).await.refusal().0, 400);
     assert_eq!(content(&world, &made, "", &[]).await.faults(), ["path"]);
     assert_eq!(content(&world, &made, "%252e%252e/x", &[]).await.refusal().0, 404, "decoded once");
+}
+
+#[tokio::test]
+async fn head_tells_of_a_file_without_its_bytes() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    std::fs::write(workspace(&world, &made).join("a.txt"), "hello").unwrap();
+    let path = World::path(&made, "/files/content?path=a.txt");
+    let answer = world.call(&world.reader, Method::HEAD, &path, None).await;
+    assert_eq!((answer.status, answer.bytes.len()), (StatusCode::OK, 0));
+    assert_eq!(answer.headers["content-length"], "5");
+    assert!(answer.headers.contains_key("etag"));
 }

@@ -6,6 +6,7 @@ mod access;
 mod deployments;
 mod errors;
 mod events;
+mod file_writes;
 mod files;
 mod mcp_servers;
 mod messages;

@@ -22,6 +22,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+/// Of files that are written: little enough to go beyond.
+pub(crate) const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
 pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) app: App,
@@ -85,6 +88,7 @@ impl World {
             providers: ["anthropic", "openai", "openrouter", "demo"].map(str::to_owned).to_vec(),
             docker_becomes: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
             workspaces_dir: dir.path().join("workspaces"),
+            max_file_bytes: MAX_FILE_BYTES,
         };
         let master = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
         let sealer = Sealer::new(KeyRing::new(&master), Arc::new(SystemRng));

@@ -46,6 +46,7 @@ fn nothing_set_is_a_whole_configuration() {
     assert_eq!(config.server.data_dir, Path::new("./herm-data"));
     assert_eq!((config.server.public_url, config.server.metrics_listen), (None, None));
     assert_eq!((config.server.rate_limit, config.server.metering), (None, false));
+    assert_eq!(config.server.max_file_bytes, 100 * 1024 * 1024);
     assert!(matches!(config.database, Database::Sqlite { dir } if dir == Path::new("./herm-data")));
     assert!(config.keys.bootstrap.is_none() && config.keys.master.is_none());
     assert_eq!(config.models.default_model.to_string(), "anthropic/claude-sonnet-4.5");
@@ -133,6 +134,7 @@ fn a_file_that_is_not_toml_is_refused_with_its_line_and_without_its_text() {
 fn values_of_the_wrong_type_are_refused_by_name() {
     says(&[], "listen = ['127.0.0.1:1']", &["`listen` in herm.toml", "one value"]);
     says(&[], "rate_limit = 1.5", &["`rate_limit` in herm.toml", "whole number"]);
+    says(&[], "max_file_bytes = 0", &["`max_file_bytes` in herm.toml", "from 1 to"]);
     says(&[], "allow_private_urls = [1]", &["`allow_private_urls` in herm.toml", "in quotes"]);
     says(&[], "[listen]\nport = 1", &["`listen` in herm.toml"]);
     says(&[], "providers = 'none'", &["`providers` in herm.toml", "[providers.NAME]"]);
@@ -140,11 +142,12 @@ fn values_of_the_wrong_type_are_refused_by_name() {
 
 #[test]
 fn settings_of_later_versions_parse_already() {
-    let file = "metering = 'on'\nrate_limit = 20\nmetrics_listen = '127.0.0.1:9464'\n\
+    let file = "metering = 'on'\nmax_file_bytes = 1000\nrate_limit = 20\nmetrics_listen = '127.0.0.1:9464'\n\
                 docker_host = 'tcp://engine:2375'\nsandbox_image = 'registry.example.com/herm/sandbox:1.2'\n\
                 otlp_endpoint = 'http://127.0.0.1:4318/'\npublic_url = 'https://agents.example.com/'";
     let config = good(&[], file);
     assert!(config.server.metering);
+    assert_eq!(config.server.max_file_bytes, 1000);
     assert_eq!(config.server.rate_limit, Some(20));
     assert_eq!(config.server.metrics_listen.map(|address| address.port()), Some(9464));
     assert_eq!(config.server.public_url.as_deref(), Some("https://agents.example.com"));

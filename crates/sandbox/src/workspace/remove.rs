@@ -6,17 +6,49 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat2, renameat, statat, unlinkat};
+use herm_types::file::Precondition;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, openat2, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::write::temporary_name;
-use super::{BENEATH, Error, Workspace};
+use super::write::{lock, look, temporary_name};
+use super::{BENEATH, Error, Workspace, WorkspacePath, etag};
+
+/// How often a directory is looked into until it is empty: once for each level of what is in it, or for ever while
+/// somebody goes on to write into it.
+const MAX_LOOKS: usize = 100_000;
+/// How often a directory that was empty may be filled again before it is removed.
+const MAX_REFILLS: usize = 16;
 
 impl Workspace {
+    /// Removes a file, or a directory with all that is in it, if the precondition holds for it; waits until that is on
+    /// the disk. A directory that breaks off on the way can be removed again. A symbolic link is refused.
+    pub fn remove(&self, path: &WorkspacePath, precondition: &Precondition) -> Result<(), Error> {
+        let (parent, name) = path.split().ok_or(Error::IsRoot)?;
+        let parent = self.open_beneath(&parent, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+        {
+            let _place = lock(&parent)?;
+            let stat = look(&parent, name)?.ok_or(Error::NotFound)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind == FileType::Symlink {
+                return Err(Error::Symlink);
+            }
+            let tag = (kind == FileType::RegularFile).then(|| etag(&stat)).unwrap_or_default();
+            if !precondition.holds(Some(&tag)) {
+                return Err(Error::Precondition);
+            }
+            if kind != FileType::Directory {
+                unlinkat(&parent, name, AtFlags::empty())?;
+                return Ok(fsync(&parent)?);
+            }
+        }
+        remove_directory(&parent, name)?;
+        Ok(fsync(&parent)?)
+    }
+
     /// Removes the workspace in `dir` with all that is in it. May be done again after it broke off, and twice at the
     /// same time; one that is not there is removed already.
     pub fn destroy(dir: &Path) -> Result<(), Error> {
-        loop {
+        for _ in 0..MAX_LOOKS {
             match rustix::fs::open(dir, DIRECTORY | OFlags::PATH, Mode::empty()) {
                 Err(Errno::NOENT) => return Ok(()),
                 opened => match entered(&opened?) {
@@ -32,7 +64,28 @@ impl Workspace {
                 Err(error) => return Err(Error::Io(error)),
             }
         }
+        Err(Error::Busy)
     }
+}
+
+fn remove_directory(parent: &OwnedFd, name: &str) -> Result<(), Error> {
+    // What was filled once it was empty is emptied again, but not for ever.
+    for _ in 0..MAX_REFILLS {
+        match openat2(parent, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => match entered(&opened?) {
+                Err(Errno::NOENT) => return Ok(()),
+                directory => empty(&directory?)?,
+            },
+        }
+        match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Somebody put something into it.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(Error::Busy)
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -40,7 +93,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags
 /// Empties a directory. A directory within is never gone down into: what it holds is moved up beside it, so that
 /// no depth costs anything, neither stack nor descriptors.
 fn empty(root: &OwnedFd) -> Result<(), Error> {
-    loop {
+    for _ in 0..MAX_LOOKS {
         let mut is_empty = true;
         for entry in Dir::read_from(root)? {
             let entry = entry?;
@@ -53,6 +106,7 @@ fn empty(root: &OwnedFd) -> Result<(), Error> {
             return Ok(());
         }
     }
+    Err(Error::Busy)
 }
 
 /// Removes an entry of the root; of a directory the files within, while the directories within become entries.

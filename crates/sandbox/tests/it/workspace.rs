@@ -1,8 +1,10 @@
 //! The host's way to an agent's files, against an agent that is an attacker.
 
 mod destroying;
+mod pieces;
 mod races;
 mod reading;
+mod removing;
 mod writing;
 
 use std::fs;

@@ -1,0 +1,117 @@
+//! A file on its way into a workspace, piece by piece: however large it is and however slowly it comes, little of it is
+//! in memory and no thread waits for it.
+
+use std::path::PathBuf;
+
+use herm_sandbox::workspace::{self, OnLink, Pending, Workspace, WorkspacePath};
+use herm_types::DeploymentId;
+use herm_types::file::{Precondition, WrittenFile};
+use herm_types::key::Scope;
+
+use super::{blocking, parse, reach, refusal};
+use crate::{App, Caller, Error};
+
+/// Bytes that are gathered before they are written.
+const GATHERED_BYTES: usize = 256 * 1024;
+
+/// A file that is not in its place yet. Dropped, nothing of it is left.
+pub struct Upload {
+    app: App,
+    caller: Caller,
+    deployment_id: DeploymentId,
+    dir: PathBuf,
+    path: WorkspacePath,
+    precondition: Precondition,
+    pending: Pending,
+    gathered: Vec<u8>,
+    size: u64,
+}
+
+/// A file that is in its place, and on the disk.
+#[derive(Clone, Debug)]
+pub struct Uploaded {
+    pub file: WrittenFile,
+    pub etag: String,
+}
+
+impl Upload {
+    /// Begins to write a file. What can be refused before its bytes are there is refused here: `announced` is how many
+    /// there will be, if that is known.
+    pub async fn begin(
+        app: &App,
+        caller: &Caller,
+        deployment_id: DeploymentId,
+        path: String,
+        precondition: Precondition,
+        announced: Option<u64>,
+    ) -> Result<Self, Error> {
+        app.refuse_while_draining()?;
+        let dir = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
+        let (path, limit) = (parse(&path)?, app.settings.max_file_bytes);
+        let shown = path.as_str().to_owned();
+        if path.is_root() {
+            return Err(refusal(workspace::Error::IsRoot, &shown));
+        }
+        if announced.is_some_and(|announced| announced > limit) {
+            return Err(refusal(workspace::Error::TooLarge { limit }, &shown));
+        }
+        let begin = {
+            let (dir, path, precondition) = (dir.clone(), path.clone(), precondition.clone());
+            move || {
+                let workspace = Workspace::create(&dir)?;
+                workspace.check_write(&path, &precondition)?;
+                workspace.begin_write(&path, limit)
+            }
+        };
+        let pending = blocking(shown, begin).await?;
+        let (app, caller, gathered) = (app.clone(), caller.clone(), Vec::new());
+        Ok(Self { app, caller, deployment_id, dir, path, precondition, pending, gathered, size: 0 })
+    }
+
+    /// Adds bytes at the end.
+    pub async fn write(mut self, bytes: &[u8]) -> Result<Self, Error> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        let limit = self.app.settings.max_file_bytes;
+        if self.size > limit {
+            return Err(refusal(workspace::Error::TooLarge { limit }, self.path.as_str()));
+        }
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() < GATHERED_BYTES { Ok(self) } else { self.flush().await }
+    }
+
+    async fn flush(self) -> Result<Self, Error> {
+        let shown = self.path.as_str().to_owned();
+        let flush = move || {
+            let mut upload = self;
+            upload.pending.write(&upload.gathered)?;
+            upload.gathered.clear();
+            Ok(upload)
+        };
+        blocking(shown, flush).await
+    }
+
+    /// Puts the file into its place, if the precondition holds there.
+    pub async fn finish(self) -> Result<Uploaded, Error> {
+        let upload = self.flush().await?;
+        let Self { app, caller, deployment_id, dir, path, precondition, pending, .. } = upload;
+        let shown = path.as_str().to_owned();
+        let written = blocking(shown.clone(), move || pending.commit(&precondition, OnLink::Refuse)).await?;
+        if let Err(error) = reach(&app, &caller, deployment_id, Scope::FilesWrite).await {
+            // The deployment may have been torn down before the file was in its place: then nobody else removes it.
+            if matches!(&error, Error::Refused(_)) && !exists(&app, deployment_id).await? {
+                blocking(shown, move || Workspace::destroy(&dir)).await?;
+            }
+            return Err(error);
+        }
+        let file = WrittenFile { path: shown, size: written.size, modified_at: written.modified_at };
+        Ok(Uploaded { file, etag: written.etag })
+    }
+}
+
+async fn exists(app: &App, deployment_id: DeploymentId) -> Result<bool, Error> {
+    let found = app
+        .store
+        .read("find_deployment", move |tx| Box::pin(herm_store::deployments::find(tx, deployment_id)))
+        .await?;
+    Ok(found.is_some())
+}

@@ -10,6 +10,6 @@ mod speech;
 pub mod tools;
 
 pub use decide::{Decision, MAX_EMPTY_REPLIES, MAX_STEPS, decide};
-pub use prompt::system_prompt;
+pub use prompt::{system_prompt, user_text};
 pub use run_state::{RunState, Step, turns};
 pub use speech::{Said, Speech};

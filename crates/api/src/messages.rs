@@ -1,10 +1,13 @@
 //! `…/messages`.
 
+mod attachments;
+
 use axum::Json;
 use axum::extract::State;
-use herm_app::messages::{self, Destination};
+use herm_app::messages::{self, Destination, Said};
 use herm_types::error::ErrorBody;
 use herm_types::run::RunStatus;
+use herm_types::thread::Attachment;
 use herm_types::{DeploymentId, Error, RunId, ThreadId};
 use http::StatusCode;
 use serde::Serialize;
@@ -22,8 +25,11 @@ const MAX_CONTENT_CHARS: usize = 1024 * 1024;
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is the shape alone: the body is read field by field to find all its faults")]
 pub(crate) struct SendMessage {
+    /// May be left out where there are attachments.
     #[schema(min_length = 1)]
-    content: String,
+    content: Option<String>,
+    #[schema(max_items = 20)]
+    attachments: Option<Vec<Attachment>>,
     /// A thread's id, or `new` for a fresh thread; the default thread when it is left out.
     thread_id: Option<String>,
 }
@@ -51,8 +57,8 @@ pub(crate) async fn send_message(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SentMessage>), Failure> {
     query.finish()?;
-    let (destination, content) = parse(&body)?;
-    let sent = messages::send(&shared.app, &caller, path.deployment_id, destination, content).await?;
+    let (destination, said) = parse(&body)?;
+    let sent = messages::send(&shared.app, &caller, path.deployment_id, destination, said).await?;
     let body = SentMessage {
         run_id: sent.run_id,
         deployment_id: path.deployment_id,
@@ -62,10 +68,16 @@ pub(crate) async fn send_message(
     Ok((StatusCode::ACCEPTED, Json(body)))
 }
 
-fn parse(body: &Value) -> Result<(Destination, String), Error> {
+fn parse(body: &Value) -> Result<(Destination, Said), Error> {
     let mut faults = Faults::default();
     let mut object = Object::of_body(body, &mut faults);
-    let content = object.required_text("content", 1..=MAX_CONTENT_CHARS, &mut faults);
+    let attachments = attachments::read(&mut object, &mut faults);
+    let content = match &attachments {
+        Some(attachments) if !attachments.is_empty() => {
+            object.text("content", 0..=MAX_CONTENT_CHARS, &mut faults)
+        }
+        _ => object.required_text("content", 1..=MAX_CONTENT_CHARS, &mut faults),
+    };
     let destination = match object.text("thread_id", 1..=64, &mut faults).as_deref() {
         None => Destination::Default,
         Some("new") => Destination::New,
@@ -74,8 +86,8 @@ fn parse(body: &Value) -> Result<(Destination, String), Error> {
             Destination::Default
         }),
     };
-    object.not_supported_yet("attachments", &mut faults);
     object.finish(&mut faults);
     faults.check()?;
-    Ok((destination, content.unwrap_or_default()))
+    let said = Said { content: content.unwrap_or_default(), attachments: attachments.unwrap_or_default() };
+    Ok((destination, said))
 }

@@ -100,6 +100,15 @@ fn parse(path: &str) -> Result<WorkspacePath, Refusal> {
     WorkspacePath::parse(path).map_err(refused)
 }
 
+/// Whether a text is the path of something in a workspace, be it there or not.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn valid_path(path: &str) -> Result<(), String> {
+    let path = WorkspacePath::parse(path).map_err(|error| error.to_string())?;
+    if path.is_root() { Err("this is the workspace itself, not a file in it".to_owned()) } else { Ok(()) }
+}
+
 async fn in_workspace<T: Send + 'static>(
     dir: PathBuf,
     path: WorkspacePath,

@@ -5,7 +5,7 @@ use herm_types::deployment::DeploymentStatus;
 use herm_types::event::Event;
 use herm_types::key::Scope;
 use herm_types::run::RunStatus;
-use herm_types::thread::Role;
+use herm_types::thread::{Attachment, Role};
 use herm_types::{DeploymentId, ErrorCode, IdSource, MessageId, RunId, ThreadId};
 
 use crate::{App, Caller, Error};
@@ -26,6 +26,14 @@ pub struct Sent {
     pub status: RunStatus,
 }
 
+/// What a message says; every value is checked already.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Empty only where there are attachments.
+    pub content: String,
+    pub attachments: Vec<Attachment>,
+}
+
 /// Accepts a message. A run that is active on its thread takes it in at its next step; otherwise a new run is
 /// made for it.
 pub async fn send(
@@ -33,7 +41,7 @@ pub async fn send(
     caller: &Caller,
     deployment_id: DeploymentId,
     destination: Destination,
-    content: String,
+    said: Said,
 ) -> Result<Sent, Error> {
     caller.require(Scope::MessagesSend)?;
     app.refuse_while_draining()?;
@@ -56,7 +64,7 @@ pub async fn send(
                         thread_id
                     }
                 };
-                accept(tx, deployment_id, thread_id, &ids, content).await
+                accept(tx, deployment_id, thread_id, &ids, said).await
             })
         })
         .await
@@ -67,7 +75,7 @@ async fn accept(
     deployment_id: DeploymentId,
     thread_id: ThreadId,
     ids: &IdSource,
-    content: String,
+    said: Said,
 ) -> Result<Sent, Error> {
     let thread = threads::find_and_lock(tx, deployment_id, thread_id)
         .await?
@@ -85,8 +93,15 @@ async fn accept(
             (run_id, status)
         }
     };
-    let message =
-        messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content, truncated: false };
+    let message = messages::NewMessage {
+        message_id,
+        thread_id,
+        run_id,
+        role: Role::User,
+        content: said.content,
+        attachments: said.attachments,
+        truncated: false,
+    };
     messages::insert(tx, &message).await?;
     threads::touch(tx, thread_id, Some(run_id), 1).await?;
     let event = Event::Message {
@@ -95,6 +110,7 @@ async fn accept(
         message_id,
         role: Role::User,
         content: message.content,
+        attachments: message.attachments,
         truncated: false,
     };
     tx.emit(deployment_id, event);

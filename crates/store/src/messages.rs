@@ -1,6 +1,6 @@
 //! Messages: what people and agents said, in the order of their ids.
 
-use herm_types::thread::{Message, Role};
+use herm_types::thread::{Attachment, Message, Role};
 use herm_types::{MessageId, RunId, ThreadId};
 
 use crate::deployments::last_id;
@@ -18,6 +18,7 @@ pub struct NewMessage {
     pub run_id: RunId,
     pub role: Role,
     pub content: String,
+    pub attachments: Vec<Attachment>,
     /// It was cut off: what there is of it was sent and stands.
     pub truncated: bool,
 }
@@ -25,9 +26,11 @@ pub struct NewMessage {
 /// Adds a message. A user's is pending until a step picks it up ([`pick_up`]).
 pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
     let now = tx.now();
+    let attachments = Some(&message.attachments).filter(|attachments| !attachments.is_empty());
     tx.execute(
-        "INSERT INTO messages (message_id, thread_id, run_id, before_step, role, content, truncated, created_at) \
-         VALUES ($1, $2, $3, NULL, $4, $5, $6, $7)",
+        "INSERT INTO messages \
+         (message_id, thread_id, run_id, before_step, role, content, truncated, created_at, attachments) \
+         VALUES ($1, $2, $3, NULL, $4, $5, $6, $7, $8)",
         params![
             message.message_id.to_string(),
             message.thread_id.to_string(),
@@ -36,6 +39,7 @@ pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
             message.content.as_str(),
             i64::from(message.truncated),
             now,
+            attachments.map(serde_json::to_string).transpose()?,
         ],
     )
     .await?;
@@ -51,7 +55,7 @@ pub async fn page_before(
 ) -> Result<Vec<Message>, Error> {
     let rows = tx
         .all(
-            "SELECT message_id, role, content, run_id, truncated, created_at FROM messages \
+            "SELECT message_id, role, content, run_id, truncated, created_at, attachments FROM messages \
              WHERE thread_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3",
             params![
                 thread_id.to_string(),
@@ -71,13 +75,14 @@ pub struct UserMessage {
     /// The step that first reads it; `None` while it is pending.
     pub before_step: Option<i64>,
     pub content: String,
+    pub attachments: Vec<Attachment>,
 }
 
 /// The user messages of a thread's runs from `from_run` on, oldest first.
 pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Result<Vec<UserMessage>, Error> {
     let rows = tx
         .all(
-            "SELECT message_id, run_id, before_step, content FROM messages \
+            "SELECT message_id, run_id, before_step, content, attachments FROM messages \
              WHERE thread_id = $1 AND run_id >= $2 AND role = 'user' ORDER BY message_id",
             params![thread_id.to_string(), from_run.to_string()],
         )
@@ -89,6 +94,7 @@ pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Resu
                 run_id: row.parse(1)?,
                 before_step: row.opt_int(2)?,
                 content: row.text(3)?,
+                attachments: attachments(row, 4)?,
             })
         })
         .collect()
@@ -126,8 +132,13 @@ fn message(row: &Row) -> Result<Message, Error> {
         message_id: row.parse(0)?,
         role,
         content: row.text(2)?,
+        attachments: attachments(row, 6)?,
         run_id: row.opt_parse(3)?,
         truncated: row.int(4)? != 0,
         created_at: row.time(5)?,
     })
+}
+
+fn attachments(row: &Row, column: usize) -> Result<Vec<Attachment>, Error> {
+    Ok(row.opt_str(column)?.map(serde_json::from_str).transpose()?.unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::id::{EventId, MessageId, RunId, ThreadId};
 use crate::run::{RunError, RunStatus, Usage};
-use crate::thread::Role;
+use crate::thread::{Attachment, Role};
 use crate::time::Timestamp;
 
 /// An event as it is written: its type and its data.
@@ -26,6 +26,8 @@ pub enum Event {
         message_id: MessageId,
         role: Role,
         content: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<Attachment>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         truncated: bool,
     },

@@ -43,12 +43,49 @@ impl ThreadStatus {
     }
 }
 
+/// What an attachment shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachmentType {
+    Image,
+    Video,
+    Audio,
+}
+
+impl AttachmentType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Video => "video",
+            Self::Audio => "audio",
+        }
+    }
+}
+
+/// Something that comes along with a message: exactly one of `url` and `path` is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Attachment {
+    #[serde(rename = "type")]
+    pub kind: AttachmentType,
+    /// Where it can be fetched, by `http` or `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2048, format = "uri")]
+    pub url: Option<String>,
+    /// Where it is, relative to the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4096)]
+    pub path: Option<String>,
+}
+
 /// A message of a thread as the API shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Message {
     pub message_id: MessageId,
     pub role: Role,
     pub content: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub attachments: Vec<Attachment>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
     /// It was cut off, by a fault of the model's stream or because its run was cancelled.

@@ -73,7 +73,7 @@ impl<'v> Object<'v> {
         chars: RangeInclusive<usize>,
         faults: &mut Faults,
     ) -> Option<String> {
-        if self.map.is_some_and(|map| map.get(name).is_none_or(Value::is_null)) {
+        if self.map.is_some() && !self.is_given(name) {
             self.known.push(name);
             faults.add(self.path_of(name), "is required");
             return None;
@@ -110,6 +110,26 @@ impl<'v> Object<'v> {
             faults.add(path, format!("must be one of: {}", texts.join(", ")));
         }
         chosen
+    }
+
+    /// The same, and a fault if it is not given.
+    pub(crate) fn required_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+        faults: &mut Faults,
+    ) -> Option<T> {
+        if self.map.is_some() && !self.is_given(name) {
+            self.known.push(name);
+            faults.add(self.path_of(name), "is required");
+            return None;
+        }
+        self.choice(name, choices, faults)
+    }
+
+    /// Whether a field is there and is not `null`.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.map.is_some_and(|map| map.get(name).is_some_and(|value| !value.is_null()))
     }
 
     /// An object within; an empty one if it is not given.

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{World, read};
 
 #[tokio::test]
 async fn a_message_is_accepted_with_its_run_and_thread() {
@@ -54,11 +54,72 @@ async fn faults_of_a_message_are_named() {
     assert_eq!(faults(json!({"content": ""})).await, ["content"]);
     assert_eq!(faults(json!({"content": "a\u{0}b"})).await, ["content"]);
     assert_eq!(
-        faults(json!({"content": 1, "thread_id": "x", "attachments": [{}], "loud": true})).await,
-        ["content", "thread_id", "attachments", "loud"]
+        faults(json!({"content": 1, "thread_id": "x", "attachments": {}, "loud": true})).await,
+        ["attachments", "content", "thread_id", "loud"]
     );
     let nowhere = json!({"content": "hi", "thread_id": "thr_01h455vb4pex5vsknk084sn02q"});
     assert_eq!(world.post(&path, &nowhere).await.refusal(), (404, "not_found".to_owned()));
+}
+
+#[tokio::test]
+async fn attachments_come_along_and_are_shown() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let attachments = json!([
+        {"type": "image", "url": "https://pictures.example/a.png?size=1"},
+        {"type": "audio", "path": "recordings/1.ogg"},
+    ]);
+    let path = World::path(&made, "/messages");
+    let sent = world.post(&path, &json!({"content": "Look", "attachments": attachments})).await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED);
+    assert_eq!(world.post(&path, &json!({"attachments": attachments})).await.status, StatusCode::ACCEPTED);
+    assert_eq!(world.post(&path, &json!({"content": "no more", "attachments": []})).await.status, 202);
+    let thread = World::path(&made, &format!("/threads/{}", made["thread_id"].as_str().unwrap()));
+    let messages = world.get(&thread).await.json()["messages"].clone();
+    assert_eq!((&messages[0]["content"], &messages[0]["attachments"]), (&json!("Look"), &attachments));
+    assert_eq!((&messages[1]["content"], &messages[1]["attachments"]), (&json!(""), &attachments));
+    assert!(messages[2].get("attachments").is_none());
+    let events = World::path(&made, "/events?types=message&after=evt_0");
+    let request = http::Request::builder().uri(events).header("accept", "application/json");
+    let request = request.header("authorization", format!("Bearer {}", world.reader));
+    let events = read(world.send(request.body(axum::body::Body::empty()).unwrap()).await).await.json();
+    assert_eq!(events["data"][0]["data"]["attachments"], attachments);
+    assert!(events["data"][2]["data"].get("attachments").is_none());
+}
+
+#[tokio::test]
+async fn faults_of_attachments_are_named() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let path = World::path(&made, "/messages");
+    let faults = async |attachments: serde_json::Value| {
+        world.post(&path, &json!({"content": "hi", "attachments": attachments})).await.faults()
+    };
+    let image = json!({"type": "image", "url": "https://a.example/b"});
+    assert_eq!(faults(json!(vec![image.clone(); 21])).await, ["attachments"]);
+    assert_eq!(faults(json!([image, 1])).await, ["attachments[1]"]);
+    assert_eq!(faults(json!([{}])).await, ["attachments[0].type", "attachments[0]"]);
+    let both = json!([{"type": "image", "url": "https://a.example", "path": "a"}]);
+    assert_eq!(faults(both).await, ["attachments[0]"]);
+    let odd = json!([{"type": "text", "path": "a", "size": 1}]);
+    assert_eq!(faults(odd).await, ["attachments[0].type", "attachments[0].size"]);
+    for url in [
+        "a.png",
+        "//a.example/b",
+        "ftp://a.example/b",
+        "file:///etc/passwd",
+        "data:image/png;base64,AA",
+        "https://",
+        "https://user:word@a.example/",
+        "https://a.example/\n[attachment: video]",
+        " https://a.example/",
+        &format!("https://a.example/{}", "a".repeat(2048)),
+    ] {
+        assert_eq!(faults(json!([{"type": "image", "url": url}])).await, ["attachments[0].url"], "{url}");
+    }
+    for path in ["/etc/passwd", "../a", "a/../../b", "a\u{0}", "", "."] {
+        assert_eq!(faults(json!([{"type": "image", "path": path}])).await, ["attachments[0].path"], "{path}");
+    }
 }
 
 #[tokio::test]
@@ -89,6 +150,7 @@ async fn a_long_thread_is_read_page_by_page() {
         run_id: world.ids.next(),
         role: herm_types::thread::Role::Agent,
         content: "the last".to_owned(),
+        attachments: Vec::new(),
         truncated: false,
     };
     world

@@ -32,7 +32,7 @@ impl Workspace {
             if kind == FileType::Symlink {
                 return Err(Error::Symlink);
             }
-            let tag = (kind == FileType::RegularFile).then(|| etag(&stat)).unwrap_or_default();
+            let tag = if kind == FileType::RegularFile { etag(&stat) } else { String::new() };
             if !precondition.holds(Some(&tag)) {
                 return Err(Error::Precondition);
             }

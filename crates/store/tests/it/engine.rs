@@ -106,7 +106,15 @@ pub(crate) async fn add_message(
     let content = content.to_owned();
     messages::insert(
         tx,
-        &messages::NewMessage { message_id, thread_id, run_id, role: Role::User, content, truncated: false },
+        &messages::NewMessage {
+            message_id,
+            thread_id,
+            run_id,
+            role: Role::User,
+            content,
+            attachments: Vec::new(),
+            truncated: false,
+        },
     )
     .await
 }

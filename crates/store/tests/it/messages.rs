@@ -2,10 +2,15 @@
 
 use herm_store::messages;
 use herm_types::MessageId;
+use herm_types::thread::{Attachment, AttachmentType, Role};
 
 use crate::engine::{World, add_message, on_both_engines};
 
-on_both_engines!(a_message_waits_until_it_is_picked_up, pages_lead_back_to_the_first_message);
+on_both_engines!(
+    a_message_waits_until_it_is_picked_up,
+    attachments_come_back_as_they_were_sent,
+    pages_lead_back_to_the_first_message,
+);
 
 async fn a_message_waits_until_it_is_picked_up(world: World) {
     let deployment = world.deployment().await;
@@ -27,6 +32,38 @@ async fn a_message_waits_until_it_is_picked_up(world: World) {
         .await
         .unwrap();
     assert_eq!((heard[0].before_step, heard[0].content.as_str()), (Some(3), "hello"));
+}
+
+async fn attachments_come_back_as_they_were_sent(world: World) {
+    let deployment = world.deployment().await;
+    let (run_id, _) = world.run(&deployment).await;
+    let thread_id = deployment.default_thread_id;
+    let attachments = vec![
+        Attachment {
+            kind: AttachmentType::Image,
+            url: Some("https://a.example/b?c=\"d\"".to_owned()),
+            path: None,
+        },
+        Attachment { kind: AttachmentType::Audio, url: None, path: Some("récit/1.ogg".to_owned()) },
+    ];
+    let message = messages::NewMessage {
+        message_id: world.ids.next(),
+        thread_id,
+        run_id,
+        role: Role::User,
+        content: String::new(),
+        attachments: attachments.clone(),
+        truncated: false,
+    };
+    let added = world
+        .store
+        .transaction("add", move |tx| Box::pin(async move { messages::insert(tx, &message).await }));
+    added.await.unwrap();
+    let heard = world.store.read("heard", move |tx| Box::pin(messages::of_users(tx, thread_id, run_id)));
+    let heard = heard.await.unwrap();
+    assert_eq!((&heard[0].attachments, &heard[1].attachments), (&Vec::new(), &attachments));
+    let page = world.store.read("page", move |tx| Box::pin(messages::page_before(tx, thread_id, None, 9)));
+    assert_eq!(page.await.unwrap()[0].attachments, attachments);
 }
 
 async fn pages_lead_back_to_the_first_message(world: World) {

@@ -76,7 +76,7 @@ pub(super) async fn read(
     let state = RunState {
         earlier: earlier_turns(history.steps),
         steps: own.into_values().collect(),
-        pending: pending.iter().map(|message| message.content.clone()).collect(),
+        pending: pending.iter().map(said).collect(),
     };
     Ok(Some(Loaded {
         usage: usage_of(&state.steps),
@@ -93,6 +93,10 @@ pub(super) async fn read(
 fn earlier_turns(steps: BTreeMap<(RunId, i64), Step>) -> Vec<Turn> {
     let steps: Vec<Step> = steps.into_values().collect();
     turns(&steps)
+}
+
+fn said(message: &UserMessage) -> String {
+    herm_agent::user_text(&message.content, &message.attachments)
 }
 
 fn usage_of(steps: &[Step]) -> Usage {
@@ -155,7 +159,7 @@ impl History {
                     // A run that failed before it read a message: it stands at that run's end.
                     let step_no = before.unwrap_or(i64::MAX);
                     let step = self.steps.entry((message.run_id, step_no));
-                    step.or_insert_with(|| Step { step_no, ..Step::default() }).heard.push(message.content);
+                    step.or_insert_with(|| Step { step_no, ..Step::default() }).heard.push(said(&message));
                 }
             }
         }

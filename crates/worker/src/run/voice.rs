@@ -80,6 +80,7 @@ impl Voice {
             message_id: self.message_id,
             role: Role::Agent,
             content,
+            attachments: Vec::new(),
             truncated,
         });
     }

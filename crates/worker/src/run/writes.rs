@@ -104,8 +104,9 @@ pub(super) async fn finish_model_call(
 pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Event>) -> Result<i64, Error> {
     let mut closed = 0;
     for event in said {
-        if let Event::Message { run_id, thread_id, message_id, role: Role::Agent, content, truncated } =
-            &event
+        if let Event::Message {
+            run_id, thread_id, message_id, role: Role::Agent, content, truncated, ..
+        } = &event
         {
             let message = messages::NewMessage {
                 message_id: *message_id,
@@ -113,6 +114,7 @@ pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Ev
                 run_id: *run_id,
                 role: Role::Agent,
                 content: content.clone(),
+                attachments: Vec::new(),
                 truncated: *truncated,
             };
             messages::insert(tx, &message).await?;

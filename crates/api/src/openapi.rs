@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 use utoipa::OpenApi as _;
+use utoipa::openapi::path::PathItem;
+use utoipa::openapi::response::{Response as Described, ResponseBuilder};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
 use crate::{deployments, events, files, health, mcp_servers, messages, runs, skills, threads, tools};
 
@@ -63,9 +66,36 @@ pub fn document() -> String {
     let components = document.components.get_or_insert_default();
     components.security_schemes.insert("api_key".to_owned(), SecurityScheme::Http(bearer).into());
     document.security = Some(vec![SecurityRequirement::new("api_key", Vec::<String>::new())]);
+    document.paths.paths.values_mut().for_each(add_refusals);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Adds the refusals that all operations of a kind share, and that their handlers do not name each for itself.
+fn add_refusals(path: &mut PathItem) {
+    let path_operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+    for operation in path_operations.into_iter().flatten() {
+        let is_open = operation.security.as_ref().is_some_and(|security| security.iter().all(is_nothing));
+        let takes_json = operation.request_body.as_ref().is_some_and(|body| match body {
+            RefOr::T(body) => body.content.contains_key("application/json"),
+            RefOr::Ref(_) => true,
+        });
+        let of_all = if is_open { [].as_slice() } else { ["400", "401", "403", "500", "503"].as_slice() };
+        let of_bodies = if takes_json { ["413", "415"].as_slice() } else { [].as_slice() };
+        for status in of_all.iter().chain(of_bodies) {
+            operation.responses.responses.entry((*status).to_owned()).or_insert_with(refusal);
+        }
+    }
+}
+
+fn is_nothing(requirement: &SecurityRequirement) -> bool {
+    *requirement == SecurityRequirement::default()
+}
+
+fn refusal() -> RefOr<Described> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+    ResponseBuilder::new().description("").content("application/json", content).build().into()
 }
 
 static TEXT: LazyLock<String> = LazyLock::new(document);

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod contract;
 mod deployments;
 mod errors;
 mod events;

@@ -22,6 +22,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::contract;
+
 /// Of files that are written: little enough to go beyond.
 pub(crate) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -132,9 +134,11 @@ impl World {
         (key.expose().to_owned(), info)
     }
 
-    /// Sends a request as it is.
+    /// Sends a request as it is; its response must be what the OpenAPI document says.
     pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
-        self.router.clone().oneshot(request).await.unwrap()
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        contract::check(&method, &path, response).await
     }
 
     pub(crate) async fn call(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {

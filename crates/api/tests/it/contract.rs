@@ -1,0 +1,110 @@
+//! Responses against the OpenAPI document: every one that a test gets is checked here.
+
+use std::sync::LazyLock;
+
+use axum::body::{Body, to_bytes};
+use http::header::CONTENT_TYPE;
+use http::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(&herm_api::openapi()).unwrap());
+
+/// Holds a response against the document, and gives it back.
+///
+/// # Panics
+/// If its status is not documented for the operation, or its body is not of the schema.
+pub(crate) async fn check(method: &Method, path: &str, response: Response<Body>) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let content_type = parts.headers.get(CONTENT_TYPE).map_or("", |value| value.to_str().unwrap());
+    let media_type = content_type.split(';').next().unwrap_or_default().to_owned();
+    if media_type == "text/event-stream" {
+        // It has no end.
+        return Response::from_parts(parts, body);
+    }
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    let operation = find(method, path);
+    let what = format!("{method} {path}: {}", parts.status);
+    let is_head = method == Method::HEAD;
+    match operation {
+        Some(operation) => {
+            let responses = operation["responses"].as_object().unwrap();
+            let documented = responses.get(parts.status.as_str());
+            let documented = documented.unwrap_or_else(|| panic!("{what} is not documented"));
+            if !is_head {
+                check_body(&what, documented, &media_type, &bytes);
+            }
+        }
+        None => {
+            let refused = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+            assert!(refused.contains(&parts.status), "{what}, where there is no operation");
+            if !is_head {
+                must_be(&what, &json!({"$ref": "#/components/schemas/ErrorBody"}), &bytes);
+            }
+        }
+    }
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+fn check_body(what: &str, documented: &Value, media_type: &str, bytes: &[u8]) {
+    let no_content = Map::new();
+    let content = documented["content"].as_object().unwrap_or(&no_content);
+    if content.is_empty() {
+        assert!(bytes.is_empty(), "{what} has a body that is not documented");
+        return;
+    }
+    let of_type = content.get(media_type).or_else(|| content.get("*/*"));
+    let of_type = of_type.unwrap_or_else(|| panic!("{what} is {media_type:?}, which is not documented"));
+    if media_type == "application/json" && content.contains_key(media_type) {
+        must_be(what, &of_type["schema"], bytes);
+    }
+}
+
+fn must_be(what: &str, schema: &Value, bytes: &[u8]) {
+    let body: Value =
+        serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{what} is no JSON: {error}"));
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "components": DOCUMENT["components"],
+        "allOf": [schema],
+    });
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    let faults: Vec<String> =
+        validator.iter_errors(&body).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+    assert!(faults.is_empty(), "{what} is not of its schema:\n{}\n{body}", faults.join("\n"));
+}
+
+/// The operation that a request is for. A path with fewer parameters goes first.
+fn find(method: &Method, path: &str) -> Option<&'static Value> {
+    let method = if method == Method::HEAD { "get".to_owned() } else { method.as_str().to_lowercase() };
+    let fits = |template: &str| {
+        let (template, path): (Vec<&str>, Vec<&str>) =
+            (template.split('/').collect(), path.split('/').collect());
+        let mut pairs = template.iter().zip(&path);
+        template.len() == path.len() && pairs.all(|(part, given)| part.starts_with('{') || part == given)
+    };
+    let templates = DOCUMENT["paths"].as_object().unwrap().iter().filter(|(template, _)| fits(template));
+    let (_, operations) = templates.min_by_key(|(template, _)| template.matches('{').count())?;
+    operations.get(&method)
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_documented_is_found() {
+    let answer = |status: u16, body: Value| {
+        Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+    };
+    let path = "/v1/deployments/dep_x/files";
+    let is_caught = async |method: Method, path: &'static str, status: u16, body: Value| {
+        let response = answer(status, body).unwrap();
+        tokio::spawn(async move { check(&method, path, response).await }).await.is_err()
+    };
+    assert!(!is_caught(Method::GET, path, 200, json!({"path": "", "entries": []})).await);
+    assert!(is_caught(Method::GET, path, 200, json!({"path": ""})).await);
+    assert!(is_caught(Method::GET, path, 200, json!({"path": "", "entries": [{"name": 1}]})).await);
+    assert!(is_caught(Method::GET, path, 201, json!({"path": "", "entries": []})).await);
+    assert!(is_caught(Method::GET, "/nowhere", 200, json!({})).await);
+    let refusal = json!({"error": "made_up", "message": "", "request_id": "req_1"});
+    assert!(is_caught(Method::GET, path, 404, refusal).await);
+}

@@ -50,14 +50,16 @@ CREATE TABLE skills (
     UNIQUE (deployment_id, name)
 );
 
--- A request that was sent with an idempotency key. status and response are NULL while it is under way; response is
--- encrypted, as it may hold a secret that is shown once.
+-- A request that was sent with an idempotency key. status and response are NULL while it is under way: then it belongs
+-- to whoever holds claim_id, until lease_expires_at. body_hash and response are encrypted: a body may hold a secret that
+-- its plain hash would let somebody guess, a response one that is shown once.
 CREATE TABLE idempotent_requests (
     key_id TEXT NOT NULL,
     method TEXT NOT NULL,
     path TEXT NOT NULL,
     idempotency_key TEXT NOT NULL,
     body_hash TEXT NOT NULL,
+    claim_id TEXT NOT NULL,
     status BIGINT,
     response TEXT,
     lease_expires_at BIGINT NOT NULL,

@@ -7,7 +7,7 @@ mod view;
 
 use axum::Json;
 use axum::extract::State;
-use herm_app::deployments;
+use herm_app::deployments::{self, Described};
 use herm_types::deployment::{DeploymentItem, DeploymentStatus};
 use herm_types::error::ErrorBody;
 use herm_types::paging::Page;
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
+use crate::idempotency::Once;
 use crate::input::{DeploymentPath, Faults, JsonBody, Object, OptionalJsonBody, Query, no_fields};
 use crate::router::Shared;
 pub(crate) use schema::{CreateDeployment, UpdateDeployment};
@@ -34,12 +35,16 @@ pub(crate) async fn create_deployment(
     Auth(caller): Auth,
     query: Query,
     headers: HeaderMap,
+    once: Once,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<DeploymentView>), Failure> {
     query.finish()?;
     let create = body::create(&body, shared.app.settings())?;
-    let described = deployments::create(&shared.app, &caller, create).await?;
-    Ok((StatusCode::CREATED, Json(DeploymentView::of(described, &shared, &headers))))
+    let app = shared.app.clone();
+    let view = move |made: &Described| DeploymentView::of(made.clone(), &shared, &headers);
+    let reply = once.reply_with(StatusCode::CREATED, view.clone());
+    let made = deployments::create(&app, &caller, create, reply).await?;
+    Ok((StatusCode::CREATED, Json(view(&made))))
 }
 
 /// List deployments, newest first.
@@ -111,12 +116,16 @@ pub(crate) async fn retry_deployment(
     path: DeploymentPath,
     query: Query,
     headers: HeaderMap,
+    once: Once,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<DeploymentView>, Failure> {
     query.finish()?;
     no_fields(body.as_ref())?;
-    let described = deployments::retry(&shared.app, &caller, path.deployment_id).await?;
-    Ok(Json(DeploymentView::of(described, &shared, &headers)))
+    let app = shared.app.clone();
+    let view = move |made: &Described| DeploymentView::of(made.clone(), &shared, &headers);
+    let reply = once.reply_with(StatusCode::OK, view.clone());
+    let made = deployments::retry(&app, &caller, path.deployment_id, reply).await?;
+    Ok(Json(view(&made)))
 }
 
 /// A deployment that is gone.

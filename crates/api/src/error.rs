@@ -24,6 +24,11 @@ impl Failure {
         Self { status, error, header: None }
     }
 
+    /// A failure after which the client may come back.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     /// A failure whose response says more in a header.
     pub(crate) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
         Self { header: Some((name, value)), ..self }
@@ -52,7 +57,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::DeploymentNotReady | ErrorCode::Conflict => StatusCode::CONFLICT,
+        ErrorCode::DeploymentNotReady | ErrorCode::Conflict | ErrorCode::IdempotencyConflict => {
+            StatusCode::CONFLICT
+        }
         ErrorCode::InvalidSkill | ErrorCode::InvalidSecretRef => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
@@ -64,6 +71,10 @@ fn status_of(code: ErrorCode) -> StatusCode {
 #[derive(Clone)]
 struct Unwritten(Error);
 
+/// Marks a response that has its body, whatever its status.
+#[derive(Clone)]
+struct Written;
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -73,9 +84,18 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Marks a response that has its body.
+pub(crate) fn written(mut response: Response) -> Response {
+    response.extensions_mut().insert(Written);
+    response
+}
+
 /// Gives an error response its body; also one that the router made by itself, for an unknown path or method.
 pub(crate) fn write_body(response: Response, request_id: &str) -> Response {
     let (mut parts, body) = response.into_parts();
+    if parts.extensions.get::<Written>().is_some() {
+        return Response::from_parts(parts, body);
+    }
     let error = match parts.extensions.remove::<Unwritten>() {
         Some(Unwritten(error)) => error,
         None if parts.status == StatusCode::NOT_FOUND => Error::new(
@@ -94,17 +114,17 @@ pub(crate) fn write_body(response: Response, request_id: &str) -> Response {
         details: error.details,
         request_id: request_id.to_owned(),
     });
-    let mut written = (parts.status, body).into_response();
-    for name in [header::ALLOW, header::WWW_AUTHENTICATE, header::CONTENT_RANGE] {
+    let mut response = (parts.status, body).into_response();
+    for name in [header::ALLOW, header::WWW_AUTHENTICATE, header::CONTENT_RANGE, header::RETRY_AFTER] {
         if let Some(value) = parts.headers.remove(&name) {
-            written.headers_mut().insert(name, value);
+            response.headers_mut().insert(name, value);
         }
     }
     if parts.status == StatusCode::SERVICE_UNAVAILABLE {
-        written.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
     }
     if parts.status == StatusCode::UNAUTHORIZED {
-        written.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    written
+    written(response)
 }

@@ -64,7 +64,7 @@ pub(crate) async fn stream_events(
     Ok(sse::response(subscription, shared.app.draining().clone()))
 }
 
-fn wants_json(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     accept.contains("application/json") && !accept.contains("text/event-stream")
 }

@@ -1,24 +1,34 @@
 //! The HTTP API of Herm: it parses requests into types, asks the use cases, and writes their answers.
 
 mod auth;
+mod cors;
 mod deployments;
 mod error;
 mod events;
 mod files;
 mod health;
+mod idempotency;
 mod input;
 mod linger;
 mod mcp_servers;
 mod messages;
+mod models;
 mod openapi;
 mod range;
+mod rate_limit;
 mod request_id;
 mod router;
 mod runs;
+mod serve;
 mod skills;
 mod sse;
+mod target;
 mod threads;
 mod tools;
 
+pub use cors::CorsOrigins;
+pub use input::DEFAULT_MAX_JSON_BYTES;
+pub use models::ModelProvider;
 pub use openapi::document as openapi;
 pub use router::{Options, router};
+pub use serve::serve;

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
+use crate::idempotency::Once;
 use crate::input::{DeploymentPath, Faults, Given, JsonBody, Object, Query};
 use crate::router::Shared;
 use crate::skills::http_url;
@@ -82,6 +83,7 @@ pub(crate) async fn add_mcp_server(
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
+    once: Once,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<McpServerItem>), Failure> {
     query.finish()?;
@@ -89,7 +91,8 @@ pub(crate) async fn add_mcp_server(
     let given = parse_new(Object::of_body(&body, &mut faults), &mut faults);
     faults.check()?;
     let given = given.ok_or_else(|| Error::invalid(Vec::new()))?;
-    let item = mcp_servers::add(&shared.app, &caller, path.deployment_id, given).await?;
+    let reply = once.reply(StatusCode::CREATED);
+    let item = mcp_servers::add(&shared.app, &caller, path.deployment_id, given, reply).await?;
     Ok((StatusCode::CREATED, Json(item)))
 }
 

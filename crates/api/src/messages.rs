@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
+use crate::idempotency::Once;
 use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
 use crate::router::Shared;
 
@@ -54,18 +55,21 @@ pub(crate) async fn send_message(
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
+    once: Once,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SentMessage>), Failure> {
     query.finish()?;
     let (destination, said) = parse(&body)?;
-    let sent = messages::send(&shared.app, &caller, path.deployment_id, destination, said).await?;
-    let body = SentMessage {
-        run_id: sent.run_id,
-        deployment_id: path.deployment_id,
-        thread_id: sent.thread_id,
-        status: sent.status,
-    };
-    Ok((StatusCode::ACCEPTED, Json(body)))
+    let (deployment_id, app) = (path.deployment_id, &shared.app);
+    let reply = once.reply_with(StatusCode::ACCEPTED, move |sent| SentMessage::of(sent, deployment_id));
+    let sent = messages::send(app, &caller, deployment_id, destination, said, reply).await?;
+    Ok((StatusCode::ACCEPTED, Json(SentMessage::of(&sent, deployment_id))))
+}
+
+impl SentMessage {
+    fn of(sent: &messages::Sent, deployment_id: DeploymentId) -> Self {
+        Self { run_id: sent.run_id, deployment_id, thread_id: sent.thread_id, status: sent.status }
+    }
 }
 
 fn parse(body: &Value) -> Result<(Destination, Said), Error> {

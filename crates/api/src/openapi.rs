@@ -3,14 +3,20 @@
 use std::sync::LazyLock;
 
 use axum::response::{IntoResponse as _, Response};
+use herm_types::error::ErrorBody;
 use http::header::CONTENT_TYPE;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::PathItem;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 
-use crate::{deployments, events, files, health, mcp_servers, messages, runs, skills, threads, tools};
+use crate::error::Failure;
+use crate::input::Query;
+use crate::{
+    deployments, events, files, health, mcp_servers, messages, models, runs, skills, threads, tools,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -52,6 +58,7 @@ use crate::{deployments, events, files, health, mcp_servers, messages, runs, ski
         files::write_file,
         files::delete_file,
         files::content::read_file,
+        models::list_models,
         health::get_health,
         health::get_readiness,
         get_openapi,
@@ -74,6 +81,9 @@ pub fn document() -> String {
 
 /// Adds the refusals that all operations of a kind share, and that their handlers do not name each for itself.
 fn add_refusals(path: &mut PathItem) {
+    if let Some(operation) = &mut path.post {
+        take_idempotency_key(operation);
+    }
     let path_operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
     for operation in path_operations.into_iter().flatten() {
         let is_open = operation.security.as_ref().is_some_and(|security| security.iter().all(is_nothing));
@@ -81,8 +91,9 @@ fn add_refusals(path: &mut PathItem) {
             RefOr::T(body) => body.content.contains_key("application/json"),
             RefOr::Ref(_) => true,
         });
-        let of_all = if is_open { [].as_slice() } else { ["400", "401", "403", "500", "503"].as_slice() };
-        let of_bodies = if takes_json { ["413", "415"].as_slice() } else { [].as_slice() };
+        let of_all =
+            if is_open { [].as_slice() } else { ["400", "401", "403", "429", "500", "503"].as_slice() };
+        let of_bodies = if takes_json { ["408", "413", "415"].as_slice() } else { [].as_slice() };
         for status in of_all.iter().chain(of_bodies) {
             operation.responses.responses.entry((*status).to_owned()).or_insert_with(refusal);
         }
@@ -98,11 +109,29 @@ fn refusal() -> RefOr<Described> {
     ResponseBuilder::new().description("").content("application/json", content).build().into()
 }
 
+/// Every POST takes the header, and refuses a key that was used otherwise.
+fn take_idempotency_key(operation: &mut Operation) {
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    let header = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Makes the request safe to send again: for 24 hours the same request with the same key is answered as the \
+             first one was, with `Idempotent-Replayed: true`, and does nothing.",
+        ))
+        .schema(Some(text))
+        .build();
+    operation.parameters.get_or_insert_default().push(header.into());
+    operation.responses.responses.entry("409".to_owned()).or_insert_with(refusal);
+}
+
 static TEXT: LazyLock<String> = LazyLock::new(document);
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "operations", security(()),
-    responses((status = 200, body = Object, content_type = "application/json")))]
-pub(crate) async fn get_openapi() -> Response {
-    ([(CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+    responses((status = 200, body = Object, content_type = "application/json"), (status = 400, body = ErrorBody)))]
+pub(crate) async fn get_openapi(query: Query) -> Result<Response, Failure> {
+    query.finish()?;
+    Ok(([(CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response())
 }

@@ -1,22 +1,48 @@
 //! Every route, and what all of them share.
 
-use axum::Router;
-use axum::extract::FromRef;
-use axum::middleware::from_fn;
-use axum::routing::{get, patch, post};
-use herm_app::App;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::FromRef;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, patch, post};
+use herm_app::App;
+
+use crate::cors::{self, CorsOrigins};
+use crate::input::DEFAULT_MAX_JSON_BYTES;
+use crate::models::{self, ModelProvider};
+use crate::rate_limit::{self, RateLimits};
 use crate::{
-    deployments, events, files, health, mcp_servers, messages, openapi, request_id, runs, skills, threads,
-    tools,
+    deployments, events, files, health, idempotency, mcp_servers, messages, openapi, request_id, runs,
+    skills, target, threads, tools,
 };
 
 /// What an operator decides about the HTTP side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Prefix of absolute URLs, without a last `/`; `None`: the request's own host.
     pub public_url: Option<String>,
+    /// The most bytes of a JSON body.
+    pub max_json_bytes: usize,
+    /// Requests a second for each key; `None`: any number.
+    pub rate_limit: Option<NonZeroU32>,
+    /// Whose scripts may call the API.
+    pub cors: CorsOrigins,
+    /// Whose models may be named, in the order in which they are listed.
+    pub providers: Vec<ModelProvider>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            max_json_bytes: DEFAULT_MAX_JSON_BYTES,
+            rate_limit: None,
+            cors: CorsOrigins::None,
+            providers: Vec::new(),
+        }
+    }
 }
 
 /// What handlers share.
@@ -24,6 +50,7 @@ pub struct Options {
 pub(crate) struct Shared {
     pub(crate) app: App,
     pub(crate) options: Arc<Options>,
+    pub(crate) rate_limits: Option<Arc<RateLimits>>,
 }
 
 impl FromRef<Shared> for App {
@@ -34,6 +61,8 @@ impl FromRef<Shared> for App {
 
 /// The whole API.
 pub fn router(app: App, options: Options) -> Router {
+    let rate_limits = options.rate_limit.map(|limit| Arc::new(RateLimits::new(limit)));
+    let shared = Shared { app, options: Arc::new(options), rate_limits };
     let deployment = Router::new()
         .route(
             "/",
@@ -67,12 +96,19 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/tools/{name}", patch(tools::update_tool))
         .route("/files", get(files::list_files).put(files::write_file).delete(files::delete_file))
         .route("/files/content", get(files::content::read_file));
-    Router::new()
+    let routes = Router::new()
         .route("/v1/deployments", get(deployments::list_deployments).post(deployments::create_deployment))
         .nest("/v1/deployments/{deployment_id}", deployment)
+        .route("/v1/models", get(models::list_models))
         .route("/healthz", get(health::get_health))
         .route("/readyz", get(health::get_readiness))
         .route("/openapi.json", get(openapi::get_openapi))
+        // Of what follows, each goes around all that stands before it.
+        .route_layer(from_fn_with_state(shared.clone(), idempotency::layer))
+        .layer(from_fn_with_state(shared.clone(), rate_limit::layer))
+        .layer(from_fn(target::layer))
         .layer(from_fn(request_id::layer))
-        .with_state(Shared { app, options: Arc::new(options) })
+        .with_state(shared.clone());
+    // Around a router that is whole: the header Allow, which a preflight's answer is made of, is set last.
+    Router::new().fallback_service(routes).layer(from_fn_with_state(shared.options, cors::layer))
 }

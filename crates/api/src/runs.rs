@@ -11,6 +11,7 @@ use http::StatusCode;
 
 use crate::auth::Auth;
 use crate::error::Failure;
+use crate::idempotency::Once;
 use crate::input::{DeploymentPath, OptionalJsonBody, Query, no_fields};
 use crate::router::Shared;
 
@@ -82,11 +83,13 @@ pub(crate) async fn cancel_run(
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
+    once: Once,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(StatusCode, Json<Run>), Failure> {
     query.finish()?;
     no_fields(body.as_ref())?;
     let run_id = path.id("run", "run_id")?;
-    let run = runs::cancel(&shared.app, &caller, path.deployment_id, run_id).await?;
+    let reply = once.reply(StatusCode::ACCEPTED);
+    let run = runs::cancel(&shared.app, &caller, path.deployment_id, run_id, reply).await?;
     Ok((StatusCode::ACCEPTED, Json(run)))
 }

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::auth::Auth;
 use crate::error::Failure;
+use crate::idempotency::Once;
 use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
 use crate::router::Shared;
 
@@ -68,6 +69,7 @@ pub(crate) async fn add_skill(
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
+    once: Once,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SkillItem>), Failure> {
     query.finish()?;
@@ -75,7 +77,8 @@ pub(crate) async fn add_skill(
     let given = parse_new(Object::of_body(&body, &mut faults), &mut faults);
     faults.check()?;
     let given = given.ok_or_else(|| Error::invalid(Vec::new()))?;
-    let item = skills::add(&shared.app, &caller, path.deployment_id, given).await?;
+    let reply = once.reply(StatusCode::CREATED);
+    let item = skills::add(&shared.app, &caller, path.deployment_id, given, reply).await?;
     Ok((StatusCode::CREATED, Json(item)))
 }
 

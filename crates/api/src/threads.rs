@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
+use crate::idempotency::Once;
 use crate::input::{DeploymentPath, Faults, JsonBody, Object, OptionalJsonBody, Query};
 use crate::router::Shared;
 
@@ -66,11 +67,13 @@ pub(crate) async fn create_thread(
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
+    once: Once,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(StatusCode, Json<ThreadInfo>), Failure> {
     query.finish()?;
     let title = body.as_ref().map(title).transpose()?.flatten();
-    let made = threads::create(&shared.app, &caller, path.deployment_id, title).await?;
+    let reply = once.reply(StatusCode::CREATED);
+    let made = threads::create(&shared.app, &caller, path.deployment_id, title, reply).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 

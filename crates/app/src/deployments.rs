@@ -13,6 +13,7 @@ use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::skill::SkillItem;
 use herm_types::{DeploymentId, ErrorCode, ThreadId, WorkId};
 
+use crate::idempotency::Reply;
 use crate::mcp_servers::Headers;
 use crate::skills::{Workplace, describe, gather, item, write_files};
 use crate::{App, Caller, Error};
@@ -55,7 +56,12 @@ pub struct Described {
 }
 
 /// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed.
-pub async fn create(app: &App, caller: &Caller, request: Create) -> Result<Described, Error> {
+pub async fn create(
+    app: &App,
+    caller: &Caller,
+    request: Create,
+    reply: Reply<Described>,
+) -> Result<Described, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     caller.may_create_for(&request.customer_id)?;
     app.refuse_while_draining()?;
@@ -100,7 +106,7 @@ pub async fn create(app: &App, caller: &Caller, request: Create) -> Result<Descr
         deployment: deployment.clone(),
     };
     let made = match written {
-        Ok(()) => insert(app, Draft { deployment, skills: rows }, described).await,
+        Ok(()) => insert(app, Draft { deployment, skills: rows }, described, reply).await,
         Err(error) => Err(error),
     };
     if made.is_err() {
@@ -113,19 +119,23 @@ pub async fn create(app: &App, caller: &Caller, request: Create) -> Result<Descr
     made
 }
 
-async fn insert(app: &App, draft: Draft, described: Described) -> Result<Described, Error> {
-    app.store
-        .transaction("create_deployment", move |tx| {
-            Box::pin(async move {
-                change::insert(tx, &draft).await?;
-                let deployment = &draft.deployment;
-                threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
-                let status = Event::DeploymentStatus { status: deployment.status.as_str() };
-                tx.emit(deployment.deployment_id, status);
-                Ok(described)
-            })
+async fn insert(
+    app: &App,
+    draft: Draft,
+    described: Described,
+    reply: Reply<Described>,
+) -> Result<Described, Error> {
+    app.transaction("create_deployment", reply, move |tx| {
+        Box::pin(async move {
+            change::insert(tx, &draft).await?;
+            let deployment = &draft.deployment;
+            threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
+            let status = Event::DeploymentStatus { status: deployment.status.as_str() };
+            tx.emit(deployment.deployment_id, status);
+            Ok(described)
         })
-        .await
+    })
+    .await
 }
 
 /// Chooses the engine of a sandbox that has none and needs one. What was chosen before stays.
@@ -191,38 +201,45 @@ pub async fn update(
 }
 
 /// Provisions a deployment again whose provisioning failed.
-pub async fn retry(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
+pub async fn retry(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    reply: Reply<Described>,
+) -> Result<Described, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
+    // The files of skills are looked at before, as the answer commits with the change.
+    let Described { skills, .. } = find(app, caller, deployment_id).await?;
     let (in_tx, caller) = (app.clone(), caller.clone());
-    let draft = app
-        .store
-        .transaction("retry_deployment", move |tx| {
-            Box::pin(async move {
-                let edit = move |draft: &mut Draft| {
-                    if draft.deployment.status != DeploymentStatus::Error {
-                        let status = draft.deployment.status.as_str();
-                        let message =
-                            format!("The deployment is {status}; only one in error is provisioned again.");
-                        return Err(herm_types::Error::new(ErrorCode::Conflict, message));
-                    }
-                    choose_engine(&in_tx, &mut draft.deployment.settings.sandbox)?;
-                    draft.deployment.status = DeploymentStatus::Ready;
-                    Ok(())
-                };
-                let (draft, ()) = change::make(tx, &caller, deployment_id, edit).await?;
-                let status = Event::DeploymentStatus { status: draft.deployment.status.as_str() };
-                tx.emit(deployment_id, status);
-                Ok::<_, Error>(draft)
-            })
+    app.transaction("retry_deployment", reply, move |tx| {
+        Box::pin(async move {
+            let edit = move |draft: &mut Draft| {
+                if draft.deployment.status != DeploymentStatus::Error {
+                    let status = draft.deployment.status.as_str();
+                    let message =
+                        format!("The deployment is {status}; only one in error is provisioned again.");
+                    return Err(herm_types::Error::new(ErrorCode::Conflict, message));
+                }
+                choose_engine(&in_tx, &mut draft.deployment.settings.sandbox)?;
+                draft.deployment.status = DeploymentStatus::Ready;
+                Ok(())
+            };
+            let (draft, ()) = change::make(tx, &caller, deployment_id, edit).await?;
+            let status = Event::DeploymentStatus { status: draft.deployment.status.as_str() };
+            tx.emit(deployment_id, status);
+            Ok(Described { deployment: draft.deployment, skills })
         })
-        .await?;
-    let skills = describe(app.workspace_dir(deployment_id), draft.skills).await;
-    Ok(Described { deployment: draft.deployment, skills })
+    })
+    .await
 }
 
 pub async fn get(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
     caller.require(Scope::DeploymentsRead)?;
+    find(app, caller, deployment_id).await
+}
+
+async fn find(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
     let caller = caller.clone();
     let (deployment, rows) = app
         .store

@@ -11,6 +11,12 @@ pub enum Error {
     /// A fault of ours, or of the database; the caller is told only that.
     #[error("the database failed")]
     Store(#[from] herm_store::Error),
+    /// What is stored encrypted could not be written or read.
+    #[error("failed to seal or open a stored value")]
+    Seal(#[from] herm_crypto::SealError),
+    /// An answer could not be written as JSON.
+    #[error("failed to write an answer")]
+    Answer(#[from] serde_json::Error),
     /// A file is over its limit, or finds no room.
     #[error("{0}")]
     TooLarge(String),
@@ -31,8 +37,8 @@ impl Error {
                 tracing::error!(error = &error as &dyn std::error::Error, "the database is away");
                 herm_types::Error::new(ErrorCode::Unavailable, "The database is away; try again in a moment.")
             }
-            Self::Store(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the database failed");
+            error @ (Self::Store(_) | Self::Seal(_) | Self::Answer(_)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the server failed");
                 herm_types::Error::new(ErrorCode::ServerError, "The server failed; the fault is in its log.")
             }
             Self::TooLarge(message) => herm_types::Error::new(ErrorCode::ValidationError, message),

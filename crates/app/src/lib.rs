@@ -9,6 +9,7 @@ pub mod deployments;
 mod error;
 pub mod events;
 pub mod files;
+pub mod idempotency;
 pub mod keys;
 pub mod mcp_servers;
 pub mod messages;

@@ -10,6 +10,7 @@ use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault, Timestamp};
 use url::Url;
 
 use crate::deployments::change;
+use crate::idempotency::Reply;
 use crate::{App, Caller, Error, Sealer};
 
 /// MCP servers of a deployment.
@@ -141,30 +142,30 @@ pub async fn add(
     caller: &Caller,
     deployment_id: DeploymentId,
     given: NewMcpServer,
+    reply: Reply<McpServerItem>,
 ) -> Result<McpServerItem, Error> {
     app.refuse_while_draining()?;
     let (caller, headers) = (caller.clone(), Headers::new(app, deployment_id));
-    app.store
-        .transaction("add_mcp_server", move |tx| {
-            Box::pin(async move {
-                let now = tx.now();
-                change::make(tx, &caller, deployment_id, move |draft| {
-                    let servers = &mut draft.deployment.settings.mcp_servers;
-                    if servers.iter().any(|server| server.name == given.name) {
-                        let message =
-                            format!("There is an MCP server {:?} already; change or remove it.", given.name);
-                        return Err(Refusal::new(ErrorCode::Conflict, message));
-                    }
-                    let added = headers.take_all(vec![given], &[], now)?;
-                    let items = added.iter().map(McpServerItem::from).collect::<Vec<_>>();
-                    servers.extend(added);
-                    items.into_iter().next().ok_or_else(|| Refusal::invalid(Vec::new()))
-                })
-                .await
-                .map(|(_, item)| item)
+    app.transaction("add_mcp_server", reply, move |tx| {
+        Box::pin(async move {
+            let now = tx.now();
+            change::make(tx, &caller, deployment_id, move |draft| {
+                let servers = &mut draft.deployment.settings.mcp_servers;
+                if servers.iter().any(|server| server.name == given.name) {
+                    let message =
+                        format!("There is an MCP server {:?} already; change or remove it.", given.name);
+                    return Err(Refusal::new(ErrorCode::Conflict, message));
+                }
+                let added = headers.take_all(vec![given], &[], now)?;
+                let items = added.iter().map(McpServerItem::from).collect::<Vec<_>>();
+                servers.extend(added);
+                items.into_iter().next().ok_or_else(|| Refusal::invalid(Vec::new()))
             })
+            .await
+            .map(|(_, item)| item)
         })
-        .await
+    })
+    .await
 }
 
 /// Changes a server.

@@ -8,6 +8,7 @@ use herm_types::run::RunStatus;
 use herm_types::thread::{Attachment, Role};
 use herm_types::{DeploymentId, ErrorCode, IdSource, MessageId, RunId, ThreadId};
 
+use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
 /// Which thread a message goes to.
@@ -42,32 +43,32 @@ pub async fn send(
     deployment_id: DeploymentId,
     destination: Destination,
     said: Said,
+    reply: Reply<Sent>,
 ) -> Result<Sent, Error> {
     caller.require(Scope::MessagesSend)?;
     app.refuse_while_draining()?;
     let caller = caller.clone();
     let ids = app.ids.clone();
-    app.store
-        .transaction("send_message", move |tx| {
-            Box::pin(async move {
-                let deployment = caller.deployment(tx, deployment_id).await?;
-                if deployment.status != DeploymentStatus::Ready {
-                    let message = format!("The deployment is {}, not ready.", deployment.status.as_str());
-                    return Err(herm_types::Error::new(ErrorCode::DeploymentNotReady, message).into());
+    app.transaction("send_message", reply, move |tx| {
+        Box::pin(async move {
+            let deployment = caller.deployment(tx, deployment_id).await?;
+            if deployment.status != DeploymentStatus::Ready {
+                let message = format!("The deployment is {}, not ready.", deployment.status.as_str());
+                return Err(herm_types::Error::new(ErrorCode::DeploymentNotReady, message).into());
+            }
+            let thread_id = match destination {
+                Destination::Default => deployment.default_thread_id,
+                Destination::Thread(thread_id) => thread_id,
+                Destination::New => {
+                    let thread_id = ids.next();
+                    threads::insert(tx, thread_id, deployment_id, None).await?;
+                    thread_id
                 }
-                let thread_id = match destination {
-                    Destination::Default => deployment.default_thread_id,
-                    Destination::Thread(thread_id) => thread_id,
-                    Destination::New => {
-                        let thread_id = ids.next();
-                        threads::insert(tx, thread_id, deployment_id, None).await?;
-                        thread_id
-                    }
-                };
-                accept(tx, deployment_id, thread_id, &ids, said).await
-            })
+            };
+            accept(tx, deployment_id, thread_id, &ids, said).await
         })
-        .await
+    })
+    .await
 }
 
 async fn accept(

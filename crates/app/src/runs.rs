@@ -6,6 +6,7 @@ use herm_types::paging::{Page, PageRequest};
 use herm_types::run::{Run, RunStatus};
 use herm_types::{DeploymentId, ErrorCode, RunId};
 
+use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
 pub use herm_store::runs::Filter;
@@ -57,13 +58,13 @@ pub async fn cancel(
     caller: &Caller,
     deployment_id: DeploymentId,
     run_id: RunId,
+    reply: Reply<Run>,
 ) -> Result<Run, Error> {
     // Who may start a run may stop it.
     caller.require(Scope::MessagesSend)?;
     let caller = caller.clone();
     let run = app
-        .store
-        .transaction("request_cancel", move |tx| {
+        .transaction("request_cancel", reply, move |tx| {
             Box::pin(async move {
                 caller.deployment(tx, deployment_id).await?;
                 let missing = || herm_types::Error::not_found("run", &run_id.to_string());

@@ -37,4 +37,11 @@ impl Sealer {
         let sealed = STANDARD.decode(sealed).map_err(|_| SealError::Malformed)?;
         self.keys.open(cell, &sealed)
     }
+
+    /// A text that is made once: 128 random bits in hexadecimal.
+    pub(crate) fn nonce(&self) -> String {
+        let mut random = [0u8; 16];
+        self.rng.fill(&mut random);
+        crate::keys::hex(&random)
+    }
 }

@@ -17,6 +17,7 @@ pub use given::{NewSkill, NewSource};
 pub use herm_sandbox::workspace::WorkspacePath;
 
 use crate::deployments::change;
+use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
 /// Skills of a deployment.
@@ -28,31 +29,29 @@ pub async fn add(
     caller: &Caller,
     deployment_id: DeploymentId,
     given: NewSkill,
+    reply: Reply<SkillItem>,
 ) -> Result<SkillItem, Error> {
     let gathered = look(app, caller, deployment_id, given).await?;
     let (status, description) = (gathered.status, gathered.description.clone());
     let (caller, ids, name) = (caller.clone(), app.ids.clone(), gathered.name().to_owned());
-    let row = app
-        .store
-        .transaction("add_skill", move |tx| {
-            Box::pin(async move {
-                let now = tx.now();
-                change::make(tx, &caller, deployment_id, move |draft| {
-                    if draft.skills.iter().any(|skill| skill.name == name) {
-                        let message =
-                            format!("there is a skill {name:?} already; replace it, or choose another name");
-                        return Err(Refusal::invalid(vec![Fault::new("name", message)]));
-                    }
-                    let row = gathered.into_row(&[], &ids, now);
-                    draft.skills.push(row.clone());
-                    Ok(row)
-                })
-                .await
-                .map(|(_, row)| row)
+    app.transaction("add_skill", reply, move |tx| {
+        Box::pin(async move {
+            let now = tx.now();
+            change::make(tx, &caller, deployment_id, move |draft| {
+                if draft.skills.iter().any(|skill| skill.name == name) {
+                    let message =
+                        format!("there is a skill {name:?} already; replace it, or choose another name");
+                    return Err(Refusal::invalid(vec![Fault::new("name", message)]));
+                }
+                let row = gathered.into_row(&[], &ids, now);
+                draft.skills.push(row.clone());
+                Ok(item(row, status, description))
             })
+            .await
+            .map(|(_, added)| added)
         })
-        .await?;
-    Ok(item(row, status, description))
+    })
+    .await
 }
 
 /// What of a skill is replaced; what is `None` stays.

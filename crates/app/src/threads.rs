@@ -8,6 +8,7 @@ use herm_types::run::{RunStatus, Usage};
 use herm_types::thread::{Thread, ThreadInfo, ThreadItem};
 use herm_types::{DeploymentId, ErrorCode, MessageId, ThreadId, WorkId};
 
+use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
 /// Messages that come with a thread.
@@ -57,19 +58,19 @@ pub async fn create(
     caller: &Caller,
     deployment_id: DeploymentId,
     title: Option<String>,
+    reply: Reply<ThreadInfo>,
 ) -> Result<ThreadInfo, Error> {
     caller.require(Scope::ThreadsWrite)?;
     app.refuse_while_draining()?;
     let (caller, thread_id) = (caller.clone(), app.ids.next::<ThreadId>());
-    app.store
-        .transaction("create_thread", move |tx| {
-            Box::pin(async move {
-                caller.deployment(tx, deployment_id).await?;
-                threads::insert(tx, thread_id, deployment_id, title).await?;
-                read_info(tx, deployment_id, thread_id).await
-            })
+    app.transaction("create_thread", reply, move |tx| {
+        Box::pin(async move {
+            caller.deployment(tx, deployment_id).await?;
+            threads::insert(tx, thread_id, deployment_id, title).await?;
+            read_info(tx, deployment_id, thread_id).await
         })
-        .await
+    })
+    .await
 }
 
 /// A page of a deployment's threads, newest first.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
+use herm_api::{CorsOrigins, ModelProvider};
 use herm_app::{App, Sealer, Settings};
 use herm_config::{Config, SandboxFallback};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
@@ -35,7 +35,7 @@ pub(crate) struct Server {
     app: App,
     worker: Worker,
     close: CancellationToken,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
 }
 
 impl Server {
@@ -78,17 +78,9 @@ impl Server {
         })
         .await
         .context("failed to start the worker")?;
-        let router =
-            herm_api::router(app.clone(), herm_api::Options { public_url: config.server.public_url.clone() });
+        let router = herm_api::router(app.clone(), api_options(config));
         let close = CancellationToken::new();
-        let listener = listener.tap_io(|stream| {
-            // Events are small and wanted at once.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "failed to set TCP_NODELAY");
-            }
-        });
-        let serving = axum::serve(listener, router).with_graceful_shutdown(close.clone().cancelled_owned());
-        let http = tokio::spawn(async move { serving.await });
+        let http = tokio::spawn(herm_api::serve(listener, router, close.clone()));
         Ok(Self { address, store, app, worker, close, http })
     }
 
@@ -112,6 +104,38 @@ async fn warn_without_sandbox(sandboxes: Sandboxes) {
     if let Err(error) = sandboxes.check().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "commands will fail here");
     }
+}
+
+fn api_options(config: &Config) -> herm_api::Options {
+    herm_api::Options {
+        public_url: config.server.public_url.clone(),
+        max_json_bytes: config.server.max_json_bytes,
+        rate_limit: config.server.rate_limit,
+        cors: match &config.server.cors_origins {
+            herm_config::CorsOrigins::Any => CorsOrigins::Any,
+            herm_config::CorsOrigins::List(origins) if origins.is_empty() => CorsOrigins::None,
+            herm_config::CorsOrigins::List(origins) => CorsOrigins::List(origins.clone()),
+        },
+        providers: model_providers(config),
+    }
+}
+
+/// What clients are told of the providers. The default model is known by name too.
+fn model_providers(config: &Config) -> Vec<ModelProvider> {
+    let default = &config.models.default_model;
+    let configured = config.models.providers.iter().map(|provider| {
+        let mut models: Vec<String> =
+            provider.models.iter().map(|model| format!("{}/{model}", provider.name)).collect();
+        let default = Some(default.to_string()).filter(|_| default.provider == provider.name);
+        models.extend(default.filter(|default| !models.contains(default)));
+        ModelProvider { provider: provider.name.clone(), models, has_key: provider.has_key() }
+    });
+    let demo = ModelProvider {
+        provider: herm_config::DEMO_PROVIDER.to_owned(),
+        models: vec![herm_config::DEMO_MODEL.to_owned()],
+        has_key: true,
+    };
+    configured.chain([demo]).collect()
 }
 
 fn provider_names(config: &Config) -> Vec<String> {

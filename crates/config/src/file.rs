@@ -15,21 +15,32 @@ pub(crate) enum FileValue {
     List(Vec<String>),
 }
 
+/// The key of a provider's table under which its models are named.
+pub(crate) const MODELS_KEY: &str = "models";
+
 /// One `[providers.NAME]`.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderTable {
     pub(crate) kind: Option<String>,
     pub(crate) base_url: Option<String>,
     pub(crate) api_key_env: Option<String>,
+    pub(crate) models: Vec<String>,
 }
 
 impl ProviderTable {
-    const KEYS: [&str; 3] = ["kind", "base_url", "api_key_env"];
+    const KEYS: [&str; 4] = ["kind", "base_url", "api_key_env", MODELS_KEY];
 
     fn parse(path: &Path, name: &str, table: Table) -> Result<Self, Error> {
         let mut parsed = Self::default();
         for (key, value) in table {
             let origin = provider_origin(path, name, &key);
+            if key == MODELS_KEY {
+                parsed.models = texts(value).ok_or_else(|| Error::Invalid {
+                    origin,
+                    reason: "write a list of strings, each in quotes".to_owned(),
+                })?;
+                continue;
+            }
             let slot = match key.as_str() {
                 "kind" => &mut parsed.kind,
                 "base_url" => &mut parsed.base_url,
@@ -119,18 +130,18 @@ fn parse_value(value: Value) -> Result<FileValue, &'static str> {
         Value::String(text) => Ok(FileValue::Text(text)),
         Value::Integer(number) => Ok(FileValue::Text(number.to_string())),
         Value::Boolean(flag) => Ok(FileValue::Text(flag.to_string())),
-        Value::Array(items) => items
-            .into_iter()
-            .map(|item| match item {
-                Value::String(text) => Ok(text),
-                _ => Err("write a list of strings, each in quotes"),
-            })
-            .collect::<Result<_, _>>()
-            .map(FileValue::List),
+        Value::Array(_) => texts(value).map(FileValue::List).ok_or("write a list of strings, each in quotes"),
         Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
             Err("write a string in quotes, a whole number or a list of strings")
         }
     }
+}
+
+/// A list of strings; `None` if it is something else.
+fn texts(value: Value) -> Option<Vec<String>> {
+    let Value::Array(items) = value else { return None };
+    let text = |item| if let Value::String(text) = item { Some(text) } else { None };
+    items.into_iter().map(text).collect()
 }
 
 fn line_of(text: &str, at: usize) -> Option<usize> {

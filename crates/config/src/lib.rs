@@ -6,6 +6,7 @@
 
 mod address;
 mod config;
+mod cors;
 mod database;
 mod error;
 mod file;
@@ -21,6 +22,7 @@ mod source;
 mod telemetry;
 
 pub use config::{Config, Flags};
+pub use cors::CorsOrigins;
 pub use database::Database;
 pub use error::{Error, Origin};
 pub use keys::Keys;

@@ -9,7 +9,7 @@ use herm_types::model::ModelName;
 use secrecy::SecretString;
 
 use crate::address::http_base;
-use crate::file::{ProviderTable, provider_origin};
+use crate::file::{MODELS_KEY, ProviderTable, provider_origin};
 use crate::setting::{self, PREFIX, known_variables};
 use crate::source::{Found, Sources};
 use crate::{Error, Origin};
@@ -26,6 +26,8 @@ const DEFAULT_MODEL: &str = "claude-sonnet-4.5";
 const MAX_PROVIDERS: usize = 64;
 /// Longest name of a provider, in bytes; it begins every model name that uses it.
 const MAX_PROVIDER_NAME_BYTES: usize = 64;
+/// Most models that are listed of one provider.
+const MAX_LISTED_MODELS: usize = 256;
 /// Longest model name, provider included, in bytes.
 const MAX_MODEL_NAME_BYTES: usize = 256;
 
@@ -72,6 +74,16 @@ pub struct Provider {
     /// The variable the key was looked for in, for messages that say what to set; `None` if the provider
     /// takes no key.
     pub api_key_env: Option<String>,
+    /// Models that the operator names, without the provider: they are listed to clients, and others may be named all
+    /// the same.
+    pub models: Vec<String>,
+}
+
+impl Provider {
+    /// Whether it can be called: its key is there, or it takes none.
+    pub fn has_key(&self) -> bool {
+        self.api_key.is_some() || self.api_key_env.is_none()
+    }
 }
 
 /// Model providers and the default model.
@@ -192,6 +204,7 @@ fn built_in_provider(
         base_url: base_url.unwrap_or_else(|| built_in.base_url.to_owned()),
         api_key: api_key(sources, &api_key_env)?,
         api_key_env: Some(api_key_env),
+        models: listed_models(sources, built_in.name, &table.models)?,
     })
 }
 
@@ -219,7 +232,27 @@ fn added_provider(
         base_url: http_base(&base_url)?,
         api_key: api_key_env.as_deref().map_or(Ok(None), |variable| api_key(sources, variable))?,
         api_key_env,
+        models: listed_models(sources, name, &table.models)?,
     })
+}
+
+/// The models that a table names, each usable as the second half of a model's name.
+fn listed_models(sources: &Sources<'_>, name: &str, models: &[String]) -> Result<Vec<String>, Error> {
+    let whole: String = models.join(", ");
+    let Some(found) = file_entry(sources, name, MODELS_KEY, Some(&whole)) else { return Ok(Vec::new()) };
+    if models.len() > MAX_LISTED_MODELS {
+        return Err(found.invalid(format!("at most {MAX_LISTED_MODELS} models can be listed")));
+    }
+    for model in models {
+        let usable = (1..MAX_MODEL_NAME_BYTES - MAX_PROVIDER_NAME_BYTES).contains(&model.len())
+            && model.bytes().all(|byte| byte.is_ascii_graphic());
+        if !usable {
+            let reason =
+                format!("`{model}` cannot be a model's name; write it as the provider does, such as gpt-5");
+            return Err(found.invalid(reason));
+        }
+    }
+    Ok(models.to_vec())
 }
 
 fn file_entry(sources: &Sources<'_>, name: &str, key: &str, value: Option<&String>) -> Option<Found<String>> {

@@ -1,10 +1,13 @@
 //! Addresses, directories and limits of the server.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::Error;
 use crate::address::http_base;
+use crate::cors::{self, CorsOrigins};
 use crate::setting;
 use crate::source::Sources;
 
@@ -13,6 +16,9 @@ const DEFAULT_DATA_DIR: &str = "./herm-data";
 const DEFAULT_MAX_FILE_BYTES: u64 = 100 * 1024 * 1024;
 /// The largest file that Linux knows.
 const LARGEST_FILE_BYTES: u64 = i64::MAX as u64;
+const DEFAULT_MAX_JSON_BYTES: usize = 1024 * 1024;
+/// What a JSON body may be limited to, in bytes: it must hold a deployment's prompt, and is read into memory whole.
+const JSON_BYTES: RangeInclusive<u64> = 16 * 1024..=64 * 1024 * 1024;
 const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:4376 or [::]:4376";
 
 /// Addresses, directories and limits of the server.
@@ -27,7 +33,11 @@ pub struct Server {
     /// Prefix of absolute URLs in responses, without a last `/`; `None`: the request's host is used.
     pub public_url: Option<String>,
     /// Requests a second that each API key may make; `None`: any number.
-    pub rate_limit: Option<u32>,
+    pub rate_limit: Option<NonZeroU32>,
+    /// Whose scripts may call the API from a browser.
+    pub cors_origins: CorsOrigins,
+    /// The most bytes of a JSON body.
+    pub max_json_bytes: usize,
     /// Whether credits are checked.
     pub metering: bool,
     /// Bytes of a file that is written through the API, at most.
@@ -60,19 +70,28 @@ impl Server {
             data_dir,
             public_url: sources.text(&setting::PUBLIC_URL)?.map(|found| http_base(&found)).transpose()?,
             rate_limit: rate_limit(sources)?,
+            cors_origins: cors::load(sources)?,
+            max_json_bytes: max_json_bytes(sources)?,
             metering,
             max_file_bytes,
         })
     }
 }
 
-fn rate_limit(sources: &Sources<'_>) -> Result<Option<u32>, Error> {
+fn rate_limit(sources: &Sources<'_>) -> Result<Option<NonZeroU32>, Error> {
     let Some(found) = sources.text(&setting::RATE_LIMIT)? else { return Ok(None) };
     if found.value == "off" {
         return Ok(None);
     }
-    match found.parse("`off` or a whole number of requests a second, at least 1")? {
-        0 => Err(found.invalid("0 would refuse every request; write `off` for no limit")),
-        limit => Ok(Some(limit)),
+    let limit: u32 = found.parse("`off` or a whole number of requests a second, at least 1")?;
+    match NonZeroU32::new(limit) {
+        None => Err(found.invalid("0 would refuse every request; write `off` for no limit")),
+        limit => Ok(limit),
     }
+}
+
+fn max_json_bytes(sources: &Sources<'_>) -> Result<usize, Error> {
+    let Some(found) = sources.text(&setting::MAX_JSON_BYTES)? else { return Ok(DEFAULT_MAX_JSON_BYTES) };
+    let bytes = found.number(JSON_BYTES)?;
+    usize::try_from(bytes).map_err(|_| found.invalid("it is more than this machine can address"))
 }

@@ -35,6 +35,8 @@ pub(crate) static ALLOW_PRIVATE_EGRESS: Setting =
     setting("HERM_ALLOW_PRIVATE_EGRESS", "allow_private_egress");
 pub(crate) static EGRESS_DEFAULT: Setting = setting("HERM_EGRESS_DEFAULT", "egress_default");
 pub(crate) static RATE_LIMIT: Setting = setting("HERM_RATE_LIMIT", "rate_limit");
+pub(crate) static CORS_ORIGINS: Setting = setting("HERM_CORS_ORIGINS", "cors_origins");
+pub(crate) static MAX_JSON_BYTES: Setting = setting("HERM_MAX_JSON_BYTES", "max_json_bytes");
 pub(crate) static METRICS_LISTEN: Setting = setting("HERM_METRICS_LISTEN", "metrics_listen");
 pub(crate) static METERING: Setting = setting("HERM_METERING", "metering");
 pub(crate) static MAX_FILE_BYTES: Setting = setting("HERM_MAX_FILE_BYTES", "max_file_bytes");
@@ -47,7 +49,7 @@ pub(crate) static LOG: Setting = setting("HERM_LOG", "log");
 pub(crate) static LOG_FORMAT: Setting = setting("HERM_LOG_FORMAT", "log_format");
 pub(crate) static OTLP_ENDPOINT: Setting = setting("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint");
 
-pub(crate) static SETTINGS: [&Setting; 25] = [
+pub(crate) static SETTINGS: [&Setting; 27] = [
     &LISTEN,
     &DATA_DIR,
     &DATABASE_URL,
@@ -62,6 +64,8 @@ pub(crate) static SETTINGS: [&Setting; 25] = [
     &ALLOW_PRIVATE_EGRESS,
     &EGRESS_DEFAULT,
     &RATE_LIMIT,
+    &CORS_ORIGINS,
+    &MAX_JSON_BYTES,
     &METRICS_LISTEN,
     &METERING,
     &MAX_FILE_BYTES,

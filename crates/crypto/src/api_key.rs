@@ -6,11 +6,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::base62;
+use crate::{base62, sha256};
 
 const RANDOM_BYTES: usize = 32;
 const BODY_CHARS: usize = 43;
@@ -115,12 +114,7 @@ impl ApiKey {
 
     /// What is stored and looked up in place of the key.
     pub fn hash(&self) -> KeyHash {
-        let digest = digest::digest(&digest::SHA256, self.text.as_bytes());
-        let mut bytes = [0u8; 32];
-        for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
-            *to = *from;
-        }
-        KeyHash(bytes)
+        KeyHash(sha256([self.text.as_bytes()]))
     }
 }
 

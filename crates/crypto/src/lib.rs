@@ -5,9 +5,11 @@
 
 pub mod api_key;
 mod base62;
+mod digest;
 pub mod master_key;
 pub mod seal;
 
 pub use api_key::{ApiKey, KeyError, KeyHash, KeyKind};
+pub use digest::sha256;
 pub use master_key::{MasterKey, MasterKeyError};
 pub use seal::{Cell, KeyRing, SealError, SealKeyId};

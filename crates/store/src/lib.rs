@@ -10,6 +10,7 @@ pub mod error;
 pub mod events;
 pub mod fault;
 pub mod feed;
+pub mod idempotent_requests;
 pub mod journal;
 pub mod keys;
 pub mod messages;

@@ -13,6 +13,7 @@ pub enum ErrorCode {
     MethodNotAllowed,
     DeploymentNotReady,
     Conflict,
+    IdempotencyConflict,
     InvalidSkill,
     InvalidSecretRef,
     RateLimited,

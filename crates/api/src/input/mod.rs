@@ -1,11 +1,13 @@
 //! Input, parsed once: every fault of a body or a query is found, and all are reported together.
 
 mod body;
+mod json;
 mod object;
 mod path;
 mod query;
 
-pub(crate) use body::{JsonBody, OptionalJsonBody};
+pub use body::DEFAULT_MAX_JSON_BYTES;
+pub(crate) use body::{JsonBody, OptionalJsonBody, read_body};
 pub(crate) use object::{Given, Object};
 pub(crate) use path::DeploymentPath;
 pub(crate) use query::Query;
@@ -13,24 +15,40 @@ pub(crate) use query::Query;
 use herm_types::{Error, Fault};
 use serde_json::Value;
 
+/// The most faults that are told of one request; a body of a megabyte can have a hundred thousand.
+const MAX_FAULTS: usize = 100;
+
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Fault>);
+pub(crate) struct Faults {
+    first: Vec<Fault>,
+    more: usize,
+}
 
 impl Faults {
     pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Fault::new(path, message));
+        if self.first.len() < MAX_FAULTS {
+            self.first.push(Fault::new(path, message));
+        } else {
+            self.more += 1;
+        }
     }
 
     /// Whether something was found at this path already.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.0.iter().any(|fault| fault.path == path)
+        self.first.iter().any(|fault| fault.path == path)
     }
 
     /// # Errors
     /// All faults together, if there are any.
-    pub(crate) fn check(self) -> Result<(), Error> {
-        if self.0.is_empty() { Ok(()) } else { Err(Error::invalid(self.0)) }
+    pub(crate) fn check(mut self) -> Result<(), Error> {
+        if self.first.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            self.first.push(Fault::new("", format!("{} more faults are not listed", self.more)));
+        }
+        Err(Error::invalid(self.first))
     }
 }
 

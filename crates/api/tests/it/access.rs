@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::world::{World, minimal};
 
 /// An operation, and what it answers each actor.
-struct Row {
-    operation: &'static str,
-    method: Method,
+pub(crate) struct Row {
+    pub(crate) operation: &'static str,
+    pub(crate) method: Method,
     path: &'static str,
-    body: Option<Value>,
+    pub(crate) body: Option<Value>,
     anonymous: u16,
     reader: u16,
     writer: u16,
@@ -35,7 +35,7 @@ fn row(
 const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 
 /// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`.
-fn table() -> Vec<Row> {
+pub(crate) fn table() -> Vec<Row> {
     let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
     let skill = Some(json!({"name": "added", "source": "inline", "content": SKILL}));
     let server = Some(json!({"name": "crm", "url": "https://crm.example.com/mcp"}));
@@ -45,6 +45,7 @@ fn table() -> Vec<Row> {
         row("get_health", get.clone(), "/healthz", None, [200, 200, 200, 200]),
         row("get_readiness", get.clone(), "/readyz", None, [200, 200, 200, 200]),
         row("get_openapi", get.clone(), "/openapi.json", None, [200, 200, 200, 200]),
+        row("list_models", get.clone(), "/v1/models", None, [401, 200, 200, 200]),
         row("create_deployment", post.clone(), "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
         row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]),
         row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]),
@@ -107,23 +108,41 @@ fn table() -> Vec<Row> {
     ]
 }
 
+/// What the table's paths lead to.
+pub(crate) struct Scene {
+    deployment: Value,
+    run: Value,
+    skill: Value,
+}
+
+impl Scene {
+    pub(crate) async fn new(world: &World) -> Self {
+        let deployment = world.deployment().await;
+        let run =
+            world.post(&World::path(&deployment, "/messages"), &json!({"content": "first"})).await.json();
+        let workspace = world.workspaces_dir.join(deployment["deployment_id"].as_str().unwrap());
+        std::fs::create_dir_all(&workspace).unwrap();
+        std::fs::write(workspace.join("a.txt"), "text").unwrap();
+        let skill = json!({"name": "given", "source": "inline", "content": SKILL});
+        let skill = world.post(&World::path(&deployment, "/skills"), &skill).await.json();
+        Self { deployment, run, skill }
+    }
+
+    pub(crate) fn path(&self, row: &Row) -> String {
+        row.path
+            .replace("{d}", self.deployment["deployment_id"].as_str().unwrap())
+            .replace("{t}", self.deployment["thread_id"].as_str().unwrap())
+            .replace("{r}", self.run["run_id"].as_str().unwrap())
+            .replace("{s}", self.skill["skill_id"].as_str().unwrap())
+    }
+}
+
 #[tokio::test]
 async fn every_operation_answers_every_actor_as_the_table_says() {
     let world = World::new().await;
-    let deployment = world.deployment().await;
-    let run = world.post(&World::path(&deployment, "/messages"), &json!({"content": "first"})).await.json();
-    let skill = json!({"name": "given", "source": "inline", "content": SKILL});
-    let skill = world.post(&World::path(&deployment, "/skills"), &skill).await.json();
-    let id = deployment["deployment_id"].as_str().unwrap();
-    std::fs::create_dir_all(world.workspaces_dir.join(id)).unwrap();
-    std::fs::write(world.workspaces_dir.join(id).join("a.txt"), "text").unwrap();
+    let scene = Scene::new(&world).await;
     for row in table() {
-        let path = row
-            .path
-            .replace("{d}", id)
-            .replace("{t}", deployment["thread_id"].as_str().unwrap())
-            .replace("{r}", run["run_id"].as_str().unwrap())
-            .replace("{s}", skill["skill_id"].as_str().unwrap());
+        let path = scene.path(&row);
         let actors = [
             ("anonymous", String::new(), row.anonymous),
             ("reader", world.reader.clone(), row.reader),

@@ -3,15 +3,21 @@
 #![cfg(test)]
 
 mod access;
+mod connections;
 mod contract;
+mod cors;
 mod deployments;
 mod errors;
 mod events;
 mod file_writes;
 mod files;
+mod idempotency;
 mod mcp_servers;
 mod messages;
+mod models;
 mod openapi;
+mod rate_limits;
+mod requests;
 mod runs;
 mod skills;
 mod threads;

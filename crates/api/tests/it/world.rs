@@ -60,6 +60,11 @@ impl Answer {
         (self.status.as_u16(), self.json()["error"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Whether it is the answer to an earlier request.
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
+    }
+
     /// The paths of an error's faults.
     pub(crate) fn faults(&self) -> Vec<String> {
         let details = self.json()["details"].as_array().cloned().unwrap_or_default();
@@ -154,6 +159,18 @@ impl World {
             None => Body::empty(),
         };
         read(self.send(request.body(body).unwrap()).await).await
+    }
+
+    /// A POST of the writer's with an idempotency key.
+    pub(crate) async fn post_once(&self, path: &str, key: &str, body: &Value) -> Answer {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(HOST, "herm.example")
+            .header(AUTHORIZATION, format!("Bearer {}", self.writer))
+            .header(CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key);
+        read(self.send(request.body(Body::from(body.to_string())).unwrap()).await).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -9,22 +9,22 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use herm_crypto::{Cell, sha256};
-use herm_store::idempotent_requests::{self as records, Record, RequestKey};
+use herm_store::idempotent_requests::{self as records, RequestKey};
 use herm_store::{Store, Tx};
-use herm_types::{ErrorCode, Timestamp};
+use herm_types::ErrorCode;
 use serde::Serialize;
 
 use crate::sealer::Sealer;
 use crate::{App, Caller, Error};
 
-/// How long a record is kept and replayed, in milliseconds: a day.
-pub const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 /// How long a request under way keeps others with its key out, should its server die, in milliseconds.
 const LEASE_MS: i64 = 60_000;
 /// The most characters of an idempotency key.
 pub const MAX_KEY_CHARS: usize = 255;
 /// The most bytes of a path. No resource has a longer one, and an index has no room for any length.
 const MAX_PATH_BYTES: usize = 1024;
+
+pub use herm_store::idempotent_requests::KEPT_MS;
 
 const TABLE: &str = "idempotent_requests";
 
@@ -139,7 +139,7 @@ impl Claim {
         // One that was given up in between is as good as under way: its next try finds nothing.
         let Some(record) = records::find_and_lock(tx, key).await? else { return Ok(Claimed::UnderWay) };
         let now = tx.database_now().await?;
-        if is_outdated(&record, now) {
+        if record.is_outdated(now) {
             records::take_over(tx, key, &sealed, claim_id, LEASE_MS).await?;
             return Ok(Claimed::New(self));
         }
@@ -188,11 +188,6 @@ impl Claim {
             })
             .await
     }
-}
-
-/// Whether a record is so old that it counts no more; the worker will remove it.
-fn is_outdated(record: &Record, now: Timestamp) -> bool {
-    record.created_at <= now.plus_ms(-KEPT_MS)
 }
 
 /// The row, as sealed values are bound to it. None of the parts has a space in it but the last.

@@ -8,6 +8,9 @@ use herm_types::{KeyId, Timestamp};
 use crate::row::params;
 use crate::{Error, Tx};
 
+/// How long a record counts, in milliseconds: a day. Later it is as if there were none, and then there is none.
+pub const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// What a record is found by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
@@ -25,6 +28,13 @@ pub struct Record {
     pub answer: Option<(u16, String)>,
     pub lease_expires_at: Timestamp,
     pub created_at: Timestamp,
+}
+
+impl Record {
+    /// Whether it counts no more at this instant of the database.
+    pub fn is_outdated(&self, now: Timestamp) -> bool {
+        self.created_at <= now.plus_ms(-KEPT_MS)
+    }
 }
 
 /// Claims a request that nobody has claimed; `false`, and nothing changes, if there is a record of it.
@@ -159,9 +169,9 @@ pub async fn release_all(tx: &mut Tx) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes up to `limit` records that are `age_ms` old or older, the oldest first; gives how many.
-pub async fn remove_older(tx: &mut Tx, age_ms: i64, limit: i64) -> Result<u64, Error> {
-    let before = tx.database_now().await?.plus_ms(-age_ms);
+/// Removes up to `limit` records that count no more, the oldest first; gives how many.
+pub async fn remove_outdated(tx: &mut Tx, limit: i64) -> Result<u64, Error> {
+    let before = tx.database_now().await?.plus_ms(-KEPT_MS);
     tx.execute(
         "DELETE FROM idempotent_requests WHERE (key_id, method, path, idempotency_key) IN \
          (SELECT key_id, method, path, idempotency_key FROM idempotent_requests WHERE created_at <= $1 \

@@ -9,10 +9,12 @@ mod dispatch;
 mod in_hand;
 mod keeper;
 mod models;
+mod retention;
 mod run;
 mod teardown;
 mod tools;
 mod worker;
 
 pub use demo::PROVIDER as DEMO_PROVIDER;
+pub use retention::sweep;
 pub use worker::{Options, Worker};

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use herm_llm::Providers;
 use herm_sandbox::local::Sandboxes;
-use herm_store::Store;
+use herm_store::{Store, idempotent_requests, queue};
 use herm_types::{DeploymentId, IdSource, Rng};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch;
 use crate::in_hand::Running;
 use crate::keeper::Keeper;
 use crate::models::Models;
+use crate::{dispatch, retention};
 
 /// What a worker works with.
 pub struct Options {
@@ -76,14 +76,20 @@ impl Worker {
         });
         context
             .store
-            .transaction("release_leases", |tx| Box::pin(herm_store::queue::release_all(tx)))
+            .transaction("release_leases", |tx| {
+                Box::pin(async move {
+                    idempotent_requests::release_all(tx).await?;
+                    queue::release_all(tx).await
+                })
+            })
             .await?;
         let stop = CancellationToken::new();
         let dispatcher = tokio::spawn(dispatch::run(Arc::clone(&context), stop.clone()));
         let nudged = tokio::spawn(dispatch::hear_nudges(Arc::clone(&context), stop.clone()));
         let (idle_context, idle_stop) = (Arc::clone(&context), stop.clone());
         let idle = tokio::spawn(async move { idle_context.keeper.stop_idle_until(idle_stop).await });
-        Ok(Self { context, stop, tasks: vec![dispatcher, nudged, idle] })
+        let sweeper = tokio::spawn(retention::run(Arc::clone(&context), stop.clone()));
+        Ok(Self { context, stop, tasks: vec![dispatcher, nudged, idle, sweeper] })
     }
 
     /// Claims nothing more, and gives the runs at work until `limit` to end. What is left then is cut off where it

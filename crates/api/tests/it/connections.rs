@@ -1,1 +1,207 @@
-//! x
+//! Connections, with raw sockets: who uses one keeps it, who only holds it loses it. Time stands still, and jumps to
+//! where the next thing is due.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::routing::get;
+use futures_util::{StreamExt as _, stream};
+use herm_api::serve;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::World;
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: herm\r\n\r\n";
+
+struct Listening {
+    address: SocketAddr,
+    close: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+async fn listen(router: axum::Router) -> Listening {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, close) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let serving = tokio::spawn(serve(listener, router, close.clone()));
+    Listening { address, close, serving }
+}
+
+async fn herm() -> Listening {
+    let world = World::new().await;
+    tokio::time::pause();
+    listen(world.router.clone()).await
+}
+
+async fn connect(server: &Listening) -> TcpStream {
+    TcpStream::connect(server.address).await.unwrap()
+}
+
+/// Everything until the other end closes; how it closes does not matter.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let byte = stream.read_u8().await.unwrap_or_else(|error| panic!("{error} after {text:?}"));
+        text.push(char::from(byte));
+    }
+    text
+}
+
+#[tokio::test]
+async fn who_sends_nothing_whole_is_dropped() {
+    let server = herm().await;
+    // Nothing; what may become a preface of HTTP/2; half of a line; half of the headers.
+    for begun in
+        ["", "P", "PRI * HTTP/2.0\r\n", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: herm\r\nX-A: "]
+    {
+        let start = Instant::now();
+        let mut stream = connect(&server).await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        let told = rest(&mut stream).await;
+        assert!(!told.contains("200 OK"), "{begun:?}: {told}");
+        assert!(start.elapsed() <= Duration::from_secs(21), "{begun:?}: {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
+    let server = herm().await;
+    let start = Instant::now();
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ").await.unwrap();
+    // Never still for long, and never done.
+    while stream.write_all(b"a").await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(start.elapsed() < Duration::from_secs(120), "it still listens");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_and_dropped_when_it_is_idle() {
+    let server = herm().await;
+    let mut stream = connect(&server).await;
+    for _ in 0..3 {
+        stream.write_all(HEALTH.as_bytes()).await.unwrap();
+        assert!(read_until(&mut stream, "\"ok\"}").await.contains("200 OK"));
+        tokio::time::advance(Duration::from_secs(30)).await;
+    }
+    let start = Instant::now();
+    assert_eq!(rest(&mut stream).await, "");
+    assert!(start.elapsed() > Duration::from_secs(30) && start.elapsed() < Duration::from_secs(120));
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = herm().await;
+    let mut stream = connect(&server).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: herm\r\nX-Large: {}\r\n\r\n", "a".repeat(200_000));
+    // It may hang up before all is written.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let told = rest(&mut stream).await;
+    assert!(told.is_empty() || told.starts_with("HTTP/1.1 431"), "{told}");
+    // The server goes on.
+    let mut stream = connect(&server).await;
+    stream.write_all(HEALTH.as_bytes()).await.unwrap();
+    assert!(read_until(&mut stream, "\"ok\"}").await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn garbage_is_answered_or_dropped_and_harms_nobody() {
+    let server = herm().await;
+    for garbage in
+        [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n"]
+    {
+        let mut stream = connect(&server).await;
+        stream.write_all(garbage).await.unwrap();
+        let told = rest(&mut stream).await;
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 4"), "{told}");
+    }
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: herm\r\nX-Request-Id: a\x01b\r\n\r\n").await.unwrap();
+    let told = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(told.starts_with("HTTP/1.1 400") || told.contains("x-request-id: req_"), "{told}");
+}
+
+/// A body that gives `first` and then nothing for an hour.
+fn slow_stream(first: &'static str) -> Body {
+    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(first.as_bytes()))]);
+    Body::from_stream(first.chain(stream::once(async {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        Ok(Bytes::from_static(b"later"))
+    })))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_silent_for_an_hour_goes_on() {
+    let router = axum::Router::new().route("/stream", get(async || slow_stream("now")));
+    let server = listen(router).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET /stream HTTP/1.1\r\nHost: herm\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "now").await;
+    let start = Instant::now();
+    read_until(&mut stream, "later").await;
+    assert!(start.elapsed() >= Duration::from_secs(3600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_nothing_of_what_is_sent_is_dropped() {
+    let (told, mut dropped) = tokio::sync::mpsc::channel::<()>(1);
+    let endless = move || {
+        let told = told.clone();
+        async move {
+            Body::from_stream(stream::repeat_with(move || {
+                let _ = &told;
+                Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 16 * 1024]))
+            }))
+        }
+    };
+    let server = listen(axum::Router::new().route("/endless", get(endless))).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET /endless HTTP/1.1\r\nHost: herm\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await;
+    let start = Instant::now();
+    server.close.cancel();
+    // The server ends only when the stream does, which has no end of its own.
+    server.serving.await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(dropped.recv().await.is_none(), "the body is held on to");
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_is_under_way_and_drops_what_is_idle() {
+    let server = herm().await;
+    let mut idle = connect(&server).await;
+    idle.write_all(HEALTH.as_bytes()).await.unwrap();
+    read_until(&mut idle, "\"ok\"}").await;
+    let mut begun = connect(&server).await;
+    begun.write_all(b"GET /healthz HTTP/1.1\r\nHost").await.unwrap();
+    let start = Instant::now();
+    server.close.cancel();
+    assert_eq!(rest(&mut idle).await, "");
+    rest(&mut begun).await;
+    server.serving.await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(TcpStream::connect(server.address).await.is_err(), "it listens no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_a_stream_end_by_itself() {
+    let router = axum::Router::new().route("/stream", get(async || slow_stream("now")));
+    let server = listen(router).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET /stream HTTP/1.1\r\nHost: herm\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "now").await;
+    server.close.cancel();
+    assert!(rest(&mut stream).await.contains("later"));
+    server.serving.await.unwrap();
+}

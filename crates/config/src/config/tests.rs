@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -6,7 +7,7 @@ use super::*;
 use crate::setting::SETTINGS;
 use herm_types::network::PrivateTarget;
 
-use crate::{EgressDefault, LogFormat, ProviderKind, SandboxFallback};
+use crate::{CorsOrigins, EgressDefault, LogFormat, ProviderKind, SandboxFallback};
 
 const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -37,6 +38,7 @@ fn says(variables: &[(&str, &str)], file: &str, parts: &[&str]) {
     }
 }
 
+mod cors;
 mod models;
 
 #[test]
@@ -47,6 +49,8 @@ fn nothing_set_is_a_whole_configuration() {
     assert_eq!((config.server.public_url, config.server.metrics_listen), (None, None));
     assert_eq!((config.server.rate_limit, config.server.metering), (None, false));
     assert_eq!(config.server.max_file_bytes, 100 * 1024 * 1024);
+    assert_eq!(config.server.max_json_bytes, 1024 * 1024);
+    assert_eq!(config.server.cors_origins, CorsOrigins::List(Vec::new()));
     assert!(matches!(config.database, Database::Sqlite { dir } if dir == Path::new("./herm-data")));
     assert!(config.keys.bootstrap.is_none() && config.keys.master.is_none());
     assert_eq!(config.models.default_model.to_string(), "anthropic/claude-sonnet-4.5");
@@ -98,7 +102,7 @@ fn a_bad_flag_is_named_as_a_flag() {
 fn an_empty_variable_counts_as_not_set() {
     let config = good(&[("HERM_LISTEN", ""), ("HERM_RATE_LIMIT", "")], "rate_limit = 7");
     assert_eq!(config.server.listen.port(), 4376);
-    assert_eq!(config.server.rate_limit, Some(7));
+    assert_eq!(config.server.rate_limit.map(NonZeroU32::get), Some(7));
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn settings_of_later_versions_parse_already() {
     let config = good(&[], file);
     assert!(config.server.metering);
     assert_eq!(config.server.max_file_bytes, 1000);
-    assert_eq!(config.server.rate_limit, Some(20));
+    assert_eq!(config.server.rate_limit.map(NonZeroU32::get), Some(20));
     assert_eq!(config.server.metrics_listen.map(|address| address.port()), Some(9464));
     assert_eq!(config.server.public_url.as_deref(), Some("https://agents.example.com"));
     assert_eq!(config.sandbox.docker_host, "tcp://engine:2375");
@@ -168,6 +172,15 @@ fn words_are_taken_from_their_list_alone() {
     says(&[("HERM_SANDBOX", "docker")], "", &["HERM_SANDBOX", "`docker`", "`local`, `refuse`"]);
     says(&[("HERM_METERING", "true")], "", &["HERM_METERING", "`off`, `on`"]);
     says(&[("HERM_LOG_FORMAT", "JSON")], "", &["`text`, `json`"]);
+}
+
+#[test]
+fn the_largest_body_lies_within_limits() {
+    assert_eq!(good(&[("HERM_MAX_JSON_BYTES", "2097152")], "").server.max_json_bytes, 2 * 1024 * 1024);
+    assert_eq!(good(&[], "max_json_bytes = 65536").server.max_json_bytes, 65536);
+    for value in ["0", "16383", "67108865", "1 MiB", "-1"] {
+        says(&[("HERM_MAX_JSON_BYTES", value)], "", &["HERM_MAX_JSON_BYTES", "16384 to 67108864"]);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod concurrency;
 mod deployments;
 mod engine;
 mod events;
+mod idempotent_requests;
 mod journal;
 mod messages;
 mod queue;

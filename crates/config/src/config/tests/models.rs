@@ -175,3 +175,28 @@ fn the_default_model_names_a_provider_that_exists() {
         says(&[("HERM_DEFAULT_MODEL", wrong)], "", &["HERM_DEFAULT_MODEL", "provider/model"]);
     }
 }
+
+#[test]
+fn models_are_named_for_any_provider() {
+    let file = format!("{OWN}models = ['llama-4', 'org/model:7b']\n[providers.openai]\nmodels = ['gpt-5']");
+    let config = good(&[], &file);
+    assert_eq!(provider(&config, "own").models, ["llama-4", "org/model:7b"]);
+    assert_eq!(provider(&config, "openai").models, ["gpt-5"]);
+    assert!(provider(&config, "anthropic").models.is_empty());
+    // One that takes no key lacks none.
+    assert!(provider(&config, "own").has_key() && !provider(&config, "openai").has_key());
+}
+
+#[test]
+fn a_model_that_nobody_could_name_is_refused() {
+    for (models, part) in [
+        ("['a b']", "`a b`"),
+        ("['']", "cannot be a model's name"),
+        ("'gpt-5'", "list of strings"),
+        ("[1]", "list of strings"),
+    ] {
+        says(&[], &format!("{OWN}models = {models}"), &["`providers.own.models` in herm.toml", part]);
+    }
+    let many: Vec<String> = (0..257).map(|number| format!("'m{number}'")).collect();
+    says(&[], &format!("{OWN}models = [{}]", many.join(",")), &["at most 256 models"]);
+}

@@ -1,0 +1,5 @@
+//! What the worker does by itself.
+
+#![cfg(test)]
+
+mod retention;

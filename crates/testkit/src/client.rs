@@ -71,6 +71,12 @@ impl Client {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    /// A POST that may be sent again: with an idempotency key.
+    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> reqwest::Result<Answer> {
+        let request = self.request(Method::POST, path).header("Idempotency-Key", key).json(body);
+        read(request.send().await?).await
+    }
+
     pub async fn delete(&self, path: &str) -> reqwest::Result<Answer> {
         self.call(Method::DELETE, path, None).await
     }

@@ -3,6 +3,7 @@
 
 mod cancelled;
 mod command_line;
+mod idempotency;
 mod kill_matrix;
 mod killed;
 mod log;

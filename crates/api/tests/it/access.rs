@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use herm_app::keys::NewKey;
+use herm_types::deployment::DeploymentStatus;
 use herm_types::key::Scope;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -126,6 +127,19 @@ impl Scene {
         let skill = json!({"name": "given", "source": "inline", "content": SKILL});
         let skill = world.post(&World::path(&deployment, "/skills"), &skill).await.json();
         Self { deployment, run, skill }
+    }
+
+    /// Puts the deployment into `error`, as what can be provisioned again.
+    pub(crate) async fn break_deployment(&self, world: &World) {
+        let id = self.deployment["deployment_id"].as_str().unwrap().parse().unwrap();
+        let broken = world.store.transaction("break", move |tx| {
+            Box::pin(async move {
+                let mut found = herm_store::deployments::find(tx, id).await?.unwrap();
+                (found.status, found.version) = (DeploymentStatus::Error, found.version + 1);
+                herm_store::deployments::update(tx, &found).await
+            })
+        });
+        broken.await.unwrap();
     }
 
     pub(crate) fn path(&self, row: &Row) -> String {

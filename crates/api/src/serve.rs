@@ -4,6 +4,7 @@
 //! under way; and a connection without one is dropped after a while. Whoever does not read what is sent is dropped too.
 
 mod activity;
+mod arrival;
 mod stall;
 
 use std::convert::Infallible;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use activity::Activity;
+use arrival::Arrival;
 use stall::Stall;
 
 /// Connections that are open at once; who comes later waits to be let in.
@@ -103,7 +105,7 @@ impl Connection {
         let activity = Activity::default();
         let service = service_fn(|request: Request<Incoming>| {
             let under_way = activity.begin();
-            let mut request = request.map(Body::new);
+            let mut request = request.map(|body| Body::new(Arrival::new(Body::new(body))));
             request.extensions_mut().insert(ConnectInfo(peer));
             let mut router = router.clone();
             async move {

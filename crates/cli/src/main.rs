@@ -1,5 +1,6 @@
 //! The binary `herm`. Exit status: 0 done, 1 failed (one line on stderr says why), 2 bad usage.
 
+mod api_options;
 mod args;
 mod demo;
 #[cfg(feature = "fault-points")]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use herm_api::{CorsOrigins, ModelProvider};
 use herm_app::{App, Sealer, Settings};
 use herm_config::{Config, SandboxFallback};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
@@ -19,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::master_key;
 use crate::open::id_source;
+use crate::{api_options, master_key};
 
 /// How long runs may go on after the server was told to stop.
 const DRAIN_RUNS: Duration = Duration::from_secs(10);
@@ -78,7 +77,7 @@ impl Server {
         })
         .await
         .context("failed to start the worker")?;
-        let router = herm_api::router(app.clone(), api_options(config));
+        let router = herm_api::router(app.clone(), api_options::of(config));
         let close = CancellationToken::new();
         let http = tokio::spawn(herm_api::serve(listener, router, close.clone()));
         Ok(Self { address, store, app, worker, close, http })
@@ -104,38 +103,6 @@ async fn warn_without_sandbox(sandboxes: Sandboxes) {
     if let Err(error) = sandboxes.check().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "commands will fail here");
     }
-}
-
-fn api_options(config: &Config) -> herm_api::Options {
-    herm_api::Options {
-        public_url: config.server.public_url.clone(),
-        max_json_bytes: config.server.max_json_bytes,
-        rate_limit: config.server.rate_limit,
-        cors: match &config.server.cors_origins {
-            herm_config::CorsOrigins::Any => CorsOrigins::Any,
-            herm_config::CorsOrigins::List(origins) if origins.is_empty() => CorsOrigins::None,
-            herm_config::CorsOrigins::List(origins) => CorsOrigins::List(origins.clone()),
-        },
-        providers: model_providers(config),
-    }
-}
-
-/// What clients are told of the providers. The default model is known by name too.
-fn model_providers(config: &Config) -> Vec<ModelProvider> {
-    let default = &config.models.default_model;
-    let configured = config.models.providers.iter().map(|provider| {
-        let mut models: Vec<String> =
-            provider.models.iter().map(|model| format!("{}/{model}", provider.name)).collect();
-        let default = Some(default.to_string()).filter(|_| default.provider == provider.name);
-        models.extend(default.filter(|default| !models.contains(default)));
-        ModelProvider { provider: provider.name.clone(), models, has_key: provider.has_key() }
-    });
-    let demo = ModelProvider {
-        provider: herm_config::DEMO_PROVIDER.to_owned(),
-        models: vec![herm_config::DEMO_MODEL.to_owned()],
-        has_key: true,
-    };
-    configured.chain([demo]).collect()
 }
 
 fn provider_names(config: &Config) -> Vec<String> {

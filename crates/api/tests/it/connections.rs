@@ -154,6 +154,25 @@ async fn a_stream_that_is_silent_for_an_hour_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_whose_next_piece_does_not_come_is_broken_off() {
+    let count = async |body: Body| {
+        let body = axum::body::to_bytes(body, usize::MAX).await;
+        body.map_or_else(|error| format!("broken: {error}"), |body| format!("all {}", body.len()))
+    };
+    let server = listen(axum::Router::new().route("/count", axum::routing::put(count))).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"PUT /count HTTP/1.1\r\nHost: herm\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+    // Slow, but it goes on.
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    read_until(&mut stream, "all 5").await;
+    stream.write_all(b"PUT /count HTTP/1.1\r\nHost: herm\r\nContent-Length: 5\r\n\r\nx").await.unwrap();
+    read_until(&mut stream, "broken").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_reads_nothing_of_what_is_sent_is_dropped() {
     let (told, mut dropped) = tokio::sync::mpsc::channel::<()>(1);
     let endless = move || {

@@ -15,7 +15,8 @@ const RETRY_AFTER_S: &str = "1";
 pub(crate) struct Failure {
     status: StatusCode,
     error: Error,
-    header: Option<(HeaderName, HeaderValue)>,
+    /// In a box, as few failures have one and all are passed about.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Failure {
@@ -31,7 +32,7 @@ impl Failure {
 
     /// A failure whose response says more in a header.
     pub(crate) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+        Self { header: Some(Box::new((name, value))), ..self }
     }
 }
 
@@ -79,7 +80,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(Unwritten(self.error));
-        response.headers_mut().extend(self.header);
+        response.headers_mut().extend(self.header.map(|header| *header));
         response
     }
 }

@@ -108,7 +108,7 @@ impl Headers {
                 match self.take(&new.name, &url, &name, value, old) {
                     Ok(header) => drop(headers.insert(name, header)),
                     Err(message) => {
-                        faults.push(Fault::new(format!("mcp_servers[{index}].headers.{name}"), message))
+                        faults.push(Fault::new(format!("mcp_servers[{index}].headers.{name}"), message));
                     }
                 }
             }

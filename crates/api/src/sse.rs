@@ -44,7 +44,12 @@ fn chunks(
     stream::unfold(State::Beginning(subscription, draining), |state| async move {
         match state {
             State::Beginning(subscription, draining) => {
-                let chunk = format!(": herm\n{RETRY}");
+                let mut chunk = String::from(": herm\n");
+                if let Some(position) = subscription.beginning() {
+                    // A connection that breaks before its first event can then be resumed all the same.
+                    let _ = writeln!(chunk, "id: {position}");
+                }
+                chunk.push_str(RETRY);
                 Some((Ok(chunk.into()), State::Open(subscription, draining)))
             }
             State::Open(mut subscription, draining) => {

@@ -102,6 +102,12 @@ impl Subscription {
         self.position
     }
 
+    /// Where a subscription that has given nothing yet begins: a resume after it misses nothing. `None` where a gap
+    /// is to be told first.
+    pub fn beginning(&self) -> Option<EventId> {
+        self.gap.is_none().then_some(self.position)
+    }
+
     /// The next event, as soon as there is one. Safe to drop at any await: nothing is lost.
     pub async fn next(&mut self) -> Result<Next, Error> {
         if let Some(gap) = self.gap.take() {

@@ -62,6 +62,23 @@ async fn a_stream_begins_at_the_head_and_goes_on_live() {
 }
 
 #[tokio::test]
+async fn a_stream_says_first_where_it_begins_unless_a_gap_does() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    send(&world, &made, "before").await;
+    for (query, beginning) in [
+        ("", ": herm\nid: evt_3\nretry: 1000\n\n"),
+        ("?after=evt_2", ": herm\nid: evt_2\nretry: 1000\n\n"),
+        ("?after=evt_9", ": herm\nretry: 1000\n\n"),
+    ] {
+        let path = World::path(&made, &format!("/events{query}"));
+        let mut stream = Stream::open(&world, &path, None).await;
+        let chunk = stream.body.next().await.unwrap().unwrap();
+        assert_eq!(std::str::from_utf8(&chunk).unwrap(), beginning);
+    }
+}
+
+#[tokio::test]
 async fn a_resumed_stream_has_no_gap_and_no_duplicate() {
     let world = World::new().await;
     let made = world.deployment().await;
@@ -136,7 +153,7 @@ async fn streams_end_with_a_retry_hint_while_the_server_stops() {
     while let Some(chunk) = stream.body.next().await {
         text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
     }
-    assert!(text.starts_with(": herm\nretry: ") && text.ends_with("retry: 1000\n\n"), "{text:?}");
+    assert!(text.starts_with(": herm\nid: evt_1\nretry: ") && text.ends_with("retry: 1000\n\n"), "{text:?}");
 }
 
 #[tokio::test]

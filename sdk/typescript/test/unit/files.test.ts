@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { after } from "node:test";
+import Herm, { type SkillParams } from "herm";
+import { fakeClient, json } from "../support/fake-fetch.js";
+
+const folder = mkdtempSync(join(tmpdir(), "herm-sdk-"));
+after(() => rmSync(folder, { recursive: true }));
+const SKILL = "---\nname: refunds\ndescription: How refunds work\n---\n";
+writeFileSync(join(folder, "SKILL.md"), SKILL);
+mkdirSync(join(folder, "directory"));
+writeFileSync(join(folder, "large.md"), Buffer.alloc(1024 * 1024 + 1));
+
+async function sent(skill: SkillParams): Promise<unknown> {
+  const { client, seen } = fakeClient([json({})]);
+  await client.skills.add("dep_1", skill);
+  return JSON.parse(String(seen[0]?.body));
+}
+
+test("a file skill that is on this disk is sent along", async () => {
+  const path = join(folder, "SKILL.md");
+  const skill: SkillParams = { source: "file", name: "refunds", path };
+  assert.deepEqual(await sent(skill), { ...skill, content: SKILL });
+  const { client, seen } = fakeClient([json({})]);
+  const inline: SkillParams = { source: "inline", name: "tone", content: "Be kind." };
+  await client.deployments.create({
+    customer_id: "a",
+    name: "b",
+    system_prompt: "c",
+    skills: [skill, inline],
+  });
+  await client.deployments.update("dep_1", { skills: [skill] });
+  await client.skills.update("dep_1", "skl_1", skill);
+  const bodies = seen.map(one => JSON.parse(String(one.body)) as Record<string, unknown>);
+  assert.deepEqual(bodies[0]?.skills, [{ ...skill, content: SKILL }, inline]);
+  assert.deepEqual(bodies[1]?.skills, [{ ...skill, content: SKILL }]);
+  assert.deepEqual(bodies[2], { ...skill, content: SKILL });
+});
+
+test("a file skill that is not on this disk, or says its text, is sent as it is", async () => {
+  const elsewhere: SkillParams = { source: "file", name: "x", path: "skills/nowhere/SKILL.md" };
+  assert.deepEqual(await sent(elsewhere), elsewhere);
+  const directory: SkillParams = { source: "file", name: "x", path: join(folder, "directory") };
+  assert.deepEqual(await sent(directory), directory);
+  const beneath: SkillParams = { source: "file", name: "x", path: join(folder, "SKILL.md", "y") };
+  assert.deepEqual(await sent(beneath), beneath);
+  const said: SkillParams = { source: "file", name: "x", path: join(folder, "SKILL.md"), content: "mine" };
+  assert.deepEqual(await sent(said), said);
+});
+
+test("a file skill that is too large is not sent", async () => {
+  const skill: SkillParams = { source: "file", name: "x", path: join(folder, "large.md") };
+  await assert.rejects(sent(skill), /larger than 1048576 bytes/);
+});
+
+test("a file is read as text, as bytes and as a stream, once", async () => {
+  const reply = () =>
+    new Response("Grüße", { headers: { "content-type": "text/plain", "content-length": "7", etag: '"v1"' } });
+  const { client, seen } = fakeClient([reply]);
+  const text = await client.files.read("dep_1", "a b.txt");
+  assert.deepEqual([text.size, text.contentType, text.etag], [7, "text/plain", '"v1"']);
+  assert.equal(await text.text(), "Grüße");
+  await assert.rejects(text.text(), /read already/);
+  const bytes = await client.files.read(
+    "dep_1",
+    { path: "a.txt", thread_id: "thr_1" },
+    { range: { start: 2 } },
+  );
+  assert.equal((await bytes.bytes()).length, 7);
+  const streamed = (await client.files.read("dep_1", "a.txt", { range: { start: 0, end: 9 } })).stream();
+  assert.equal(await new Response(streamed).text(), "Grüße");
+  assert.deepEqual(
+    seen.map(one => [one.url.search, one.headers.get("range")]),
+    [
+      ["?path=a+b.txt", null],
+      ["?path=a.txt&thread_id=thr_1", "bytes=2-"],
+      ["?path=a.txt", "bytes=0-9"],
+    ],
+  );
+});
+
+test("a file that breaks off is a connection's error", async () => {
+  const body = () =>
+    new ReadableStream({ pull: controller => controller.error(new TypeError("terminated")) });
+  const { client } = fakeClient([() => new Response(body())]);
+  const file = await client.files.read("dep_1", "a.txt");
+  await assert.rejects(file.bytes(), Herm.APIConnectionError);
+});
+
+test("a file is written as it is, under a condition if asked for", async () => {
+  const { client, seen } = fakeClient([json({ path: "a.txt", size: 1 })]);
+  await client.files.write("dep_1", "a.txt", "x", { ifMatch: '"v1"' });
+  const { headers, body, method, url } = seen[0]!;
+  assert.deepEqual([method, url.search, body, headers.get("if-match")], ["PUT", "?path=a.txt", "x", '"v1"']);
+  assert.equal(headers.get("idempotency-key"), null);
+});

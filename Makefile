@@ -11,10 +11,12 @@ NEXTEST_PROFILE ?= default
 SOAK_ROUNDS ?= 2000
 SOAK_CASES ?= 5000
 
+SDK := npm --silent --prefix sdk/typescript
+
 FEATURES := $(shell grep -qs '^fault-points' crates/cli/Cargo.toml && echo --features herm-cli/fault-points)
 
 .PHONY: help demo test soak bench openapi check check-format check-lint check-docs check-dependencies check-scripts \
-	fmt setup release
+	check-sdk sdk test-sdk fmt setup release
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,18 +30,26 @@ demo: ## Build Herm and show an agent at work, in a data directory that is remov
 test: ## Run all tests, beside a PostgreSQL server of their own
 	@scripts/setup.sh
 	scripts/postgres.sh scripts/test.sh --profile $(NEXTEST_PROFILE)
+	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
+
+test-sdk: ## Run the tests of the TypeScript SDK alone
+	@scripts/setup.sh rust sandbox node
+	cargo build -p herm-cli
+	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
 
 soak: ## Run the same tests with many more rounds and cases; takes hours
 	@scripts/setup.sh
 	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
 		scripts/postgres.sh scripts/test.sh --profile soak
+	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} HERM_BINARY="$(TARGET_DIR)/debug/herm" \
+		$(SDK) test -- server/stream
 
 bench: ## Measure latency, throughput and memory
 	@scripts/setup.sh rust sandbox
 	cargo build --release -p herm-cli
 	cargo run --release -p herm-bench
 
-check: check-format check-lint check-docs check-dependencies check-scripts ## Run all checks that are not tests
+check: check-format check-lint check-docs check-dependencies check-scripts check-sdk ## Run all checks that are not tests
 
 check-format:
 	@scripts/setup.sh rust
@@ -64,12 +74,23 @@ check-scripts:
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; \
 		else echo "shellcheck is not installed: scripts are checked for their syntax alone"; fi
 
+check-sdk:
+	@scripts/setup.sh node
+	$(SDK) run check
+
 openapi: ## Write openapi/v1.json from the code
 	cargo run --quiet -p herm-api --example openapi > openapi/v1.json.new
 	mv openapi/v1.json.new openapi/v1.json
 
+sdk: ## Write the SDK's types from openapi/v1.json, and build it
+	@scripts/setup.sh node
+	$(SDK) run types
+	$(SDK) run build
+
 fmt: ## Format the code
 	cargo fmt --all
+	@scripts/setup.sh node
+	$(SDK) run format
 
 setup: ## Install all that building and testing need
 	scripts/setup.sh

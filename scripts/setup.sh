@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl]      without arguments: all of them
+#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node]      without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
 # What is there already is left alone, so running it again costs nothing.
@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 
 # One version for everybody: another one may read .config/nextest.toml differently.
 NEXTEST_VERSION=0.9.143
+# What the TypeScript SDK runs on, and its tests.
+MIN_NODE_MAJOR=18
 
 packages=()
 
@@ -40,6 +42,11 @@ find_postgres() {
 find_curl() {
     # The README's walk is tested as it is written.
     has curl || lack curl
+}
+
+find_node() {
+    has node || lack nodejs
+    has npm || lack npm
 }
 
 find_nextest() {
@@ -85,19 +92,29 @@ install_nextest() {
     fi
 }
 
+install_node() {
+    local major
+    major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+    [ "$major" -ge "$MIN_NODE_MAJOR" ] || fail "Node.js $MIN_NODE_MAJOR or newer is needed, and node is version $major"
+    # npm writes this file at the end of an installation.
+    [ sdk/typescript/node_modules/.package-lock.json -nt sdk/typescript/package-lock.json ] && return 0
+    echo "setup: installing what the TypeScript SDK is built with"
+    npm --prefix sdk/typescript ci --no-audit --no-fund --loglevel=error
+}
+
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | postgres | nextest | curl) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl" ;;
+        rust | sandbox | postgres | nextest | curl | node) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node" ;;
     esac
 done
 install_packages
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | nextest) "install_$part" ;;
+        rust | nextest | node) "install_$part" ;;
     esac
 done

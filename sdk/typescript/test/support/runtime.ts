@@ -1,4 +1,5 @@
 import type { Runtime } from "herm";
+import { systemRuntime } from "#dist/runtime.js";
 
 /** Time that stands still until something sleeps, and dice that always fall alike. */
 export class TestRuntime implements Runtime {
@@ -50,19 +51,8 @@ export class TestRuntime implements Runtime {
 
 /** Waits that take a hundredth of what they should, for tests against a real server; limits stay as they are. */
 export const hurried: Runtime = {
-  now: () => Date.now(),
-  random: () => Math.random(),
-  unique: () => crypto.randomUUID(),
-  after(ms, act) {
-    const timer = setTimeout(act, ms);
-    return () => clearTimeout(timer);
-  },
-  sleep(ms, signal) {
-    return new Promise(resolve => {
-      const timer = setTimeout(resolve, ms / 100);
-      signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-    });
-  },
+  ...systemRuntime,
+  sleep: (ms, signal) => systemRuntime.sleep(ms / 100, signal),
 };
 
 /** A generator of numbers from 0 up to 1 that gives the same ones for the same seed (mulberry32). */

@@ -1,0 +1,35 @@
+// Secrets, keys, tokens for browsers, and what models there are.
+import Herm from "herm";
+
+const client = new Herm();
+
+for await (const model of client.models.list()) console.log(JSON.stringify(model));
+
+const secret = await client.secrets.create({
+  name: "Shop token",
+  value: "first",
+  allowed_hosts: ["shop.example"],
+});
+await client.secrets.update(secret.secret_id, { value: "rotated" });
+for await (const { name, allowed_hosts } of client.secrets.list())
+  console.log(`${name}: ${allowed_hosts.join(", ")}`);
+await client.secrets.delete(secret.secret_id);
+
+// A key for another part of your backend. It is shown this once.
+const key = await client.keys.create({ name: "reader", scopes: ["deployments:read"] });
+const reader = new Herm({ apiKey: key.key, baseURL: client.baseURL });
+console.log(`${(await reader.deployments.list()).data.length} deployments`);
+await client.keys.delete(key.key_id);
+
+// A token that a page can be given: for one deployment, for a quarter of an hour.
+const { deployment_id } = await client.deployments.create({
+  customer_id: "acme",
+  name: "Ada",
+  system_prompt: "You are the assistant of Acme Ltd.",
+  model: "demo/tour",
+});
+const { token } = await client.tokens.create({ deployment_id });
+const page = new Herm({ apiKey: token, baseURL: client.baseURL });
+const run = await page.deployments.messages.sendAndWait(deployment_id, { content: "Show me." });
+console.log(run.text);
+await client.deployments.delete(deployment_id);

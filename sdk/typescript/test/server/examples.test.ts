@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { resolve } from "node:path";
+import test, { after, before } from "node:test";
+import { promisify } from "node:util";
+import { isDocumented } from "../support/document.js";
+import { TestServer } from "../support/server.js";
+
+const TOOLS = ["GET /v1/deployments/{}/tools", "PATCH /v1/deployments/{}/tools/{}"];
+const SKILLS = ["POST /v1/deployments/{}/skills", "PUT /v1/deployments/{}/skills/{}"];
+const MCP_SERVERS = ["POST /v1/deployments/{}/mcp_servers", "PATCH /v1/deployments/{}/mcp_servers/{}"];
+const SECRETS = ["POST /v1/secrets", "PATCH /v1/secrets/{}"];
+
+/** Each example, what it says, and the operations that it waits for. */
+const EXAMPLES: Record<string, { says: RegExp[]; needs?: string[] }> = {
+  "first-agent": {
+    says: [/The agent says: .*Done\./, /The file says: Hello/, /Ada is ready/, /The agent is gone\./],
+  },
+  "send-and-stream": {
+    says: [
+      /\[write_file \{/,
+      /\[shell took \d+ ms\]/,
+      /messages, the first: .*"role":"user"/,
+      /3 tool calls/,
+      /model demo/,
+    ],
+  },
+  threads: { says: [/completed, completed/, /Invoices of November: user, agent/, /0 messages, idle/] },
+  everything: {
+    says: [
+      /refunds is ready, tone is ready/,
+      /Ada Lovelace: .*"region":"eu".*0 MCP/,
+      /unchanged since: true/,
+    ],
+    needs: ["PATCH /v1/deployments/{}", ...SKILLS, ...MCP_SERVERS, ...SECRETS],
+  },
+  files: {
+    says: [
+      /stream\.txt: 13 bytes/,
+      /bread,3/,
+      /from byte 9 on: bread/,
+      /3 bytes of a logo/,
+      /0 entries are left/,
+    ],
+    needs: ["PUT /v1/deployments/{}/files", "DELETE /v1/deployments/{}/files"],
+  },
+  "skills-and-tools": {
+    says: [/Always ask a person/, /refunds: How refunds are handled/, /shell: always_ask/, /shop: https:/],
+    needs: [...TOOLS, ...SKILLS, ...MCP_SERVERS],
+  },
+  account: {
+    says: [/demo\/tour/, /Shop token: shop\.example/, /0 deployments/, /Done\./],
+    needs: ["GET /v1/models", "POST /v1/keys", "POST /v1/tokens", ...SECRETS],
+  },
+};
+
+let server: TestServer;
+before(async () => (server = await TestServer.start()));
+after(() => server?.remove());
+
+test("each example is run here", () => {
+  const files = readdirSync("examples").filter(name => name.endsWith(".ts"));
+  assert.deepEqual(
+    files.sort(),
+    Object.keys(EXAMPLES)
+      .map(name => `${name}.ts`)
+      .sort(),
+  );
+});
+
+for (const [name, { says, needs = [] }] of Object.entries(EXAMPLES)) {
+  // What is awaited stands in test/support/pending.ts, where a test asks for its removal as soon as it has come.
+  if (!isDocumented(...needs)) continue;
+  test(`the example ${name} does what it says`, async () => {
+    const env = { PATH: process.env["PATH"], HERM_API_KEY: server.key, HERM_BASE_URL: server.url };
+    const script = resolve(`build/examples/${name}.js`);
+    const { stdout } = await promisify(execFile)(process.execPath, [script], { cwd: "examples", env });
+    for (const said of says) assert.match(stdout, said);
+  });
+}

@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import test, { after, before } from "node:test";
+import Herm, { type HermEvent, type Runtime } from "herm";
+import { CuttingProxy } from "../support/cutting-proxy.js";
+import { ModelServer } from "../support/model-server.js";
+import { hurried, seeded } from "../support/runtime.js";
+import { TestServer, TOUR } from "../support/server.js";
+
+const CHAT = { ...TOUR, model: "openai/scripted", sandbox: { enabled: false } };
+
+let model: ModelServer;
+let server: TestServer;
+before(async () => {
+  model = await ModelServer.start();
+  server = await TestServer.start(model.environment);
+});
+after(async () => {
+  await server?.remove();
+  model?.stop();
+});
+
+test("a message is sent and its run waited for", async () => {
+  const client = server.client();
+  const { deployment_id: id } = await client.deployments.create(CHAT);
+  model.says = "Grüße aus dem Modell 👋";
+  const events: HermEvent[] = [];
+  const run = await client.deployments.messages.sendAndWait(
+    id,
+    { content: "hi" },
+    { onEvent: e => void events.push(e) },
+  );
+  assert.deepEqual([run.status, run.text], ["completed", "Grüße aus dem Modell 👋"]);
+  const spoken = events.map(event => (event.type === "token" ? event.delta : "")).join("");
+  assert.equal(spoken, run.text);
+  assert.deepEqual(
+    events.filter(event => event.type === "run_status").map(event => event.status),
+    ["queued", "running", "completed"],
+  );
+});
+
+test("the text is the last that the agent said, and other threads do not matter", async () => {
+  const client = server.client();
+  const { deployment_id: id } = await client.deployments.create(TOUR);
+  const [first, second] = await Promise.all([
+    client.deployments.messages.sendAndWait(id, { content: "one", thread_id: "new" }),
+    client.deployments.messages.sendAndWait(id, { content: "two", thread_id: "new" }),
+  ]);
+  assert.notEqual(first.run_id, second.run_id);
+  for (const run of [first, second]) assert.match(run.text, /Done\. The command saw/);
+});
+
+test("a message is waited for through cut connections", async () => {
+  const proxy = await CuttingProxy.start(server.url, seeded(7));
+  try {
+    const { deployment_id: id } = await server.client().deployments.create(TOUR);
+    // Its messages go straight to the server, as long as that keeps no answers for their repetition.
+    const straight: typeof fetch = (input, init) =>
+      fetch(init?.method === "POST" ? String(input).replace(proxy.url, server.url) : input, init);
+    const client = server.client({ baseURL: proxy.url, maxRetries: 1000, fetch: straight });
+    const run = await client.deployments.messages.sendAndWait(id, { content: "go" });
+    assert.match(run.text, /Done\. The command saw/);
+    assert.ok(proxy.cuts > 0);
+  } finally {
+    proxy.stop();
+  }
+});
+
+test("a message is waited for while the server is killed and comes back", async () => {
+  const mortal = await TestServer.start();
+  try {
+    const client = mortal.client({ maxRetries: 1000 });
+    const { deployment_id: id } = await client.deployments.create(TOUR);
+    let restarting: Promise<void> | undefined;
+    const onEvent = (event: HermEvent) => {
+      if (event.type === "tool_call") restarting ??= mortal.kill().then(() => mortal.run());
+    };
+    const run = await client.deployments.messages.sendAndWait(id, { content: "go" }, { onEvent });
+    await restarting;
+    assert.match(run.text, /Done\. The command saw/);
+  } finally {
+    await mortal.remove();
+  }
+});
+
+test("a run that fails says why", async () => {
+  const client = server.client();
+  const { deployment_id: id } = await client.deployments.create({
+    ...CHAT,
+    model: "anthropic/claude-sonnet-4.5",
+  });
+  await assert.rejects(client.deployments.messages.sendAndWait(id, { content: "hi" }), (thrown: unknown) => {
+    assert.ok(thrown instanceof Herm.RunFailedError);
+    assert.deepEqual([thrown.code, thrown.run.status], ["provider_not_configured", "error"]);
+    return true;
+  });
+});
+
+test("a run that is cancelled, or waited for no more, says so", async () => {
+  const client = server.client();
+  const { deployment_id: id } = await client.deployments.create(CHAT);
+  model.says = undefined;
+  const wait = (options: { signal?: AbortSignal; onEvent?: (event: HermEvent) => void }) =>
+    client.deployments.messages.sendAndWait(id, { content: "hi", thread_id: "new" }, options);
+  const ending = new AbortController();
+  const aborted = wait({
+    signal: ending.signal,
+    onEvent: event => void (event.type === "token" && ending.abort()),
+  });
+  await assert.rejects(aborted, Herm.APIUserAbortError);
+
+  const cancelled = wait({
+    onEvent: event => {
+      if (event.type === "token") void client.runs.cancel(id, event.run_id);
+    },
+  });
+  await assert.rejects(cancelled, Herm.RunCancelledError);
+
+  for await (const run of client.runs.list(id, { status: "running" }))
+    await client.runs.cancel(id, run.run_id);
+});
+
+test("a run that takes too long is waited for no more, and says so", async () => {
+  // The time that is given runs out when the test says so.
+  let runOut = () => {};
+  const after: Runtime["after"] = (ms, act) => {
+    if (ms !== 777) return hurried.after(ms, act);
+    runOut = act;
+    return () => {};
+  };
+  const client = server.client({}, { ...hurried, after });
+  const { deployment_id: id } = await client.deployments.create(CHAT);
+  model.says = undefined;
+  const onEvent = (event: HermEvent) => void (event.type === "token" && runOut());
+  const late = client.deployments.messages.sendAndWait(id, { content: "hi" }, { timeout: 777, onEvent });
+  const error: unknown = await late.catch((thrown: unknown) => thrown);
+  assert.ok(error instanceof Herm.WaitTimeoutError);
+  const run = await client.runs.get(id, error.runId ?? "");
+  assert.equal(run.status, "running", "it goes on");
+  await client.deployments.delete(id);
+});
+
+test("a deployment that goes takes its waiting with it", async () => {
+  const client = server.client();
+  const { deployment_id: id } = await client.deployments.create(CHAT);
+  model.says = undefined;
+  const onEvent = (event: HermEvent) => void (event.type === "token" && client.deployments.delete(id));
+  await assert.rejects(
+    client.deployments.messages.sendAndWait(id, { content: "hi" }, { onEvent }),
+    Herm.NotFoundError,
+  );
+});
+
+test("a deployment is waited for until it is ready", async () => {
+  const client = server.client();
+  const { deployment_id: id } = await client.deployments.create(CHAT);
+  assert.equal((await client.deployments.waitUntilReady(id)).status, "ready");
+});

@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import Herm from "herm";
+import { fakeClient, json } from "../support/fake-fetch.js";
+import { OPERATIONS } from "../support/document.js";
+import { PENDING } from "../support/pending.js";
+
+const BODY = { customer_id: "a", name: "b", system_prompt: "c" };
+
+/** Each operation of the server, the method that makes it, and a call of that method. */
+const METHODS: Record<string, [method: string, call: (client: Herm) => PromiseLike<unknown>]> = {
+  "POST /v1/deployments": ["deployments.create", c => c.deployments.create(BODY)],
+  "GET /v1/deployments": ["deployments.list", c => c.deployments.list()],
+  "GET /v1/deployments/{}": ["deployments.get", c => c.deployments.get("x")],
+  "PATCH /v1/deployments/{}": ["deployments.update", c => c.deployments.update("x", { name: "b" })],
+  "DELETE /v1/deployments/{}": ["deployments.delete", c => c.deployments.delete("x")],
+  "POST /v1/deployments/{}/retry": ["deployments.retry", c => c.deployments.retry("x")],
+  "POST /v1/deployments/{}/messages": [
+    "deployments.messages.send",
+    c => c.deployments.messages.send("x", { content: "hi" }),
+  ],
+  "GET /v1/deployments/{}/events": ["deployments.events.list", c => c.deployments.events.list("x")],
+  "POST /v1/deployments/{}/threads": ["threads.create", c => c.threads.create("x")],
+  "GET /v1/deployments/{}/threads": ["threads.list", c => c.threads.list("x")],
+  "GET /v1/deployments/{}/threads/{}": ["threads.get", c => c.threads.get("x", "x")],
+  "PATCH /v1/deployments/{}/threads/{}": ["threads.update", c => c.threads.update("x", "x", { title: "t" })],
+  "DELETE /v1/deployments/{}/threads/{}": ["threads.delete", c => c.threads.delete("x", "x")],
+  "GET /v1/deployments/{}/runs": ["runs.list", c => c.runs.list("x")],
+  "GET /v1/deployments/{}/runs/{}": ["runs.get", c => c.runs.get("x", "x")],
+  "GET /v1/deployments/{}/runs/{}/steps": ["runs.steps", c => c.runs.steps("x", "x")],
+  "POST /v1/deployments/{}/runs/{}/cancel": ["runs.cancel", c => c.runs.cancel("x", "x")],
+  "GET /v1/deployments/{}/files": ["files.list", c => c.files.list("x")],
+  "GET /v1/deployments/{}/files/content": ["files.read", c => c.files.read("x", "p")],
+  "PUT /v1/deployments/{}/files": ["files.write", c => c.files.write("x", "p", "text")],
+  "DELETE /v1/deployments/{}/files": ["files.delete", c => c.files.delete("x", "p")],
+  "POST /v1/deployments/{}/skills": [
+    "skills.add",
+    c => c.skills.add("x", { source: "inline", name: "n", content: "t" }),
+  ],
+  "GET /v1/deployments/{}/skills": ["skills.list", c => c.skills.list("x")],
+  "GET /v1/deployments/{}/skills/{}": ["skills.get", c => c.skills.get("x", "x")],
+  "PUT /v1/deployments/{}/skills/{}": ["skills.update", c => c.skills.update("x", "x", { content: "t" })],
+  "DELETE /v1/deployments/{}/skills/{}": ["skills.remove", c => c.skills.remove("x", "x")],
+  "GET /v1/deployments/{}/tools": ["tools.list", c => c.tools.list("x")],
+  "PATCH /v1/deployments/{}/tools/{}": ["tools.update", c => c.tools.update("x", "x", { enabled: false })],
+  "POST /v1/deployments/{}/mcp_servers": [
+    "mcpServers.create",
+    c => c.mcpServers.create("x", { name: "n", url: "https://mcp.example" }),
+  ],
+  "GET /v1/deployments/{}/mcp_servers": ["mcpServers.list", c => c.mcpServers.list("x")],
+  "PATCH /v1/deployments/{}/mcp_servers/{}": ["mcpServers.update", c => c.mcpServers.update("x", "x", {})],
+  "DELETE /v1/deployments/{}/mcp_servers/{}": ["mcpServers.delete", c => c.mcpServers.delete("x", "x")],
+  "POST /v1/secrets": ["secrets.create", c => c.secrets.create({ name: "n", value: "v" })],
+  "GET /v1/secrets": ["secrets.list", c => c.secrets.list()],
+  "PATCH /v1/secrets/{}": ["secrets.update", c => c.secrets.update("x", { value: "v" })],
+  "DELETE /v1/secrets/{}": ["secrets.delete", c => c.secrets.delete("x")],
+  "POST /v1/keys": ["keys.create", c => c.keys.create({ name: "n" })],
+  "GET /v1/keys": ["keys.list", c => c.keys.list()],
+  "DELETE /v1/keys/{}": ["keys.delete", c => c.keys.delete("x")],
+  "POST /v1/tokens": ["tokens.create", c => c.tokens.create({ deployment_id: "x" })],
+  "GET /v1/models": ["models.list", c => c.models.list()],
+};
+
+/** Operations for those who run a server. */
+const NOT_FOR_CLIENTS = ["GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"];
+
+/** Methods that make an operation which has another method, or several. */
+const HELPERS = [
+  "deployments.events.stream",
+  "deployments.messages.sendAndWait",
+  "deployments.waitUntilReady",
+];
+
+function methodsOf(resource: object, name: string): string[] {
+  const own = Object.getOwnPropertyNames(Object.getPrototypeOf(resource)).filter(
+    method => method !== "constructor",
+  );
+  const parts = Object.entries(resource).filter(([, part]) => typeof part === "object" && part !== null);
+  return [
+    ...own.map(method => `${name}${method}`),
+    ...parts.flatMap(([part, inner]) => methodsOf(inner as object, `${name}${part}.`)),
+  ];
+}
+
+test("each operation of the server has a method", () => {
+  const missing = [...OPERATIONS].filter(
+    ([operation]) => !(operation in METHODS) && !NOT_FOR_CLIENTS.includes(operation),
+  );
+  assert.deepEqual(missing, [], "add a method, and its row to the table of this test");
+});
+
+test("each method has its operation, or is awaited", () => {
+  const wrong = Object.keys(METHODS).filter(
+    operation => !OPERATIONS.has(operation) && !PENDING.includes(operation),
+  );
+  assert.deepEqual(wrong, [], "the server's document does not have these operations");
+  const known = [...Object.values(METHODS).map(([method]) => method), ...HELPERS].sort();
+  assert.deepEqual(methodsOf(fakeClient([]).client, "").sort(), known);
+});
+
+test("what has come is awaited no more", () => {
+  const come = PENDING.filter(operation => OPERATIONS.has(operation));
+  assert.deepEqual(
+    come,
+    [],
+    "take these from test/support/pending.ts and take their types from the document",
+  );
+});
+
+for (const [operation, [method, call]] of Object.entries(METHODS)) {
+  test(`${method} makes ${operation}`, async () => {
+    const { client, seen } = fakeClient([json({ data: [], next_cursor: null })]);
+    await call(client);
+    const made = `${seen[0]?.method} ${seen[0]?.url.pathname}`;
+    assert.equal(made.replaceAll("/x", "/{}"), operation);
+  });
+}

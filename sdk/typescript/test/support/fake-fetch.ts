@@ -23,8 +23,8 @@ export function fakeFetch(...replies: Reply[]): { fetch: typeof fetch; seen: See
     if (reply === undefined) throw new Error("no reply was prepared");
     if (reply instanceof Error) throw reply;
     if (typeof reply === "function") return reply(one);
-    // The last one may be given again, and a body can be read once.
-    return seen.length < replies.length ? reply : reply.clone();
+    // What is said once may be said again; a stream runs once.
+    return reply.headers.get("content-type") === "text/event-stream" ? reply : reply.clone();
   };
   return { fetch: fake as typeof fetch, seen };
 }

@@ -3,11 +3,6 @@
  * src/types.ts takes it from there and it goes from here; test/support/pending.ts says what is still awaited.
  */
 
-/** A picture, a film or a sound of a message: from the public net, or from the workspace. */
-export type Attachment = { type: "image" | "video" | "audio" } & (
-  { url: string; path?: never } | { path: string; url?: never }
-);
-
 /** What may be said of a sandbox beside its type. */
 export type SandboxExtras = {
   type?: "docker" | "local" | "gvisor";
@@ -84,8 +79,6 @@ export type McpServer = {
   permission?: ToolPermission | null;
   [more: string]: unknown;
 };
-
-export type WrittenFile = { path: string; size: number; modified_at: string };
 
 export type SecretParams = {
   name: string;

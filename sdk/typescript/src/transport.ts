@@ -49,6 +49,8 @@ export interface Call {
   options?: RequestOptions | undefined;
   /** Of a DELETE: the answer where a retry finds that an earlier attempt, whose own answer was lost, has done it. */
   whenGone?: unknown;
+  /** Its condition holds once: where an answer was lost, another attempt would say that it did not hold. */
+  isConditional?: boolean;
 }
 
 export interface Settings {
@@ -122,6 +124,7 @@ export class Transport {
         if (!(error instanceof APIError)) throw error;
         if (mayBeDone && error.status === 404 && call.whenGone !== undefined) return call.whenGone as T;
         mayBeDone ||= losesAnswer(error);
+        if (mayBeDone && call.isConditional) throw error;
         const delay = retryDelayMs(error, attempt, this.runtime);
         if (attempt >= retries || delay === undefined) throw error;
         const why = error.status ?? error.name;

@@ -1,13 +1,14 @@
 /** The resources by their names, as the API's document has them. What the document lacks so far is in pending.ts. */
 
 import type { components } from "./openapi.js";
-import type { Attachment, McpServer, McpServerParams, SandboxExtras, Skill, SkillParams } from "./pending.js";
+import type { McpServer, McpServerParams, SandboxExtras, Skill, SkillParams } from "./pending.js";
 
 type Schemas = components["schemas"];
 
 /** The type without `null`s of a body's fields, which mean the same as leaving them out. */
 type Given<T> = { [K in keyof T]: Exclude<T[K], null> };
 
+export type DeletedFile = Schemas["DeletedFile"];
 export type DeploymentStatus = Schemas["DeploymentStatus"];
 export type Features = Schemas["Features"];
 export type Fault = Schemas["Fault"];
@@ -23,6 +24,7 @@ export type Thread = Schemas["Thread"];
 export type ThreadInfo = Schemas["ThreadInfo"];
 export type ThreadItem = Schemas["ThreadItem"];
 export type Usage = Schemas["Usage"];
+export type WrittenFile = Schemas["WrittenFile"];
 export type DeploymentItem = Schemas["DeploymentItem"];
 export type DeletedThread = Schemas["DeletedThread"];
 
@@ -60,11 +62,12 @@ export type DeploymentUpdateParams = Partial<
   metadata?: Record<string, string | null>;
 };
 
-export type MessageParams = {
-  /** What to say. May be left out where there are attachments. */
-  content?: string;
-  /** A thread's id, or `new` for a fresh one; the default thread when it is left out. */
-  thread_id?: string;
+/** A picture, a film or a sound of a message: from the public net, or from the workspace. */
+export type Attachment = { type: Schemas["AttachmentType"] } & (
+  { url: string; path?: never } | { path: string; url?: never }
+);
+
+export type MessageParams = Given<Omit<Schemas["SendMessage"], "attachments">> & {
   /** At most 20. */
   attachments?: Attachment[];
 };

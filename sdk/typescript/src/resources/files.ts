@@ -1,8 +1,7 @@
 import { isBrowser } from "../environment.js";
 import { FileContent } from "../file-content.js";
-import type { Removed, WrittenFile } from "../pending.js";
 import { path, type Query, type RequestOptions, type Transport } from "../transport.js";
-import type { FileListing } from "../types.js";
+import type { DeletedFile, FileListing, WrittenFile } from "../types.js";
 
 /**
  * Where a file is: its path relative to the workspace. Of a deployment without a persistent file system, also the
@@ -17,6 +16,13 @@ export interface FileReadOptions extends RequestOptions {
 
 export interface FileWriteOptions extends RequestOptions {
   /** Writes only over the version that has this ETag. */
+  ifMatch?: string;
+  /** `*`: writes only where there is no file yet. */
+  ifNoneMatch?: "*";
+}
+
+export interface FileDeleteOptions extends RequestOptions {
+  /** Removes only the version that has this ETag. */
   ifMatch?: string;
 }
 
@@ -53,7 +59,7 @@ export class Files {
 
   /**
    * Writes a file, over the one that is there; parents are made. A `ReadableStream` is sent as it comes and therefore
-   * never sent again; everything else is.
+   * never sent again. Everything else is, but under a condition only where the server cannot have written it yet.
    */
   async write(
     deploymentId: string,
@@ -61,7 +67,7 @@ export class Files {
     content: string | Uint8Array | Blob | ReadableStream<Uint8Array>,
     options: FileWriteOptions = {},
   ): Promise<WrittenFile> {
-    const { ifMatch, ...rest } = options;
+    const { ifMatch, ifNoneMatch, ...rest } = options;
     // Not every browser can send a stream; one that cannot would send its name.
     const isStream = content instanceof ReadableStream;
     const bytes = isStream && isBrowser() ? await new Response(content).blob() : content;
@@ -70,19 +76,27 @@ export class Files {
       path: path`/v1/deployments/${deploymentId}/files`,
       query: query(target),
       bytes,
-      headers: { "Content-Type": "application/octet-stream", "If-Match": ifMatch },
+      headers: {
+        "Content-Type": "application/octet-stream",
+        "If-Match": ifMatch,
+        "If-None-Match": ifNoneMatch,
+      },
       options: rest,
+      isConditional: (ifMatch ?? ifNoneMatch) !== undefined,
     });
   }
 
   /** Removes a file, or a directory with all that is in it. */
-  delete(deploymentId: string, target: FileTarget, options?: RequestOptions): Promise<Removed> {
+  delete(deploymentId: string, target: FileTarget, options: FileDeleteOptions = {}): Promise<DeletedFile> {
+    const { ifMatch, ...rest } = options;
     const where = query(target);
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/files`,
       query: where,
-      options,
+      headers: { "If-Match": ifMatch },
+      options: rest,
+      isConditional: ifMatch !== undefined,
       whenGone: { path: where.path, status: "deleted" },
     });
   }

@@ -5,8 +5,6 @@
 export const PENDING: readonly string[] = [
   "PATCH /v1/deployments/{}",
   "POST /v1/deployments/{}/retry",
-  "PUT /v1/deployments/{}/files",
-  "DELETE /v1/deployments/{}/files",
   "POST /v1/deployments/{}/skills",
   "GET /v1/deployments/{}/skills",
   "GET /v1/deployments/{}/skills/{}",

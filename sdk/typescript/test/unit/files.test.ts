@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after } from "node:test";
 import Herm, { type SkillParams } from "herm";
-import { fakeClient, json } from "../support/fake-fetch.js";
+import { fakeClient, json, refusal } from "../support/fake-fetch.js";
 
 const folder = mkdtempSync(join(tmpdir(), "herm-sdk-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -95,4 +95,15 @@ test("a file is written as it is, under a condition if asked for", async () => {
   const { headers, body, method, url } = seen[0]!;
   assert.deepEqual([method, url.search, body, headers.get("if-match")], ["PUT", "?path=a.txt", "x", '"v1"']);
   assert.equal(headers.get("idempotency-key"), null);
+});
+
+test("a conditional write is not tried again once it may have been done", async () => {
+  const write = async (first: Response | Error) => {
+    const { client, seen } = fakeClient([first, json({})]);
+    await client.files.write("dep_1", "a.txt", "x", { ifNoneMatch: "*" }).catch(() => undefined);
+    assert.equal(seen[0]?.headers.get("if-none-match"), "*");
+    return seen.length;
+  };
+  assert.equal(await write(new TypeError("fetch failed")), 1);
+  assert.equal(await write(refusal(503, "unavailable")), 2);
 });

@@ -5,14 +5,26 @@ const client = new Herm();
 
 for await (const model of client.models.list()) console.log(JSON.stringify(model));
 
+// A value that an agent uses without seeing it: it is put in on the way to the hosts it is allowed for.
 const secret = await client.secrets.create({
   name: "Shop token",
   value: "first",
-  allowed_hosts: ["shop.example"],
+  allowed_hosts: ["mcp.shop.example"],
+});
+const shopper = await client.deployments.create({
+  customer_id: "acme",
+  name: "Shopper",
+  system_prompt: "You are the assistant of Acme Ltd.",
+  model: "demo/tour",
+  secrets: { SHOP_TOKEN: secret.secret_id },
+  mcp_servers: [
+    { name: "shop", url: "https://mcp.shop.example/mcp", headers: { Authorization: "Bearer ${SHOP_TOKEN}" } },
+  ],
 });
 await client.secrets.update(secret.secret_id, { value: "rotated" });
 for await (const { name, allowed_hosts } of client.secrets.list())
   console.log(`${name}: ${allowed_hosts.join(", ")}`);
+await client.deployments.delete(shopper.deployment_id);
 await client.secrets.delete(secret.secret_id);
 
 // A key for another part of your backend. It is shown this once.

@@ -3,12 +3,6 @@ import Herm from "herm";
 
 const client = new Herm();
 
-const secret = await client.secrets.create({
-  name: "Shop token",
-  value: "the-real-token",
-  allowed_hosts: ["mcp.shop.example"],
-});
-
 const deployment = await client.deployments.create({
   customer_id: "acme",
   name: "Ada",
@@ -20,8 +14,8 @@ const deployment = await client.deployments.create({
     {
       name: "shop",
       url: "https://mcp.shop.example/mcp",
-      tools: ["list_orders"],
-      headers: { Authorization: "Bearer ${SHOP_TOKEN}" }, // put in by the server; the agent never sees it
+      tools: ["list_orders"], // all of them when left out
+      permission: "always_allow",
     },
   ],
   skills: [
@@ -33,9 +27,12 @@ const deployment = await client.deployments.create({
       content: "---\nname: tone\ndescription: How we write to customers\n---\nShort and kind.\n",
     },
   ],
-  secrets: { SHOP_TOKEN: secret.secret_id },
   features: { memory: true, dreaming: false, automations: true, steering: true, filesystem_webhooks: false },
-  metadata: { plan: "pro" },
+  budget: { max_credits_per_run: 5, max_credits_per_day: 50 },
+  steering: { expires_after_s: 3600, on_expiry: "deny" },
+  dreaming: { mode: "review" },
+  fallback_models: ["demo/tour"],
+  metadata: { plan: "pro", region: "us" },
 });
 const id = deployment.deployment_id;
 console.log(`skills: ${deployment.skills.map(skill => `${skill.name} is ${skill.status}`).join(", ")}`);
@@ -43,8 +40,8 @@ console.log(`skills: ${deployment.skills.map(skill => `${skill.name} is ${skill.
 const updated = await client.deployments.update(id, {
   name: "Ada Lovelace",
   mcp_servers: [], // arrays are replaced whole
-  secrets: { SHOP_TOKEN: null }, // in maps, null removes
-  metadata: { region: "eu" }, // and the other keys stay
+  metadata: { region: null, tier: "gold" }, // in maps null removes, and other keys stay
+  features: { steering: null }, // back to its default
 });
 console.log(
   `${updated.name}: ${JSON.stringify(updated.metadata)}, ${updated.mcp_servers.length} MCP servers`,
@@ -54,4 +51,3 @@ const got = await client.deployments.get(id);
 console.log(`unchanged since: ${got.updated_at === updated.updated_at}`);
 
 await client.deployments.delete(id);
-await client.secrets.delete(secret.secret_id);

@@ -88,7 +88,8 @@ export interface paths {
         delete: operations["delete_deployment"];
         options?: never;
         head?: never;
-        patch?: never;
+        /** Change a deployment, from its agent's next run on. What is left out stays. */
+        patch: operations["update_deployment"];
         trace?: never;
     };
     "/v1/deployments/{deployment_id}/events": {
@@ -150,6 +151,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/deployments/{deployment_id}/mcp_servers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a deployment's MCP servers, with how their connections stand. */
+        get: operations["list_mcp_servers"];
+        put?: never;
+        /** Add an MCP server. It need not be reachable yet. */
+        post: operations["add_mcp_server"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/mcp_servers/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Remove an MCP server, with what was set for its tools. */
+        delete: operations["delete_mcp_server"];
+        options?: never;
+        head?: never;
+        /** Change an MCP server, from the next run on. */
+        patch: operations["update_mcp_server"];
+        trace?: never;
+    };
     "/v1/deployments/{deployment_id}/messages": {
         parameters: {
             query?: never;
@@ -161,6 +198,23 @@ export interface paths {
         put?: never;
         /** Send a message to the agent. While a run on the thread is active, it takes the message in at its next step. */
         post: operations["send_message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Provision a deployment again whose status is `error`. */
+        post: operations["retry_deployment"];
         delete?: never;
         options?: never;
         head?: never;
@@ -235,6 +289,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/deployments/{deployment_id}/skills": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a deployment's skills, in the order in which they were given. */
+        get: operations["list_skills"];
+        put?: never;
+        /** Add a skill. One from a URL is fetched; the file of a `file` skill must be there, or come along as `content`. */
+        post: operations["add_skill"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/skills/{skill_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a skill with its text. */
+        get: operations["get_skill"];
+        /** Replace a skill's content or source. What is left out stays; a `url` skill is fetched again. */
+        put: operations["replace_skill"];
+        post?: never;
+        /** Remove a skill. The file of a `file` skill stays in the workspace. */
+        delete: operations["delete_skill"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deployments/{deployment_id}/threads": {
         parameters: {
             query?: never;
@@ -272,6 +363,40 @@ export interface paths {
         patch: operations["update_thread"];
         trace?: never;
     };
+    "/v1/deployments/{deployment_id}/tools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the agent's tools. */
+        get: operations["list_tools"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/tools/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Enable or disable a tool, or say whether its calls are made; from the next run on. */
+        patch: operations["update_tool"];
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -292,11 +417,39 @@ export interface components {
          * @enum {string}
          */
         AttachmentType: "image" | "video" | "audio";
-        /** @description The shape of the body, for the OpenAPI document; [`parse`] reads it. */
+        /** @description What a deployment may spend; a field that is left out does not limit it. */
+        Budget: {
+            /** Format: double */
+            max_credits_per_day?: number | null;
+            /** Format: double */
+            max_credits_per_run?: number | null;
+        };
+        BudgetOptions: {
+            /** Format: double */
+            max_credits_per_day?: number | null;
+            /** Format: double */
+            max_credits_per_run?: number | null;
+        };
+        /** @description How the connection to a server stands. */
+        Connection: {
+            /** @description What went wrong last. */
+            last_error?: string | null;
+            state: components["schemas"]["ConnectionState"];
+        };
+        /**
+         * @description Whether a server was reached.
+         * @enum {string}
+         */
+        ConnectionState: "not_connected";
         CreateDeployment: {
+            budget?: components["schemas"]["BudgetOptions"] | null;
             /** @description Your own id for the customer. Several deployments per customer are allowed. */
             customer_id: string;
-            features?: components["schemas"]["CreateFeatures"] | null;
+            dreaming?: components["schemas"]["DreamingOptions"] | null;
+            /** @description Tried in order when the model fails. */
+            fallback_models?: string[] | null;
+            features?: components["schemas"]["FeatureOptions"] | null;
+            mcp_servers?: components["schemas"]["NewMcpServer"][] | null;
             /** @description At most 16 pairs; keys of at most 64 characters, values of at most 512. */
             metadata?: {
                 [key: string]: string;
@@ -309,32 +462,14 @@ export interface components {
             name: string;
             /** @default hermes */
             runtime?: string | null;
-            sandbox?: components["schemas"]["CreateSandbox"] | null;
+            sandbox?: components["schemas"]["SandboxOptions"] | null;
             /** @description Environment-variable name to secret id. */
             secrets?: {
-                [key: string]: string;
+                [key: string]: components["schemas"]["SecretId"];
             } | null;
+            skills?: components["schemas"]["NewSkill"][] | null;
+            steering?: components["schemas"]["SteeringOptions"] | null;
             system_prompt: string;
-        };
-        CreateFeatures: {
-            /** @default true */
-            automations?: boolean | null;
-            /** @default false */
-            dreaming?: boolean | null;
-            /** @default false */
-            filesystem_webhooks?: boolean | null;
-            /** @default true */
-            memory?: boolean | null;
-            /** @default true */
-            steering?: boolean | null;
-        };
-        CreateSandbox: {
-            /** @default true */
-            enabled?: boolean | null;
-            /** @default true */
-            persistent_filesystem?: boolean | null;
-            /** @default docker */
-            type?: components["schemas"]["SandboxType"] | null;
         };
         /** @description A deployment that is gone. */
         DeletedDeployment: {
@@ -348,6 +483,16 @@ export interface components {
             path: string;
             status: string;
         };
+        /** @description An MCP server that is gone. */
+        DeletedMcpServer: {
+            name: string;
+            status: string;
+        };
+        /** @description A skill that is gone. */
+        DeletedSkill: {
+            skill_id: components["schemas"]["SkillId"];
+            status: string;
+        };
         /** @description A deleted thread. */
         DeletedThread: {
             status: string;
@@ -355,13 +500,16 @@ export interface components {
         };
         /** @description A deployment. */
         Deployment: {
+            budget: components["schemas"]["Budget"];
             created_at: components["schemas"]["Timestamp"];
             customer_id: string;
             deployment_id: components["schemas"]["DeploymentId"];
+            dreaming: components["schemas"]["Dreaming"];
             events: components["schemas"]["EventsLink"];
+            fallback_models: string[];
             features: components["schemas"]["Features"];
             filesystem: components["schemas"]["Filesystem"];
-            mcp_servers: Record<string, unknown>[];
+            mcp_servers: components["schemas"]["McpServerItem"][];
             metadata: {
                 [key: string]: string;
             };
@@ -370,11 +518,13 @@ export interface components {
             /** @example hermes */
             runtime: string;
             sandbox: components["schemas"]["SandboxSettings"];
+            /** @description Environment-variable name to secret. */
             secrets: {
-                [key: string]: string;
+                [key: string]: components["schemas"]["SecretId"];
             };
-            skills: Record<string, unknown>[];
+            skills: components["schemas"]["SkillItem"][];
             status: components["schemas"]["DeploymentStatus"];
+            steering: components["schemas"]["SteeringPolicy"];
             system_prompt: string;
             /** @description The default thread. */
             thread_id: components["schemas"]["ThreadId"];
@@ -396,6 +546,30 @@ export interface components {
          * @enum {string}
          */
         DeploymentStatus: "provisioning" | "ready" | "error";
+        /** @description How a deployment dreams; `features.dreaming` says whether it does. */
+        Dreaming: {
+            mode: components["schemas"]["DreamingMode"];
+        };
+        /**
+         * @description Whether what a dream changed acts at once.
+         * @enum {string}
+         */
+        DreamingMode: "auto" | "review";
+        DreamingOptions: {
+            /** @default auto */
+            mode?: components["schemas"]["DreamingMode"] | null;
+        };
+        /** @description A sandbox's way out. */
+        Egress: {
+            /** @description Host names; `*.example.com` stands for every name below. Only with `allowlist`. */
+            hosts: string[];
+            mode: components["schemas"]["EgressMode"];
+        };
+        /**
+         * @description What a sandbox may reach.
+         * @enum {string}
+         */
+        EgressMode: "deny" | "allowlist" | "open";
         /** @description The body of an error response. */
         ErrorBody: {
             details?: components["schemas"]["Fault"][];
@@ -430,6 +604,18 @@ export interface components {
         Fault: {
             message: string;
             path: string;
+        };
+        FeatureOptions: {
+            /** @default true */
+            automations?: boolean | null;
+            /** @default false */
+            dreaming?: boolean | null;
+            /** @default false */
+            filesystem_webhooks?: boolean | null;
+            /** @default true */
+            memory?: boolean | null;
+            /** @default true */
+            steering?: boolean | null;
         };
         /** @description Which abilities a deployment has. */
         Features: {
@@ -470,6 +656,27 @@ export interface components {
             /** @example ok */
             status: string;
         };
+        /** @description An MCP server as the API shows it. */
+        McpServerItem: {
+            connection: components["schemas"]["Connection"];
+            created_at: components["schemas"]["Timestamp"];
+            /** @description A value with `${NAME}` in it is shown as it was given; any other is write-only, and shown as `null`. */
+            headers: {
+                [key: string]: string | null;
+            };
+            name: string;
+            permission: components["schemas"]["Permission"];
+            /** @description The tools that may be used; `null`: all. */
+            tools?: string[] | null;
+            /** @description The tools that the server offered when it was last reached. */
+            tools_seen: components["schemas"]["ToolSeen"][];
+            updated_at: components["schemas"]["Timestamp"];
+            url: string;
+        };
+        /** @description The MCP servers of a deployment, as they were given. */
+        McpServerList: {
+            data: components["schemas"]["McpServerItem"][];
+        };
         /** @description A message of a thread as the API shows it. */
         Message: {
             attachments?: components["schemas"]["Attachment"][];
@@ -482,6 +689,43 @@ export interface components {
             truncated?: boolean;
         };
         MessageId: string;
+        /** @description The shape of the body, for the OpenAPI document. */
+        NewMcpServer: {
+            /**
+             * @description Go with each request. `${NAME}` in a value stands for a secret of the deployment; any other value is never shown
+             *     again. In a list of servers `null` stands for the value there is already.
+             */
+            headers?: {
+                [key: string]: string | null;
+            } | null;
+            /** @description Unique among the deployment's servers; its tools are called `name.tool`. */
+            name: string;
+            permission?: components["schemas"]["Permission"] | null;
+            /** @description The tools that may be used; all when it is left out. */
+            tools?: string[] | null;
+            /** Format: uri */
+            url: string;
+        };
+        /** @description The shape of the body, for the OpenAPI document. */
+        NewSkill: {
+            /** @description With `inline`: the SKILL.md. With `file`: written to `path`. */
+            content?: string | null;
+            /** @description Unique among the deployment's skills. */
+            name: string;
+            /** @description With `file`: the SKILL.md in the workspace. */
+            path?: string | null;
+            source: components["schemas"]["SkillSource"];
+            /**
+             * Format: uri
+             * @description With `url`: where the SKILL.md is fetched from.
+             */
+            url?: string | null;
+        };
+        /**
+         * @description What becomes of a request to a person that nobody answers in time.
+         * @enum {string}
+         */
+        OnExpiry: "deny" | "approve" | "fail";
         /** @description One page of a list. */
         Page_DeploymentItem: {
             data: {
@@ -563,6 +807,20 @@ export interface components {
             next_cursor?: string | null;
         };
         /**
+         * @description Whether a call of a tool is made.
+         * @enum {string}
+         */
+        Permission: "always_allow" | "always_ask" | "deny";
+        /** @description The shape of the body, for the OpenAPI document. */
+        ReplaceSkill: {
+            content?: string | null;
+            name?: string | null;
+            path?: string | null;
+            source?: components["schemas"]["SkillSource"] | null;
+            /** Format: uri */
+            url?: string | null;
+        };
+        /**
          * @description Who said a message.
          * @enum {string}
          */
@@ -611,10 +869,44 @@ export interface components {
             /** @description As in the events `tool_call` and `tool_result`. */
             tool_call_id?: string | null;
         };
+        SandboxOptions: {
+            /**
+             * Format: double
+             * @description Cores.
+             */
+            cpu?: number | null;
+            /** Format: int64 */
+            disk_mb?: number | null;
+            egress?: components["schemas"]["Egress"] | null;
+            /** @default true */
+            enabled?: boolean | null;
+            /** Format: int64 */
+            idle_timeout_s?: number | null;
+            image?: string | null;
+            /** Format: int64 */
+            memory_mb?: number | null;
+            /** @default true */
+            persistent_filesystem?: boolean | null;
+            /** @default docker */
+            type?: components["schemas"]["SandboxType"] | null;
+        };
         /** @description A deployment's sandbox: what was asked for, and the engine that was chosen when it was made. */
         SandboxSettings: {
+            /**
+             * Format: double
+             * @description Cores.
+             */
+            cpu?: number | null;
+            /** Format: int64 */
+            disk_mb?: number | null;
+            egress?: components["schemas"]["Egress"] | null;
             enabled: boolean;
             engine?: components["schemas"]["SandboxType"] | null;
+            /** Format: int64 */
+            idle_timeout_s?: number | null;
+            image?: string | null;
+            /** Format: int64 */
+            memory_mb?: number | null;
             persistent_filesystem: boolean;
             type: components["schemas"]["SandboxType"];
         };
@@ -623,6 +915,7 @@ export interface components {
          * @enum {string}
          */
         SandboxType: "docker" | "local";
+        SecretId: string;
         /** @description The shape of the body, for the OpenAPI document. */
         SendMessage: {
             attachments?: components["schemas"]["Attachment"][] | null;
@@ -637,6 +930,68 @@ export interface components {
             run_id: components["schemas"]["RunId"];
             status: components["schemas"]["RunStatus"];
             thread_id: components["schemas"]["ThreadId"];
+        };
+        /** @description A skill with its text. */
+        Skill: {
+            /** @description The whole SKILL.md; `null` while its file is missing. */
+            content?: string | null;
+            created_at: components["schemas"]["Timestamp"];
+            description?: string | null;
+            name: string;
+            path?: string | null;
+            skill_id: components["schemas"]["SkillId"];
+            source: components["schemas"]["SkillSource"];
+            status: components["schemas"]["SkillStatus"];
+            updated_at: components["schemas"]["Timestamp"];
+            url?: string | null;
+        };
+        SkillId: string;
+        /** @description A skill in a list. */
+        SkillItem: {
+            created_at: components["schemas"]["Timestamp"];
+            /** @description `null` while there is no skill to describe. */
+            description?: string | null;
+            name: string;
+            /** @description Of a `file` skill, in the workspace. */
+            path?: string | null;
+            skill_id: components["schemas"]["SkillId"];
+            source: components["schemas"]["SkillSource"];
+            status: components["schemas"]["SkillStatus"];
+            updated_at: components["schemas"]["Timestamp"];
+            /** @description Of a `url` skill. */
+            url?: string | null;
+        };
+        /** @description The skills of a deployment, as they were given. */
+        SkillList: {
+            data: components["schemas"]["SkillItem"][];
+        };
+        /**
+         * @description Where a skill comes from.
+         * @enum {string}
+         */
+        SkillSource: "file" | "inline" | "url";
+        /**
+         * @description Whether the agent has a skill.
+         * @enum {string}
+         */
+        SkillStatus: "ready" | "missing" | "invalid";
+        SteeringOptions: {
+            /**
+             * Format: int64
+             * @description `null`: for ever.
+             */
+            expires_after_s?: number | null;
+            /** @default deny */
+            on_expiry?: components["schemas"]["OnExpiry"] | null;
+        };
+        /** @description How long a request to a person waits. */
+        SteeringPolicy: {
+            /**
+             * Format: int64
+             * @description Seconds; `null`: for ever.
+             */
+            expires_after_s?: number | null;
+            on_expiry: components["schemas"]["OnExpiry"];
         };
         /**
          * @description What a step of a run does.
@@ -706,11 +1061,73 @@ export interface components {
             /** Format: int64 */
             output_tokens: number;
         };
+        /** @description A tool of a deployment. */
+        Tool: {
+            /** @description One that is not is not shown to the model. */
+            enabled: boolean;
+            /** @description A tool of an MCP server is `server.tool`. */
+            name: string;
+            /** @description `builtin`, or the MCP server's name. */
+            origin: string;
+            permission: components["schemas"]["Permission"];
+        };
+        /** @description The tools of a deployment. */
+        ToolList: {
+            data: components["schemas"]["Tool"][];
+        };
+        /** @description A tool that a server offers. */
+        ToolSeen: {
+            name: string;
+            /** @description SHA-256 of its schema, in hexadecimal: it changes when the tool does. */
+            schema_digest: string;
+        };
         /**
          * @description What started a run.
          * @enum {string}
          */
         Trigger: "message";
+        /** @description What is left out stays. `null` puts a value back to its default, removes a key of a map, and empties a list. */
+        UpdateDeployment: {
+            budget?: components["schemas"]["BudgetOptions"] | null;
+            dreaming?: components["schemas"]["DreamingOptions"] | null;
+            fallback_models?: string[] | null;
+            features?: components["schemas"]["FeatureOptions"] | null;
+            /** @description All of them: those that are not given are removed. */
+            mcp_servers?: components["schemas"]["NewMcpServer"][] | null;
+            /** @description Merged by key; `null` removes one. */
+            metadata?: {
+                [key: string]: string | null;
+            } | null;
+            /** @example anthropic/claude-sonnet-4.5 */
+            model?: string | null;
+            name?: string | null;
+            sandbox?: components["schemas"]["SandboxOptions"] | null;
+            /** @description Merged by name; `null` removes one. */
+            secrets?: {
+                [key: string]: string | null;
+            } | null;
+            /** @description All of them: those that are not given are removed. */
+            skills?: components["schemas"]["NewSkill"][] | null;
+            steering?: components["schemas"]["SteeringOptions"] | null;
+            system_prompt?: string | null;
+        };
+        /** @description The shape of the body, for the OpenAPI document. */
+        UpdateMcpServer: {
+            /** @description Merged by name; `null` removes a header. */
+            headers?: {
+                [key: string]: string | null;
+            } | null;
+            permission?: components["schemas"]["Permission"] | null;
+            /** @description `null`: all tools. */
+            tools?: string[] | null;
+            /** Format: uri */
+            url?: string | null;
+        };
+        /** @description The shape of the body, for the OpenAPI document. */
+        UpdateTool: {
+            enabled?: boolean | null;
+            permission?: components["schemas"]["Permission"] | null;
+        };
         /** @description What a run used. */
         Usage: {
             /** Format: int64 */
@@ -1070,6 +1487,103 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    update_deployment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateDeployment"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1533,6 +2047,332 @@ export interface operations {
             };
         };
     };
+    list_mcp_servers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["McpServerList"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_mcp_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewMcpServer"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["McpServerItem"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_mcp_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedMcpServer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    update_mcp_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateMcpServer"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["McpServerItem"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     send_message: {
         parameters: {
             query?: never;
@@ -1554,6 +2394,99 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SentMessage"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    retry_deployment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
                 };
             };
             400: {
@@ -1873,6 +2806,410 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_RunStep"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_skills: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SkillList"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_skill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSkill"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SkillItem"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_skill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                skill_id: components["schemas"]["SkillId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Skill"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    replace_skill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                skill_id: components["schemas"]["SkillId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplaceSkill"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SkillItem"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_skill: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                skill_id: components["schemas"]["SkillId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedSkill"];
                 };
             };
             400: {
@@ -2259,6 +3596,165 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ThreadInfo"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_tools: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToolList"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    update_tool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateTool"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tool"];
                 };
             };
             400: {

@@ -1,5 +1,5 @@
 import { readLocalFile } from "./environment.js";
-import type { SkillParams } from "./pending.js";
+import type { SkillParams } from "./types.js";
 
 /** The skill, with the text of its file if it names one that is on this machine's disk. */
 export async function withLocalFile<S extends Partial<SkillParams>>(skill: S): Promise<S> {

@@ -1,12 +1,15 @@
-/** The resources by their names, as the API's document has them. What the document lacks so far is in pending.ts. */
+/** The resources by their names, as the API's document has them. What it lacks so far is in pending.ts. */
 
 import type { components } from "./openapi.js";
-import type { McpServer, McpServerParams, SandboxExtras, Skill, SkillParams } from "./pending.js";
 
 type Schemas = components["schemas"];
 
-/** The type without `null`s of a body's fields, which mean the same as leaving them out. */
-type Given<T> = { [K in keyof T]: Exclude<T[K], null> };
+/** The type without the `null`s of a body's fields, which mean the same as leaving them out; beneath them too. */
+type Given<T> = T extends (infer Item)[]
+  ? Given<Item>[]
+  : T extends object
+    ? { [K in keyof T]: Given<Exclude<T[K], null>> }
+    : T;
 
 export type DeletedFile = Schemas["DeletedFile"];
 export type DeploymentStatus = Schemas["DeploymentStatus"];
@@ -34,33 +37,68 @@ export type DeletedDeployment = Schemas["DeletedDeployment"] & {
   snapshot_expires_at?: string;
 };
 
-export type Deployment = Omit<Schemas["Deployment"], "mcp_servers" | "skills"> & {
-  mcp_servers: McpServer[];
-  skills: Skill[];
+export type Deployment = Schemas["Deployment"] & {
   /** Why it could not be provisioned, where `status` is `error`. */
   error?: RunError;
 };
 
 export type DeploymentCreateParams = Given<
-  Omit<Schemas["CreateDeployment"], "features" | "sandbox" | "mcp_servers" | "skills" | "runtime">
+  Omit<Schemas["CreateDeployment"], "runtime" | "sandbox" | "skills" | "steering">
 > & {
   runtime?: "hermes";
-  features?: Given<Schemas["CreateFeatures"]>;
-  sandbox?: Given<Omit<Schemas["CreateSandbox"], keyof SandboxExtras>> & SandboxExtras;
-  /** At most 20, their names unique. */
-  mcp_servers?: McpServerParams[];
+  sandbox?: SandboxParams;
   /** At most 20, their names unique. Of a `file` skill whose path is on this machine's disk, the text is sent along. */
   skills?: SkillParams[];
+  steering?: SteeringParams;
 };
 
 /** What is left out stays; arrays are replaced whole; in maps `null` removes a key. */
-export type DeploymentUpdateParams = Partial<
-  Omit<DeploymentCreateParams, "customer_id" | "runtime" | "features" | "secrets" | "metadata">
+export type DeploymentUpdateParams = Given<
+  Omit<Schemas["UpdateDeployment"], "features" | "metadata" | "sandbox" | "secrets" | "skills" | "steering">
 > & {
-  features?: { [K in keyof Features]?: boolean | null };
-  secrets?: Record<string, string | null>;
+  /** `null` gives a feature its default back. */
+  features?: Schemas["FeatureOptions"];
   metadata?: Record<string, string | null>;
+  /** `type` and `persistent_filesystem` cannot be changed. */
+  sandbox?: Omit<SandboxParams, "type" | "persistent_filesystem">;
+  secrets?: Record<string, string | null>;
+  skills?: SkillParams[];
+  steering?: SteeringParams;
 };
+
+export type SandboxParams = Given<Omit<Schemas["SandboxOptions"], "egress">> & {
+  egress?: { mode: Schemas["EgressMode"]; hosts?: string[] };
+};
+
+/** Of a request to a person; `expires_after_s: null` waits for ever. */
+export type SteeringParams = Schemas["SteeringOptions"];
+
+/** A skill as it is given: a SKILL.md in the workspace, its text, or where it is fetched from. */
+export type SkillParams =
+  | {
+      source: "file";
+      name: string;
+      /** Relative to the workspace. Where this machine has such a file, its text is sent along. */
+      path: string;
+      content?: string;
+    }
+  | { source: "inline"; name: string; content: string }
+  | { source: "url"; name: string; url: string };
+
+export type SkillUpdateParams = Given<Schemas["ReplaceSkill"]>;
+export type Skill = Schemas["SkillItem"];
+export type SkillWithContent = Schemas["Skill"];
+export type DeletedSkill = Schemas["DeletedSkill"];
+
+export type ToolPermission = Schemas["Permission"];
+export type Tool = Schemas["Tool"];
+export type ToolUpdateParams = Given<Schemas["UpdateTool"]>;
+
+export type McpServer = Schemas["McpServerItem"];
+export type McpServerParams = Given<Schemas["NewMcpServer"]>;
+/** `tools: null` allows all. */
+export type McpServerUpdateParams = Schemas["UpdateMcpServer"];
+export type DeletedMcpServer = Schemas["DeletedMcpServer"];
 
 /** A picture, a film or a sound of a message: from the public net, or from the workspace. */
 export type Attachment = { type: Schemas["AttachmentType"] } & (

@@ -1,6 +1,6 @@
 import { paged, type PagePromise } from "../page.js";
-import type { McpServer, McpServerParams, McpServerUpdateParams, Removed } from "../pending.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
+import type { DeletedMcpServer, McpServer, McpServerParams, McpServerUpdateParams } from "../types.js";
 
 /** The MCP servers whose tools an agent has. */
 export class McpServers {
@@ -48,7 +48,7 @@ export class McpServers {
   }
 
   /** Takes a server and its tools away. */
-  delete(deploymentId: string, name: string, options?: RequestOptions): Promise<Removed> {
+  delete(deploymentId: string, name: string, options?: RequestOptions): Promise<DeletedMcpServer> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/mcp_servers/${name}`,

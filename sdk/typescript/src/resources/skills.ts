@@ -1,7 +1,7 @@
 import { paged, type PagePromise } from "../page.js";
-import type { Removed, Skill, SkillParams, SkillUpdateParams, SkillWithContent } from "../pending.js";
 import { withLocalFile } from "../skill-files.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
+import type { DeletedSkill, Skill, SkillParams, SkillUpdateParams, SkillWithContent } from "../types.js";
 
 /** What an agent knows how to do: texts that it loads when it needs them. Its next run sees a change. */
 export class Skills {
@@ -58,7 +58,7 @@ export class Skills {
   }
 
   /** Takes a skill away. */
-  remove(deploymentId: string, skillId: string, options?: RequestOptions): Promise<Removed> {
+  remove(deploymentId: string, skillId: string, options?: RequestOptions): Promise<DeletedSkill> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/skills/${skillId}`,

@@ -1,6 +1,6 @@
 import { paged, type PagePromise } from "../page.js";
-import type { Tool, ToolUpdateParams } from "../pending.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
+import type { Tool, ToolUpdateParams } from "../types.js";
 
 /** What an agent may do, and whether it must ask first. */
 export class Tools {

@@ -3,19 +3,6 @@
  * here; the types of src/pending.ts go with it. When nothing is left, this file goes, and `isDocumented` with it.
  */
 export const PENDING: readonly string[] = [
-  "PATCH /v1/deployments/{}",
-  "POST /v1/deployments/{}/retry",
-  "POST /v1/deployments/{}/skills",
-  "GET /v1/deployments/{}/skills",
-  "GET /v1/deployments/{}/skills/{}",
-  "PUT /v1/deployments/{}/skills/{}",
-  "DELETE /v1/deployments/{}/skills/{}",
-  "GET /v1/deployments/{}/tools",
-  "PATCH /v1/deployments/{}/tools/{}",
-  "POST /v1/deployments/{}/mcp_servers",
-  "GET /v1/deployments/{}/mcp_servers",
-  "PATCH /v1/deployments/{}/mcp_servers/{}",
-  "DELETE /v1/deployments/{}/mcp_servers/{}",
   "POST /v1/secrets",
   "GET /v1/secrets",
   "PATCH /v1/secrets/{}",

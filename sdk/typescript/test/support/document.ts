@@ -7,8 +7,9 @@ interface Operation {
   operationId: string;
 }
 
-const text = readFileSync("../../openapi/v1.json", "utf8");
-const document = JSON.parse(text) as { paths: Record<string, Record<string, Operation>> };
+const document = JSON.parse(readFileSync("../../openapi/v1.json", "utf8")) as {
+  paths: Record<string, Record<string, Operation>>;
+};
 
 /** The server's operations: `METHOD /path`, with `{}` for each of the path's parameters, to the operation's id. */
 export const OPERATIONS: ReadonlyMap<string, string> = new Map(
@@ -30,6 +31,3 @@ export function isDocumented(...operations: string[]): boolean {
   }
   return operations.every(operation => OPERATIONS.has(operation));
 }
-
-/** Whether the server keeps the answer to a POST for its repetition. */
-export const KEEPS_ANSWERS = /idempotency-key/i.test(text);

@@ -16,6 +16,7 @@ mod mcp_servers;
 mod messages;
 mod models;
 mod openapi;
+mod paging;
 mod rate_limits;
 mod requests;
 mod runs;

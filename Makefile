@@ -10,6 +10,8 @@ NEXTEST_PROFILE ?= default
 # How often `make soak` repeats what is random, and how many cases it tries of each property.
 SOAK_ROUNDS ?= 2000
 SOAK_CASES ?= 5000
+# Spoilt requests that `make soak` sends.
+SOAK_MUTATIONS ?= 50000
 
 SDK := npm --silent --prefix sdk/typescript
 
@@ -39,7 +41,8 @@ test-sdk: ## Run the tests of the TypeScript SDK alone
 
 soak: ## Run the same tests with many more rounds and cases; takes hours
 	@scripts/setup.sh
-	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
+	HERM_TEST_MUTATIONS=$${HERM_TEST_MUTATIONS:-$(SOAK_MUTATIONS)} \
+		HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
 		scripts/postgres.sh scripts/test.sh --profile soak
 	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} HERM_BINARY="$(TARGET_DIR)/debug/herm" \
 		$(SDK) test -- server/stream

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node]      without arguments: all of them
+#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node] [schemathesis]      without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
 # What is there already is left alone, so running it again costs nothing.
@@ -47,6 +47,12 @@ find_curl() {
 find_node() {
     has node || lack nodejs
     has npm || lack npm
+}
+
+find_schemathesis() {
+    # Debian keeps a part of Python apart without which no environment can be made.
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || lack python3-venv
+    find_curl
 }
 
 find_nextest() {
@@ -102,19 +108,23 @@ install_node() {
     npm --prefix sdk/typescript ci --no-audit --no-fund --loglevel=error
 }
 
+install_schemathesis() {
+    scripts/schemathesis.sh --install
+}
+
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node schemathesis)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | postgres | nextest | curl | node) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node" ;;
+        rust | sandbox | postgres | nextest | curl | node | schemathesis) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node, schemathesis" ;;
     esac
 done
 install_packages
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | nextest | node) "install_$part" ;;
+        rust | nextest | node | schemathesis) "install_$part" ;;
     esac
 done

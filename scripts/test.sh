@@ -20,5 +20,7 @@ fi
 # its dependencies are the very ones the tests use and are built once.
 cargo build --workspace --bins --tests "${features[@]}"
 cargo nextest run --workspace "${features[@]}" "$@"
+# Two thousand requests made from the OpenAPI document, against the binary.
+scripts/schemathesis.sh
 # nextest does not run the examples in the documentation.
 cargo test --quiet --doc --workspace "${features[@]}"

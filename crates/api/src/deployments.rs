@@ -136,10 +136,19 @@ pub(crate) struct DeletedDeployment {
     status: &'static str,
 }
 
+/// The body of a deletion, if it has one: the query's parameter says the same.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it is the shape alone")]
+pub(crate) struct DeleteDeployment {
+    #[schema(default = false)]
+    retain_filesystem: Option<bool>,
+}
+
 /// Delete a deployment with everything under it: runs, sandbox, workspace, threads and events.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}", operation_id = "delete_deployment",
     tag = "deployments",
     params(("deployment_id" = DeploymentId, Path), ("retain_filesystem" = Option<bool>, Query)),
+    request_body = Option<DeleteDeployment>,
     responses((status = 200, body = DeletedDeployment), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn delete_deployment(

@@ -77,7 +77,8 @@ pub(crate) async fn list_steps(
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/runs/{run_id}/cancel", operation_id = "cancel_run",
     tag = "runs", params(("deployment_id" = DeploymentId, Path), ("run_id" = RunId, Path)),
     responses((status = 202, body = Run), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody)))]
 pub(crate) async fn cancel_run(
     State(shared): State<Shared>,
     Auth(caller): Auth,

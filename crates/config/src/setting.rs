@@ -87,8 +87,14 @@ pub(crate) const PROVIDERS_KEY: &str = "providers";
 /// Read by the client commands, which may share a server's environment.
 const CLIENT_VARIABLES: [&str; 2] = ["HERM_BASE_URL", "HERM_API_KEY"];
 /// Read by the project's own test commands, whose servers inherit them.
-const TEST_VARIABLES: [&str; 4] =
-    ["HERM_TEST_POSTGRES_URL", "HERM_TEST_ROUNDS", "HERM_FAULT_POINT", "HERM_CI_TARGET_ROOT"];
+const TEST_VARIABLES: [&str; 6] = [
+    "HERM_TEST_POSTGRES_URL",
+    "HERM_TEST_ROUNDS",
+    "HERM_TEST_MUTATIONS",
+    "HERM_TEST_SEED",
+    "HERM_FAULT_POINT",
+    "HERM_CI_TARGET_ROOT",
+];
 
 /// Every variable this crate knows, the providers' included and those of clients and tests that a server
 /// ignores.

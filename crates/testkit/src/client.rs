@@ -44,6 +44,11 @@ impl Client {
         Self { base_url: base_url.to_owned(), ..self.clone() }
     }
 
+    /// What it authenticates with.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// # Errors
     /// The connection: refused, or cut before the answer was whole.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Answer> {

@@ -3,11 +3,13 @@
 
 mod cancelled;
 mod command_line;
+mod files;
 mod idempotency;
 mod kill_matrix;
 mod killed;
 mod log;
 mod main_job;
+mod mutations;
 mod provider_faults;
 mod reader;
 mod readme;

@@ -93,12 +93,12 @@ impl Request {
             let schema = &parameter["schema"];
             match parameter["in"].as_str().unwrap() {
                 "path" => {
-                    target = target.replace(&format!("{{{name}}}"), &in_path(name, operation, ids, dice))
+                    target = target.replace(&format!("{{{name}}}"), &in_path(name, operation, ids, dice));
                 }
                 _ if parameter["required"] != true && !dice.once_in(4) => {}
                 "query" => query.push(format!("{name}={}", encoded(&of_schema(document, schema, ids, dice)))),
                 "header" => {
-                    headers.push((name.to_owned(), of_schema(document, schema, ids, dice).into_bytes()))
+                    headers.push((name.to_owned(), of_schema(document, schema, ids, dice).into_bytes()));
                 }
                 other => panic!("parameters in {other} are new"),
             }

@@ -10,9 +10,11 @@ const HUGE_BYTES: usize = 1024 * 1024 + 1;
 /// Arrays within arrays: more than any stack.
 const DEEP: usize = 100_000;
 
+type Way = fn(&mut Request, &Ids, &mut Dice);
+
 /// Spoils a request in one way, and says in which.
 pub(super) fn spoil(request: &mut Request, ids: &Ids, dice: &mut Dice) -> &'static str {
-    let ways: &[(&str, fn(&mut Request, &Ids, &mut Dice))] = &[
+    let ways: &[(&str, Way)] = &[
         ("another value", another_value),
         ("a field less", field_less),
         ("a field more", field_more),
@@ -127,7 +129,7 @@ fn broken_json(request: &mut Request, _: &Ids, dice: &mut Dice) {
 
 fn hostile_bytes(request: &mut Request, _: &Ids, dice: &mut Dice) {
     let at = dice.below(request.body.len());
-    let bytes: &[u8] = *dice.pick::<&[u8]>(&[b"\xff\xfe".as_slice(), b"\0", b"\xed\xa0\x80", b"\xc0\xaf"]);
+    let bytes: &[u8] = dice.pick::<&[u8]>(&[b"\xff\xfe".as_slice(), b"\0", b"\xed\xa0\x80", b"\xc0\xaf"]);
     request.body.splice(at..at, bytes.iter().copied());
 }
 
@@ -197,7 +199,7 @@ fn hostile_header(request: &mut Request, ids: &Ids, dice: &mut Dice) {
         &[b'x'; 8_000],
     ];
     let value = dice.pick(&values).to_vec();
-    request.header(*dice.pick(&names), value);
+    request.header(dice.pick::<&str>(&names), value);
 }
 
 fn another_key(request: &mut Request, _: &Ids, dice: &mut Dice) {

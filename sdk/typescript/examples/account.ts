@@ -1,9 +1,7 @@
-// Secrets, keys, tokens for browsers, and what models there are.
+// Secrets, keys, and tokens for browsers.
 import Herm from "herm";
 
 const client = new Herm();
-
-for await (const model of client.models.list()) console.log(JSON.stringify(model));
 
 // A value that an agent uses without seeing it: it is put in on the way to the hosts it is allowed for.
 const secret = await client.secrets.create({

@@ -3,6 +3,10 @@ import Herm from "herm";
 
 const client = new Herm();
 
+for await (const { provider, models, has_key } of client.models.list()) {
+  console.log(`${provider}${has_key ? "" : " (no key)"}: ${models.join(", ")}`);
+}
+
 const deployment = await client.deployments.create({
   customer_id: "acme",
   name: "Ada",

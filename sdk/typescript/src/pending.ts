@@ -63,7 +63,5 @@ export type TokenParams = {
 /** A token for a browser: `herm_pk_…`. */
 export type Token = { token: string; expires_at: string; [more: string]: unknown };
 
-export type Model = { [more: string]: unknown };
-
 /** An answer to a removal. Its fields are for people. */
 export type Removed = { status?: string; [more: string]: unknown };

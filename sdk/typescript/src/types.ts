@@ -17,6 +17,8 @@ export type Features = Schemas["Features"];
 export type Fault = Schemas["Fault"];
 export type FileEntry = Schemas["FileEntry"];
 export type FileListing = Schemas["FileListing"];
+/** A provider, its models that are known by name, and whether it can be called. */
+export type ModelProvider = Schemas["ModelProvider"];
 export type Message = Schemas["Message"];
 export type Run = Schemas["Run"];
 export type RunError = Schemas["RunError"];

@@ -5,7 +5,6 @@ import type {
   CreatedKey,
   Key,
   KeyParams,
-  Model,
   Removed,
   Secret,
   SecretParams,
@@ -14,6 +13,7 @@ import type {
   TokenParams,
 } from "../pending.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
+import type { ModelProvider } from "../types.js";
 
 export interface AccountListParams {
   /** Items of a page: 1 to 100, 20 when left out. */
@@ -127,8 +127,8 @@ export class Models {
     this.#transport = transport;
   }
 
-  /** The models that the server knows. */
-  list(options?: RequestOptions): PagePromise<Model> {
-    return listOf(this.#transport, "/v1/models", {}, options);
+  /** The server's providers with the models that are known by name. */
+  list(params: AccountListParams = {}, options?: RequestOptions): PagePromise<ModelProvider> {
+    return listOf(this.#transport, "/v1/models", params, options);
   }
 }

@@ -24,6 +24,7 @@ const EXAMPLES: Record<string, { says: RegExp[]; needs?: string[] }> = {
   threads: { says: [/completed, completed/, /Invoices of November: user, agent/, /0 messages, idle/] },
   everything: {
     says: [
+      /demo: demo\/tour/,
       /refunds is ready, tone is ready/,
       /Ada Lovelace: \{"plan":"pro","tier":"gold"\}, 0 MCP/,
       /unchanged since: true/,
@@ -42,8 +43,8 @@ const EXAMPLES: Record<string, { says: RegExp[]; needs?: string[] }> = {
     says: [/Always ask a person/, /refunds: How refunds are handled/, /shell: always_ask/, /shop: https:/],
   },
   account: {
-    says: [/demo\/tour/, /Shop token: mcp\.shop\.example/, /0 deployments/, /Done\./],
-    needs: ["GET /v1/models", "POST /v1/keys", "POST /v1/tokens", "POST /v1/secrets", "PATCH /v1/secrets/{}"],
+    says: [/Shop token: mcp\.shop\.example/, /0 deployments/, /Done\./],
+    needs: ["POST /v1/keys", "POST /v1/tokens", "POST /v1/secrets", "PATCH /v1/secrets/{}"],
   },
 };
 

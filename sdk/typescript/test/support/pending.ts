@@ -11,5 +11,4 @@ export const PENDING: readonly string[] = [
   "GET /v1/keys",
   "DELETE /v1/keys/{}",
   "POST /v1/tokens",
-  "GET /v1/models",
 ];

@@ -9,9 +9,10 @@ ALTER TABLE messages ADD COLUMN truncated BIGINT NOT NULL DEFAULT 0;
 
 -- Browser tokens are keys with a parent: they end with it.
 ALTER TABLE api_keys ADD COLUMN parent_key_id TEXT;
-CREATE INDEX api_keys_of_parent ON api_keys (parent_key_id);
+-- Expired ones are removed, the oldest first.
+CREATE INDEX api_keys_tokens ON api_keys (expires_at, key_id) WHERE parent_key_id IS NOT NULL;
 
--- value is encrypted, bound to the row that holds it.
+-- value is encrypted, bound to the row that holds it. allowed_hosts and inject are JSON arrays.
 CREATE TABLE secrets (
     account_id TEXT NOT NULL,
     secret_id TEXT NOT NULL,
@@ -23,6 +24,7 @@ CREATE TABLE secrets (
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (account_id, secret_id)
 );
+CREATE INDEX secrets_by_age ON secrets (account_id, created_at, secret_id);
 
 -- Which deployment uses which secret, so that one in use is not deleted. The deployment's settings say under which
 -- name.

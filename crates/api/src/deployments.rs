@@ -81,7 +81,7 @@ pub(crate) async fn get_deployment(
 ) -> Result<Json<DeploymentView>, Failure> {
     query.finish()?;
     let described = deployments::get(&shared.app, &caller, path.deployment_id).await?;
-    Ok(Json(DeploymentView::of(described, &shared, &headers)))
+    Ok(Json(DeploymentView::of(described, &shared, &headers).shown_to(&caller)))
 }
 
 /// Change a deployment, from its agent's next run on. What is left out stays.

@@ -15,7 +15,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 use crate::error::Failure;
 use crate::input::Query;
 use crate::{
-    deployments, events, files, health, mcp_servers, messages, models, runs, skills, threads, tools,
+    deployments, events, files, health, keys, mcp_servers, messages, models, runs, secrets, skills, threads,
+    tokens, tools,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -59,6 +60,14 @@ use crate::{
         files::delete_file,
         files::content::read_file,
         models::list_models,
+        keys::create_key,
+        keys::list_keys,
+        keys::revoke_key,
+        tokens::create_token,
+        secrets::create_secret,
+        secrets::list_secrets,
+        secrets::update_secret,
+        secrets::delete_secret,
         health::get_health,
         health::get_readiness,
         get_openapi,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use herm_app::App;
 
 use crate::cors::{self, CorsOrigins};
@@ -14,8 +14,8 @@ use crate::input::DEFAULT_MAX_JSON_BYTES;
 use crate::models::{self, ModelProvider};
 use crate::rate_limit::{self, RateLimits};
 use crate::{
-    deployments, events, files, health, idempotency, mcp_servers, messages, openapi, request_id, runs,
-    skills, target, threads, tools,
+    deployments, events, files, health, idempotency, keys, mcp_servers, messages, openapi, request_id, runs,
+    secrets, skills, target, threads, tokens, tools,
 };
 
 /// What an operator decides about the HTTP side.
@@ -100,6 +100,11 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/v1/deployments", get(deployments::list_deployments).post(deployments::create_deployment))
         .nest("/v1/deployments/{deployment_id}", deployment)
         .route("/v1/models", get(models::list_models))
+        .route("/v1/keys", get(keys::list_keys).post(keys::create_key))
+        .route("/v1/keys/{key_id}", delete(keys::revoke_key))
+        .route("/v1/tokens", post(tokens::create_token))
+        .route("/v1/secrets", get(secrets::list_secrets).post(secrets::create_secret))
+        .route("/v1/secrets/{secret_id}", patch(secrets::update_secret).delete(secrets::delete_secret))
         .route("/healthz", get(health::get_health))
         .route("/readyz", get(health::get_readiness))
         .route("/openapi.json", get(openapi::get_openapi))

@@ -7,10 +7,11 @@ use herm_outbound::Fetcher;
 use herm_store::Store;
 use herm_types::model::ModelName;
 use herm_types::sandbox::SandboxType;
-use herm_types::{Clock, DeploymentId, Error, ErrorCode, IdSource};
+use herm_types::{Clock, DeploymentId, Error, ErrorCode, IdSource, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::Sealer;
+use crate::key_watch::KeyWatch;
 
 /// What an operator decided that use cases follow.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ pub struct App {
     pub(crate) settings: Arc<Settings>,
     pub(crate) sealer: Sealer,
     pub(crate) fetcher: Fetcher,
+    pub(crate) key_watch: KeyWatch,
     draining: CancellationToken,
 }
 
@@ -49,7 +51,12 @@ impl App {
         settings: Settings,
     ) -> Self {
         let draining = CancellationToken::new();
-        Self { store, ids, clock, settings: Arc::new(settings), sealer, fetcher, draining }
+        let key_watch = KeyWatch::new(store.clone(), Arc::clone(&clock));
+        Self { store, ids, clock, settings: Arc::new(settings), sealer, fetcher, key_watch, draining }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub fn settings(&self) -> &Settings {

@@ -4,7 +4,7 @@ use herm_crypto::ApiKey;
 use herm_store::{Tx, deployments};
 use herm_types::deployment::Deployment;
 use herm_types::key::{KeyInfo, Scope};
-use herm_types::{AccountId, DeploymentId, Error, ErrorCode};
+use herm_types::{AccountId, DeploymentId, Error, ErrorCode, Timestamp};
 
 use crate::App;
 
@@ -44,6 +44,13 @@ impl Caller {
             ErrorCode::Forbidden,
             "This API key is limited to what it was made for; use another one.",
         ))
+    }
+
+    /// # Errors
+    /// `unauthorized`: the key has ended since the request began.
+    pub(crate) async fn check_live(&self, tx: &mut Tx, now: Timestamp) -> Result<(), crate::Error> {
+        let found = herm_store::keys::find(tx, self.key.key_id).await?;
+        if found.is_some_and(|key| key.is_live(now)) { Ok(()) } else { Err(unknown_key().into()) }
     }
 
     fn reaches(&self, deployment: &Deployment) -> bool {
@@ -94,7 +101,7 @@ impl App {
         let key = ApiKey::parse(text).map_err(|error| {
             Error::new(ErrorCode::Unauthorized, format!("The API key is malformed: {error}."))
         })?;
-        let hash = crate::keys::hex(key.hash().as_bytes());
+        let hash = crate::keys::hash(&key);
         let found = self
             .store
             .read("find_key", move |tx| {
@@ -103,10 +110,11 @@ impl App {
             .await?;
         match found.filter(|key| key.is_live(self.clock.now())) {
             Some(key) => Ok(Caller { key }),
-            None => {
-                let message = "The API key is unknown, expired or revoked.";
-                Err(Error::new(ErrorCode::Unauthorized, message).into())
-            }
+            None => Err(unknown_key().into()),
         }
     }
+}
+
+fn unknown_key() -> Error {
+    Error::new(ErrorCode::Unauthorized, "The API key is unknown, expired or revoked.")
 }

@@ -11,6 +11,7 @@ use herm_types::{DeploymentId, Error as Refusal, ErrorCode};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::key_watch::KeyHold;
 use crate::{App, Caller, Error};
 
 /// Events that one listing looks at, at most, to fill a page under a filter.
@@ -26,7 +27,8 @@ pub enum Next {
         earliest: EventId,
         latest: EventId,
     },
-    /// Nothing follows: the deployment is deleted, or the subscriber fell too far behind and resumes by id.
+    /// Nothing follows: the deployment is deleted, the subscriber's key has ended, or the subscriber fell too far
+    /// behind and resumes by id.
     End,
 }
 
@@ -46,6 +48,7 @@ pub struct Subscription {
     keeps_up: bool,
     gap: Option<Next>,
     ended: bool,
+    key: Arc<KeyHold>,
 }
 
 /// Follows a deployment's events after `after`; without it, from the head on.
@@ -60,6 +63,7 @@ pub async fn subscribe(
     app.refuse_while_draining()?;
     // Heard from before the head is read: what is committed in between arrives both ways, and counts once.
     let live = app.store.feed().subscribe(deployment_id);
+    let key = Arc::new(app.key_watch.hold(caller.key()));
     let head = head(app, caller, deployment_id).await?;
     let (position, gap) = match after {
         None => (head, None),
@@ -81,14 +85,17 @@ pub async fn subscribe(
         keeps_up: false,
         gap,
         ended: false,
+        key,
     })
 }
 
 async fn head(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<EventId, Error> {
-    let caller = caller.clone();
+    let (caller, now) = (caller.clone(), app.now());
     app.store
         .read("event_head", move |tx| {
             Box::pin(async move {
+                // Looked at again under the key's hold: a revocation from here on ends the stream.
+                caller.check_live(tx, now).await?;
                 caller.deployment(tx, deployment_id).await?;
                 Ok(events::head(tx, deployment_id).await?)
             })
@@ -110,6 +117,18 @@ impl Subscription {
 
     /// The next event, as soon as there is one. Safe to drop at any await: nothing is lost.
     pub async fn next(&mut self) -> Result<Next, Error> {
+        let key = Arc::clone(&self.key);
+        if key.has_ended() {
+            return Ok(Next::End);
+        }
+        tokio::select! {
+            biased;
+            next = self.advance() => next,
+            () = key.ended() => Ok(Next::End),
+        }
+    }
+
+    async fn advance(&mut self) -> Result<Next, Error> {
         if let Some(gap) = self.gap.take() {
             return Ok(gap);
         }

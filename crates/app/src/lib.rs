@@ -10,14 +10,17 @@ mod error;
 pub mod events;
 pub mod files;
 pub mod idempotency;
+mod key_watch;
 pub mod keys;
 pub mod mcp_servers;
 pub mod messages;
 pub mod runs;
 mod sealer;
+pub mod secrets;
 pub mod skills;
 pub mod steps;
 pub mod threads;
+pub mod tokens;
 pub mod tools;
 
 pub use app::{App, Settings};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use herm_crypto::{Cell, KeyRing, SealError};
+use herm_crypto::{ApiKey, Cell, KeyKind, KeyRing, SealError};
 use herm_types::Rng;
 use zeroize::Zeroizing;
 
@@ -43,5 +43,10 @@ impl Sealer {
         let mut random = [0u8; 16];
         self.rng.fill(&mut random);
         crate::keys::hex(&random)
+    }
+
+    /// A new API key.
+    pub(crate) fn new_key(&self, kind: KeyKind) -> ApiKey {
+        ApiKey::generate(kind, &mut |bytes: &mut [u8]| self.rng.fill(bytes))
     }
 }

@@ -189,6 +189,7 @@ pub async fn delete(tx: &mut Tx, deployment: &Deployment) -> Result<bool, Error>
     if deleted == 0 {
         return Ok(false);
     }
+    crate::secrets::remove_uses(tx, deployment.deployment_id).await?;
     tx.execute("UPDATE event_counters SET closed = 1 WHERE deployment_id = $1", params![id.as_str()]).await?;
     let now = tx.now();
     tx.execute(

@@ -1,13 +1,49 @@
-//! API keys, by the hash of their text.
+//! API keys and browser tokens, by the hash of their text.
 
 use herm_types::key::{KeyInfo, Scope};
-use herm_types::{KeyId, Timestamp};
+use herm_types::paging::PageRequest;
+use herm_types::{AccountId, DeploymentId, KeyId, Timestamp};
 
+use crate::deployments::last_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The most keys that one listing gives.
+/// The most keys that one listing of all accounts gives.
 const MAX_LISTED: i64 = 1000;
+/// Expired tokens that one call of [`remove_expired_tokens`] removes: more than are minted in the same transaction, so
+/// that there are never many.
+const EXPIRED_AT_ONCE: i64 = 8;
+
+/// Keys as they act: a token is revoked when its parent is, though its own row does not say so.
+macro_rules! select_keys {
+    ($rest:literal) => {
+        concat!(
+            "SELECT api_keys.key_id, api_keys.account_id, api_keys.name, api_keys.scopes, api_keys.deployment_id, \
+             api_keys.customer_id, api_keys.created_at, api_keys.expires_at, \
+             COALESCE(api_keys.revoked_at, parents.revoked_at), api_keys.parent_key_id \
+             FROM api_keys LEFT JOIN api_keys parents ON parents.key_id = api_keys.parent_key_id ",
+            $rest
+        )
+    };
+}
+
+/// What of an account's keys somebody may see: those whose limits lie within theirs.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    pub account_id: AccountId,
+    pub deployment_id: Option<DeploymentId>,
+    pub customer_id: Option<String>,
+}
+
+impl Reach {
+    fn deployment(&self) -> String {
+        self.deployment_id.map(|id| id.to_string()).unwrap_or_default()
+    }
+
+    fn customer(&self) -> String {
+        self.customer_id.clone().unwrap_or_default()
+    }
+}
 
 /// Adds a key; `hash` is its text's SHA-256 in hexadecimal. Gives `false`, and changes nothing, if there is
 /// one with this hash.
@@ -16,7 +52,7 @@ pub async fn insert(tx: &mut Tx, key: &KeyInfo, hash: &str) -> Result<bool, Erro
     let inserted = tx
         .execute(
             "INSERT INTO api_keys (key_id, account_id, name, hash, scopes, deployment_id, customer_id, created_at, \
-             expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             expires_at, revoked_at, parent_key_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
              ON CONFLICT (hash) DO NOTHING",
             params![
                 key.key_id.to_string(),
@@ -29,6 +65,7 @@ pub async fn insert(tx: &mut Tx, key: &KeyInfo, hash: &str) -> Result<bool, Erro
                 key.created_at,
                 key.expires_at.map(Timestamp::as_micros),
                 key.revoked_at.map(Timestamp::as_micros),
+                key.parent_key_id.map(|id| id.to_string()),
             ],
         )
         .await?;
@@ -37,29 +74,79 @@ pub async fn insert(tx: &mut Tx, key: &KeyInfo, hash: &str) -> Result<bool, Erro
 
 /// The key with this hash, be it live or not.
 pub async fn find_by_hash(tx: &mut Tx, hash: &str) -> Result<Option<KeyInfo>, Error> {
+    tx.one(select_keys!("WHERE api_keys.hash = $1"), params![hash]).await?.map(|row| key(&row)).transpose()
+}
+
+/// The key with this id, whosever it is, be it live or not.
+pub async fn find(tx: &mut Tx, key_id: KeyId) -> Result<Option<KeyInfo>, Error> {
+    tx.one(select_keys!("WHERE api_keys.key_id = $1"), params![key_id.to_string()])
+        .await?
+        .map(|row| key(&row))
+        .transpose()
+}
+
+/// The key or token with this id, if it lies within reach.
+pub async fn find_within(tx: &mut Tx, reach: &Reach, key_id: KeyId) -> Result<Option<KeyInfo>, Error> {
     tx.one(
-        "SELECT key_id, account_id, name, scopes, deployment_id, customer_id, created_at, expires_at, revoked_at \
-         FROM api_keys WHERE hash = $1",
-        params![hash],
+        select_keys!(
+            "WHERE api_keys.key_id = $1 AND api_keys.account_id = $2 AND ($3 = '' OR api_keys.deployment_id = $3) \
+             AND ($4 = '' OR api_keys.customer_id = $4 OR api_keys.deployment_id IN \
+             (SELECT deployment_id FROM deployments WHERE account_id = $2 AND customer_id = $4))"
+        ),
+        params![key_id.to_string(), reach.account_id.to_string(), reach.deployment(), reach.customer()],
     )
     .await?
     .map(|row| key(&row))
     .transpose()
 }
 
-/// Every key, newest first.
+/// A page of the keys within reach, newest first, with one row more than asked for where there is one. Tokens are not
+/// listed: there are as many as there are visitors.
+pub async fn page(tx: &mut Tx, reach: &Reach, page: &PageRequest) -> Result<Vec<KeyInfo>, Error> {
+    let rows = tx
+        .all(
+            select_keys!(
+                "WHERE api_keys.parent_key_id IS NULL AND api_keys.account_id = $1 AND api_keys.key_id < $2 \
+                 AND ($3 = '' OR api_keys.deployment_id = $3) \
+                 AND ($4 = '' OR api_keys.customer_id = $4 OR api_keys.deployment_id IN \
+                 (SELECT deployment_id FROM deployments WHERE account_id = $1 AND customer_id = $4)) \
+                 ORDER BY api_keys.key_id DESC LIMIT $5"
+            ),
+            params![
+                reach.account_id.to_string(),
+                page.after.clone().unwrap_or_else(last_id::<KeyId>),
+                reach.deployment(),
+                reach.customer(),
+                i64::from(page.limit) + 1,
+            ],
+        )
+        .await?;
+    rows.iter().map(key).collect()
+}
+
+/// Every key of every account, newest first, without tokens.
 pub async fn list(tx: &mut Tx) -> Result<Vec<KeyInfo>, Error> {
     let rows = tx
         .all(
-            "SELECT key_id, account_id, name, scopes, deployment_id, customer_id, created_at, expires_at, \
-             revoked_at FROM api_keys ORDER BY key_id DESC LIMIT $1",
+            select_keys!("WHERE api_keys.parent_key_id IS NULL ORDER BY api_keys.key_id DESC LIMIT $1"),
             params![MAX_LISTED],
         )
         .await?;
     rows.iter().map(key).collect()
 }
 
-/// Revokes a key; `false` if there is no such key. One revoked before keeps its time.
+/// How many keys of the account are neither revoked nor tokens.
+pub async fn count(tx: &mut Tx, account_id: AccountId) -> Result<i64, Error> {
+    let row = tx
+        .one(
+            "SELECT COUNT(*) FROM api_keys WHERE account_id = $1 AND revoked_at IS NULL AND parent_key_id IS NULL",
+            params![account_id.to_string()],
+        )
+        .await?;
+    row.map_or(Ok(0), |row| row.int(0))
+}
+
+/// Revokes a key, and so its tokens; `false` if there is no such key. One revoked before keeps its time.
 pub async fn revoke(tx: &mut Tx, key_id: KeyId) -> Result<bool, Error> {
     let now = tx.now();
     let revoked = tx
@@ -69,6 +156,23 @@ pub async fn revoke(tx: &mut Tx, key_id: KeyId) -> Result<bool, Error> {
         )
         .await?;
     Ok(revoked == 1)
+}
+
+/// Removes a few tokens that have expired; called with each new one, so that the table holds no more than are live.
+pub async fn remove_expired_tokens(tx: &mut Tx) -> Result<(), Error> {
+    let now = tx.now();
+    // Whoever else removes some has locked other ones.
+    let expired = tx
+        .all(
+            "SELECT key_id FROM api_keys WHERE parent_key_id IS NOT NULL AND expires_at <= $1 \
+             ORDER BY expires_at, key_id LIMIT $2 FOR UPDATE SKIP LOCKED",
+            params![now, EXPIRED_AT_ONCE],
+        )
+        .await?;
+    for row in expired {
+        tx.execute("DELETE FROM api_keys WHERE key_id = $1", params![row.text(0)?]).await?;
+    }
+    Ok(())
 }
 
 fn key(row: &Row) -> Result<KeyInfo, Error> {
@@ -83,6 +187,7 @@ fn key(row: &Row) -> Result<KeyInfo, Error> {
         scopes: scopes.collect::<Result<_, _>>()?,
         deployment_id: row.opt_parse(4)?,
         customer_id: row.opt_str(5)?.map(str::to_owned),
+        parent_key_id: row.opt_parse(9)?,
         created_at: row.time(6)?,
         expires_at: row.opt_time(7)?,
         revoked_at: row.opt_time(8)?,

@@ -96,6 +96,8 @@ id!(/// A run: the work on one or more messages.
     RunId, "run");
 id!(/// A skill of a deployment.
     SkillId, "skl");
+id!(/// The id of a secret whose maker chose none; see [`crate::SecretId`].
+    NewSecretId, "sec");
 id!(/// A request to the API.
     RequestId, "req");
 id!(/// A work item of the queue.

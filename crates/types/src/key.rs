@@ -92,7 +92,8 @@ impl Scope {
 }
 
 /// A key as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = Key)]
 pub struct KeyInfo {
     pub key_id: KeyId,
     pub account_id: AccountId,
@@ -104,7 +105,11 @@ pub struct KeyInfo {
     /// The one customer it is limited to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
+    /// Of a browser token: the key that minted it, and that it ends with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_key_id: Option<KeyId>,
     pub created_at: Timestamp,
+    /// `null`: never.
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }
@@ -113,6 +118,11 @@ impl KeyInfo {
     /// Whether it opens anything at `now`.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether it is a browser token.
+    pub fn is_token(&self) -> bool {
+        self.parent_key_id.is_some()
     }
 
     pub fn has(&self, scope: Scope) -> bool {

@@ -25,4 +25,5 @@ pub use error::{Error, ErrorCode, Fault};
 pub use id::{
     AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, ThreadId, WorkId,
 };
+pub use secret::SecretId;
 pub use time::{Clock, Rng, Timestamp};

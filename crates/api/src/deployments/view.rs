@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use herm_app::Caller;
 use herm_app::deployments::Described;
 use herm_types::deployment::{Budget, DeploymentStatus, Dreaming, Features, RUNTIME, SteeringPolicy};
 use herm_types::mcp::McpServerItem;
@@ -26,16 +27,21 @@ pub(crate) struct DeploymentView {
     runtime: &'static str,
     status: DeploymentStatus,
     model: String,
-    system_prompt: String,
+    /// Left out for a browser token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_prompt: Option<String>,
     /// The default thread.
     thread_id: ThreadId,
     filesystem: Filesystem,
     events: EventsLink,
     sandbox: SandboxSettings,
-    mcp_servers: Vec<McpServerItem>,
+    /// Left out for a browser token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_servers: Option<Vec<McpServerItem>>,
     skills: Vec<SkillItem>,
-    /// Environment-variable name to secret.
-    secrets: BTreeMap<String, SecretId>,
+    /// Environment-variable name to secret. Left out for a browser token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets: Option<BTreeMap<String, SecretId>>,
     features: Features,
     metadata: BTreeMap<String, String>,
     budget: Budget,
@@ -74,7 +80,7 @@ impl DeploymentView {
             runtime: RUNTIME,
             status: deployment.status,
             model: deployment.model,
-            system_prompt: deployment.system_prompt,
+            system_prompt: Some(deployment.system_prompt),
             thread_id: deployment.default_thread_id,
             filesystem: Filesystem {
                 workspace_path: "/workspace",
@@ -82,9 +88,9 @@ impl DeploymentView {
             },
             events: EventsLink { transport: "sse", url },
             sandbox: settings.sandbox,
-            mcp_servers: settings.mcp_servers.iter().map(McpServerItem::from).collect(),
+            mcp_servers: Some(settings.mcp_servers.iter().map(McpServerItem::from).collect()),
             skills,
-            secrets: settings.secrets,
+            secrets: Some(settings.secrets),
             features: settings.features,
             metadata: settings.metadata,
             budget: settings.budget,
@@ -94,6 +100,14 @@ impl DeploymentView {
             created_at: deployment.created_at,
             updated_at: deployment.updated_at,
         }
+    }
+
+    /// What of it this caller may see: a browser is not shown how the agent is made.
+    pub(crate) fn shown_to(self, caller: &Caller) -> Self {
+        if !caller.key().is_token() {
+            return self;
+        }
+        Self { system_prompt: None, mcp_servers: None, secrets: None, ..self }
     }
 }
 

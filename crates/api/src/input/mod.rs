@@ -9,7 +9,7 @@ mod query;
 pub use body::DEFAULT_MAX_JSON_BYTES;
 pub(crate) use body::{JsonBody, OptionalJsonBody, read_body};
 pub(crate) use object::{Given, Object};
-pub(crate) use path::DeploymentPath;
+pub(crate) use path::{DeploymentPath, IdPath};
 pub(crate) use query::Query;
 
 use herm_types::{Error, Fault};

@@ -1,6 +1,8 @@
 //! A JSON object, read field by field: what is missing, wrong or unknown becomes a fault with its path.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
@@ -130,6 +132,78 @@ impl<'v> Object<'v> {
     /// Whether a field is there and is not `null`.
     pub(crate) fn is_given(&self, name: &str) -> bool {
         self.map.is_some_and(|map| map.get(name).is_some_and(|value| !value.is_null()))
+    }
+
+    /// A text that reads itself, if it is given.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(
+        &mut self,
+        name: &'static str,
+        faults: &mut Faults,
+    ) -> Option<T> {
+        let path = self.path_of(name);
+        let value = self.field(name)?;
+        let Some(text) = value.as_str() else {
+            faults.add(path, "must be a string");
+            return None;
+        };
+        text.parse().map_err(|error: T::Err| faults.add(path, error.to_string())).ok()
+    }
+
+    /// A whole number within bounds, if it is given.
+    pub(crate) fn whole_number(
+        &mut self,
+        name: &'static str,
+        bounds: RangeInclusive<u32>,
+        faults: &mut Faults,
+    ) -> Option<u32> {
+        let path = self.path_of(name);
+        let value = self.field(name)?;
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| bounds.contains(number));
+        if number.is_none() {
+            faults.add(path, format!("must be a whole number from {} to {}", bounds.start(), bounds.end()));
+        }
+        number
+    }
+
+    /// A list of at most `most` texts that `read` makes something of, each once, if it is given. `None` too if one
+    /// cannot be read.
+    pub(crate) fn list<T: PartialEq>(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        read: impl Fn(&str) -> Result<T, String>,
+        faults: &mut Faults,
+    ) -> Option<Vec<T>> {
+        let path = self.path_of(name);
+        let value = self.field(name)?;
+        let Some(items) = value.as_array() else {
+            faults.add(path, "must be a list of strings");
+            return None;
+        };
+        if items.len() > most {
+            faults.add(path, format!("must have at most {most} items, not {}", items.len()));
+            return None;
+        }
+        let (mut list, mut is_whole) = (Vec::new(), true);
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(&read) {
+                Ok(read) if list.contains(&read) => {}
+                Ok(read) => list.push(read),
+                Err(message) => {
+                    faults.add(format!("{path}[{index}]"), message);
+                    is_whole = false;
+                }
+            }
+        }
+        is_whole.then_some(list)
+    }
+
+    /// Adds a fault unless the field is given, whatever it holds.
+    pub(crate) fn require(&self, name: &str, faults: &mut Faults) {
+        if self.map.is_some_and(|map| map.get(name).is_none_or(Value::is_null)) {
+            faults.add(self.path_of(name), "is required");
+        }
     }
 
     /// An object within; an empty one if it is not given.

@@ -39,6 +39,24 @@ impl DeploymentPath {
     }
 }
 
+/// The one id of a path that lies under no deployment.
+pub(crate) struct IdPath(HashMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let parameters = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        Ok(Self(parameters.map_or_else(|_| HashMap::new(), |Path(parameters)| parameters)))
+    }
+}
+
+impl IdPath {
+    pub(crate) fn id<I: FromStr>(&self, what: &str, parameter: &str) -> Result<I, Error> {
+        id_in_path(what, self.0.get(parameter))
+    }
+}
+
 /// # Errors
 /// `not_found`: the text is not an id of this kind.
 fn id_in_path<I: FromStr>(what: &str, text: Option<&String>) -> Result<I, Error> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use herm_app::keys::NewKey;
+use herm_types::KeyId;
 use herm_types::deployment::DeploymentStatus;
 use herm_types::key::Scope;
 use http::{Method, StatusCode};
@@ -20,6 +21,22 @@ pub(crate) struct Row {
     reader: u16,
     writer: u16,
     stranger: u16,
+    token: u16,
+    admin: Option<u16>,
+}
+
+impl Row {
+    /// What a browser token with all its scopes is answered; without this, that it may not.
+    fn token(mut self, answer: u16) -> Self {
+        self.token = answer;
+        self
+    }
+
+    /// What an admin is answered, where that is not what the writer is.
+    fn admin(mut self, answer: u16) -> Self {
+        self.admin = Some(answer);
+        self
+    }
 }
 
 fn row(
@@ -30,32 +47,36 @@ fn row(
     answers: [u16; 4],
 ) -> Row {
     let [anonymous, reader, writer, stranger] = answers;
-    Row { operation, method, path, body, anonymous, reader, writer, stranger }
+    Row { operation, method, path, body, anonymous, reader, writer, stranger, token: 403, admin: None }
 }
 
 const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 
-/// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`.
+/// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`, `{k}`
+/// and `{x}` for a key and a secret of it.
 pub(crate) fn table() -> Vec<Row> {
     let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
     let skill = Some(json!({"name": "added", "source": "inline", "content": SKILL}));
     let server = Some(json!({"name": "crm", "url": "https://crm.example.com/mcp"}));
     let message = Some(json!({"content": "hello"}));
     let title = Some(json!({"title": "Plans"}));
+    let for_reading = json!({"deployment_id": "{d}", "scopes": ["deployments:read"]});
+    let secret = Some(json!({"name": "n", "value": "v"}));
     vec![
-        row("get_health", get.clone(), "/healthz", None, [200, 200, 200, 200]),
-        row("get_readiness", get.clone(), "/readyz", None, [200, 200, 200, 200]),
-        row("get_openapi", get.clone(), "/openapi.json", None, [200, 200, 200, 200]),
-        row("list_models", get.clone(), "/v1/models", None, [401, 200, 200, 200]),
+        row("get_health", get.clone(), "/healthz", None, [200, 200, 200, 200]).token(200),
+        row("get_readiness", get.clone(), "/readyz", None, [200, 200, 200, 200]).token(200),
+        row("get_openapi", get.clone(), "/openapi.json", None, [200, 200, 200, 200]).token(200),
+        row("list_models", get.clone(), "/v1/models", None, [401, 200, 200, 200]).token(200),
         row("create_deployment", post.clone(), "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
-        row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]),
-        row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]),
+        row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]).token(200),
+        row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]).token(200),
         row("update_deployment", patch.clone(), "/v1/deployments/{d}", Some(json!({})), [401, 403, 200, 404]),
         // Only one in error is provisioned again.
         row("retry_deployment", post.clone(), "/v1/deployments/{d}/retry", None, [401, 403, 409, 404]),
         row("add_skill", post.clone(), "/v1/deployments/{d}/skills", skill, [401, 403, 201, 404]),
-        row("list_skills", get.clone(), "/v1/deployments/{d}/skills", None, [401, 200, 200, 404]),
-        row("get_skill", get.clone(), "/v1/deployments/{d}/skills/{s}", None, [401, 200, 200, 404]),
+        row("list_skills", get.clone(), "/v1/deployments/{d}/skills", None, [401, 200, 200, 404]).token(200),
+        row("get_skill", get.clone(), "/v1/deployments/{d}/skills/{s}", None, [401, 200, 200, 404])
+            .token(200),
         row(
             "replace_skill",
             Method::PUT,
@@ -65,7 +86,8 @@ pub(crate) fn table() -> Vec<Row> {
         ),
         row("delete_skill", Method::DELETE, "/v1/deployments/{d}/skills/{s}", None, [401, 403, 200, 404]),
         row("add_mcp_server", post.clone(), "/v1/deployments/{d}/mcp_servers", server, [401, 403, 201, 404]),
-        row("list_mcp_servers", get.clone(), "/v1/deployments/{d}/mcp_servers", None, [401, 200, 200, 404]),
+        row("list_mcp_servers", get.clone(), "/v1/deployments/{d}/mcp_servers", None, [401, 200, 200, 404])
+            .token(200),
         row(
             "update_mcp_server",
             patch.clone(),
@@ -80,30 +102,57 @@ pub(crate) fn table() -> Vec<Row> {
             None,
             [401, 403, 200, 404],
         ),
-        row("list_tools", get.clone(), "/v1/deployments/{d}/tools", None, [401, 200, 200, 404]),
+        row("list_tools", get.clone(), "/v1/deployments/{d}/tools", None, [401, 200, 200, 404]).token(200),
         row("update_tool", patch, "/v1/deployments/{d}/tools/shell", Some(json!({})), [401, 403, 200, 404]),
-        row("send_message", post.clone(), "/v1/deployments/{d}/messages", message, [401, 403, 202, 404]),
-        row("stream_events", get.clone(), "/v1/deployments/{d}/events", None, [401, 200, 200, 404]),
-        row("create_thread", post.clone(), "/v1/deployments/{d}/threads", None, [401, 403, 201, 404]),
-        row("list_threads", get.clone(), "/v1/deployments/{d}/threads", None, [401, 200, 200, 404]),
-        row("get_thread", get.clone(), "/v1/deployments/{d}/threads/{t}", None, [401, 200, 200, 404]),
-        row("update_thread", Method::PATCH, "/v1/deployments/{d}/threads/{t}", title, [401, 403, 200, 404]),
+        row("send_message", post.clone(), "/v1/deployments/{d}/messages", message, [401, 403, 202, 404])
+            .token(202),
+        row("stream_events", get.clone(), "/v1/deployments/{d}/events", None, [401, 200, 200, 404])
+            .token(200),
+        row("create_thread", post.clone(), "/v1/deployments/{d}/threads", None, [401, 403, 201, 404])
+            .token(201),
+        row("list_threads", get.clone(), "/v1/deployments/{d}/threads", None, [401, 200, 200, 404])
+            .token(200),
+        row("get_thread", get.clone(), "/v1/deployments/{d}/threads/{t}", None, [401, 200, 200, 404])
+            .token(200),
+        row("update_thread", Method::PATCH, "/v1/deployments/{d}/threads/{t}", title, [401, 403, 200, 404])
+            .token(200),
         // The default thread stays, also for who may delete others.
-        row("delete_thread", Method::DELETE, "/v1/deployments/{d}/threads/{t}", None, [401, 403, 409, 404]),
-        row("list_runs", get.clone(), "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]),
-        row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]),
-        row("list_steps", get.clone(), "/v1/deployments/{d}/runs/{r}/steps", None, [401, 200, 200, 404]),
-        row("cancel_run", post, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404]),
+        row("delete_thread", Method::DELETE, "/v1/deployments/{d}/threads/{t}", None, [401, 403, 409, 404])
+            .token(409),
+        row("list_runs", get.clone(), "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]).token(200),
+        row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]).token(200),
+        row("list_steps", get.clone(), "/v1/deployments/{d}/runs/{r}/steps", None, [401, 200, 200, 404])
+            .token(200),
+        row("cancel_run", post, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404]).token(202),
         row(
             "write_file",
             Method::PUT,
             "/v1/deployments/{d}/files?path=b",
             Some(json!("text")),
             [401, 403, 200, 404],
-        ),
-        row("delete_file", Method::DELETE, "/v1/deployments/{d}/files?path=b", None, [401, 403, 200, 404]),
-        row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]),
-        row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404]),
+        )
+        .token(200),
+        row("delete_file", Method::DELETE, "/v1/deployments/{d}/files?path=b", None, [401, 403, 200, 404])
+            .token(200),
+        row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]).token(200),
+        row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404])
+            .token(200),
+        row(
+            "create_key",
+            Method::POST,
+            "/v1/keys",
+            Some(json!({"name": "n", "scopes": ["usage:read"]})),
+            [401, 403, 403, 201],
+        )
+        .admin(201),
+        row("list_keys", Method::GET, "/v1/keys", None, [401, 403, 403, 200]).admin(200),
+        row("revoke_key", Method::DELETE, "/v1/keys/{k}", None, [401, 403, 403, 404]).admin(200),
+        row("create_token", Method::POST, "/v1/tokens", Some(for_reading), [401, 201, 201, 404]).admin(201),
+        row("create_secret", Method::POST, "/v1/secrets", secret, [401, 403, 403, 201]).admin(201),
+        row("list_secrets", Method::GET, "/v1/secrets", None, [401, 403, 403, 200]).admin(200),
+        row("update_secret", Method::PATCH, "/v1/secrets/{x}", Some(json!({})), [401, 403, 403, 404])
+            .admin(200),
+        row("delete_secret", Method::DELETE, "/v1/secrets/{x}", None, [401, 403, 403, 404]).admin(200),
         // Last, as it takes the deployment away; the stranger's turn comes before the writer's.
         row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]),
     ]
@@ -114,7 +163,11 @@ pub(crate) struct Scene {
     deployment: Value,
     run: Value,
     skill: Value,
+    key_id: KeyId,
 }
+
+/// A secret that the scene has.
+const SECRET: &str = "sec_acme";
 
 impl Scene {
     pub(crate) async fn new(world: &World) -> Self {
@@ -126,7 +179,10 @@ impl Scene {
         std::fs::write(workspace.join("a.txt"), "text").unwrap();
         let skill = json!({"name": "given", "source": "inline", "content": SKILL});
         let skill = world.post(&World::path(&deployment, "/skills"), &skill).await.json();
-        Self { deployment, run, skill }
+        let key_id = info_of(world, &world.key("default", &[Scope::UsageRead]).await).await;
+        let secret = json!({"name": "n", "value": "v", "secret_id": SECRET});
+        world.call(&world.admin, Method::POST, "/v1/secrets", Some(&secret)).await;
+        Self { deployment, run, skill, key_id }
     }
 
     /// Puts the deployment into `error`, as what can be provisioned again.
@@ -148,6 +204,13 @@ impl Scene {
             .replace("{t}", self.deployment["thread_id"].as_str().unwrap())
             .replace("{r}", self.run["run_id"].as_str().unwrap())
             .replace("{s}", self.skill["skill_id"].as_str().unwrap())
+            .replace("{k}", &self.key_id.to_string())
+            .replace("{x}", SECRET)
+    }
+
+    pub(crate) fn body(&self, row: &Row) -> Option<String> {
+        let deployment_id = self.deployment["deployment_id"].as_str().unwrap();
+        row.body.as_ref().map(|body| body.to_string().replace("{d}", deployment_id))
     }
 }
 
@@ -155,33 +218,35 @@ impl Scene {
 async fn every_operation_answers_every_actor_as_the_table_says() {
     let world = World::new().await;
     let scene = Scene::new(&world).await;
+    let token = world.token(&scene.deployment).await;
     for row in table() {
-        let path = scene.path(&row);
+        let (path, body) = (scene.path(&row), scene.body(&row));
         let actors = [
             ("anonymous", String::new(), row.anonymous),
             ("reader", world.reader.clone(), row.reader),
+            ("token", token.clone(), row.token),
             ("stranger", world.stranger.clone(), row.stranger),
             ("writer", world.writer.clone(), row.writer),
         ];
-        for (actor, key, expected) in actors {
+        let admin = row.admin.map(|expected| ("admin", world.admin.clone(), expected));
+        for (actor, key, expected) in actors.into_iter().chain(admin) {
             // The headers alone: a stream of events has no end.
-            let status = status(&world, &key, &row, &path).await;
+            let status = status(&world, &key, &row.method, &path, body.clone()).await;
             assert_eq!(status.as_u16(), expected, "{actor} calls {}", row.operation);
         }
     }
 }
 
-async fn status(world: &World, key: &str, row: &Row, path: &str) -> StatusCode {
+async fn status(world: &World, key: &str, method: &Method, path: &str, body: Option<String>) -> StatusCode {
     use axum::body::Body;
-    let mut request = http::Request::builder().method(row.method.clone()).uri(path);
+    let mut request = http::Request::builder().method(method.clone()).uri(path);
     if !key.is_empty() {
         request = request.header("authorization", format!("Bearer {key}"));
     }
-    let body = row.body.as_ref().map_or_else(Body::empty, |body| Body::from(body.to_string()));
-    if row.body.is_some() {
+    if body.is_some() {
         request = request.header("content-type", "application/json");
     }
-    world.send(request.body(body).unwrap()).await.status()
+    world.send(request.body(body.map_or_else(Body::empty, Body::from)).unwrap()).await.status()
 }
 
 #[test]
@@ -223,7 +288,7 @@ async fn a_key_that_is_malformed_unknown_expired_or_revoked_is_refused() {
     assert_eq!(status(&unknown).await, 401, "of another server");
 }
 
-async fn info_of(world: &World, key: &str) -> herm_types::KeyId {
+async fn info_of(world: &World, key: &str) -> KeyId {
     world.app.authenticate(key).await.unwrap().key().key_id
 }
 

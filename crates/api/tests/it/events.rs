@@ -8,15 +8,19 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 /// An open stream, and what came over it so far.
-struct Stream {
+pub(crate) struct Stream {
     body: axum::body::BodyDataStream,
     text: String,
 }
 
 impl Stream {
     async fn open(world: &World, path: &str, last_event_id: Option<&str>) -> Self {
+        Self::open_with(world, &world.writer, path, last_event_id).await
+    }
+
+    pub(crate) async fn open_with(world: &World, key: &str, path: &str, last_event_id: Option<&str>) -> Self {
         let mut request = Request::builder().uri(path).header("accept", "text/event-stream");
-        request = request.header("authorization", format!("Bearer {}", world.writer));
+        request = request.header("authorization", format!("Bearer {key}"));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
@@ -27,7 +31,7 @@ impl Stream {
     }
 
     /// The next event: type, id, data. `None` at the stream's end.
-    async fn next(&mut self) -> Option<(String, String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, String, Value)> {
         loop {
             if let Some(end) = self.text.find("\n\n") {
                 let frame: String = self.text.drain(..end + 2).collect();

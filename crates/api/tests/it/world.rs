@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) writer: String,
     /// May read in the account `default`.
     pub(crate) reader: String,
+    /// May do everything in the account `default`, keys and secrets included.
+    pub(crate) admin: String,
     /// May do everything in another account.
     pub(crate) stranger: String,
     pub(crate) workspaces_dir: PathBuf,
@@ -90,6 +92,7 @@ impl World {
         })
         .await
         .unwrap();
+        let master_key = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
         let settings = Settings {
             default_model: ModelName::parse("anthropic/claude-sonnet-4.5").unwrap(),
             providers: ["anthropic", "openai", "openrouter", "demo"].map(str::to_owned).to_vec(),
@@ -97,8 +100,7 @@ impl World {
             workspaces_dir: dir.path().join("workspaces"),
             max_file_bytes: MAX_FILE_BYTES,
         };
-        let master = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
-        let sealer = Sealer::new(KeyRing::new(&master), Arc::new(SystemRng));
+        let sealer = Sealer::new(KeyRing::new(&master_key), Arc::new(SystemRng));
         // Where tests have servers of their own.
         let private = PrivateTarget::Host("localhost".to_owned());
         let fetcher = Fetcher::new(vec![private].into()).unwrap();
@@ -111,12 +113,14 @@ impl World {
             ids,
             writer: String::new(),
             reader: String::new(),
+            admin: String::new(),
             stranger: String::new(),
             workspaces_dir: dir.path().join("workspaces"),
             _dir: dir,
         };
         world.writer = world.key("default", &[Scope::DeploymentsRead, Scope::DeploymentsWrite]).await;
         world.reader = world.key("default", &[Scope::DeploymentsRead]).await;
+        world.admin = world.key("default", &[Scope::Admin]).await;
         world.stranger = world.key("other", &[Scope::Admin]).await;
         world
     }
@@ -190,6 +194,14 @@ impl World {
         let answer = self.post("/v1/deployments", &minimal()).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json());
         answer.json()
+    }
+
+    /// A browser token for the deployment, with all that one can have.
+    pub(crate) async fn token(&self, deployment: &Value) -> String {
+        let body = json!({"deployment_id": deployment["deployment_id"], "scopes": Scope::OF_TOKENS});
+        let answer = self.post("/v1/tokens", &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json());
+        answer.json()["token"].as_str().unwrap().to_owned()
     }
 
     /// The path of a deployment's sub-resource.

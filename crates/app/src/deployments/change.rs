@@ -6,7 +6,8 @@ use herm_store::skills::Skill;
 use herm_store::{Tx, deployments, secrets, skills};
 use herm_types::deployment::Deployment;
 use herm_types::key::Scope;
-use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault};
+use herm_types::secret::HostPattern;
+use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault, SecretId};
 
 use crate::mcp_servers::{self, MAX_MCP_SERVERS};
 use crate::skills::MAX_SKILLS;
@@ -62,7 +63,10 @@ async fn write_parts(tx: &mut Tx, before: Option<&Draft>, draft: &Draft) -> Resu
     if settings.secrets != had_secrets {
         let used: BTreeSet<_> = settings.secrets.values().cloned().collect();
         let used: Vec<_> = used.into_iter().collect();
-        secrets::set_uses(tx, *account_id, *deployment_id, &used).await?;
+        if let Some(gone) = secrets::set_uses(tx, *account_id, *deployment_id, &used).await? {
+            let names = settings.secrets.iter().filter(|(_, secret_id)| **secret_id == gone);
+            return Err(missing_secrets(names.map(|(name, _)| (name.as_str(), &gone)).collect()).into());
+        }
     }
     Ok(())
 }
@@ -93,25 +97,27 @@ async fn check(tx: &mut Tx, draft: &Draft) -> Result<(), Error> {
 }
 
 /// The secrets that a deployment is given, by the names under which it has them.
-async fn bound_secrets(tx: &mut Tx, deployment: &Deployment) -> Result<BTreeMap<String, Vec<String>>, Error> {
+async fn bound_secrets(
+    tx: &mut Tx,
+    deployment: &Deployment,
+) -> Result<BTreeMap<String, Vec<HostPattern>>, Error> {
     let mut bound = BTreeMap::new();
-    let mut faults = Vec::new();
+    let mut missing = Vec::new();
     for (name, secret_id) in &deployment.settings.secrets {
         match secrets::find(tx, deployment.account_id, secret_id).await? {
             Some(secret) => {
                 bound.insert(name.clone(), secret.allowed_hosts);
             }
-            None => {
-                let message = format!("no secret {:?} exists in this account", secret_id.to_string());
-                faults.push(Fault::new(format!("secrets.{name}"), message));
-            }
+            None => missing.push((name.as_str(), secret_id)),
         }
     }
-    match faults.first() {
-        None => Ok(bound),
-        Some(first) => {
-            let message = format!("{}: {}.", first.path, first.message);
-            Err(Refusal { code: ErrorCode::InvalidSecretRef, message, details: faults }.into())
-        }
-    }
+    if missing.is_empty() { Ok(bound) } else { Err(missing_secrets(missing).into()) }
+}
+
+/// Told of names that are bound to secrets which are not there.
+fn missing_secrets(missing: Vec<(&str, &SecretId)>) -> Refusal {
+    let faults = missing.into_iter().map(|(name, secret_id)| {
+        Fault::new(format!("secrets.{name}"), format!("no secret {secret_id} exists in this account"))
+    });
+    Refusal { code: ErrorCode::InvalidSecretRef, ..Refusal::invalid(faults.collect()) }
 }

@@ -8,6 +8,8 @@ mod engine;
 mod events;
 mod idempotent_requests;
 mod journal;
+mod keys;
 mod messages;
 mod queue;
+mod secrets;
 mod startup;

@@ -163,6 +163,7 @@ impl Clock for Steady {
 #[cfg(test)]
 mod tests {
     use herm_types::id::Id as _;
+    use http::Request;
 
     use super::*;
 
@@ -179,6 +180,18 @@ mod tests {
         assert!(limiter.check(key(2)).is_ok());
         tokio::time::advance(wait).await;
         assert!(limiter.check(key(1)).is_ok());
+    }
+
+    #[test]
+    fn an_address_is_that_of_the_connection_and_of_ipv6_the_network() {
+        let of = |peer: &str| {
+            let mut parts = Request::new(()).into_parts().0;
+            parts.extensions.insert(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+            address(&parts).to_string()
+        };
+        assert_eq!(of("203.0.113.9:5000"), "203.0.113.9");
+        assert_eq!(of("[2001:db8:1:2:3:4:5:6]:5000"), "2001:db8:1:2::");
+        assert_eq!(of("[::ffff:203.0.113.9]:5000"), "203.0.113.9");
     }
 
     #[tokio::test(start_paused = true)]

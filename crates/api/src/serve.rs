@@ -16,7 +16,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::Request;
+use http::header::HOST;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -107,6 +108,7 @@ impl Connection {
             let under_way = activity.begin();
             let mut request = request.map(|body| Body::new(Arrival::new(Body::new(body))));
             request.extensions_mut().insert(ConnectInfo(peer));
+            name_host(&mut request);
             let mut router = router.clone();
             async move {
                 let response = router.call(request).await.unwrap_or_else(|never: Infallible| match never {});
@@ -128,5 +130,16 @@ impl Connection {
         if let Err(error) = ended {
             tracing::debug!(%error, "a connection broke");
         }
+    }
+}
+
+/// HTTP/2 says the host beside the path; here it stands where HTTP/1.1 has it, for whoever needs it.
+fn name_host(request: &mut Request<Body>) {
+    if request.headers().contains_key(HOST) {
+        return;
+    }
+    let authority = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let Some(Ok(host)) = authority {
+        request.headers_mut().insert(HOST, host);
     }
 }

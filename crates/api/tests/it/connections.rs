@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::routing::get;
 use futures_util::{StreamExt as _, stream};
 use herm_api::serve;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -130,6 +131,25 @@ async fn garbage_is_answered_or_dropped_and_harms_nobody() {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: herm\r\nX-Request-Id: a\x01b\r\n\r\n").await.unwrap();
     let told = read_until(&mut stream, "\r\n\r\n").await;
     assert!(told.starts_with("HTTP/1.1 400") || told.contains("x-request-id: req_"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_2_is_spoken_and_its_idle_connections_are_dropped() {
+    let host = async |headers: http::HeaderMap| headers["host"].to_str().unwrap().to_owned();
+    let server = listen(axum::Router::new().route("/host", get(host))).await;
+    let io = TokioIo::new(connect(&server).await);
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::builder().uri("http://agents.example.com/host");
+    let response = client.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.version(), http::Version::HTTP_2);
+    let body = axum::body::to_bytes(Body::new(response.into_body()), 1024).await.unwrap();
+    assert_eq!(body, "agents.example.com");
+    let start = Instant::now();
+    // It answers pings all the while, and asks for nothing more.
+    let _ = connection.await.unwrap();
+    assert!(start.elapsed() <= Duration::from_secs(80), "{:?}", start.elapsed());
 }
 
 /// A body that gives `first` and then nothing for an hour.

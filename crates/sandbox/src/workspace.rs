@@ -52,7 +52,7 @@ pub enum Error {
     Denied,
     #[error("what is there now is not what the request's precondition asks for")]
     Precondition,
-    #[error("the directory is written to while it is removed")]
+    #[error("the directory is changed all the time while it is written to or removed")]
     Busy,
     #[error("the disk is full, or the quota is used up")]
     NoSpace,

@@ -225,7 +225,7 @@ fn open_temporary(directory: &OwnedFd) -> Result<(File, Option<String>), Error> 
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     match openat(directory, ".", flags | OFlags::TMPFILE, FILE_MODE) {
         Ok(fd) => {
-            flock(&fd, FlockOperation::NonBlockingLockExclusive)?;
+            is_locked(&fd)?;
             return Ok((File::from(fd), None));
         }
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
@@ -240,11 +240,20 @@ fn open_named(directory: &OwnedFd) -> Result<(File, Option<String>), Error> {
         let name = temporary_name()?;
         let fd = openat(directory, &name, flags, FILE_MODE)?;
         // Who lists the directory may have taken it for left over before it was locked.
-        if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok() && fstat(&fd)?.st_nlink > 0 {
+        if is_locked(&fd)? && fstat(&fd)?.st_nlink > 0 {
             return Ok((File::from(fd), Some(name)));
         }
     }
-    Err(Errno::AGAIN.into())
+    Err(Error::Busy)
+}
+
+/// Locks a file for its writer; `false` if somebody else has. Where files cannot be locked, none is taken for left over.
+fn is_locked(file: &OwnedFd) -> Result<bool, Error> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn from_io(error: std::io::Error) -> Error {
@@ -273,4 +282,41 @@ pub(super) fn remove_left_over(directory: &OwnedFd, name: &str) -> bool {
     fstat(&fd).is_ok_and(|stat| is_regular(&stat))
         && flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
         && unlinkat(directory, name, AtFlags::empty()).is_ok()
+}
+
+/// The way for file systems that know no files without a name; those that the tests run on do.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(workspace: &Workspace) -> Vec<String> {
+        let entries = workspace.list(&WorkspacePath::parse("").unwrap()).unwrap();
+        entries.into_iter().map(|entry| entry.name).collect()
+    }
+
+    #[test]
+    fn a_file_with_a_name_of_its_own_stays_while_it_is_written_and_goes_when_it_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace::create(&dir.path().join("workspace")).unwrap();
+        let begin = || {
+            let directory = workspace.make_directories(&WorkspacePath::parse("").unwrap()).unwrap();
+            let (file, temporary) = open_named(&directory).unwrap();
+            Pending { directory, name: "file".to_owned(), file, temporary, size: 0, limit: 9 }
+        };
+        let mut pending = begin();
+        pending.write(b"half").unwrap();
+        assert_eq!(names(&workspace), [pending.temporary.clone().unwrap()]);
+        drop(pending);
+        assert!(names(&workspace).is_empty());
+        for bytes in [b"one", b"two"] {
+            let mut pending = begin();
+            pending.write(bytes).unwrap();
+            pending.commit(&Precondition::default(), OnLink::Refuse).unwrap();
+            assert_eq!(names(&workspace), ["file"]);
+            assert_eq!(workspace.read(&WorkspacePath::parse("file").unwrap(), 9).unwrap(), bytes);
+        }
+        let refused = Precondition { if_none_match: Some(herm_types::file::EntityTags::Any), if_match: None };
+        assert!(matches!(begin().commit(&refused, OnLink::Refuse), Err(Error::Precondition)));
+        assert_eq!(names(&workspace), ["file"]);
+    }
 }

@@ -68,6 +68,8 @@ export class EventStream implements AsyncIterable<HermEvent> {
   ): EventStreamPromise {
     const stream = new EventStream(transport, path, params, options.signal);
     const connected = stream.#begin().then(() => stream);
+    // Told to whoever awaits or iterates it, be it later; until then it is nobody's unhandled error.
+    connected.catch(() => undefined);
     return Object.assign(connected, {
       async *[Symbol.asyncIterator](): AsyncGenerator<HermEvent, void, undefined> {
         try {

@@ -60,6 +60,7 @@ export class Files {
   /**
    * Writes a file, over the one that is there; parents are made. A `ReadableStream` is sent as it comes and therefore
    * never sent again. Everything else is, but under a condition only where the server cannot have written it yet.
+   * A large file on a slow line needs a longer `timeout`.
    */
   async write(
     deploymentId: string,

@@ -167,6 +167,14 @@ test("awaited under an ended signal, a stream says that it was aborted", async (
   );
 });
 
+test("a stream that cannot connect says so to its reader, also to a late one", async () => {
+  const { client } = fakeClient([refusal(401, "unauthorized")]);
+  const stream = client.deployments.events.stream("dep_1");
+  // Long enough for Node.js to complain of an error that nobody handles.
+  await new Promise(resolve => setImmediate(resolve));
+  await assert.rejects(all(stream), Herm.AuthenticationError);
+});
+
 test("a stream has one reader", async () => {
   const { client } = fakeClient([streamed([opening(0), token(1), DELETED], "open")]);
   const stream = await client.deployments.events.stream("dep_1");

@@ -33,6 +33,16 @@ impl Caller {
         Err(Error::new(ErrorCode::Forbidden, message))
     }
 
+    /// # Errors
+    /// `forbidden`: a browser token is not shown what its deployment is made of.
+    pub(crate) fn refuse_token(&self, what: &str) -> Result<(), Error> {
+        if !self.key.is_token() {
+            return Ok(());
+        }
+        let message = format!("A browser token is not shown {what}; ask with an API key.");
+        Err(Error::new(ErrorCode::Forbidden, message))
+    }
+
     /// Whether the key's limits allow this customer's deployments to be made.
     pub(crate) fn may_create_for(&self, customer_id: &str) -> Result<(), Error> {
         let allowed = self.key.deployment_id.is_none()

@@ -165,7 +165,7 @@ pub async fn update(
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
     // Nothing is fetched or written for who may not.
-    get(app, caller, deployment_id).await?;
+    find(app, caller, deployment_id).await?;
     let dir = app.workspace_dir(deployment_id);
     let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
     let gathered = match given_skills {

@@ -251,6 +251,7 @@ pub async fn remove(
 /// All servers of a deployment, in the order in which they were given.
 pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<McpServerList, Error> {
     caller.require(Scope::DeploymentsRead)?;
+    caller.refuse_token("the MCP servers of its agent")?;
     let caller = caller.clone();
     let deployment = app
         .store

@@ -152,6 +152,7 @@ pub async fn remove(
 
 /// All skills of a deployment, in the order in which they were given.
 pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<SkillList, Error> {
+    caller.require(Scope::DeploymentsRead)?;
     let rows = read(app, caller, deployment_id).await?;
     Ok(SkillList { data: describe(app.workspace_dir(deployment_id), rows).await })
 }
@@ -163,6 +164,8 @@ pub async fn get(
     deployment_id: DeploymentId,
     skill_id: SkillId,
 ) -> Result<Skill, Error> {
+    caller.require(Scope::DeploymentsRead)?;
+    caller.refuse_token("the text of its agent's skills")?;
     let row = find(app, caller, deployment_id, skill_id).await?;
     let (status, description, content) = text_of(app.workspace_dir(deployment_id), &row).await;
     Ok(Skill {
@@ -198,7 +201,6 @@ async fn look(
 }
 
 async fn read(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Vec<Row>, Error> {
-    caller.require(Scope::DeploymentsRead)?;
     let caller = caller.clone();
     app.store
         .read("list_skills", move |tx| {

@@ -70,15 +70,16 @@ async fn every_post_of_the_document_acts_once() {
         if id == "retry_deployment" {
             scene.break_deployment(&world).await;
         }
-        acts_once(&row, send).await;
+        let body = scene.body(&row).map(|body| serde_json::from_str::<Value>(&body).unwrap());
+        acts_once(&row, body.as_ref(), send).await;
     }
 }
 
-async fn acts_once(row: &Row, send: impl AsyncFn(Option<&Value>) -> Answer) {
+async fn acts_once(row: &Row, body: Option<&Value>, send: impl AsyncFn(Option<&Value>) -> Answer) {
     let id = row.operation;
-    let first = send(row.body.as_ref()).await;
+    let first = send(body).await;
     assert!(first.status.is_success() && !first.is_replayed(), "{id}: {}", first.json());
-    let second = send(row.body.as_ref()).await;
+    let second = send(body).await;
     assert!(
         second.is_replayed(),
         "{id} is not replayed: does its use case commit the reply? {}",

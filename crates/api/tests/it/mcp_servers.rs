@@ -88,6 +88,31 @@ async fn a_template_must_be_bound_to_a_secret_that_may_go_there() {
         (refused.refusal().0, refused.faults()),
         (400, vec!["mcp_servers[0].headers.authorization".to_owned()])
     );
+    let secret = |hosts: Value| json!({"name": "n", "value": "v", "allowed_hosts": hosts});
+    let of_other =
+        world.call(&world.admin, Method::POST, "/v1/secrets", Some(&secret(json!(["other.com"])))).await;
+    body["secrets"] = json!({"TOKEN": of_other.json()["secret_id"]});
+    let refused = world.post("/v1/deployments", &body).await;
+    assert_eq!(
+        (refused.refusal().0, refused.faults()),
+        (400, vec!["mcp_servers[0].headers.authorization".to_owned()])
+    );
+    let of_host =
+        world.call(&world.admin, Method::POST, "/v1/secrets", Some(&secret(json!(["*.example.com"])))).await;
+    body["secrets"] = json!({"TOKEN": of_host.json()["secret_id"]});
+    let made = world.post("/v1/deployments", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json());
+    let made = made.json();
+    assert_eq!(made["mcp_servers"][0]["headers"], json!({"authorization": "Bearer ${TOKEN}"}));
+    // What a server is sent cannot be taken away beneath it, nor the secret while it is used.
+    let refused = world.patch(&World::path(&made, ""), &json!({"secrets": {"TOKEN": null}})).await;
+    assert_eq!(refused.refusal().0, 400);
+    let used = format!("/v1/secrets/{}", of_host.json()["secret_id"].as_str().unwrap());
+    assert_eq!(world.call(&world.admin, Method::DELETE, &used, None).await.refusal().0, 409);
+    let cleared = world.patch(&World::path(&made, ""), &json!({"secrets": null, "mcp_servers": null})).await;
+    assert_eq!(cleared.json()["secrets"], json!({}));
+    assert_eq!(world.call(&world.admin, Method::DELETE, &used, None).await.status, StatusCode::OK);
+    body["secrets"] = json!({});
     body["mcp_servers"][0]["headers"] = json!({"Authorization": "Bearer ${not a name}"});
     assert_eq!(world.post("/v1/deployments", &body).await.refusal().0, 400);
 }

@@ -1,6 +1,7 @@
 //! Requests a second: each key and class has its own allowance.
 
 use std::num::NonZeroU32;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use herm_api::{Options, router};
@@ -8,18 +9,31 @@ use http::Method;
 
 use crate::world::{World, minimal};
 
+/// Keeps a paused time from jumping on while the database is waited for: it does so only when nothing else is at work.
+struct StandingTime {
+    _held: Sender<()>,
+}
+
+impl StandingTime {
+    fn begin() -> Self {
+        tokio::time::pause();
+        let (held, until_dropped) = channel();
+        tokio::task::spawn_blocking(move || until_dropped.recv());
+        Self { _held: held }
+    }
+}
+
 /// A world in which time stands still and so many requests a second are allowed.
-async fn world(per_second: u32) -> World {
+async fn world(per_second: u32) -> (World, StandingTime) {
     let mut world = World::new().await;
     let options = Options { rate_limit: NonZeroU32::new(per_second), ..Options::default() };
     world.router = router(world.app.clone(), options);
-    tokio::time::pause();
-    world
+    (world, StandingTime::begin())
 }
 
 #[tokio::test]
 async fn what_comes_too_fast_is_told_when_to_come_back() {
-    let world = world(2).await;
+    let (world, _still) = world(2).await;
     for _ in 0..2 {
         assert_eq!(world.get("/v1/deployments").await.status, 200);
     }
@@ -36,7 +50,7 @@ async fn what_comes_too_fast_is_told_when_to_come_back() {
 
 #[tokio::test]
 async fn each_class_has_its_own_allowance() {
-    let world = world(2).await;
+    let (world, _still) = world(2).await;
     let deployment = world.deployment().await;
     assert_eq!(world.post("/v1/deployments", &minimal()).await.status, 201);
     assert_eq!(world.post("/v1/deployments", &minimal()).await.status, 429, "writes");
@@ -57,7 +71,7 @@ async fn each_class_has_its_own_allowance() {
 
 #[tokio::test]
 async fn who_has_no_key_is_limited_by_address() {
-    let world = world(1).await;
+    let (world, _still) = world(1).await;
     assert_eq!(world.call("", Method::GET, "/v1/deployments", None).await.status, 401);
     assert_eq!(world.call("", Method::GET, "/v1/deployments", None).await.status, 429);
     assert_eq!(world.call("herm_sk_nonsense", Method::GET, "/v1/deployments", None).await.status, 429);
@@ -67,7 +81,7 @@ async fn who_has_no_key_is_limited_by_address() {
 
 #[tokio::test]
 async fn a_refusal_for_its_rate_leaves_no_idempotency_record() {
-    let world = world(1).await;
+    let (world, _still) = world(1).await;
     assert_eq!(world.post("/v1/deployments", &minimal()).await.status, 201);
     assert_eq!(world.post_once("/v1/deployments", "key", &minimal()).await.status, 429);
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -1,6 +1,7 @@
 //! `PATCH /v1/deployments/:deployment_id`: what is given is changed, what is not stays.
 
-use http::StatusCode;
+use herm_types::key::Scope;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World, minimal};
@@ -128,6 +129,22 @@ async fn an_update_that_changes_nothing_returns_the_deployment_as_it_was() {
         let answer = update(&world, &made, &nothing).await;
         assert_eq!(answer.json(), made, "{nothing}");
     }
+}
+
+#[tokio::test]
+async fn who_may_write_need_not_read() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let key = world.key("default", &[Scope::DeploymentsWrite]).await;
+    let skill = json!({"name": "s", "source": "inline", "content": "---\nname: a\ndescription: b\n---\n"});
+    let added = world.call(&key, Method::POST, &World::path(&made, "/skills"), Some(&skill)).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.json());
+    let path = World::path(&made, &format!("/skills/{}", added.json()["skill_id"].as_str().unwrap()));
+    for (method, path) in [(Method::PATCH, World::path(&made, "")), (Method::PUT, path)] {
+        let answer = world.call(&key, method, &path, Some(&json!({}))).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.json());
+    }
+    assert_eq!(world.call(&key, Method::GET, &World::path(&made, ""), None).await.refusal().0, 403);
 }
 
 #[tokio::test]

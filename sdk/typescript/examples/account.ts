@@ -38,7 +38,10 @@ const { deployment_id } = await client.deployments.create({
   system_prompt: "You are the assistant of Acme Ltd.",
   model: "demo/tour",
 });
-const { token } = await client.tokens.create({ deployment_id });
+const { token } = await client.tokens.create({
+  deployment_id,
+  scopes: ["messages:send", "deployments:read"],
+});
 const page = new Herm({ apiKey: token, baseURL: client.baseURL });
 const run = await page.deployments.messages.sendAndWait(deployment_id, { content: "Show me." });
 console.log(run.text);

@@ -48,7 +48,7 @@ const updated = await client.deployments.update(id, {
   features: { steering: null }, // back to its default
 });
 console.log(
-  `${updated.name}: ${JSON.stringify(updated.metadata)}, ${updated.mcp_servers.length} MCP servers`,
+  `${updated.name}: ${JSON.stringify(updated.metadata)}, ${updated.mcp_servers?.length} MCP servers`,
 );
 
 const got = await client.deployments.get(id);

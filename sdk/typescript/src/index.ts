@@ -2,7 +2,6 @@ export { type ClientOptions, Herm, Herm as default } from "./client.js";
 export * from "./errors.js";
 export * from "./wait-errors.js";
 export type * from "./events.js";
-export type * from "./pending.js";
 export type * from "./types.js";
 export { FileContent } from "./file-content.js";
 export { Page, type PagePromise } from "./page.js";

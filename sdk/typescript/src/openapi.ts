@@ -397,6 +397,50 @@ export interface paths {
         patch: operations["update_tool"];
         trace?: never;
     };
+    "/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the account's API keys, newest first, revoked and expired ones among them; never the keys themselves. Browser
+         *     tokens are not listed.
+         */
+        get: operations["list_keys"];
+        put?: never;
+        /**
+         * Make an API key. It reaches no further than the key that makes it: one with limits or an end makes only keys within
+         *     them.
+         */
+        post: operations["create_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys/{key_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke an API key, with the browser tokens it minted, or one such token. It works at once, on open event streams
+         *     too; one that is revoked already stays so.
+         */
+        delete: operations["revoke_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -414,10 +458,67 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the account's secrets, newest first, without their values. Needs `secrets:write`, as every operation on them. */
+        get: operations["list_secrets"];
+        put?: never;
+        /** Add a secret: a value that an agent's requests to certain hosts can carry, and that the agent itself never sees. */
+        post: operations["create_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/secrets/{secret_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Delete a secret that no deployment uses. */
+        delete: operations["delete_secret"];
+        options?: never;
+        head?: never;
+        /** Change a secret; a new `value` rotates it for every deployment that uses it. */
+        patch: operations["update_secret"];
+        trace?: never;
+    };
+    "/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mint a browser token: a short-lived key for one deployment, with which a browser can talk to the agent and never
+         *     change it. It ends, and its event streams with it, when it expires or the key that minted it is revoked.
+         */
+        post: operations["create_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AccountId: string;
         /** @description Something that comes along with a message: exactly one of `url` and `path` is there. */
         Attachment: {
             /** @description Where it is, relative to the workspace. */
@@ -488,6 +589,86 @@ export interface components {
             steering?: components["schemas"]["SteeringOptions"] | null;
             system_prompt: string;
         };
+        /** @description The body of a create. */
+        CreateKey: {
+            /** @description The one customer that it is limited to. */
+            customer_id?: string | null;
+            deployment_id?: components["schemas"]["DeploymentId"] | null;
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            /** @description What the key is for. */
+            name: string;
+            /**
+             * @description At least one of `deployments:read`, `deployments:write`, `secrets:write`, `webhooks:write`, `usage:read`,
+             *     `admin`.
+             */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /** @description The body of a create. */
+        CreateSecret: {
+            /**
+             * @description The hosts that may be sent the value: `api.example.com`, `*.example.com` for all below, an address; with
+             *     `:port` for that port alone. None: nobody is. Addresses that are private are refused at the connection unless
+             *     the operator allows them.
+             */
+            allowed_hosts?: string[] | null;
+            /**
+             * @description The parts of a request that the value may be put into.
+             * @default [
+             *       "header"
+             *     ]
+             */
+            inject?: components["schemas"]["Inject"][] | null;
+            name: string;
+            secret_id?: components["schemas"]["SecretId"] | null;
+            /** @description Encrypted at rest, and given back by no operation. */
+            value: string;
+        };
+        /** @description The body of a create. */
+        CreateToken: {
+            /** @description The one deployment that it opens. */
+            deployment_id: components["schemas"]["DeploymentId"];
+            /**
+             * Format: int32
+             * @description How long it lives; never longer than your key.
+             * @default 900
+             */
+            expires_in_s?: number | null;
+            /**
+             * @description At least one of `messages:send`, `steering:answer`, `threads:write`, `files:read`, `files:write`,
+             *     `deployments:read`. Your key must have what it gives; `deployments:write` has the first five.
+             */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /** @description A key that was just made. */
+        CreatedKey: {
+            account_id: components["schemas"]["AccountId"];
+            created_at: components["schemas"]["Timestamp"];
+            customer_id?: string | null;
+            deployment_id?: components["schemas"]["DeploymentId"] | null;
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description The key itself, shown this once: keep it safe.
+             * @example herm_sk_…
+             */
+            key: string;
+            key_id: components["schemas"]["KeyId"];
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+        };
+        /** @description A token that was just minted. */
+        CreatedToken: {
+            created_at: components["schemas"]["Timestamp"];
+            deployment_id: components["schemas"]["DeploymentId"];
+            expires_at: components["schemas"]["Timestamp"];
+            /** @description What `DELETE /v1/keys/{key_id}` revokes it by. */
+            key_id: components["schemas"]["KeyId"];
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * @description The token itself, shown this once; sent like an API key.
+             * @example herm_pk_…
+             */
+            token: string;
+        };
         /** @description The body of a deletion, if it has one: the query's parameter says the same. */
         DeleteDeployment: {
             /** @default false */
@@ -508,6 +689,11 @@ export interface components {
         /** @description An MCP server that is gone. */
         DeletedMcpServer: {
             name: string;
+            status: string;
+        };
+        /** @description A deleted secret. */
+        DeletedSecret: {
+            secret_id: components["schemas"]["SecretId"];
             status: string;
         };
         /** @description A skill that is gone. */
@@ -531,7 +717,8 @@ export interface components {
             fallback_models: string[];
             features: components["schemas"]["Features"];
             filesystem: components["schemas"]["Filesystem"];
-            mcp_servers: components["schemas"]["McpServerItem"][];
+            /** @description Left out for a browser token. */
+            mcp_servers?: components["schemas"]["McpServerItem"][] | null;
             metadata: {
                 [key: string]: string;
             };
@@ -540,14 +727,15 @@ export interface components {
             /** @example hermes */
             runtime: string;
             sandbox: components["schemas"]["SandboxSettings"];
-            /** @description Environment-variable name to secret. */
-            secrets: {
+            /** @description Environment-variable name to secret. Left out for a browser token. */
+            secrets?: {
                 [key: string]: components["schemas"]["SecretId"];
-            };
+            } | null;
             skills: components["schemas"]["SkillItem"][];
             status: components["schemas"]["DeploymentStatus"];
             steering: components["schemas"]["SteeringPolicy"];
-            system_prompt: string;
+            /** @description Left out for a browser token. */
+            system_prompt?: string | null;
             /** @description The default thread. */
             thread_id: components["schemas"]["ThreadId"];
             updated_at: components["schemas"]["Timestamp"];
@@ -678,6 +866,26 @@ export interface components {
             /** @example ok */
             status: string;
         };
+        /**
+         * @description The part of a request that a value may be put into.
+         * @enum {string}
+         */
+        Inject: "header" | "query" | "body";
+        /** @description A key as it is listed. */
+        Key: {
+            account_id: components["schemas"]["AccountId"];
+            created_at: components["schemas"]["Timestamp"];
+            /** @description The one customer it is limited to. */
+            customer_id?: string | null;
+            deployment_id?: components["schemas"]["DeploymentId"] | null;
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            key_id: components["schemas"]["KeyId"];
+            name: string;
+            parent_key_id?: components["schemas"]["KeyId"] | null;
+            revoked_at?: components["schemas"]["Timestamp"] | null;
+            scopes: components["schemas"]["Scope"][];
+        };
+        KeyId: string;
         /** @description An MCP server as the API shows it. */
         McpServerItem: {
             connection: components["schemas"]["Connection"];
@@ -802,6 +1010,24 @@ export interface components {
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
+        Page_Key: {
+            data: {
+                account_id: components["schemas"]["AccountId"];
+                created_at: components["schemas"]["Timestamp"];
+                /** @description The one customer it is limited to. */
+                customer_id?: string | null;
+                deployment_id?: components["schemas"]["DeploymentId"] | null;
+                expires_at?: components["schemas"]["Timestamp"] | null;
+                key_id: components["schemas"]["KeyId"];
+                name: string;
+                parent_key_id?: components["schemas"]["KeyId"] | null;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+                scopes: components["schemas"]["Scope"][];
+            }[];
+            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
         Page_Run: {
             data: {
                 cancel_requested_at?: components["schemas"]["Timestamp"] | null;
@@ -843,6 +1069,21 @@ export interface components {
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
+        Page_Secret: {
+            data: {
+                /** @description The hosts that may be sent the value. None: nobody. */
+                allowed_hosts: string[];
+                created_at: components["schemas"]["Timestamp"];
+                /** @description The parts of a request in which the placeholder is replaced. */
+                inject: components["schemas"]["Inject"][];
+                name: string;
+                secret_id: components["schemas"]["SecretId"];
+                updated_at: components["schemas"]["Timestamp"];
+            }[];
+            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
         Page_ThreadItem: {
             data: {
                 last_activity_at: components["schemas"]["Timestamp"];
@@ -868,6 +1109,11 @@ export interface components {
             source?: components["schemas"]["SkillSource"] | null;
             /** Format: uri */
             url?: string | null;
+        };
+        /** @description A key that opens nothing any more. */
+        RevokedKey: {
+            key_id: components["schemas"]["KeyId"];
+            status: string;
         };
         /**
          * @description Who said a message.
@@ -964,6 +1210,22 @@ export interface components {
          * @enum {string}
          */
         SandboxType: "docker" | "local";
+        /**
+         * @description A power that a key carries.
+         * @enum {string}
+         */
+        Scope: "deployments:read" | "deployments:write" | "secrets:write" | "webhooks:write" | "usage:read" | "admin" | "messages:send" | "steering:answer" | "threads:write" | "files:read" | "files:write";
+        /** @description A secret, without its value. */
+        Secret: {
+            /** @description The hosts that may be sent the value. None: nobody. */
+            allowed_hosts: string[];
+            created_at: components["schemas"]["Timestamp"];
+            /** @description The parts of a request in which the placeholder is replaced. */
+            inject: components["schemas"]["Inject"][];
+            name: string;
+            secret_id: components["schemas"]["SecretId"];
+            updated_at: components["schemas"]["Timestamp"];
+        };
         SecretId: string;
         /** @description The shape of the body, for the OpenAPI document. */
         SendMessage: {
@@ -1171,6 +1433,15 @@ export interface components {
             tools?: string[] | null;
             /** Format: uri */
             url?: string | null;
+        };
+        /** @description The body of an update: what is left out is kept, lists are replaced whole. */
+        UpdateSecret: {
+            /** @description `[]`: nobody is sent the value. */
+            allowed_hosts?: string[] | null;
+            inject?: components["schemas"]["Inject"][] | null;
+            name?: string | null;
+            /** @description Takes the place of the old one from the next request on. */
+            value?: string | null;
         };
         /** @description The shape of the body, for the OpenAPI document. */
         UpdateTool: {
@@ -4321,6 +4592,267 @@ export interface operations {
             };
         };
     };
+    list_keys: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Key"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateKey"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedKey"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: components["schemas"]["KeyId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevokedKey"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_models: {
         parameters: {
             query?: {
@@ -4358,6 +4890,486 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_secrets: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Secret"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_secret: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateSecret"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                secret_id: components["schemas"]["SecretId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedSecret"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    update_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                secret_id: components["schemas"]["SecretId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateSecret"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Secret"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_token: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateToken"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,4 +1,4 @@
-/** The resources by their names, as the API's document has them. What it lacks so far is in pending.ts. */
+/** The resources by their names, as the API's document has them. */
 
 import type { components } from "./openapi.js";
 
@@ -111,3 +111,20 @@ export type MessageParams = Given<Omit<Schemas["SendMessage"], "attachments">> &
   /** At most 20. */
   attachments?: Attachment[];
 };
+
+/** A secret, without its value: no answer ever has it. */
+export type Secret = Schemas["Secret"];
+export type SecretParams = Given<Schemas["CreateSecret"]>;
+/** `value` rotates it. */
+export type SecretUpdateParams = Given<Schemas["UpdateSecret"]>;
+export type DeletedSecret = Schemas["DeletedSecret"];
+
+export type Scope = Schemas["Scope"];
+export type Key = Schemas["Key"];
+export type KeyParams = Given<Schemas["CreateKey"]>;
+/** A key as it is shown once. */
+export type CreatedKey = Schemas["CreatedKey"];
+export type RevokedKey = Schemas["RevokedKey"];
+/** A token for a browser, `herm_pk_…`, as it is shown once. */
+export type Token = Schemas["CreatedToken"];
+export type TokenParams = Given<Schemas["CreateToken"]>;

@@ -55,27 +55,38 @@ const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 /// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`, `{k}`
 /// and `{x}` for a key and a secret of it.
 pub(crate) fn table() -> Vec<Row> {
-    let (get, post, patch) = (Method::GET, Method::POST, Method::PATCH);
+    let mut table = of_deployments();
+    table.extend(of_agents());
+    table.extend(of_threads_and_runs());
+    table.extend(of_files());
+    table.extend(of_account());
+    // Last, as it takes the deployment away; the stranger's turn comes before the writer's.
+    table.push(row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]));
+    table
+}
+
+fn of_deployments() -> Vec<Row> {
+    vec![
+        row("get_health", Method::GET, "/healthz", None, [200, 200, 200, 200]).token(200),
+        row("get_readiness", Method::GET, "/readyz", None, [200, 200, 200, 200]).token(200),
+        row("get_openapi", Method::GET, "/openapi.json", None, [200, 200, 200, 200]).token(200),
+        row("list_models", Method::GET, "/v1/models", None, [401, 200, 200, 200]).token(200),
+        row("create_deployment", Method::POST, "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
+        row("list_deployments", Method::GET, "/v1/deployments", None, [401, 200, 200, 200]).token(200),
+        row("get_deployment", Method::GET, "/v1/deployments/{d}", None, [401, 200, 200, 404]).token(200),
+        row("update_deployment", Method::PATCH, "/v1/deployments/{d}", Some(json!({})), [401, 403, 200, 404]),
+        // Only one in error is provisioned again.
+        row("retry_deployment", Method::POST, "/v1/deployments/{d}/retry", None, [401, 403, 409, 404]),
+    ]
+}
+
+fn of_agents() -> Vec<Row> {
     let skill = Some(json!({"name": "added", "source": "inline", "content": SKILL}));
     let server = Some(json!({"name": "crm", "url": "https://crm.example.com/mcp"}));
-    let message = Some(json!({"content": "hello"}));
-    let title = Some(json!({"title": "Plans"}));
-    let for_reading = json!({"deployment_id": "{d}", "scopes": ["deployments:read"]});
-    let secret = Some(json!({"name": "n", "value": "v"}));
     vec![
-        row("get_health", get.clone(), "/healthz", None, [200, 200, 200, 200]).token(200),
-        row("get_readiness", get.clone(), "/readyz", None, [200, 200, 200, 200]).token(200),
-        row("get_openapi", get.clone(), "/openapi.json", None, [200, 200, 200, 200]).token(200),
-        row("list_models", get.clone(), "/v1/models", None, [401, 200, 200, 200]).token(200),
-        row("create_deployment", post.clone(), "/v1/deployments", Some(minimal()), [401, 403, 201, 201]),
-        row("list_deployments", get.clone(), "/v1/deployments", None, [401, 200, 200, 200]).token(200),
-        row("get_deployment", get.clone(), "/v1/deployments/{d}", None, [401, 200, 200, 404]).token(200),
-        row("update_deployment", patch.clone(), "/v1/deployments/{d}", Some(json!({})), [401, 403, 200, 404]),
-        // Only one in error is provisioned again.
-        row("retry_deployment", post.clone(), "/v1/deployments/{d}/retry", None, [401, 403, 409, 404]),
-        row("add_skill", post.clone(), "/v1/deployments/{d}/skills", skill, [401, 403, 201, 404]),
-        row("list_skills", get.clone(), "/v1/deployments/{d}/skills", None, [401, 200, 200, 404]).token(200),
-        row("get_skill", get.clone(), "/v1/deployments/{d}/skills/{s}", None, [401, 200, 200, 404]),
+        row("add_skill", Method::POST, "/v1/deployments/{d}/skills", skill, [401, 403, 201, 404]),
+        row("list_skills", Method::GET, "/v1/deployments/{d}/skills", None, [401, 200, 200, 404]).token(200),
+        row("get_skill", Method::GET, "/v1/deployments/{d}/skills/{s}", None, [401, 200, 200, 404]),
         row(
             "replace_skill",
             Method::PUT,
@@ -84,11 +95,11 @@ pub(crate) fn table() -> Vec<Row> {
             [401, 403, 200, 404],
         ),
         row("delete_skill", Method::DELETE, "/v1/deployments/{d}/skills/{s}", None, [401, 403, 200, 404]),
-        row("add_mcp_server", post.clone(), "/v1/deployments/{d}/mcp_servers", server, [401, 403, 201, 404]),
-        row("list_mcp_servers", get.clone(), "/v1/deployments/{d}/mcp_servers", None, [401, 200, 200, 404]),
+        row("add_mcp_server", Method::POST, "/v1/deployments/{d}/mcp_servers", server, [401, 403, 201, 404]),
+        row("list_mcp_servers", Method::GET, "/v1/deployments/{d}/mcp_servers", None, [401, 200, 200, 404]),
         row(
             "update_mcp_server",
-            patch.clone(),
+            Method::PATCH,
             "/v1/deployments/{d}/mcp_servers/crm",
             Some(json!({})),
             [401, 403, 200, 404],
@@ -100,28 +111,47 @@ pub(crate) fn table() -> Vec<Row> {
             None,
             [401, 403, 200, 404],
         ),
-        row("list_tools", get.clone(), "/v1/deployments/{d}/tools", None, [401, 200, 200, 404]).token(200),
-        row("update_tool", patch, "/v1/deployments/{d}/tools/shell", Some(json!({})), [401, 403, 200, 404]),
-        row("send_message", post.clone(), "/v1/deployments/{d}/messages", message, [401, 403, 202, 404])
+        row("list_tools", Method::GET, "/v1/deployments/{d}/tools", None, [401, 200, 200, 404]).token(200),
+        row(
+            "update_tool",
+            Method::PATCH,
+            "/v1/deployments/{d}/tools/shell",
+            Some(json!({})),
+            [401, 403, 200, 404],
+        ),
+    ]
+}
+
+fn of_threads_and_runs() -> Vec<Row> {
+    let message = Some(json!({"content": "hello"}));
+    let title = Some(json!({"title": "Plans"}));
+    vec![
+        row("send_message", Method::POST, "/v1/deployments/{d}/messages", message, [401, 403, 202, 404])
             .token(202),
-        row("stream_events", get.clone(), "/v1/deployments/{d}/events", None, [401, 200, 200, 404])
+        row("stream_events", Method::GET, "/v1/deployments/{d}/events", None, [401, 200, 200, 404])
             .token(200),
-        row("create_thread", post.clone(), "/v1/deployments/{d}/threads", None, [401, 403, 201, 404])
+        row("create_thread", Method::POST, "/v1/deployments/{d}/threads", None, [401, 403, 201, 404])
             .token(201),
-        row("list_threads", get.clone(), "/v1/deployments/{d}/threads", None, [401, 200, 200, 404])
+        row("list_threads", Method::GET, "/v1/deployments/{d}/threads", None, [401, 200, 200, 404])
             .token(200),
-        row("get_thread", get.clone(), "/v1/deployments/{d}/threads/{t}", None, [401, 200, 200, 404])
+        row("get_thread", Method::GET, "/v1/deployments/{d}/threads/{t}", None, [401, 200, 200, 404])
             .token(200),
         row("update_thread", Method::PATCH, "/v1/deployments/{d}/threads/{t}", title, [401, 403, 200, 404])
             .token(200),
         // The default thread stays, also for who may delete others.
         row("delete_thread", Method::DELETE, "/v1/deployments/{d}/threads/{t}", None, [401, 403, 409, 404])
             .token(409),
-        row("list_runs", get.clone(), "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]).token(200),
-        row("get_run", get.clone(), "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]).token(200),
-        row("list_steps", get.clone(), "/v1/deployments/{d}/runs/{r}/steps", None, [401, 200, 200, 404])
+        row("list_runs", Method::GET, "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]).token(200),
+        row("get_run", Method::GET, "/v1/deployments/{d}/runs/{r}", None, [401, 200, 200, 404]).token(200),
+        row("list_steps", Method::GET, "/v1/deployments/{d}/runs/{r}/steps", None, [401, 200, 200, 404])
             .token(200),
-        row("cancel_run", post, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404]).token(202),
+        row("cancel_run", Method::POST, "/v1/deployments/{d}/runs/{r}/cancel", None, [401, 403, 202, 404])
+            .token(202),
+    ]
+}
+
+fn of_files() -> Vec<Row> {
+    vec![
         row(
             "write_file",
             Method::PUT,
@@ -133,9 +163,22 @@ pub(crate) fn table() -> Vec<Row> {
         // The token has deleted it before the writer comes.
         row("delete_file", Method::DELETE, "/v1/deployments/{d}/files?path=b", None, [401, 403, 404, 404])
             .token(200),
-        row("list_files", get.clone(), "/v1/deployments/{d}/files", None, [401, 200, 200, 404]).token(200),
-        row("read_file", get, "/v1/deployments/{d}/files/content?path=a.txt", None, [401, 200, 200, 404])
-            .token(200),
+        row("list_files", Method::GET, "/v1/deployments/{d}/files", None, [401, 200, 200, 404]).token(200),
+        row(
+            "read_file",
+            Method::GET,
+            "/v1/deployments/{d}/files/content?path=a.txt",
+            None,
+            [401, 200, 200, 404],
+        )
+        .token(200),
+    ]
+}
+
+fn of_account() -> Vec<Row> {
+    let for_reading = json!({"deployment_id": "{d}", "scopes": ["deployments:read"]});
+    let secret = Some(json!({"name": "n", "value": "v"}));
+    vec![
         row(
             "create_key",
             Method::POST,
@@ -152,8 +195,6 @@ pub(crate) fn table() -> Vec<Row> {
         row("update_secret", Method::PATCH, "/v1/secrets/{x}", Some(json!({})), [401, 403, 403, 404])
             .admin(200),
         row("delete_secret", Method::DELETE, "/v1/secrets/{x}", None, [401, 403, 403, 404]).admin(200),
-        // Last, as it takes the deployment away; the stranger's turn comes before the writer's.
-        row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]),
     ]
 }
 

@@ -1,19 +1,20 @@
 /** What belongs to the account rather than to one deployment. */
 
 import { paged, type PagePromise } from "../page.js";
+import { path, type RequestOptions, type Transport } from "../transport.js";
 import type {
   CreatedKey,
+  DeletedSecret,
   Key,
   KeyParams,
-  Removed,
+  ModelProvider,
+  RevokedKey,
   Secret,
   SecretParams,
   SecretUpdateParams,
   Token,
   TokenParams,
-} from "../pending.js";
-import { path, type RequestOptions, type Transport } from "../transport.js";
-import type { ModelProvider } from "../types.js";
+} from "../types.js";
 
 export interface AccountListParams {
   /** Items of a page: 1 to 100, 20 when left out. */
@@ -66,7 +67,7 @@ export class Secrets {
   }
 
   /** Removes a secret that no deployment uses any more. */
-  delete(secretId: string, options?: RequestOptions): Promise<Removed> {
+  delete(secretId: string, options?: RequestOptions): Promise<DeletedSecret> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/secrets/${secretId}`,
@@ -95,7 +96,7 @@ export class Keys {
   }
 
   /** Revokes a key at once; streams that it opened end. */
-  delete(keyId: string, options?: RequestOptions): Promise<Removed> {
+  delete(keyId: string, options?: RequestOptions): Promise<RevokedKey> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/keys/${keyId}`,

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { PENDING } from "./pending.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
@@ -22,12 +21,3 @@ export const OPERATIONS: ReadonlyMap<string, string> = new Map(
       ]),
   ),
 );
-
-/** Whether the server has these operations, each of which it has or will have. */
-export function isDocumented(...operations: string[]): boolean {
-  for (const operation of operations) {
-    if (!OPERATIONS.has(operation) && !PENDING.includes(operation))
-      throw new Error(`there is no ${operation}`);
-  }
-  return operations.every(operation => OPERATIONS.has(operation));
-}

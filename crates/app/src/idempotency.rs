@@ -1,7 +1,7 @@
 //! Requests that may be sent twice and act once.
 //!
 //! A request with an idempotency key is claimed before it acts. Its use case gets a [`Reply`], and commits the
-//! answer in the transaction of the effect ([`App::transaction`]): there is never an effect without its answer, nor
+//! answer in the transaction of the effect (`App::transaction`): there is never an effect without its answer, nor
 //! an answer without its effect. A refusal that would be the same the next time is recorded afterwards; after any
 //! other the claim is given up, and the request may be sent again.
 

@@ -35,7 +35,7 @@ test: ## Run all tests, beside a PostgreSQL server of their own
 	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
 
 test-sdk: ## Run the tests of the TypeScript SDK alone
-	@scripts/setup.sh rust sandbox node
+	@scripts/setup.sh rust sandbox node chromium
 	cargo build -p herm-cli
 	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
 

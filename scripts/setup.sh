@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node] [schemathesis]      without arguments: all of them
+#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node] [chromium] [schemathesis]
+#                                                                                   without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
 # What is there already is left alone, so running it again costs nothing.
@@ -47,6 +48,11 @@ find_curl() {
 find_node() {
     has node || lack nodejs
     has npm || lack npm
+}
+
+find_chromium() {
+    # The SDK is tested in a browser too; HERM_BROWSER names another one.
+    has "${HERM_BROWSER:-chromium}" || lack chromium
 }
 
 find_schemathesis() {
@@ -113,13 +119,13 @@ install_schemathesis() {
 }
 
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node schemathesis)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node chromium schemathesis)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | postgres | nextest | curl | node | schemathesis) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node, schemathesis" ;;
+        rust | sandbox | postgres | nextest | curl | node | chromium | schemathesis) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node, chromium, schemathesis" ;;
     esac
 done
 install_packages

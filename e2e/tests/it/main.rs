@@ -3,6 +3,7 @@
 
 mod cancelled;
 mod command_line;
+mod deleted;
 mod files;
 mod idempotency;
 mod kill_matrix;

@@ -1,7 +1,6 @@
 //! Tools as a model uses them: several at once, badly, at length, and messages that come in meanwhile.
 
 use herm_testkit::model_server::{Gate, RecordedRequest, Reply};
-use herm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
 use crate::reader::Reader;
@@ -182,31 +181,4 @@ async fn messages_that_race_with_a_run_are_all_read(world: World) {
     assert_eq!(sent.len(), SENDERS * EACH + 1);
     let places: Vec<usize> = sent.iter().map(|text| body.find(text).expect(text)).collect();
     assert!(places.is_sorted(), "the model read them in another order: {body}");
-}
-
-/// Deleted while a command runs: nothing of it is left.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deployment_that_is_deleted_in_mid_run_leaves_nothing() {
-    let world = World::sqlite().await;
-    world.model.respond_with(scripts::use_shell("touch begun; sleep 600"));
-    let server = world.start().await;
-    let client = world.client_of(&server);
-    let deployment_id = create(&client, "anthropic/claude-sonnet-4.5").await;
-    let mut reader = Reader::from_the_start(&deployment_id);
-    send(&client, &deployment_id, "Go.").await;
-    reader.until(&client, |event| event.name == "tool_call").await;
-    let workspace = world.workspace(&deployment_id);
-    wait_until(|| workspace.join("begun").exists()).await;
-    let answer = client.delete(&format!("/v1/deployments/{deployment_id}")).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.json()["status"].as_str()), (200, Some("deleted")));
-    reader.drain().await;
-    let last = reader.seen.last().unwrap();
-    assert_eq!((last.name.as_str(), &last.data["status"]), ("deployment_status", &json!("deleted")));
-    let sandbox = world.sandbox_dir(&deployment_id);
-    wait_until(|| !workspace.exists() && !sandbox.exists()).await;
-    wait_until(|| herm_testkit::process::processes_that_mention(&sandbox).is_empty()).await;
-    for rest in ["", "/events", "/files", "/runs"] {
-        let answer = client.get(&format!("/v1/deployments/{deployment_id}{rest}")).await.unwrap();
-        assert_eq!(answer.status, 404, "{rest}");
-    }
 }

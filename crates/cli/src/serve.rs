@@ -16,6 +16,9 @@ use crate::server::Server;
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     let config = load_from_machine(&serve.place.flags(serve.listen))?;
     logging::start(&config.telemetry)?;
+    for setting in &config.without_effect {
+        tracing::warn!("{setting} is set and does nothing in this version of Herm");
+    }
     #[cfg(feature = "fault-points")]
     crate::fault::install();
     // Listened for before the server is ready, so that a signal right after the ready line is not lost.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use crate::file::File;
+use crate::setting::WITHOUT_EFFECT;
 use crate::source::Sources;
 use crate::{Database, Error, Keys, Memory, Models, Network, Sandbox, Server, Telemetry};
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub memory: Memory,
     /// Logs and traces.
     pub telemetry: Telemetry,
+    /// Settings that are given and do nothing in this version, by their variables.
+    pub without_effect: Vec<&'static str>,
 }
 
 impl Config {
@@ -75,6 +78,11 @@ impl Config {
             network: Network::load(&sources)?,
             memory: Memory::load(&sources)?,
             telemetry: Telemetry::load(&sources)?,
+            without_effect: WITHOUT_EFFECT
+                .iter()
+                .filter(|setting| sources.is_given(setting))
+                .map(|setting| setting.variable)
+                .collect(),
         })
     }
 }

@@ -79,6 +79,22 @@ pub(crate) static SETTINGS: [&Setting; 27] = [
     &OTLP_ENDPOINT,
 ];
 
+/// Those that are checked and do nothing yet: what they are for is still to come.
+pub(crate) static WITHOUT_EFFECT: [&Setting; 12] = [
+    &DOCKER_HOST,
+    &SANDBOX_IMAGE,
+    &ALLOW_PRIVATE_EGRESS,
+    &EGRESS_DEFAULT,
+    &METRICS_LISTEN,
+    &METERING,
+    &OBSERVE_TOKENS,
+    &OBSERVE_IDLE_S,
+    &REFLECT_TOKENS,
+    &DREAM_IDLE_S,
+    &COMPACT_TOKENS,
+    &OTLP_ENDPOINT,
+];
+
 /// What begins with this is ours, so an unknown name that does is a mistake.
 pub(crate) const PREFIX: &str = "HERM_";
 /// The table of providers in the file.

@@ -125,6 +125,12 @@ impl<'a> Sources<'a> {
         items.into_iter().map(|value| Found { value, origin: origin.clone() }).collect()
     }
 
+    /// Whether a setting is given by a variable or the file.
+    pub(crate) fn is_given(&self, setting: &'static Setting) -> bool {
+        let in_file = || self.file.as_ref().is_some_and(|file| file.value(setting.key).is_some());
+        self.variable(setting.variable).is_some() || in_file()
+    }
+
     /// A variable that is not empty.
     pub(crate) fn variable(&self, name: &str) -> Option<Found<String>> {
         let value = self.env.get(name).filter(|value| !value.is_empty())?;

@@ -161,6 +161,19 @@ fn settings_of_later_versions_parse_already() {
 }
 
 #[test]
+fn a_setting_that_does_nothing_yet_is_told_and_the_page_says_so() {
+    assert_eq!(good(&[("HERM_LOG", "debug")], "public_url = \"https://a.example\"").without_effect, [""; 0]);
+    let given = good(&[("HERM_METERING", "on"), ("HERM_DOCKER_HOST", "")], "dream_idle_s = 5");
+    assert_eq!(given.without_effect, ["HERM_METERING", "HERM_DREAM_IDLE_S"]);
+    let page = include_str!("../../../../docs/reference/configuration.md");
+    let (_, list) = page.split_once("## Settings without effect\n").unwrap();
+    let (list, _) = list.split_once("\n## ").unwrap();
+    let named: std::collections::BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
+    let ours = crate::setting::WITHOUT_EFFECT.iter().map(|setting| setting.variable);
+    assert_eq!(named, ours.collect());
+}
+
+#[test]
 fn words_are_taken_from_their_list_alone() {
     assert_eq!(good(&[("HERM_SANDBOX", "refuse")], "").sandbox.fallback, SandboxFallback::Refuse);
     assert_eq!(good(&[("HERM_EGRESS_DEFAULT", "deny")], "").network.egress_default, EgressDefault::Deny);

@@ -169,7 +169,7 @@ fn a_setting_that_does_nothing_yet_is_told_and_the_page_says_so() {
     let (_, list) = page.split_once("## Settings without effect\n").unwrap();
     let (list, _) = list.split_once("\n## ").unwrap();
     let named: std::collections::BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
-    let ours = crate::setting::WITHOUT_EFFECT.iter().map(|setting| setting.variable);
+    let ours = WITHOUT_EFFECT.iter().map(|setting| setting.variable);
     assert_eq!(named, ours.collect());
 }
 

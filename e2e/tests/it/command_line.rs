@@ -3,7 +3,7 @@
 use herm_testkit::process::Finished;
 use serde_json::Value;
 
-use crate::world::{World, deployment_of, on_both_databases, start};
+use crate::world::{World, create, deployment_of, on_both_databases, start};
 
 on_both_databases!(keys_are_made_and_revoked_beside_a_running_server);
 
@@ -46,7 +46,13 @@ async fn keys_are_made_and_revoked_beside_a_running_server(world: World) {
         listed["data"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"reader"), "{names:?}");
     assert!(!listed.to_string().contains(key), "a key is shown once");
+    let deployment_id = create(&world.client_of(&server), "demo/tour").await;
+    let events = format!("/v1/deployments/{deployment_id}/events");
+    let mut stream = reader.stream(&events, Some("evt_0")).await.unwrap();
+    assert!(stream.next().await.is_some());
     assert_eq!(run(&world, &["keys", "revoke", key_id]).await.status.code(), Some(0));
+    // The server is not told by the command; it sees for itself, and ends what the key has opened.
+    while stream.next().await.is_some() {}
     let revoked = reader.get("/v1/deployments").await.unwrap();
     assert_eq!(revoked.status, 401, "{}", revoked.text());
 }

@@ -65,7 +65,10 @@ pub(crate) async fn layer(State(shared): State<Shared>, request: Request, next: 
 
 async fn once(shared: Shared, request: Request, next: Next) -> Result<Response, Failure> {
     let (mut parts, body) = request.into_parts();
-    let caller = auth::caller(&mut parts, &shared).await?;
+    let Ok(caller) = auth::caller(&mut parts, &shared).await else {
+        // Refused by the handler, if there is one: a path without this method has another answer.
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    };
     let body = read_body(body, shared.options.max_json_bytes).await?;
     // What is begun is ended, also if the client goes away: its next try then finds how it ended.
     let work = tokio::spawn(act(shared, caller, parts, body, next).in_current_span());

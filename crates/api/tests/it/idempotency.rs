@@ -92,6 +92,24 @@ async fn acts_once(row: &Row, body: Option<&Value>, send: impl AsyncFn(Option<&V
     assert_eq!(other.refusal(), (409, "idempotency_conflict".to_owned()), "{id}");
 }
 
+/// The key of a request that nobody can make says nothing about it.
+#[tokio::test]
+async fn a_path_without_the_method_says_so_to_whoever_asks() {
+    let world = World::new().await;
+    for key in ["nonsense", &world.writer] {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/openapi.json")
+            .header("authorization", format!("Bearer {key}"))
+            .header("idempotency-key", "once");
+        let answer = read(world.send(request.body(Body::empty()).unwrap()).await).await;
+        assert_eq!(answer.refusal(), (405, "method_not_allowed".to_owned()), "{key}");
+    }
+    let request = Request::builder().method(Method::POST).uri(DEPLOYMENTS).header("idempotency-key", "once");
+    let answer = read(world.send(request.body(Body::empty()).unwrap()).await).await;
+    assert_eq!(answer.refusal(), (401, "unauthorized".to_owned()));
+}
+
 #[tokio::test]
 async fn two_at_once_have_one_effect() {
     let world = World::new().await;

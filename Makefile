@@ -73,9 +73,8 @@ check-dependencies:
 		else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
 
 check-scripts:
-	@for script in .ci/run scripts/*.sh; do bash -n "$$script"; done
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run scripts/*.sh; \
-		else echo "shellcheck is not installed: scripts are checked for their syntax alone"; fi
+	@scripts/setup.sh shellcheck
+	shellcheck .ci/run scripts/*.sh
 
 check-sdk:
 	@scripts/setup.sh node

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node] [chromium] [schemathesis]
+#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node] [chromium] [schemathesis] [shellcheck]
 #                                                                                   without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
@@ -59,6 +59,10 @@ find_schemathesis() {
     # Debian keeps a part of Python apart without which no environment can be made.
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || lack python3-venv
     find_curl
+}
+
+find_shellcheck() {
+    has shellcheck || lack shellcheck
 }
 
 find_nextest() {
@@ -119,13 +123,13 @@ install_schemathesis() {
 }
 
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node chromium schemathesis)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node chromium schemathesis shellcheck)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | postgres | nextest | curl | node | chromium | schemathesis) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node, chromium, schemathesis" ;;
+        rust | sandbox | postgres | nextest | curl | node | chromium | schemathesis | shellcheck) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node, chromium, schemathesis, shellcheck" ;;
     esac
 done
 install_packages

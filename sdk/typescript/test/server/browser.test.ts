@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import test, { after, before } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { TestServer, TOUR } from "../support/server.js";
 
 const BROWSER = process.env["HERM_BROWSER"] ?? "chromium";
@@ -21,6 +22,8 @@ const FLAGS = [
   "--disable-sync",
   "--disable-dev-shm-usage",
 ];
+/** How often the browser's files are tried to be removed, ten times a second. */
+const MAX_REMOVALS = 100;
 const DIST = resolve("dist/esm");
 
 /** What a page does with a token, as a script of that page. */
@@ -69,6 +72,32 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   return body;
 }
 
+/** Ends the browser with the processes it has begun. */
+async function endBrowser(): Promise<void> {
+  if (!browser?.pid) return;
+  const running = browser.exitCode === null && browser.signalCode === null;
+  const ended = running ? new Promise(resolve => browser?.once("exit", resolve)) : undefined;
+  try {
+    process.kill(-browser.pid, "SIGKILL");
+  } catch {
+    // All of them have ended.
+  }
+  await ended;
+}
+
+/** Removes its files; a process that is still on its way out may add one meanwhile. */
+async function removeProfile(): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      rmSync(profile, { recursive: true, force: true });
+      return;
+    } catch (error) {
+      if (attempt === MAX_REMOVALS) throw error;
+      await sleep(100);
+    }
+  }
+}
+
 before(async () => {
   pages = createServer((request, response) => {
     const path = new URL(request.url ?? "/", "http://page").pathname;
@@ -91,11 +120,11 @@ before(async () => {
 });
 
 after(async () => {
-  browser?.kill("SIGKILL");
+  await endBrowser();
   pages?.close();
   pages?.closeAllConnections();
   await server?.remove();
-  rmSync(profile, { recursive: true, force: true, maxRetries: 10 });
+  await removeProfile();
 });
 
 test("a page with a browser token talks to its agent, and cannot change it", async () => {
@@ -107,7 +136,10 @@ test("a page with a browser token talks to its agent, and cannot change it", asy
   });
   given = JSON.stringify({ token, secret: server.key, url: server.url, id });
   const origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
-  browser = spawn(BROWSER, [...FLAGS, `--user-data-dir=${profile}`, `${origin}/`], { stdio: "ignore" });
+  browser = spawn(BROWSER, [...FLAGS, `--user-data-dir=${profile}`, `${origin}/`], {
+    stdio: "ignore",
+    detached: true,
+  });
   const ended = new Promise<never>((_, fail) => {
     browser?.once("error", error =>
       fail(new Error(`failed to start ${BROWSER}: install it`, { cause: error })),

@@ -10,6 +10,7 @@ use herm_types::mcp::{McpServerItem, McpServerList};
 use herm_types::tool::Permission;
 use herm_types::{DeploymentId, Error};
 use http::{HeaderName, HeaderValue, StatusCode};
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -205,7 +206,7 @@ fn tools(object: &mut Object<'_>, faults: &mut Faults) -> Option<Option<Vec<Stri
     Some(tools)
 }
 
-fn headers(object: &mut Object<'_>, faults: &mut Faults) -> BTreeMap<String, Option<String>> {
+fn headers(object: &mut Object<'_>, faults: &mut Faults) -> BTreeMap<String, Option<SecretString>> {
     let path = object.path_to("headers");
     let given = match object.given("headers") {
         Given::Absent | Given::Null => return BTreeMap::new(),
@@ -229,7 +230,7 @@ fn headers(object: &mut Object<'_>, faults: &mut Faults) -> BTreeMap<String, Opt
             Value::String(text)
                 if text.len() <= MAX_HEADER_VALUE_BYTES && HeaderValue::from_str(text).is_ok() =>
             {
-                Some(text.clone())
+                Some(SecretString::from(text.clone()))
             }
             _ => {
                 let message =

@@ -8,6 +8,7 @@ use herm_types::mcp::{Header, McpServer, McpServerItem, McpServerList};
 use herm_types::secret::HostPattern;
 use herm_types::tool::Permission;
 use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::deployments::change;
@@ -24,7 +25,7 @@ pub struct NewMcpServer {
     pub url: Url,
     pub tools: Option<Vec<String>>,
     /// `None`: the value that the server of this name has already.
-    pub headers: BTreeMap<String, Option<String>>,
+    pub headers: BTreeMap<String, Option<SecretString>>,
     pub permission: Permission,
 }
 
@@ -35,7 +36,7 @@ pub struct McpServerChanges {
     /// `Some(None)`: all tools.
     pub tools: Option<Option<Vec<String>>>,
     /// `None` removes a header; what is not named stays.
-    pub headers: BTreeMap<String, Option<String>>,
+    pub headers: BTreeMap<String, Option<SecretString>>,
     pub permission: Option<Permission>,
 }
 
@@ -62,7 +63,7 @@ impl Headers {
         server: &str,
         url: &str,
         name: &str,
-        value: Option<String>,
+        value: Option<&SecretString>,
         old: Option<&McpServer>,
     ) -> Result<Header, String> {
         let held = old.and_then(|old| Some((old.headers.get(name)?, old.url.as_str())));
@@ -70,8 +71,9 @@ impl Headers {
         let is_same_place =
             held.is_some_and(|(_, old_url)| row_of(self.deployment_id, server, old_url, name) == row);
         let cell = Cell { table: "deployment_versions", row: &row, column: "settings" };
-        match (value, held) {
-            (Some(text), _) if text.contains("${") => Ok(Header::Template(text)),
+        let text = value.map(ExposeSecret::expose_secret);
+        match (text, held) {
+            (Some(text), _) if text.contains("${") => Ok(Header::Template(text.to_owned())),
             (Some(text), held) => {
                 // The same value stays as it is sealed, so that nothing has changed.
                 if let (Some((Header::Sealed(sealed), _)), true) = (held, is_same_place)
@@ -106,7 +108,7 @@ impl Headers {
             let url = new.url.to_string();
             let mut headers = BTreeMap::new();
             for (name, value) in new.headers {
-                match self.take(&new.name, &url, &name, value, old) {
+                match self.take(&new.name, &url, &name, value.as_ref(), old) {
                     Ok(header) => drop(headers.insert(name, header)),
                     Err(message) => {
                         faults.push(Fault::new(format!("mcp_servers[{index}].headers.{name}"), message));
@@ -198,7 +200,7 @@ pub async fn update(
 
 impl McpServerChanges {
     fn apply(self, old: &McpServer, headers: &Headers, now: Timestamp) -> Result<McpServer, Refusal> {
-        let mut given: BTreeMap<String, Option<String>> =
+        let mut given: BTreeMap<String, Option<SecretString>> =
             old.headers.keys().map(|name| (name.clone(), None)).collect();
         for (name, value) in self.headers {
             match value {

@@ -27,7 +27,8 @@ pub enum EgressMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Egress {
     pub mode: EgressMode,
-    /// Host names; `*.example.com` stands for every name below. Only with `allowlist`.
+    /// Hosts as a secret's `allowed_hosts` has them: `api.example.com`, `*.example.com`, each with a port or without.
+    /// Only with `allowlist`.
     pub hosts: Vec<String>,
 }
 

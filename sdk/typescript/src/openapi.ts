@@ -771,7 +771,10 @@ export interface components {
         };
         /** @description A sandbox's way out. */
         Egress: {
-            /** @description Host names; `*.example.com` stands for every name below. Only with `allowlist`. */
+            /**
+             * @description Hosts as a secret's `allowed_hosts` has them: `api.example.com`, `*.example.com`, each with a port or without.
+             *     Only with `allowlist`.
+             */
             hosts: string[];
             mode: components["schemas"]["EgressMode"];
         };

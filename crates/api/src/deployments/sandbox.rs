@@ -2,6 +2,7 @@
 
 use herm_app::deployments::{Change, SandboxChanges};
 use herm_types::sandbox::{Egress, EgressMode, SandboxType};
+use herm_types::secret::HostPattern;
 use serde_json::Value;
 
 use super::body::{boolean, change, group, number, whole};
@@ -18,8 +19,6 @@ const MIN_IDLE_S: u64 = 10;
 /// A week.
 const MAX_IDLE_S: u64 = 604_800;
 const MAX_EGRESS_HOSTS: usize = 100;
-/// Bytes of a host's name (RFC 1035).
-const MAX_HOST_BYTES: usize = 253;
 
 pub(super) fn sandbox(object: &mut Object<'_>, faults: &mut Faults) -> SandboxChanges {
     let reset = || SandboxChanges {
@@ -74,11 +73,10 @@ fn egress(sandbox: &mut Object<'_>, faults: &mut Faults) -> Change<Egress> {
         || Change::Reset,
         |egress, faults| {
             let hosts = egress.texts("hosts", MAX_EGRESS_HOSTS, faults).flatten().unwrap_or_default();
-            for (index, host) in hosts.iter().enumerate().filter(|(_, host)| !is_host(host)) {
-                faults.add(
-                    format!("{}[{index}]", egress.path_to("hosts")),
-                    format!("{host:?} is not a host name"),
-                );
+            for (index, host) in hosts.iter().enumerate() {
+                if let Err(error) = host.parse::<HostPattern>() {
+                    faults.add(format!("{}[{index}]", egress.path_to("hosts")), error.to_string());
+                }
             }
             let Some(mode) = egress.choice("mode", &modes, faults) else {
                 if egress.is_there() && !faults.has(&egress.path_to("mode")) {
@@ -99,14 +97,4 @@ fn egress(sandbox: &mut Object<'_>, faults: &mut Faults) -> Change<Egress> {
             Change::Set(Egress { mode, hosts })
         },
     )
-}
-
-/// Whether a text names a host, or with `*.` all below it.
-fn is_host(text: &str) -> bool {
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    name.len() <= MAX_HOST_BYTES && name.split('.').all(is_label)
 }

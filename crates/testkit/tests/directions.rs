@@ -15,10 +15,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sandbox", &["guest", "types"]),
     ("agent", &["types"]),
     ("outbound", &["types"]),
+    ("egress", &["outbound", "types"]),
     ("app", &["crypto", "outbound", "sandbox", "store", "types"]),
     ("api", &["app", "types"]),
-    ("worker", &["agent", "llm", "sandbox", "store", "types"]),
-    ("cli", &["api", "app", "config", "crypto", "llm", "outbound", "sandbox", "store", "types", "worker"]),
+    ("worker", &["agent", "app", "egress", "llm", "sandbox", "store", "types"]),
+    (
+        "cli",
+        &[
+            "api", "app", "config", "crypto", "egress", "llm", "outbound", "sandbox", "store", "types",
+            "worker",
+        ],
+    ),
     ("testkit", &[]),
 ];
 

@@ -1,0 +1,10 @@
+//! The proxy that is a sandbox's only way out.
+//!
+//! What may be reached is decided for each connection and each request anew, where the connection is made, after the
+//! host's name is resolved. Secrets are put in here, outside of the sandbox, for the hosts that they allow.
+
+mod owner;
+mod policy;
+
+pub use owner::{Attempt, Owner, RecordId, Traffic, Unavailable, Verdict};
+pub use policy::{Policy, PolicySecret};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,13 +36,36 @@ impl Link {
     }
 }
 
+/// Where the server is, and how it knows this program.
+pub(crate) struct Server {
+    pub(crate) socket: PathBuf,
+    pub(crate) token: String,
+}
+
+impl Server {
+    /// A connection on which the server has answered to `hello`.
+    pub(crate) fn dial(&self, hello: FromGuest) -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_write_timeout(Some(WRITE_LIMIT))?;
+        // An impostor that listens and is silent must not hold the guest.
+        stream.set_read_timeout(Some(WRITE_LIMIT))?;
+        write_frame(&mut stream, &hello)?;
+        match read_frame(&mut stream)? {
+            FromServer::Welcome { version: VERSION } => {}
+            other => return Err(io::Error::other(format!("expected a welcome, not {other:?}"))),
+        }
+        stream.set_read_timeout(None)?;
+        Ok(stream)
+    }
+}
+
 /// Serves until it is told to shut down, or the server has been away for `away_limit`.
-pub(crate) fn serve(socket: &Path, token: &str, away_limit: Duration) {
+pub(crate) fn serve(server: &Server, away_limit: Duration) {
     let link = Link::default();
     let commands = Commands::new(link.clone());
     let mut last_seen = Instant::now();
     while last_seen.elapsed() < away_limit {
-        if let Ok(stream) = dial(socket, token) {
+        if let Ok(stream) = server.dial(FromGuest::Hello { version: VERSION, token: server.token.clone() }) {
             let ended = converse(stream, &link, &commands);
             link.set(None);
             if ended {
@@ -60,20 +83,6 @@ pub(crate) fn serve(socket: &Path, token: &str, away_limit: Duration) {
 )]
 fn pause() {
     std::thread::sleep(REDIAL_EVERY);
-}
-
-fn dial(socket: &Path, token: &str) -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_write_timeout(Some(WRITE_LIMIT))?;
-    // An impostor that listens and is silent must not hold the guest.
-    stream.set_read_timeout(Some(WRITE_LIMIT))?;
-    write_frame(&mut stream, &FromGuest::Hello { version: VERSION, token: token.to_owned() })?;
-    match read_frame(&mut stream)? {
-        FromServer::Welcome { version: VERSION } => {}
-        other => return Err(io::Error::other(format!("expected a welcome, not {other:?}"))),
-    }
-    stream.set_read_timeout(None)?;
-    Ok(stream)
 }
 
 /// Hears the server out; `true` if it asked for the end.

@@ -1,56 +1,79 @@
 //! The guest: PID 1 in a sandbox. It dials the server, runs commands for it, keeps their results until they are
-//! acknowledged, reaps what is orphaned, and ends itself when the server stays away.
+//! acknowledged, reaps what is orphaned, carries connections to the server, and ends itself when the server stays
+//! away.
 
+mod carrier;
 mod command;
+mod confine;
 mod link;
 mod reaper;
 
-use std::io::{self, BufRead as _};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use confine::Limits;
+use herm_guest::protocol::{SOCKET_FILE, TOKEN_FILE};
+use link::Server;
 
-/// Open files of one command.
-const MAX_OPEN_FILES: u64 = 4096;
-/// Processes and threads in the sandbox. Each command that runs takes four threads of this program.
-const MAX_PROCESSES: u64 = 1024;
+/// The most bytes of a token.
+const MAX_TOKEN_BYTES: u64 = 256;
+
+/// What the server says at the start.
+struct Arguments {
+    /// Holds the server's socket and, until the guest has dialled, the token.
+    directory: PathBuf,
+    away_limit: Duration,
+    limits: Limits,
+}
 
 fn main() -> ExitCode {
-    let Some((socket, away_limit)) = arguments() else { return ExitCode::from(2) };
-    let Some(token) = read_token() else { return ExitCode::FAILURE };
-    // No command may read this process's memory, where the token is.
-    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    if hidden.is_err() || set_limits().is_err() {
-        return ExitCode::FAILURE;
+    let Some(arguments) = arguments() else { return ExitCode::from(2) };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever started this reads why.
+            use io::Write as _;
+            let _ = writeln!(io::stderr(), "the guest cannot start: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(arguments: &Arguments) -> io::Result<()> {
+    let token = read_token(&arguments.directory)?;
+    confine::confine(arguments.limits)?;
+    let server = Arc::new(Server { socket: arguments.directory.join(SOCKET_FILE), token });
     reaper::start();
-    link::serve(&socket, &token, away_limit);
-    ExitCode::SUCCESS
-}
-
-/// The server's socket, and how long it may stay away, in milliseconds.
-fn arguments() -> Option<(PathBuf, Duration)> {
-    let mut arguments = std::env::args_os().skip(1);
-    let socket = PathBuf::from(arguments.next()?);
-    let away_ms = arguments.next()?.to_str()?.parse().ok()?;
-    Some((socket, Duration::from_millis(away_ms)))
-}
-
-/// The token comes as a line on standard input: not as an argument or a variable, which others could read. Without
-/// one, whoever started this has gone.
-fn read_token() -> Option<String> {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).ok()?;
-    line.strip_suffix('\n').filter(|token| !token.is_empty()).map(str::to_owned)
-}
-
-/// What commands inherit.
-fn set_limits() -> io::Result<()> {
-    let limits = [(Resource::Core, 0), (Resource::Nofile, MAX_OPEN_FILES), (Resource::Nproc, MAX_PROCESSES)];
-    for (resource, most) in limits {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
-    }
+    carrier::start(Arc::clone(&server))?;
+    link::serve(&server, arguments.away_limit);
     Ok(())
+}
+
+/// Directory, milliseconds, processes, bytes of memory of each process; the last two may be `-`.
+fn arguments() -> Option<Arguments> {
+    let mut arguments = std::env::args_os().skip(1);
+    let directory = PathBuf::from(arguments.next()?);
+    let mut number = || {
+        let text = arguments.next()?;
+        let text = text.to_str()?;
+        if text == "-" { Some(None) } else { text.parse::<u64>().ok().map(Some) }
+    };
+    let away_limit = Duration::from_millis(number()??);
+    Some(Arguments {
+        directory,
+        away_limit,
+        limits: Limits { processes: number()?, memory_bytes: number()? },
+    })
+}
+
+/// The token lies beside the socket until the server has let the guest in, which is before any command runs: so no
+/// argument and no variable has it, which others could read.
+fn read_token(directory: &std::path::Path) -> io::Result<String> {
+    use io::Read as _;
+    let mut token = String::new();
+    std::fs::File::open(directory.join(TOKEN_FILE))?.take(MAX_TOKEN_BYTES).read_to_string(&mut token)?;
+    if token.is_empty() { Err(io::Error::other("the token is empty")) } else { Ok(token) }
 }

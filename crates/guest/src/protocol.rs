@@ -7,7 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The version this program speaks; both sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The server's socket, in the directory that both sides share.
+pub const SOCKET_FILE: &str = "guest.sock";
+/// What proves that the guest is the guest, in the same directory until it has dialled.
+pub const TOKEN_FILE: &str = "token";
+/// Where programs in the sandbox find the proxy, on loopback.
+pub const PROXY_PORT: u16 = 3128;
 /// The most bytes of one frame, without its length.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// The most bytes of standard input that a command can be given.
@@ -23,6 +29,8 @@ pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 pub enum FromGuest {
     /// The first frame of a connection. `token` proves that it is the guest, not a command inside, that dials.
     Hello { version: u32, token: String },
+    /// The first frame of a connection that a program made to the proxy: after the welcome its bytes follow, unframed.
+    Carry { version: u32, token: String },
     /// The beginning of a command's output: the bytes from `offset` on, as they come.
     Output { exec_id: String, stream: Stream, offset: u64, data: Bytes },
     /// A command has ended. Sent again on each attach until it is acknowledged.
@@ -165,7 +173,7 @@ mod tests {
     #[test]
     fn the_format_is_fixed() {
         let hello = FromGuest::Hello { version: VERSION, token: "t".to_owned() };
-        assert_eq!(encode(&hello).unwrap()[4..], *br#"{"type":"hello","version":1,"token":"t"}"#);
+        assert_eq!(encode(&hello).unwrap()[4..], *br#"{"type":"hello","version":2,"token":"t"}"#);
         let kill = FromServer::Kill { exec_id: "e".to_owned() };
         assert_eq!(encode(&kill).unwrap()[4..], *br#"{"type":"kill","exec_id":"e"}"#);
     }

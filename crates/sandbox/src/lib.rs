@@ -1,5 +1,28 @@
-//! Where an agent's commands run ([`local`]), and the one way in which the host reaches an agent's files
-//! ([`workspace`]).
+//! Where an agent's commands run, and the one way in which the host reaches an agent's files ([`workspace`]).
+//!
+//! A sandbox has no network, sees of the host only what it is given, and can write its workspace and `/tmp`. Three
+//! engines start them ([`SandboxType`](herm_types::sandbox::SandboxType)): see `docs/concepts/sandboxes.md`. Inside
+//! they are the same: PID 1 is the guest, and the server speaks with it over a socket.
+//!
+//! A sandbox outlives a server that was killed. Its guest dials the same socket again, so that the next server finds
+//! it, and the results it keeps ([`Sandboxes::find`], [`Sandbox::attach`]); if none comes within 30 seconds it ends
+//! itself.
 
-pub mod local;
+mod connection;
+mod docker;
+mod door;
+mod engine;
+mod local;
+mod place;
+mod sandbox;
+mod sandboxes;
+mod shared;
+mod spec;
 pub mod workspace;
+
+pub use docker::DockerOptions;
+pub use door::Carry;
+pub use herm_guest::protocol::{Exit, PROXY_PORT};
+pub use sandbox::Sandbox;
+pub use sandboxes::{AWAY_LIMIT, Certificates, Options, Sandboxes};
+pub use spec::{Error, Exec, Limits, Outcome, Spec};

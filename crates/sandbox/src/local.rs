@@ -1,102 +1,111 @@
-//! Sandboxes on this machine: bubblewrap, with the guest as PID 1.
-//!
-//! A sandbox has no network, sees of the host only the system's programs, read-only, and can write its workspace
-//! and `/tmp`. It shares the host's kernel, and runs as the server's own user: see `docs/concepts/sandboxes.md`.
-//!
-//! A sandbox outlives a server that was killed. Its guest dials the same socket again, so that the next server
-//! finds it, and the results it keeps ([`Sandboxes::find`], [`LocalSandbox::attach`]); if none comes within 30
-//! seconds it ends itself.
+//! Sandboxes on this machine: bubblewrap, with the guest as PID 1. They share the host's kernel.
 
 mod bubblewrap;
-mod connection;
-mod door;
-mod place;
-mod sandbox;
-mod sandboxes;
+mod cgroup;
+mod process;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herm_types::Rng;
+use async_trait::async_trait;
+use tokio::net::UnixStream;
 
-pub use herm_guest::protocol::Exit;
-pub use sandbox::LocalSandbox;
-pub use sandboxes::Sandboxes;
+use crate::engine::{Body, Engine};
+use crate::place::Place;
+use crate::shared::Shared;
+use crate::spec::{Error, Spec};
+use cgroup::{Cgroup, Cgroups};
+use process::Process;
 
-/// How sandboxes are kept.
-#[derive(Clone)]
-pub struct Options {
-    /// Sockets and tokens lie in `sandboxes/` below it.
-    pub data_dir: PathBuf,
-    pub rng: Arc<dyn Rng>,
-    /// How long a sandbox waits for its server before it ends itself.
-    pub away_limit: Duration,
+/// The engine that needs nothing but bubblewrap.
+pub(crate) struct Local {
+    shared: Shared,
+    /// None where the host gives this server no control groups: then the guest sets limits for each process alone.
+    cgroups: Option<Cgroups>,
 }
 
-/// What a sandbox waits for its server unless a test says otherwise.
-pub const AWAY_LIMIT: Duration = Duration::from_secs(30);
+impl Local {
+    pub(crate) fn new(shared: Shared) -> Self {
+        let cgroups = Cgroups::find(&shared.instance);
+        if let Err(error) = &cgroups {
+            tracing::info!(%error, "local sandboxes have no control groups: memory is limited for each process alone");
+        }
+        Self { shared, cgroups: cgroups.ok() }
+    }
 
-/// A sandbox that is wanted.
-#[derive(Clone, Debug)]
-pub struct Spec {
-    /// Letters, digits, `_` and `-` only.
-    pub sandbox_id: String,
-    /// Becomes `/workspace`; made if it is missing.
-    pub workspace_dir: PathBuf,
-    /// The environment of every command, beside `PATH`, `HOME`, `LANG` and `TERM`.
-    pub env: Vec<(String, String)>,
+    fn body(&self, place: &Place) -> LocalBody {
+        let cgroup = self.cgroups.as_ref().map(|cgroups| cgroups.of(place.sandbox_id()));
+        LocalBody { process: Arc::default(), place: place.clone(), cgroup }
+    }
 }
 
-/// A command that is to run.
-#[derive(Clone, Debug)]
-pub struct Exec {
-    /// Names the command for good: one that was begun under this name is attached to, never begun again.
-    pub exec_id: String,
-    pub argv: Vec<String>,
-    pub env: Vec<(String, String)>,
-    pub cwd: String,
-    /// At most [`herm_guest::protocol::MAX_STDIN_BYTES`].
-    pub stdin: Vec<u8>,
-    /// After it the whole process group is ended.
-    pub timeout: Duration,
-    /// Bytes of output that are kept, up to 1 MiB: half of them for each stream, of it the beginning and the end.
-    pub output_limit_bytes: usize,
+#[async_trait]
+impl Engine for Local {
+    async fn check(&self) -> Result<(), Error> {
+        bubblewrap::check().await
+    }
+
+    async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn get_image(&self, _image: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error> {
+        let body = self.body(place);
+        if let Some(cgroup) = &body.cgroup {
+            cgroup.make(spec.limits)?;
+        }
+        let started = bubblewrap::start(&self.shared, place, spec, body.cgroup.as_ref(), away).await;
+        match started {
+            Ok(child) => process::reap(Arc::clone(&body.process), child),
+            Err(error) => {
+                body.clear().await;
+                return Err(error);
+            }
+        }
+        Ok(Box::new(body))
+    }
+
+    async fn find(&self, place: &Place) -> Result<Box<dyn Body>, Error> {
+        Ok(Box::new(self.body(place)))
+    }
 }
 
-/// How a command ended, and what it wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub exit: Exit,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    /// Bytes in the middle of the output that were not kept; a line in it says where.
-    pub dropped_bytes: u64,
-    pub duration: Duration,
+struct LocalBody {
+    process: Arc<Process>,
+    place: Place,
+    cgroup: Option<Cgroup>,
 }
 
-/// Why a command has no outcome.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    #[error("bubblewrap is not installed: install the package `bubblewrap`")]
-    NotInstalled,
-    #[error("bubblewrap cannot start a sandbox here ({0}): allow user namespaces to the server's user")]
-    NotAllowed(String),
-    #[error("the sandbox did not start within {} s", bubblewrap::START_LIMIT.as_secs())]
-    Slow,
-    #[error("the sandbox could not be prepared: {0}")]
-    Prepare(Arc<std::io::Error>),
-    #[error("the command could not be begun: {0}")]
-    NotBegun(String),
-    #[error("the sandbox did not end within {} s of being killed", sandboxes::KILL_LIMIT.as_secs())]
-    Undead,
-    /// The sandbox ended while the command may have run.
-    #[error("the sandbox ended")]
-    Died,
-}
+#[async_trait]
+impl Body for LocalBody {
+    fn met(&self, stream: &UnixStream) {
+        self.process.met(stream);
+    }
 
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        Self::Prepare(Arc::new(error))
+    async fn kill(&self) {
+        self.process.kill();
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+    }
+
+    async fn ended(&self) {
+        self.process.ended().await;
+    }
+
+    async fn clear(&self) {
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = cgroup.remove().await
+        {
+            tracing::warn!(sandbox_id = self.place.sandbox_id(), %error, "failed to remove a sandbox's control group");
+        }
+    }
+
+    async fn reason(&self) -> Error {
+        if self.process.is_gone() { bubblewrap::reason(&self.place) } else { Error::Slow }
     }
 }

@@ -7,8 +7,28 @@ use serde_json::Number;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxType {
+    /// A container of a Docker engine.
     Docker,
+    /// Bubblewrap on the server's machine.
     Local,
+    /// A container of a Docker engine, with gVisor as its kernel.
+    Gvisor,
+}
+
+impl SandboxType {
+    pub const ALL: [Self; 3] = [Self::Docker, Self::Local, Self::Gvisor];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Local => "local",
+            Self::Gvisor => "gvisor",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// What a sandbox may reach.

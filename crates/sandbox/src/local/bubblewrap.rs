@@ -1,30 +1,25 @@
 //! What a sandbox is made of: bubblewrap's arguments.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
-use super::{Error, Spec};
+use super::cgroup::Cgroup;
+use crate::engine::{GUEST_PATH, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USER_ID, USUAL_ENV, USUAL_PATH};
+use crate::place::Place;
+use crate::shared::Shared;
+use crate::spec::{Error, Spec};
 
-/// How long a sandbox may take to start.
-pub(super) const START_LIMIT: Duration = Duration::from_secs(20);
-/// The guest, as it is carried in the server.
-const GUEST: &[u8] = include_bytes!(env!("HERM_GUEST_PROGRAM"));
-/// Who commands run as, inside.
-const USER_ID: &str = "1000";
-/// Where commands look for programs.
-const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Joins the control groups that it is given, one file each, then becomes bubblewrap: so nothing of the sandbox is
+/// ever outside of them.
+const JOIN: &str =
+    r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec bwrap "$@""#;
 /// The system's directories that commands see, read-only, as far as the host has them.
 const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-/// Sizes of the directories that live in memory.
-const TMP_BYTES: &str = "536870912";
-const SHM_BYTES: &str = "67108864";
 /// What of `/proc` tells about the whole machine, and is readable for the system's root, who a sandbox's user is to
 /// the kernel if the server is.
 const MASKED: [&str; 16] = [
@@ -56,45 +51,7 @@ const ETC: [&str; 8] = [
     "/etc/ssl/certs",
     "/etc/terminfo",
 ];
-const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/workspace:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nagent:x:1000:\n";
-const HOSTS: &str = "127.0.0.1 localhost sandbox\n::1 localhost\n";
-
-/// The files that every sandbox shares, on the host.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    dir: PathBuf,
-}
-
-impl Shared {
-    /// Writes the files: whole or not at all, as a sandbox may be using the old ones.
-    pub(super) fn write(sandboxes_dir: &Path) -> io::Result<Self> {
-        let dir = sandboxes_dir.join(".shared");
-        fs::create_dir_all(&dir)?;
-        let files: [(&str, &[u8], u32); 4] = [
-            ("guest", GUEST, 0o755),
-            ("passwd", PASSWD.as_bytes(), 0o644),
-            ("group", GROUP.as_bytes(), 0o644),
-            ("hosts", HOSTS.as_bytes(), 0o644),
-        ];
-        for (name, content, mode) in files {
-            let temporary = dir.join(format!("{name}.new"));
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(content)?;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            drop(file);
-            fs::rename(temporary, dir.join(name))?;
-        }
-        Ok(Self { dir })
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-}
-
-fn isolated() -> Command {
-    let mut command = Command::new("bwrap");
+fn isolated(mut command: Command) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
     command
         .env_clear()
@@ -103,9 +60,9 @@ fn isolated() -> Command {
             "--unshare-all",
             "--unshare-user",
             "--uid",
-            USER_ID,
+            &USER_ID.to_string(),
             "--gid",
-            USER_ID,
+            &USER_ID.to_string(),
             "--hostname",
             "sandbox",
         ])
@@ -122,70 +79,80 @@ fn isolated() -> Command {
     }
     // Read-only, as root could write the settings of the whole kernel in `/proc/sys`, also without capabilities.
     command.args(["--remount-ro", "/proc"]);
-    command.args(["--dev", "/dev", "--size", SHM_BYTES, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
-    command.args(["--size", TMP_BYTES, "--tmpfs", "/tmp"]);
+    command.args([
+        "--dev",
+        "/dev",
+        "--size",
+        &SHM_BYTES.to_string(),
+        "--tmpfs",
+        "/dev/shm",
+        "--remount-ro",
+        "/dev",
+    ]);
+    command.args(["--size", &TMP_BYTES.to_string(), "--tmpfs", "/tmp"]);
     command
 }
 
 /// Starts a sandbox. It is not ended with this process.
 pub(super) async fn start(
     shared: &Shared,
-    run_dir: &Path,
+    place: &Place,
     spec: &Spec,
-    token: &str,
+    cgroup: Option<&Cgroup>,
     away: Duration,
 ) -> Result<Child, Error> {
-    let mut command = isolated();
+    let mut command = Command::new("sh");
+    command.args(["-c", JOIN, "sh"]).args(cgroup.map(Cgroup::join_files).unwrap_or_default()).arg("--");
+    let mut command = isolated(command);
     for path in ETC {
         command.args(["--ro-bind-try", path, path]);
     }
     for (name, path) in [("passwd", "/etc/passwd"), ("group", "/etc/group"), ("hosts", "/etc/hosts")] {
         command.arg("--ro-bind").arg(shared.file(name)).arg(path);
     }
-    command.args(["--tmpfs", "/run"]).arg("--ro-bind").arg(shared.file("guest")).arg("/run/herm/guest");
-    command.arg("--ro-bind").arg(run_dir).arg("/run/herm/socket");
+    command.args(["--tmpfs", "/run"]);
+    for name in ["guest", "ca-bundle.pem", "ca.pem"] {
+        command.arg("--ro-bind").arg(shared.file(name)).arg(format!("/run/herm/{name}"));
+    }
+    command.arg("--ro-bind").arg(place.run_dir()).arg(SOCKET_DIR);
     // Read-only, so that nobody puts a socket of their own where the guest dials.
     command.args(["--remount-ro", "/run"]);
     command.arg("--bind").arg(&spec.workspace_dir).arg("/workspace");
     command.args(["--remount-ro", "/", "--chdir", "/workspace"]);
-    let usual = [
-        ("PATH", USUAL_PATH),
-        ("HOME", "/workspace"),
-        ("USER", "agent"),
-        ("LANG", "C.UTF-8"),
-        ("TERM", "dumb"),
-    ];
-    for (name, value) in usual {
+    let given = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in [("PATH", USUAL_PATH)].into_iter().chain(USUAL_ENV).chain(given) {
         command.args(["--setenv", name, value]);
     }
-    for (name, value) in &spec.env {
-        command.args(["--setenv", name, value]);
-    }
-    command.args(["--", "/run/herm/guest", "/run/herm/socket/guest.sock", &away.as_millis().to_string()]);
-    let log = fs::File::create(run_dir.with_file_name("bwrap.log"))?;
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().map_err(not_started)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // If it has ended already, its status says why.
-        let _ = stdin.write_all(format!("{token}\n").as_bytes()).await;
-    }
-    Ok(child)
+    command.args(["--", GUEST_PATH, SOCKET_DIR, &away.as_millis().to_string()]);
+    // Where the host has control groups they bound the sandbox as a whole, which this cannot.
+    let memory = cgroup.map_or_else(|| spec.limits.memory_bytes.to_string(), |_| "-".to_owned());
+    command.args([&spec.limits.processes.to_string(), &memory]);
+    let log = fs::File::create(place.log_file())?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().map_err(not_started)
 }
 
 /// Whether a sandbox can be started here.
 pub(super) async fn check() -> Result<(), Error> {
-    let output =
-        isolated().args(["--", "/bin/true"]).stdin(Stdio::null()).output().await.map_err(not_started)?;
+    let output = isolated(Command::new("bwrap"))
+        .args(["--", "/bin/true"])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(not_started)?;
     if output.status.success() {
         return Ok(());
     }
     Err(Error::NotAllowed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Why bubblewrap ended instead of starting a sandbox, in its own words.
-pub(super) fn reason(run_dir: &Path) -> Error {
-    let log = fs::read_to_string(run_dir.with_file_name("bwrap.log")).unwrap_or_default();
-    Error::NotAllowed(log.trim().chars().take(500).collect())
+/// Why a sandbox ended instead of starting, in the words of what ended.
+pub(super) fn reason(place: &Place) -> Error {
+    let log = fs::read_to_string(place.log_file()).unwrap_or_default();
+    let log: String = log.trim().chars().take(500).collect();
+    if log.contains("bwrap: not found") {
+        return Error::NotInstalled;
+    }
+    if log.starts_with("bwrap:") { Error::NotAllowed(log) } else { Error::NotStarted(log) }
 }
 
 fn not_started(error: io::Error) -> Error {

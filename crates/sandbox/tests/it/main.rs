@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-mod local;
+mod engines;
 mod workspace;
 
 /// How often what is random is tried.

@@ -2,28 +2,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use herm_guest::protocol::{
     FromGuest, FromServer, MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Rest, Stream, decode, decode_length, encode,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
-use super::door::Door;
-use super::{Error, Outcome};
+use crate::door::Door;
+use crate::engine::Body;
+use crate::spec::{Error, Outcome};
 
 /// How long a guest may stay away before it counts as dead; it dials every 100 ms.
 const REDIAL_LIMIT: Duration = Duration::from_secs(3);
-/// Between two looks whether a guest that is ending has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 type Answer = oneshot::Sender<Result<Option<Outcome>, Error>>;
 
@@ -40,14 +36,14 @@ struct Awaited {
 
 /// Where a guest stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(crate) enum Life {
     Starting,
     Connected,
     Dead,
 }
 
 /// What both sides of the connection's task share.
-pub(super) struct Guest {
+pub(crate) struct Guest {
     awaited: Mutex<HashMap<String, Awaited>>,
     outbox: mpsc::UnboundedSender<FromServer>,
     life: watch::Sender<Life>,
@@ -55,13 +51,14 @@ pub(super) struct Guest {
     is_over: watch::Sender<bool>,
     /// Set once nobody holds the sandbox any more.
     is_left: watch::Sender<bool>,
-    /// The guest's process, which is the one that dialled: PID 1 of the sandbox.
-    process: Mutex<Option<Arc<OwnedFd>>>,
+    /// The sandbox from outside. It is there as soon as it is started, which may be after the guest has dialled.
+    body: OnceCell<Box<dyn Body>>,
+    has_body: Notify,
 }
 
 /// Holds a guest's connection: with the last of its clones the connection ends, and the guest dials again, for
 /// whoever takes the sandbox over.
-pub(super) struct Held(Arc<Guest>);
+pub(crate) struct Held(Arc<Guest>);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -79,7 +76,7 @@ impl std::ops::Deref for Held {
 
 impl Guest {
     /// Listens for the guest, on a task of its own that ends with the guest.
-    pub(super) fn listen(door: Door, first_limit: Duration) -> Arc<Held> {
+    pub(crate) fn listen(door: Door, first_limit: Duration) -> Arc<Held> {
         let (outbox, outgoing) = mpsc::unbounded_channel();
         let guest = Arc::new(Self {
             awaited: Mutex::default(),
@@ -87,7 +84,8 @@ impl Guest {
             life: watch::Sender::new(Life::Starting),
             is_over: watch::Sender::new(false),
             is_left: watch::Sender::new(false),
-            process: Mutex::default(),
+            body: OnceCell::new(),
+            has_body: Notify::new(),
         });
         tokio::spawn(serve(Arc::clone(&guest), door, outgoing, first_limit));
         Arc::new(Held(guest))
@@ -97,56 +95,78 @@ impl Guest {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn process(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The sandbox that this guest lives in.
+    pub(crate) fn lives_in(&self, body: Box<dyn Body>) {
+        // It is said once.
+        let _ = self.body.set(body);
+        self.has_body.notify_waiters();
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    async fn body(&self) -> &dyn Body {
+        loop {
+            let mut said = pin!(self.has_body.notified());
+            // From here on it is not missed.
+            said.as_mut().enable();
+            if let Some(body) = self.body.get() {
+                return body.as_ref();
+            }
+            said.await;
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
         *self.life.borrow() == Life::Dead
     }
 
     /// Waits until the guest is there; `false` if it has died.
-    pub(super) async fn connected(&self) -> bool {
+    pub(crate) async fn connected(&self) -> bool {
         let mut life = self.life.subscribe();
         let life = life.wait_for(|life| *life != Life::Starting).await;
         life.is_ok_and(|life| *life == Life::Connected)
     }
 
-    /// Waits until the guest's process has ended, and with it every process of the sandbox: the kernel ends PID 1 of
-    /// a namespace last.
-    pub(super) async fn ended(&self) {
+    /// Waits until nothing of the sandbox runs any more.
+    pub(crate) async fn ended(&self) {
         let mut life = self.life.subscribe();
         // The sender lives as long as this borrow, so the wait ends with the death alone.
         let _ = life.wait_for(|life| *life == Life::Dead).await;
-        self.process_ended().await;
+        self.body().await.ended().await;
     }
 
-    async fn process_ended(&self) {
-        let process = self.process().clone();
-        while process.as_ref().is_some_and(|process| runs(process)) {
-            sleep(LOOK_EVERY).await;
-        }
+    /// Waits until nothing of the sandbox runs any more, whatever is known of its guest.
+    pub(crate) async fn body_ended(&self) {
+        self.body().await.ended().await;
+    }
+
+    /// Why the sandbox ended before its guest dialled; that it is slow if it has not ended.
+    pub(crate) async fn reason(&self) -> Error {
+        self.body().await.reason().await
+    }
+
+    /// Removes what the sandbox leaves on the host, once it has ended.
+    pub(crate) async fn clear(&self) {
+        self.body().await.clear().await;
     }
 
     /// Ends the guest politely.
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         self.is_over.send_replace(true);
         self.tell(FromServer::Shutdown);
     }
 
     /// The guest is not to be awaited any more: its process has ended, or was never begun.
-    pub(super) fn has_ended(&self) {
+    pub(crate) fn has_ended(&self) {
         self.is_over.send_replace(true);
     }
 
     /// Says something that needs no answer.
-    pub(super) fn tell(&self, frame: FromServer) {
+    pub(crate) fn tell(&self, frame: FromServer) {
         // Who is dead need not hear it.
         let _ = self.outbox.send(frame);
     }
 
     /// Ends a command; said again should the connection break.
-    pub(super) fn kill_command(&self, exec_id: &str) {
+    pub(crate) fn kill_command(&self, exec_id: &str) {
         let mut awaited = self.awaited();
         if let Some(of_it) = awaited.get_mut(exec_id) {
             of_it.is_killed = true;
@@ -155,7 +175,7 @@ impl Guest {
     }
 
     /// Asks for the outcome of a command: `ask` is an exec, or an attach.
-    pub(super) async fn ask(&self, exec_id: &str, ask: FromServer) -> Result<Option<Outcome>, Error> {
+    pub(crate) async fn ask(&self, exec_id: &str, ask: FromServer) -> Result<Option<Outcome>, Error> {
         let (answer, outcome) = oneshot::channel();
         {
             let mut awaited = self.awaited();
@@ -177,20 +197,14 @@ impl Guest {
         outcome.await.unwrap_or(Err(Error::Died))
     }
 
-    /// Ends the guest, and with it everything in the sandbox, without its help.
-    pub(super) fn kill(&self) {
-        if let Some(process) = &*self.process() {
-            // One that has ended meanwhile is as dead as it was to be.
-            let _ = pidfd_send_signal(process, Signal::KILL);
-        }
+    /// Ends everything in the sandbox, without the guest's help.
+    pub(crate) async fn kill(&self) {
+        self.body().await.kill().await;
     }
 
     /// The guest is there.
-    fn meet(&self, stream: &UnixStream) {
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
-        // A descriptor is of this process for good, where a number may become another's.
-        let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        *self.process() = process.map(Arc::new);
+    async fn meet(&self, stream: &UnixStream) {
+        self.body().await.met(stream);
         self.life.send_replace(Life::Connected);
     }
 
@@ -233,7 +247,7 @@ impl Guest {
                 self.answer(&exec_id, |_| Err(Error::NotBegun(message)));
             }
             FromGuest::Unknown { exec_id } => self.answer(&exec_id, |_| Ok(None)),
-            FromGuest::Hello { .. } => {}
+            FromGuest::Hello { .. } | FromGuest::Carry { .. } => {}
         }
     }
 
@@ -246,13 +260,6 @@ impl Guest {
             let _ = answer.send(outcome.clone());
         }
     }
-}
-
-/// Whether the process has not ended; its descriptor becomes readable when it has.
-fn runs(process: &OwnedFd) -> bool {
-    let mut looked = [PollFd::new(process, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut looked, Some(&now)), Ok(0) | Err(Errno::INTR))
 }
 
 fn whole(mut head: Vec<u8>, rest: &Rest) -> Vec<u8> {
@@ -276,7 +283,7 @@ async fn serve(
             _ = is_over.wait_for(|is_over| *is_over) => None,
         };
         while let Some(mut stream) = next {
-            guest.meet(&stream);
+            guest.meet(&stream).await;
             next = tokio::select! {
                 // It dials again only if its connection is broken, whatever this side knows of it.
                 stream = door.next() => Some(stream),
@@ -285,7 +292,7 @@ async fn serve(
                     tokio::select! {
                         stream = timeout(REDIAL_LIMIT, door.next()) => stream.ok(),
                         _ = is_over.wait_for(|is_over| *is_over) => None,
-                        () = guest.process_ended(), if guest.process().is_some() => None,
+                        () = async { guest.body().await.ended().await } => None,
                     }
                 }
             };
@@ -340,7 +347,7 @@ async fn converse(
 }
 
 /// Reads a frame of at most `limit` bytes.
-pub(super) async fn read_frame(reader: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<FromGuest> {
+pub(crate) async fn read_frame(reader: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<FromGuest> {
     let mut prefix = [0u8; 4];
     reader.read_exact(&mut prefix).await?;
     let length = decode_length(prefix)?;

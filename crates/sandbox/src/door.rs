@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::connection::read_frame;
+use crate::connection::read_frame;
+use crate::place::Place;
 
 /// How long a caller may take to say hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
@@ -23,11 +25,30 @@ const MAX_CALLERS: usize = 32;
 /// After the system refused to give a caller's connection, for want of descriptors perhaps.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Takes a connection that a program in the sandbox of this id made to the proxy.
+pub type Carry = Arc<dyn Fn(&str, UnixStream) + Send + Sync>;
+
+/// Who is let in.
+enum Caller {
+    Guest(UnixStream),
+    /// A program's connection to the proxy, which the guest carries.
+    Carried(UnixStream),
+}
+
+/// What the door knows of its sandbox.
+struct Guard {
+    sandbox_id: String,
+    token: String,
+    /// The guest's copy of the token: it is gone before the guest, and with it any command, has the server's ear.
+    guest_token_file: PathBuf,
+}
+
 /// Listens for the guest.
-pub(super) struct Door {
+pub(crate) struct Door {
     listener: UnixListener,
-    token: Arc<str>,
-    callers: JoinSet<Result<UnixStream, Refusal>>,
+    guard: Arc<Guard>,
+    carry: Carry,
+    callers: JoinSet<Result<Caller, Refusal>>,
     /// The same callers, who came first at the front.
     by_age: VecDeque<AbortHandle>,
     has_warned: bool,
@@ -44,15 +65,19 @@ enum Refusal {
     Version(u32),
     #[error("it does not know the token")]
     Token,
+    #[error("its copy of the token cannot be removed: {0}")]
+    Exposed(io::Error),
     #[error("it hung up")]
     HungUp,
 }
 
 impl Door {
-    pub(super) fn new(listener: UnixListener, token: &str) -> Self {
+    pub(crate) fn new(listener: UnixListener, place: &Place, token: String, carry: Carry) -> Self {
+        let guest_token_file = place.guest_token_file();
         Self {
             listener,
-            token: token.into(),
+            guard: Arc::new(Guard { sandbox_id: place.sandbox_id().to_owned(), token, guest_token_file }),
+            carry,
             callers: JoinSet::new(),
             by_age: VecDeque::new(),
             has_warned: false,
@@ -60,7 +85,7 @@ impl Door {
     }
 
     /// Waits for the guest. Nothing is lost if the wait is given up.
-    pub(super) async fn next(&mut self) -> UnixStream {
+    pub(crate) async fn next(&mut self) -> UnixStream {
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -68,7 +93,8 @@ impl Door {
                     Err(error) => self.pause(&error).await,
                 },
                 Some(heard) = self.callers.join_next() => match heard {
-                    Ok(Ok(stream)) => return stream,
+                    Ok(Ok(Caller::Guest(stream))) => return stream,
+                    Ok(Ok(Caller::Carried(stream))) => (self.carry)(&self.guard.sandbox_id, stream),
                     Ok(Err(refusal)) => self.warn(&refusal),
                     // Sent away to make room.
                     Err(_) => {}
@@ -84,9 +110,9 @@ impl Door {
         {
             oldest.abort();
         }
-        let token = Arc::clone(&self.token);
+        let guard = Arc::clone(&self.guard);
         self.by_age.push_back(self.callers.spawn(async move {
-            timeout(HELLO_LIMIT, greet(stream, &token)).await.unwrap_or(Err(Refusal::Silent))
+            timeout(HELLO_LIMIT, greet(stream, &guard)).await.unwrap_or(Err(Refusal::Silent))
         }));
     }
 
@@ -105,16 +131,27 @@ impl Door {
 }
 
 /// Hears a caller's hello, and lets it in if it knows the token.
-async fn greet(mut stream: UnixStream, token: &str) -> Result<UnixStream, Refusal> {
-    match read_frame(&mut stream, MAX_HELLO_BYTES).await {
-        Ok(FromGuest::Hello { version: VERSION, token: said }) if is_same(&said, token) => {}
-        Ok(FromGuest::Hello { version: VERSION, .. }) => return Err(Refusal::Token),
-        Ok(FromGuest::Hello { version, .. }) => return Err(Refusal::Version(version)),
+async fn greet(mut stream: UnixStream, guard: &Guard) -> Result<Caller, Refusal> {
+    let (version, said, is_carried) = match read_frame(&mut stream, MAX_HELLO_BYTES).await {
+        Ok(FromGuest::Hello { version, token }) => (version, token, false),
+        Ok(FromGuest::Carry { version, token }) => (version, token, true),
         _ => return Err(Refusal::NoHello),
+    };
+    if version != VERSION {
+        return Err(Refusal::Version(version));
+    }
+    if !is_same(&said, &guard.token) {
+        return Err(Refusal::Token);
+    }
+    if !is_carried {
+        match std::fs::remove_file(&guard.guest_token_file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Refusal::Exposed(error)),
+            _ => {}
+        }
     }
     let welcome = encode(&FromServer::Welcome { version: VERSION }).map_err(|_| Refusal::HungUp)?;
     stream.write_all(&welcome).await.map_err(|_| Refusal::HungUp)?;
-    Ok(stream)
+    Ok(if is_carried { Caller::Carried(stream) } else { Caller::Guest(stream) })
 }
 
 /// Takes the same time wherever the first difference is.

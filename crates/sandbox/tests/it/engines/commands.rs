@@ -1,13 +1,25 @@
 use std::time::Duration;
 
-use herm_sandbox::local::{Error, Exec, Exit};
+use herm_sandbox::{Error, Exec, Exit};
 use herm_testkit::process::wait_until;
 
-use super::{Host, run, said, shell, text};
+use super::{Host, every_engine, run, said, shell, text};
 
-#[tokio::test]
-async fn a_command_gives_both_its_streams_and_its_exit_status() {
-    let host = Host::new();
+every_engine![
+    a_command_gives_both_its_streams_and_its_exit_status,
+    a_command_reads_its_input_its_environment_and_its_directory,
+    a_program_that_is_not_there_is_not_begun_and_the_sandbox_goes_on,
+    a_name_is_used_once_and_its_second_use_gives_the_first_ones_result,
+    a_result_is_kept_until_it_is_acknowledged,
+    a_command_that_takes_too_long_is_ended_with_its_whole_group,
+    a_command_that_is_killed_goes_with_its_whole_group,
+    of_too_much_output_the_beginning_and_the_end_are_kept,
+    what_goes_on_in_the_background_does_not_hold_the_command,
+    many_commands_run_side_by_side,
+    output_that_is_not_text_arrives_as_it_is,
+];
+
+async fn a_command_gives_both_its_streams_and_its_exit_status(host: Host) {
     let sandbox = host.sandbox("one").await;
     let outcome = run(&sandbox, "echo out; echo err >&2; exit 7").await;
     assert_eq!(outcome.exit, Exit::Code(7));
@@ -17,9 +29,7 @@ async fn a_command_gives_both_its_streams_and_its_exit_status() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_command_reads_its_input_its_environment_and_its_directory() {
-    let host = Host::new();
+async fn a_command_reads_its_input_its_environment_and_its_directory(host: Host) {
     let sandbox = host.sandbox("one").await;
     said(&sandbox, "mkdir -p /workspace/below").await;
     let exec = Exec {
@@ -33,9 +43,7 @@ async fn a_command_reads_its_input_its_environment_and_its_directory() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_program_that_is_not_there_is_not_begun_and_the_sandbox_goes_on() {
-    let host = Host::new();
+async fn a_program_that_is_not_there_is_not_begun_and_the_sandbox_goes_on(host: Host) {
     let sandbox = host.sandbox("one").await;
     let exec = Exec { argv: vec!["no-such-program".to_owned()], ..shell("missing", "") };
     let failed = sandbox.exec(exec).await;
@@ -44,9 +52,7 @@ async fn a_program_that_is_not_there_is_not_begun_and_the_sandbox_goes_on() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_name_is_used_once_and_its_second_use_gives_the_first_ones_result() {
-    let host = Host::new();
+async fn a_name_is_used_once_and_its_second_use_gives_the_first_ones_result(host: Host) {
     let sandbox = host.sandbox("one").await;
     let command = "echo made >> log; wc -l < log";
     for _ in 0..2 {
@@ -65,9 +71,7 @@ async fn a_name_is_used_once_and_its_second_use_gives_the_first_ones_result() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_result_is_kept_until_it_is_acknowledged() {
-    let host = Host::new();
+async fn a_result_is_kept_until_it_is_acknowledged(host: Host) {
     let sandbox = host.sandbox("one").await;
     let first = sandbox.exec(shell("kept", "echo kept")).await.unwrap();
     assert_eq!(sandbox.attach("kept").await.unwrap(), Some(first));
@@ -78,9 +82,7 @@ async fn a_result_is_kept_until_it_is_acknowledged() {
 }
 
 /// What a command left in its process group goes with it; the marker says whether something went on.
-#[tokio::test]
-async fn a_command_that_takes_too_long_is_ended_with_its_whole_group() {
-    let host = Host::new();
+async fn a_command_that_takes_too_long_is_ended_with_its_whole_group(host: Host) {
     let sandbox = host.sandbox("one").await;
     let stubborn = "trap '' TERM; (trap '' TERM; while :; do date +%N > beat; sleep 0.01; done) & wait";
     let exec = Exec { timeout: Duration::from_millis(200), ..shell("slow", stubborn) };
@@ -90,9 +92,7 @@ async fn a_command_that_takes_too_long_is_ended_with_its_whole_group() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_command_that_is_killed_goes_with_its_whole_group() {
-    let host = Host::new();
+async fn a_command_that_is_killed_goes_with_its_whole_group(host: Host) {
     let sandbox = host.sandbox("one").await;
     let exec = shell("killed", "(while :; do date +%N > beat; sleep 0.01; done) & wait");
     let beat = host.workspace("one").join("beat");
@@ -106,13 +106,11 @@ async fn a_command_that_is_killed_goes_with_its_whole_group() {
 }
 
 /// No process of the command runs any more.
-async fn nothing_beats(sandbox: &herm_sandbox::local::LocalSandbox) {
+async fn nothing_beats(sandbox: &herm_sandbox::Sandbox) {
     assert_eq!(said(sandbox, "grep -l '[b]eat' /proc/[0-9]*/cmdline | wc -l").await, "0\n");
 }
 
-#[tokio::test]
-async fn of_too_much_output_the_beginning_and_the_end_are_kept() {
-    let host = Host::new();
+async fn of_too_much_output_the_beginning_and_the_end_are_kept(host: Host) {
     let sandbox = host.sandbox("one").await;
     let exec =
         Exec { output_limit_bytes: 8192, ..shell("flood", "echo first; yes | head -c 10000000; echo last") };
@@ -124,18 +122,14 @@ async fn of_too_much_output_the_beginning_and_the_end_are_kept() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn what_goes_on_in_the_background_does_not_hold_the_command() {
-    let host = Host::new();
+async fn what_goes_on_in_the_background_does_not_hold_the_command(host: Host) {
     let sandbox = host.sandbox("one").await;
     let outcome = run(&sandbox, "setsid sleep 1000 & echo begun").await;
     assert_eq!((outcome.exit, text(&outcome.stdout)), (Exit::Code(0), "begun\n".to_owned()));
     host.stop().await;
 }
 
-#[tokio::test]
-async fn many_commands_run_side_by_side() {
-    let host = Host::new();
+async fn many_commands_run_side_by_side(host: Host) {
     let sandbox = host.sandbox("one").await;
     // Each waits until all are there.
     let command =
@@ -150,9 +144,7 @@ async fn many_commands_run_side_by_side() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn output_that_is_not_text_arrives_as_it_is() {
-    let host = Host::new();
+async fn output_that_is_not_text_arrives_as_it_is(host: Host) {
     let sandbox = host.sandbox("one").await;
     let outcome = run(&sandbox, r"printf '\377\000\001\r\n'").await;
     assert_eq!(outcome.stdout, b"\xff\x00\x01\r\n");

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use herm_guest::protocol::{self, Bytes, FromServer};
 
-use super::connection::Held;
-use super::{Error, Exec, Outcome};
+use crate::connection::Held;
+use crate::spec::{Error, Exec, Outcome};
 
 /// A handle to a running sandbox; cheap to clone.
 #[derive(Clone)]
-pub struct LocalSandbox {
-    pub(super) guest: Arc<Held>,
+pub struct Sandbox {
+    pub(crate) guest: Arc<Held>,
 }
 
-impl LocalSandbox {
+impl Sandbox {
     /// Runs a command to its end, or attaches to it if it was begun before under the same name. The guest keeps the
     /// result until it is acknowledged.
     pub async fn exec(&self, exec: Exec) -> Result<Outcome, Error> {

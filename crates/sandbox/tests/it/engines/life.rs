@@ -1,14 +1,22 @@
-use std::path::Path;
 use std::time::Duration;
 
-use herm_sandbox::local::Exit;
-use herm_testkit::process::{kill_children, processes_that_mention, wait_until};
+use herm_sandbox::Exit;
+use herm_testkit::process::wait_until;
+use herm_types::sandbox::SandboxType;
 
-use super::{Host, run, said, shell, text};
+use super::{Host, every_engine, no_way_out, run, said, shell, text};
 
-#[tokio::test]
-async fn the_workspace_outlives_the_sandbox_and_tmp_does_not() {
-    let host = Host::new();
+every_engine![
+    the_workspace_outlives_the_sandbox_and_tmp_does_not,
+    who_asks_at_the_same_time_shares_one_sandbox,
+    stopping_ends_everything_inside_and_leaves_nothing_behind,
+    a_sandbox_whose_guest_was_killed_is_started_anew,
+    a_server_that_comes_back_finds_the_sandbox_and_the_result_of_what_ran_on,
+    a_guest_whose_server_stays_away_ends_itself,
+    sandboxes_come_and_go_without_leaving_anything,
+];
+
+async fn the_workspace_outlives_the_sandbox_and_tmp_does_not(host: Host) {
     let sandbox = host.sandbox("one").await;
     said(&sandbox, "echo kept > file; echo gone > /tmp/file").await;
     host.sandboxes.stop("one").await.unwrap();
@@ -17,55 +25,44 @@ async fn the_workspace_outlives_the_sandbox_and_tmp_does_not() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn who_asks_at_the_same_time_shares_one_sandbox() {
-    let host = Host::new();
+async fn who_asks_at_the_same_time_shares_one_sandbox(host: Host) {
     let all = futures_util::future::join_all((0..8).map(|_| host.sandbox("one"))).await;
-    let dir = host.dir.path().join("sandboxes/one");
-    assert_eq!(processes_that_mention(&dir).len(), 1);
+    assert_eq!(host.alive(), 1);
     for sandbox in all {
         assert_eq!(said(&sandbox, "echo here").await, "here\n");
     }
     host.stop().await;
 }
 
-#[tokio::test]
-async fn stopping_ends_everything_inside_and_leaves_nothing_behind() {
-    let host = Host::new();
+async fn stopping_ends_everything_inside_and_leaves_nothing_behind(host: Host) {
     let sandbox = host.sandbox("one").await;
-    said(
-        &sandbox,
-        "for n in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; exec sleep 45678' >/dev/null 2>&1 & done",
-    )
-    .await;
-    let dir = host.dir.path().join("sandboxes/one");
-    wait_until(|| processes_that_mention(Path::new("sleep\x0045678")).len() == 3).await;
+    let stubborn = "for n in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; while :; do date +%N > beat; sleep 0.01; done' \
+                    >/dev/null 2>&1 & done";
+    said(&sandbox, stubborn).await;
+    let beat = host.workspace("one").join("beat");
+    wait_until(|| beat.exists()).await;
     host.sandboxes.stop("one").await.unwrap();
-    assert_eq!(processes_that_mention(Path::new("45678")), [0u32; 0]);
-    assert_eq!(processes_that_mention(&dir), [0u32; 0]);
-    assert!(!dir.exists());
+    assert_eq!(host.traces(), [""; 0]);
+    std::fs::remove_file(&beat).unwrap();
     // Once more is as good.
     host.sandboxes.stop("one").await.unwrap();
+    assert!(!beat.exists(), "something goes on");
 }
 
-#[tokio::test]
-async fn a_sandbox_whose_guest_was_killed_is_started_anew() {
-    let host = Host::new();
+async fn a_sandbox_whose_guest_was_killed_is_started_anew(host: Host) {
     let sandbox = host.sandbox("one").await;
-    let dir = host.dir.path().join("sandboxes/one");
     let command = tokio::spawn(async move { sandbox.exec(shell("cut", "touch begun; sleep 1000")).await });
     wait_until(|| host.workspace("one").join("begun").exists()).await;
-    processes_that_mention(&dir).into_iter().for_each(kill_children);
+    host.kill_all();
     let cut = command.await.unwrap();
-    assert!(matches!(cut, Err(herm_sandbox::local::Error::Died)), "{cut:?}");
+    assert!(matches!(cut, Err(herm_sandbox::Error::Died)), "{cut:?}");
     let sandbox = host.sandbox("one").await;
     assert_eq!(said(&sandbox, "ls").await, "begun\n");
+    assert_eq!(host.alive(), 1);
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_server_that_comes_back_finds_the_sandbox_and_the_result_of_what_ran_on() {
-    let host = Host::new();
+async fn a_server_that_comes_back_finds_the_sandbox_and_the_result_of_what_ran_on(host: Host) {
     let sandbox = host.sandbox("one").await;
     let command = "echo made >> log; until test -e go; do sleep 0.01; done; cat log";
     let waiting = tokio::spawn(async move { sandbox.exec(shell("ran-on", command)).await });
@@ -81,29 +78,23 @@ async fn a_server_that_comes_back_finds_the_sandbox_and_the_result_of_what_ran_o
     host.stop().await;
 }
 
-#[tokio::test]
-async fn a_guest_whose_server_stays_away_ends_itself() {
-    let host = Host::with_away_limit(Duration::from_millis(300));
+async fn a_guest_whose_server_stays_away_ends_itself(host: Host) {
+    let host = Host::with(host.engine, Duration::from_millis(300), no_way_out());
     let sandbox = host.sandbox("one").await;
-    said(&sandbox, "setsid sleep 34567 >/dev/null 2>&1 &").await;
-    let dir = host.dir.path().join("sandboxes/one");
+    said(&sandbox, "setsid sh -c 'while :; do date +%N > beat; sleep 0.01; done' >/dev/null 2>&1 &").await;
+    assert_eq!(host.alive(), 1);
     drop(sandbox);
-    let Host { dir: kept, sandboxes } = host;
-    drop(sandboxes);
-    wait_until(|| processes_that_mention(&dir).is_empty()).await;
-    assert_eq!(processes_that_mention(Path::new("34567")), [0u32; 0]);
-    drop(kept);
+    let host = host.left();
+    wait_until(|| host.alive() == 0).await;
 }
 
-#[tokio::test]
-async fn sandboxes_come_and_go_without_leaving_anything() {
-    let host = Host::new();
-    for round in 0..crate::rounds(10) {
+async fn sandboxes_come_and_go_without_leaving_anything(host: Host) {
+    for round in 0..crate::rounds(if host.engine == SandboxType::Local { 50 } else { 5 }) {
         let sandbox = host.sandbox("one").await;
         assert_eq!(run(&sandbox, &format!("echo {round}")).await.exit, Exit::Code(0));
         host.sandboxes.stop("one").await.unwrap();
     }
-    assert_eq!(processes_that_mention(host.dir.path()), [0u32; 0]);
+    assert_eq!(host.traces(), [""; 0]);
     let left: Vec<_> = std::fs::read_dir(host.dir.path().join("sandboxes")).unwrap().collect();
     assert_eq!(left.len(), 1, "only what all share is left: {left:?}");
 }

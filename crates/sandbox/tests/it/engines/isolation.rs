@@ -2,11 +2,22 @@
 
 use std::process::Command;
 
-use herm_sandbox::local::{Exit, LocalSandbox};
+use herm_sandbox::{Exit, Sandbox};
 use herm_testkit::process::wait_until;
 use tokio::net::TcpListener;
 
-use super::{Host, run, said, text};
+use super::{Host, every_engine, run, said, text};
+
+every_engine![
+    the_hosts_files_are_not_there,
+    another_sandboxs_workspace_and_processes_are_not_there,
+    there_is_no_network_not_even_the_hosts_loopback,
+    the_servers_environment_is_not_inherited,
+    only_the_workspace_and_tmp_can_be_written,
+    nobody_inside_has_rights_or_gets_some,
+    what_proc_tells_of_the_whole_machine_is_hidden,
+    a_command_that_dials_the_server_as_the_guest_is_not_let_in,
+];
 
 /// Whether the command succeeds on the host.
 fn succeeds_outside(command: &str) -> bool {
@@ -14,15 +25,13 @@ fn succeeds_outside(command: &str) -> bool {
 }
 
 /// The command succeeds outside and not inside.
-async fn fails_inside(sandbox: &LocalSandbox, command: &str) {
+async fn fails_inside(sandbox: &Sandbox, command: &str) {
     assert!(succeeds_outside(command), "the control fails: {command}");
     let outcome = run(sandbox, command).await;
     assert_ne!(outcome.exit, Exit::Code(0), "{command}: {}", text(&outcome.stdout));
 }
 
-#[tokio::test]
-async fn the_hosts_files_are_not_there() {
-    let host = Host::new();
+async fn the_hosts_files_are_not_there(host: Host) {
     let sandbox = host.sandbox("one").await;
     let (data_dir, secret) = (host.dir.path().display().to_string(), host.dir.path().join("secret"));
     std::fs::write(&secret, "secret").unwrap();
@@ -48,9 +57,7 @@ async fn the_hosts_files_are_not_there() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn another_sandboxs_workspace_and_processes_are_not_there() {
-    let host = Host::new();
+async fn another_sandboxs_workspace_and_processes_are_not_there(host: Host) {
     let (one, other) = (host.sandbox("one").await, host.sandbox("other").await);
     said(&other, "echo theirs > file; setsid sleep 98765 >/dev/null 2>&1 &").await;
     assert_eq!(said(&one, "ls -A /workspace").await, "");
@@ -63,9 +70,7 @@ async fn another_sandboxs_workspace_and_processes_are_not_there() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn there_is_no_network_not_even_the_hosts_loopback() {
-    let host = Host::new();
+async fn there_is_no_network_not_even_the_hosts_loopback(host: Host) {
     let sandbox = host.sandbox("one").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -76,9 +81,7 @@ async fn there_is_no_network_not_even_the_hosts_loopback() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn the_servers_environment_is_not_inherited() {
-    let host = Host::new();
+async fn the_servers_environment_is_not_inherited(host: Host) {
     let sandbox = host.sandbox("one").await;
     // Set by cargo for every test.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
@@ -90,9 +93,7 @@ async fn the_servers_environment_is_not_inherited() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn only_the_workspace_and_tmp_can_be_written() {
-    let host = Host::new();
+async fn only_the_workspace_and_tmp_can_be_written(host: Host) {
     let sandbox = host.sandbox("one").await;
     said(&sandbox, "echo mine > /workspace/file; echo mine > /tmp/file; echo mine > /dev/shm/file").await;
     for place in [
@@ -117,9 +118,7 @@ async fn only_the_workspace_and_tmp_can_be_written() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn nobody_inside_has_rights_or_gets_some() {
-    let host = Host::new();
+async fn nobody_inside_has_rights_or_gets_some(host: Host) {
     let sandbox = host.sandbox("one").await;
     let status = said(&sandbox, "grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -d '[:blank:]'").await;
     for line in
@@ -140,9 +139,7 @@ async fn nobody_inside_has_rights_or_gets_some() {
     host.stop().await;
 }
 
-#[tokio::test]
-async fn what_proc_tells_of_the_whole_machine_is_hidden() {
-    let host = Host::new();
+async fn what_proc_tells_of_the_whole_machine_is_hidden(host: Host) {
     let sandbox = host.sandbox("one").await;
     for file in ["/proc/kallsyms", "/proc/keys", "/proc/timer_list", "/proc/vmallocinfo"] {
         if succeeds_outside(&format!("test -n \"$(head -c 1 {file})\"")) {
@@ -153,9 +150,7 @@ async fn what_proc_tells_of_the_whole_machine_is_hidden() {
 }
 
 /// Who listens at the guest's socket is the server; a command that dials it is not let in.
-#[tokio::test]
-async fn a_command_that_dials_the_server_as_the_guest_is_not_let_in() {
-    let host = Host::new();
+async fn a_command_that_dials_the_server_as_the_guest_is_not_let_in(host: Host) {
     let sandbox = host.sandbox("one").await;
     let hello = r#"import socket, struct
 s = socket.socket(socket.AF_UNIX); s.connect("/run/herm/socket/guest.sock")

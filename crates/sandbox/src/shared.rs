@@ -1,0 +1,76 @@
+//! The files that every sandbox shares, on the host.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::sandboxes::Options;
+
+/// The guest, as it is carried in the server.
+const GUEST: &[u8] = include_bytes!(env!("HERM_GUEST_PROGRAM"));
+const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/workspace:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nagent:x:1000:\n";
+const HOSTS: &str = "127.0.0.1 localhost sandbox\n::1 localhost\n";
+
+/// Bytes of randomness in the name of a data directory.
+const INSTANCE_BYTES: usize = 8;
+
+/// The files, and the name of the data directory that they lie in.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    dir: PathBuf,
+    /// Tells this server's sandboxes from those of another one on the same machine.
+    pub(crate) instance: String,
+}
+
+impl Shared {
+    /// Writes the files: whole or not at all, as a sandbox may be using the old ones.
+    pub(crate) fn write(sandboxes_dir: &Path, options: &Options) -> io::Result<Self> {
+        let dir = sandboxes_dir.join(".shared");
+        fs::create_dir_all(&dir)?;
+        let certificates = &options.certificates;
+        let files: [(&str, &[u8], u32); 6] = [
+            ("guest", GUEST, 0o755),
+            ("passwd", PASSWD.as_bytes(), 0o644),
+            ("group", GROUP.as_bytes(), 0o644),
+            ("hosts", HOSTS.as_bytes(), 0o644),
+            ("ca-bundle.pem", certificates.bundle.as_bytes(), 0o644),
+            ("ca.pem", certificates.proxy.as_bytes(), 0o644),
+        ];
+        for (name, content, mode) in files {
+            write_whole(&dir.join(name), content, mode)?;
+        }
+        let instance = instance(&dir.join("instance"), options)?;
+        Ok(Self { dir, instance })
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(content)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    drop(file);
+    fs::rename(temporary, path)
+}
+
+/// The name that this data directory was given the first time.
+fn instance(path: &Path, options: &Options) -> io::Result<String> {
+    let is_name =
+        |text: &String| text.len() == 2 * INSTANCE_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match fs::read_to_string(path) {
+        Ok(name) if is_name(&name) => return Ok(name),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut random = [0u8; INSTANCE_BYTES];
+    options.rng.fill(&mut random);
+    let name = format!("{:016x}", u64::from_le_bytes(random));
+    write_whole(path, name.as_bytes(), 0o600)?;
+    Ok(name)
+}

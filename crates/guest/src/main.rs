@@ -1,15 +1,16 @@
 //! The guest: PID 1 in a sandbox. It dials the server, runs commands for it, keeps their results until they are
 //! acknowledged, reaps what is orphaned, carries connections to the server, and ends itself when the server stays
-//! away.
+//! away. On the host it also launches local sandboxes ([`launch`]).
 
 mod carrier;
 mod command;
 mod confine;
+mod launch;
 mod link;
 mod reaper;
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,16 +31,20 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == launch::WORD) {
+        return failed(&launch::launch(std::env::args_os().skip(2)));
+    }
     let Some(arguments) = arguments() else { return ExitCode::from(2) };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Whoever started this reads why.
-            use io::Write as _;
-            let _ = writeln!(io::stderr(), "the guest cannot start: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &io::Error) -> ExitCode {
+    // Whoever started this reads why.
+    let _ = writeln!(io::stderr(), "herm-guest: {error}");
+    ExitCode::FAILURE
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
@@ -71,8 +76,7 @@ fn arguments() -> Option<Arguments> {
 
 /// The token lies beside the socket until the server has let the guest in, which is before any command runs: so no
 /// argument and no variable has it, which others could read.
-fn read_token(directory: &std::path::Path) -> io::Result<String> {
-    use io::Read as _;
+fn read_token(directory: &Path) -> io::Result<String> {
     let mut token = String::new();
     std::fs::File::open(directory.join(TOKEN_FILE))?.take(MAX_TOKEN_BYTES).read_to_string(&mut token)?;
     if token.is_empty() { Err(io::Error::other("the token is empty")) } else { Ok(token) }

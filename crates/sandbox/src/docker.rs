@@ -3,17 +3,22 @@
 
 mod container;
 
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures_util::TryStreamExt as _;
+use herm_types::Rng;
 
 use crate::engine::{Body, Engine};
 use crate::place::Place;
+use crate::sandboxes::Options;
 use crate::shared::Shared;
 use crate::spec::{Error, Spec};
+use crate::user;
 use container::{Container, name_of};
 
 /// How long the engine may take to answer.
@@ -61,12 +66,14 @@ pub(crate) struct Docker {
     image: String,
     runtime: Runtime,
     shared: Shared,
+    rng: Arc<dyn Rng>,
 }
 
 impl Docker {
-    pub(crate) fn new(options: &DockerOptions, runtime: Runtime, shared: Shared) -> Self {
+    pub(crate) fn new(options: &Options, runtime: Runtime, shared: Shared) -> Self {
+        let (options, rng) = (&options.docker, Arc::clone(&options.rng));
         let host = options.host.as_deref().unwrap_or(USUAL_SOCKET).trim_start_matches("unix://").to_owned();
-        Self { host, image: options.image.clone(), runtime, shared }
+        Self { host, image: options.image.clone(), runtime, shared, rng }
     }
 
     /// A connection, in the newest version of the API that both sides speak.
@@ -133,6 +140,12 @@ impl Engine for Docker {
 
     async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error> {
         let client = self.connect().await?;
+        // Files are the same user's inside and outside.
+        let user_id = if user::is_root() {
+            user::of_its_own(&spec.workspace_dir, self.rng.as_ref())?
+        } else {
+            std::fs::metadata(&spec.workspace_dir)?.uid()
+        };
         let container = Container::new(client, name_of(&self.shared.instance, place.sandbox_id()));
         let wanted = container::Wanted {
             image: self.image(spec.image.as_deref()),
@@ -140,6 +153,7 @@ impl Engine for Docker {
             shared: &self.shared,
             place,
             spec,
+            user_id,
             away,
         };
         container.start(&wanted).await?;

@@ -26,6 +26,27 @@ pub(crate) const GUEST_PATH: &str = "/run/herm/guest";
 pub(crate) const USUAL_ENV: [(&str, &str); 4] =
     [("HOME", "/workspace"), ("USER", "agent"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 
+/// What of `/proc` tells about the whole machine, and is readable for the system's root, who a sandbox's user is to
+/// the kernel if the server is.
+pub(crate) const MASKED: [&str; 16] = [
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/pagetypeinfo",
+    "/proc/sched_debug",
+    "/proc/slabinfo",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/vmallocinfo",
+];
+
 /// Starts sandboxes of one kind.
 #[async_trait]
 pub(crate) trait Engine: Send + Sync {

@@ -18,6 +18,7 @@ mod sandbox;
 mod sandboxes;
 mod shared;
 mod spec;
+mod user;
 pub mod workspace;
 
 pub use docker::DockerOptions;

@@ -4,16 +4,21 @@ mod bubblewrap;
 mod cgroup;
 mod process;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use herm_types::Rng;
 use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
 
 use crate::engine::{Body, Engine};
 use crate::place::Place;
 use crate::shared::Shared;
 use crate::spec::{Error, Spec};
+use crate::user;
+use bubblewrap::Launch;
 use cgroup::{Cgroup, Cgroups};
 use process::Process;
 
@@ -22,15 +27,49 @@ pub(crate) struct Local {
     shared: Shared,
     /// None where the host gives this server no control groups: then the guest sets limits for each process alone.
     cgroups: Option<Cgroups>,
+    rng: Arc<dyn Rng>,
+    /// A directory of the host that a launch may hide; none where sandboxes cannot have users of their own.
+    stage: OnceCell<Option<PathBuf>>,
 }
 
+/// What is hidden for the launch of a sandbox with a user of its own: what no sandbox's launch needs.
+const STAGES: [&str; 4] = ["/mnt", "/media", "/srv", "/opt"];
+/// The user of a trial.
+const TRIAL_USER_ID: u32 = 1 << 30;
+
 impl Local {
-    pub(crate) fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared, rng: Arc<dyn Rng>) -> Self {
         let cgroups = Cgroups::find(&shared.instance);
         if let Err(error) = &cgroups {
             tracing::info!(%error, "local sandboxes have no control groups: memory is limited for each process alone");
         }
-        Self { shared, cgroups: cgroups.ok() }
+        Self { shared, cgroups: cgroups.ok(), rng, stage: OnceCell::new() }
+    }
+
+    /// Where a sandbox with a user of its own is launched, if there can be such a one; it is tried once.
+    async fn stage(&self, away: Duration) -> Option<&Path> {
+        let tried = self.stage.get_or_init(|| async {
+            if !user::is_root() {
+                return None;
+            }
+            let stage = STAGES
+                .map(Path::new)
+                .into_iter()
+                .find(|stage| stage.is_dir() && !self.shared.dir().starts_with(stage))?;
+            let user = Some((TRIAL_USER_ID, stage));
+            let launch = Launch { name: "trial", shared: &self.shared, cgroup: None, user, away };
+            match bubblewrap::check(&launch).await {
+                Ok(()) => Some(stage.to_owned()),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "local sandboxes cannot have users of their own here: they share the server's, root"
+                    );
+                    None
+                }
+            }
+        });
+        tried.await.as_deref()
     }
 
     fn body(&self, place: &Place) -> LocalBody {
@@ -42,7 +81,14 @@ impl Local {
 #[async_trait]
 impl Engine for Local {
     async fn check(&self) -> Result<(), Error> {
-        bubblewrap::check().await
+        bubblewrap::check(&Launch {
+            name: "trial",
+            shared: &self.shared,
+            cgroup: None,
+            user: None,
+            away: Duration::ZERO,
+        })
+        .await
     }
 
     async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
@@ -58,7 +104,16 @@ impl Engine for Local {
         if let Some(cgroup) = &body.cgroup {
             cgroup.make(spec.limits)?;
         }
-        let started = bubblewrap::start(&self.shared, place, spec, body.cgroup.as_ref(), away).await;
+        let user = match self.stage(away).await {
+            Some(stage) => Some((user::of_its_own(&spec.workspace_dir, self.rng.as_ref())?, stage)),
+            None => {
+                user::of_the_server(&spec.workspace_dir)?;
+                None
+            }
+        };
+        let name = format!("{}:{}", self.shared.instance, spec.sandbox_id);
+        let launch = Launch { name: &name, shared: &self.shared, cgroup: body.cgroup.as_ref(), user, away };
+        let started = bubblewrap::start(&launch, place, spec).await;
         match started {
             Ok(child) => process::reap(Arc::clone(&body.process), child),
             Err(error) => {

@@ -75,9 +75,9 @@ impl Sandboxes {
         fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
         let shared = Shared::write(&dir, &options)?;
-        let docker = |runtime| Arc::new(Docker::new(&options.docker, runtime, shared.clone()));
+        let docker = |runtime| Arc::new(Docker::new(&options, runtime, shared.clone()));
         Ok(Self {
-            local: Arc::new(Local::new(shared.clone())),
+            local: Arc::new(Local::new(shared.clone(), Arc::clone(&options.rng))),
             docker: docker(Runtime::Default),
             gvisor: docker(Runtime::Gvisor),
             options: Arc::new(options),

@@ -45,6 +45,10 @@ impl Shared {
         Ok(Self { dir, instance })
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

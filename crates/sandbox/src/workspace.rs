@@ -6,6 +6,7 @@
 //! one, and sizes are bounded. A hard link can only be to a file that was inside already: the workspace is the
 //! one writable directory of its sandbox.
 
+mod owner;
 mod path;
 mod remove;
 mod write;
@@ -19,6 +20,7 @@ use herm_types::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
 
+pub(crate) use owner::give_to;
 pub use path::{PathError, WorkspacePath};
 pub use write::{OnLink, Pending, Written};
 
@@ -46,6 +48,8 @@ pub enum Error {
     TooLarge { limit: u64 },
     #[error("the directory has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
+    #[error("directories lie in each other too deeply")]
+    TooDeep,
     #[error("the workspace itself cannot be replaced or removed")]
     IsRoot,
     #[error("its permissions do not let the server reach it")]

@@ -1,7 +1,6 @@
 //! One container: made, watched, removed.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::{Runtime, is_status, refused};
-use crate::engine::{Body, GUEST_PATH, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USUAL_ENV};
+use crate::engine::{Body, GUEST_PATH, MASKED, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USUAL_ENV};
 use crate::place::Place;
 use crate::shared::Shared;
 use crate::spec::{Error, Spec};
@@ -26,6 +25,17 @@ use crate::spec::{Error, Spec};
 /// Names the data directory whose server started a container.
 const INSTANCE_LABEL: &str = "dev.herm.instance";
 const SANDBOX_LABEL: &str = "dev.herm.sandbox";
+/// What an engine hides of itself, which is not said again if something else is hidden.
+const MASKED_BY_DOCKER: [&str; 6] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/scsi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+/// How long the engine may take to remove a container that it is removing already.
+const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes of its program's own output that the engine keeps: why a guest did not start.
 const LOG_SIZE: &str = "64k";
 
@@ -40,6 +50,7 @@ pub(super) struct Wanted<'a> {
     pub(super) shared: &'a Shared,
     pub(super) place: &'a Place,
     pub(super) spec: &'a Spec,
+    pub(super) user_id: u32,
     pub(super) away: Duration,
 }
 
@@ -67,7 +78,7 @@ impl Container {
     pub(super) async fn start(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
         self.remove().await?;
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
-        let body = body(wanted)?;
+        let body = body(wanted);
         self.client.create_container(Some(options), body).await.map_err(|error| {
             if is_status(&error, 404) {
                 let reason = "it is not there any more".to_owned();
@@ -83,13 +94,21 @@ impl Container {
         Ok(())
     }
 
+    /// Removes the container with all that runs in it, and waits until it is gone.
     async fn remove(&self) -> Result<(), Error> {
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.client.remove_container(&self.name, Some(options)).await {
-            // 409: somebody else is removing it.
-            Err(error) if !is_status(&error, 404) && !is_status(&error, 409) => Err(refused(&error)),
-            _ => Ok(()),
-        }
+        let gone = async {
+            loop {
+                let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+                match self.client.remove_container(&self.name, Some(options)).await {
+                    Err(error) if is_status(&error, 404) => return Ok(()),
+                    // It is being removed already, by the engine itself perhaps.
+                    Err(error) if is_status(&error, 409) => tokio::time::sleep(REMOVE_EVERY).await,
+                    Err(error) => return Err(refused(&error)),
+                    Ok(()) => {}
+                }
+            }
+        };
+        tokio::time::timeout(REMOVE_LIMIT, gone).await.unwrap_or(Err(Error::Undead))
     }
 
     /// Watches for the end, on a task of its own.
@@ -112,6 +131,8 @@ impl Container {
     }
 }
 
+/// Between two looks whether a container is gone.
+const REMOVE_EVERY: Duration = Duration::from_millis(20);
 /// How long is waited before an engine that gave no answer is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
@@ -171,11 +192,9 @@ impl Body for Container {
     }
 }
 
-fn body(wanted: &Wanted<'_>) -> Result<ContainerCreateBody, Error> {
+fn body(wanted: &Wanted<'_>) -> ContainerCreateBody {
     let spec = wanted.spec;
-    // Files are the same user's inside and outside: the one whose directory it is.
-    let owner = std::fs::metadata(&spec.workspace_dir)?;
-    let user = format!("{}:{}", owner.uid(), owner.gid());
+    let user = format!("{0}:{0}", wanted.user_id);
     let away_ms = wanted.away.as_millis().to_string();
     let env = USUAL_ENV
         .into_iter()
@@ -184,7 +203,7 @@ fn body(wanted: &Wanted<'_>) -> Result<ContainerCreateBody, Error> {
         .collect();
     let labels =
         [(INSTANCE_LABEL, wanted.shared.instance.as_str()), (SANDBOX_LABEL, spec.sandbox_id.as_str())];
-    Ok(ContainerCreateBody {
+    ContainerCreateBody {
         hostname: Some("sandbox".to_owned()),
         user: Some(user),
         env: Some(env),
@@ -195,7 +214,7 @@ fn body(wanted: &Wanted<'_>) -> Result<ContainerCreateBody, Error> {
         labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
         host_config: Some(host_config(wanted)),
         ..ContainerCreateBody::default()
-    })
+    }
 }
 
 fn host_config(wanted: &Wanted<'_>) -> HostConfig {
@@ -218,6 +237,7 @@ fn host_config(wanted: &Wanted<'_>) -> HostConfig {
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
+        masked_paths: Some(MASKED.into_iter().chain(MASKED_BY_DOCKER).map(str::to_owned).collect()),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         memory: Some(bytes(limits.memory_bytes)),
         memory_swap: Some(bytes(limits.memory_bytes)),

@@ -1,45 +1,34 @@
 //! What a sandbox is made of: bubblewrap's arguments.
 
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
 use super::cgroup::Cgroup;
-use crate::engine::{GUEST_PATH, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USER_ID, USUAL_ENV, USUAL_PATH};
+use crate::engine::{GUEST_PATH, MASKED, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USER_ID, USUAL_ENV, USUAL_PATH};
 use crate::place::Place;
 use crate::shared::Shared;
 use crate::spec::{Error, Spec};
 
-/// Joins the control groups that it is given, one file each, then becomes bubblewrap: so nothing of the sandbox is
-/// ever outside of them.
-const JOIN: &str =
-    r#"while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec bwrap "$@""#;
+/// The most characters of what bubblewrap said.
+const MAX_REASON_CHARS: usize = 500;
+
+/// How a sandbox is launched.
+pub(super) struct Launch<'a> {
+    /// In lists of processes, so that an operator sees whose they are.
+    pub(super) name: &'a str,
+    pub(super) shared: &'a Shared,
+    pub(super) cgroup: Option<&'a Cgroup>,
+    /// A user of the sandbox's own, and a directory that its launch hides, in a mount namespace of its own.
+    pub(super) user: Option<(u32, &'a Path)>,
+    pub(super) away: Duration,
+}
+
 /// The system's directories that commands see, read-only, as far as the host has them.
 const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-/// What of `/proc` tells about the whole machine, and is readable for the system's root, who a sandbox's user is to
-/// the kernel if the server is.
-const MASKED: [&str; 16] = [
-    "/proc/config.gz",
-    "/proc/kallsyms",
-    "/proc/kcore",
-    "/proc/key-users",
-    "/proc/keys",
-    "/proc/kmsg",
-    "/proc/kpagecgroup",
-    "/proc/kpagecount",
-    "/proc/kpageflags",
-    "/proc/latency_stats",
-    "/proc/pagetypeinfo",
-    "/proc/sched_debug",
-    "/proc/slabinfo",
-    "/proc/sysrq-trigger",
-    "/proc/timer_list",
-    "/proc/vmallocinfo",
-];
 /// What of the host's `/etc` is no secret and is needed by common programs.
 const ETC: [&str; 8] = [
     "/etc/alternatives",
@@ -51,6 +40,27 @@ const ETC: [&str; 8] = [
     "/etc/ssl/certs",
     "/etc/terminfo",
 ];
+/// The launcher's command line up to bubblewrap's name, and the directories that bubblewrap is to mount.
+fn launcher(launch: &Launch<'_>, dirs: [(&'static str, PathBuf); 3]) -> (Command, [PathBuf; 3]) {
+    let mut command = Command::new(launch.shared.file("guest"));
+    command.args(["launch", "--name", &format!("herm-sandbox:{}", launch.name)]);
+    for file in launch.cgroup.map(Cgroup::join_files).unwrap_or_default() {
+        command.arg("--join").arg(file);
+    }
+    let mounted = match launch.user {
+        None => dirs.map(|(_, dir)| dir),
+        Some((user_id, stage)) => {
+            command.arg("--user").arg(user_id.to_string()).arg("--stage").arg(stage);
+            dirs.map(|(name, dir)| {
+                command.arg("--bind").arg(dir).arg(name);
+                stage.join(name)
+            })
+        }
+    };
+    command.args(["--", "bwrap"]);
+    (command, mounted)
+}
+
 fn isolated(mut command: Command) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
     command
@@ -94,67 +104,57 @@ fn isolated(mut command: Command) -> Command {
 }
 
 /// Starts a sandbox. It is not ended with this process.
-pub(super) async fn start(
-    shared: &Shared,
-    place: &Place,
-    spec: &Spec,
-    cgroup: Option<&Cgroup>,
-    away: Duration,
-) -> Result<Child, Error> {
-    let mut command = Command::new("sh");
-    command.args(["-c", JOIN, "sh"]).args(cgroup.map(Cgroup::join_files).unwrap_or_default()).arg("--");
+pub(super) async fn start(launch: &Launch<'_>, place: &Place, spec: &Spec) -> Result<Child, Error> {
+    let shared_dir = launch.shared.dir().to_owned();
+    let dirs =
+        [("workspace", spec.workspace_dir.clone()), ("socket", place.run_dir()), ("shared", shared_dir)];
+    let (command, [workspace_dir, socket_dir, shared_dir]) = launcher(launch, dirs);
     let mut command = isolated(command);
     for path in ETC {
         command.args(["--ro-bind-try", path, path]);
     }
     for (name, path) in [("passwd", "/etc/passwd"), ("group", "/etc/group"), ("hosts", "/etc/hosts")] {
-        command.arg("--ro-bind").arg(shared.file(name)).arg(path);
+        command.arg("--ro-bind").arg(shared_dir.join(name)).arg(path);
     }
     command.args(["--tmpfs", "/run"]);
     for name in ["guest", "ca-bundle.pem", "ca.pem"] {
-        command.arg("--ro-bind").arg(shared.file(name)).arg(format!("/run/herm/{name}"));
+        command.arg("--ro-bind").arg(shared_dir.join(name)).arg(format!("/run/herm/{name}"));
     }
-    command.arg("--ro-bind").arg(place.run_dir()).arg(SOCKET_DIR);
+    command.arg("--ro-bind").arg(socket_dir).arg(SOCKET_DIR);
     // Read-only, so that nobody puts a socket of their own where the guest dials.
     command.args(["--remount-ro", "/run"]);
-    command.arg("--bind").arg(&spec.workspace_dir).arg("/workspace");
+    command.arg("--bind").arg(workspace_dir).arg("/workspace");
     command.args(["--remount-ro", "/", "--chdir", "/workspace"]);
     let given = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in [("PATH", USUAL_PATH)].into_iter().chain(USUAL_ENV).chain(given) {
         command.args(["--setenv", name, value]);
     }
-    command.args(["--", GUEST_PATH, SOCKET_DIR, &away.as_millis().to_string()]);
+    command.args(["--", GUEST_PATH, SOCKET_DIR, &launch.away.as_millis().to_string()]);
     // Where the host has control groups they bound the sandbox as a whole, which this cannot.
-    let memory = cgroup.map_or_else(|| spec.limits.memory_bytes.to_string(), |_| "-".to_owned());
+    let memory = launch.cgroup.map_or_else(|| spec.limits.memory_bytes.to_string(), |_| "-".to_owned());
     command.args([&spec.limits.processes.to_string(), &memory]);
     let log = fs::File::create(place.log_file())?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().map_err(not_started)
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
 }
 
-/// Whether a sandbox can be started here.
-pub(super) async fn check() -> Result<(), Error> {
-    let output = isolated(Command::new("bwrap"))
-        .args(["--", "/bin/true"])
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(not_started)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::NotAllowed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+/// Whether a sandbox can be started here, launched in this way.
+pub(super) async fn check(launch: &Launch<'_>) -> Result<(), Error> {
+    let shared_dir = launch.shared.dir();
+    let dirs = ["workspace", "socket", "shared"].map(|name| (name, shared_dir.to_owned()));
+    let (command, _) = launcher(launch, dirs);
+    let output = isolated(command).args(["--", "/bin/true"]).stdin(Stdio::null()).output().await?;
+    if output.status.success() { Ok(()) } else { Err(explain(&String::from_utf8_lossy(&output.stderr))) }
 }
 
 /// Why a sandbox ended instead of starting, in the words of what ended.
 pub(super) fn reason(place: &Place) -> Error {
-    let log = fs::read_to_string(place.log_file()).unwrap_or_default();
-    let log: String = log.trim().chars().take(500).collect();
-    if log.contains("bwrap: not found") {
+    explain(&fs::read_to_string(place.log_file()).unwrap_or_default())
+}
+
+fn explain(log: &str) -> Error {
+    let log: String = log.trim().chars().take(MAX_REASON_CHARS).collect();
+    if log.contains("No such file or directory") && log.starts_with("herm-guest:") {
         return Error::NotInstalled;
     }
     if log.starts_with("bwrap:") { Error::NotAllowed(log) } else { Error::NotStarted(log) }
-}
-
-fn not_started(error: io::Error) -> Error {
-    if error.kind() == io::ErrorKind::NotFound { Error::NotInstalled } else { error.into() }
 }

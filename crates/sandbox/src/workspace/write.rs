@@ -19,7 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::{Error, Workspace, WorkspacePath, etag, modified_at};
+use super::{Error, Workspace, WorkspacePath, etag, modified_at, owner};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -84,6 +84,7 @@ impl Workspace {
             return Err(Error::NotAFile);
         }
         let (file, temporary) = open_temporary(&directory)?;
+        owner::inherit(&directory, &file)?;
         Ok(Pending { directory, name: name.to_owned(), file, temporary, size: 0, limit })
     }
 
@@ -108,7 +109,15 @@ impl Workspace {
             let Some((parent, name)) = prefix.split() else { continue };
             let parent = self.open_beneath(&parent, flags, Mode::empty())?;
             match mkdirat(&parent, name, DIRECTORY_MODE) {
-                Ok(()) => fsync(&parent)?,
+                Ok(()) => {
+                    let made =
+                        openat(&parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+                    // One that was swapped for something else meanwhile is somebody's already.
+                    if let Ok(made) = made {
+                        owner::inherit(&parent, &made)?;
+                    }
+                    fsync(&parent)?;
+                }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }

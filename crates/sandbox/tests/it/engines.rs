@@ -4,7 +4,7 @@ mod commands;
 mod isolation;
 mod life;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use tempfile::TempDir;
 
 /// Longer than any command here takes, unless it is to be stopped.
 const LONG: Duration = Duration::from_secs(120);
+/// What is in the working directory. `ls` asks gVisor of 2022 in a way that it does not know.
+const LISTING: &str = "for name in * .[!.]*; do test -e \"$name\" && echo \"$name\"; done; true";
 const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Makes of each function a test on every engine.
@@ -129,7 +131,7 @@ impl Host {
     /// Ends all sandboxes from outside, as the kernel might.
     fn kill_all(&self) {
         match self.engine {
-            SandboxType::Local => processes_that_mention(self.dir.path()).into_iter().for_each(kill_children),
+            SandboxType::Local => processes(&self.dir).into_iter().for_each(kill_children),
             SandboxType::Docker | SandboxType::Gvisor => {
                 let all = containers(&self.dir);
                 docker(&["kill"], &all.iter().map(String::as_str).collect::<Vec<_>>());
@@ -145,7 +147,7 @@ impl Host {
         let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
         let sockets =
             sockets.lines().filter(|line| line.contains(&needle)).map(str::to_owned).collect::<Vec<_>>();
-        let processes = processes_that_mention(self.dir.path()).into_iter().map(|id| format!("process {id}"));
+        let processes = processes(&self.dir).into_iter().map(|id| format!("process {id}"));
         let groups = control_groups(&instance(&self.dir));
         mounts.chain(sockets).chain(processes).chain(groups).chain(containers(&self.dir)).collect()
     }
@@ -169,13 +171,18 @@ impl Left {
 /// How many sandboxes there are.
 fn alive(engine: SandboxType, dir: &TempDir) -> usize {
     match engine {
-        SandboxType::Local => processes_that_mention(dir.path()).len(),
+        SandboxType::Local => processes(dir).len(),
         SandboxType::Docker | SandboxType::Gvisor => containers(dir).len(),
     }
 }
 
 fn instance(dir: &TempDir) -> String {
     std::fs::read_to_string(dir.path().join("sandboxes/.shared/instance")).unwrap()
+}
+
+/// The local sandboxes of this server: each has one process outside.
+fn processes(dir: &TempDir) -> Vec<u32> {
+    processes_that_mention(Path::new(&format!("herm-sandbox:{}:", instance(dir))))
 }
 
 /// The containers of this server, running or not.

@@ -133,7 +133,7 @@ async fn many_commands_run_side_by_side(host: Host) {
     let sandbox = host.sandbox("one").await;
     // Each waits until all are there.
     let command =
-        |n: usize| format!("touch at.{n}; until [ $(ls at.* | wc -l) = 20 ]; do sleep 0.01; done; echo {n}");
+        |n: usize| format!("touch at.{n}; until set -- at.*; [ $# = 20 ]; do sleep 0.01; done; echo {n}");
     let all = (0..20).map(|n| {
         let sandbox = sandbox.clone();
         tokio::spawn(async move { sandbox.exec(shell(&format!("many{n}"), &command(n))).await })

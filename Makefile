@@ -29,9 +29,9 @@ demo: ## Build Herm and show an agent at work, in a data directory that is remov
 	@data_dir=$$(mktemp -d); trap 'rm -rf "$$data_dir"' EXIT; \
 		HERM_DATA_DIR="$$data_dir" "$(TARGET_DIR)/release/herm" demo
 
-test: ## Run all tests, beside a PostgreSQL server of their own
+test: ## Run all tests, beside a PostgreSQL server and a Docker engine of their own
 	@scripts/setup.sh
-	scripts/postgres.sh scripts/test.sh --profile $(NEXTEST_PROFILE)
+	scripts/postgres.sh scripts/docker.sh scripts/test.sh --profile $(NEXTEST_PROFILE)
 	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
 
 test-sdk: ## Run the tests of the TypeScript SDK alone
@@ -43,7 +43,7 @@ soak: ## Run the same tests with many more rounds and cases; takes hours
 	@scripts/setup.sh
 	HERM_TEST_MUTATIONS=$${HERM_TEST_MUTATIONS:-$(SOAK_MUTATIONS)} \
 		HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
-		scripts/postgres.sh scripts/test.sh --profile soak
+		scripts/postgres.sh scripts/docker.sh scripts/test.sh --profile soak
 	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} HERM_BINARY="$(TARGET_DIR)/debug/herm" \
 		$(SDK) test -- server/stream
 

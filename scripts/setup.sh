@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [postgres] [nextest] [curl] [node] [chromium] [schemathesis] [shellcheck]
+#   scripts/setup.sh [rust] [sandbox] [docker] [postgres] [nextest] [curl] [node] [chromium] [schemathesis] [shellcheck]
 #                                                                                   without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
@@ -34,6 +34,15 @@ find_rust() {
 
 find_sandbox() {
     has bwrap || lack bubblewrap
+}
+
+find_docker() {
+    # Tests use an engine of their own, so one that is somewhere else is of no use.
+    [ -n "${HERM_TEST_DOCKER_HOST:-}" ] && return 0
+    has docker || lack docker.io
+    has dockerd || lack docker.io
+    has runsc || lack runsc
+    has debootstrap || lack debootstrap
 }
 
 find_postgres() {
@@ -123,13 +132,13 @@ install_schemathesis() {
 }
 
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox postgres nextest curl node chromium schemathesis shellcheck)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox docker postgres nextest curl node chromium schemathesis shellcheck)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | postgres | nextest | curl | node | chromium | schemathesis | shellcheck) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, postgres, nextest, curl, node, chromium, schemathesis, shellcheck" ;;
+        rust | sandbox | docker | postgres | nextest | curl | node | chromium | schemathesis | shellcheck) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, docker, postgres, nextest, curl, node, chromium, schemathesis, shellcheck" ;;
     esac
 done
 install_packages

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# The whole test suite; HERM_TEST_POSTGRES_URL must be set, which scripts/postgres.sh does.
+# The whole test suite; HERM_TEST_POSTGRES_URL and HERM_TEST_DOCKER_HOST must be set, which scripts/postgres.sh and
+# scripts/docker.sh do.
 #
-#   scripts/postgres.sh scripts/test.sh [ARGUMENT OF cargo nextest run…]
+#   scripts/postgres.sh scripts/docker.sh scripts/test.sh [ARGUMENT OF cargo nextest run…]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ -z "${HERM_TEST_POSTGRES_URL:-}" ]; then
-    echo "test: HERM_TEST_POSTGRES_URL is not set; use \`make test\`, or run this through scripts/postgres.sh" >&2
-    exit 1
-fi
+for name in HERM_TEST_POSTGRES_URL HERM_TEST_DOCKER_HOST; do
+    if [ -z "${!name:-}" ]; then
+        echo "test: $name is not set; use \`make test\`, or run this through scripts/postgres.sh and scripts/docker.sh" >&2
+        exit 1
+    fi
+done
 
 # Compiles in the places where a test may end the process.
 features=()

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use herm_outbound::Fetcher;
 use herm_store::Store;
 use herm_types::model::ModelName;
-use herm_types::sandbox::SandboxType;
+use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::{Clock, DeploymentId, Error, ErrorCode, IdSource, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::Sealer;
+use crate::engines::{self, EngineWatch, Engines};
 use crate::key_watch::KeyWatch;
 
 /// What an operator decided that use cases follow.
@@ -38,6 +39,7 @@ pub struct App {
     pub(crate) sealer: Sealer,
     pub(crate) fetcher: Fetcher,
     pub(crate) key_watch: KeyWatch,
+    engines: EngineWatch,
     draining: CancellationToken,
 }
 
@@ -48,11 +50,23 @@ impl App {
         clock: Arc<dyn Clock>,
         sealer: Sealer,
         fetcher: Fetcher,
+        engines: Arc<dyn Engines>,
         settings: Settings,
     ) -> Self {
         let draining = CancellationToken::new();
         let key_watch = KeyWatch::new(store.clone(), Arc::clone(&clock));
-        Self { store, ids, clock, settings: Arc::new(settings), sealer, fetcher, key_watch, draining }
+        let engines = EngineWatch::new(engines, Arc::clone(&clock));
+        Self {
+            store,
+            ids,
+            clock,
+            settings: Arc::new(settings),
+            sealer,
+            fetcher,
+            key_watch,
+            engines,
+            draining,
+        }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -65,6 +79,14 @@ impl App {
 
     pub fn ids(&self) -> &IdSource {
         &self.ids
+    }
+
+    /// The engine for a sandbox: the one that it has, else one for its type.
+    pub(crate) async fn choose_engine(&self, sandbox: &SandboxSettings) -> Result<SandboxType, Error> {
+        match sandbox.engine {
+            Some(engine) => Ok(engine),
+            None => engines::choose(&self.engines, sandbox.kind, self.settings.docker_becomes).await,
+        }
     }
 
     /// Whether the database answers.

@@ -13,6 +13,7 @@ use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::skill::SkillItem;
 use herm_types::{DeploymentId, ErrorCode, ThreadId, WorkId};
 
+use crate::engines;
 use crate::idempotency::Reply;
 use crate::mcp_servers::Headers;
 use crate::skills::{Workplace, describe, gather, item, write_files};
@@ -87,7 +88,10 @@ pub async fn create(
         updated_at: now,
     };
     changes.apply(&mut deployment, &app.settings.default_model)?;
-    choose_engine(app, &mut deployment.settings.sandbox)?;
+    if deployment.settings.sandbox.enabled {
+        let chosen = app.choose_engine(&deployment.settings.sandbox).await;
+        engines::settle(&mut deployment.settings.sandbox, &chosen)?;
+    }
     let headers = Headers::new(app, deployment.deployment_id);
     deployment.settings.mcp_servers = headers.take_all(given_servers.unwrap_or_default(), &[], now)?;
 
@@ -138,23 +142,6 @@ async fn insert(
     .await
 }
 
-/// Chooses the engine of a sandbox that has none and needs one. What was chosen before stays.
-fn choose_engine(app: &App, sandbox: &mut SandboxSettings) -> Result<(), herm_types::Error> {
-    if !sandbox.enabled || sandbox.engine.is_some() {
-        return Ok(());
-    }
-    let engine = match sandbox.kind {
-        SandboxType::Local => SandboxType::Local,
-        SandboxType::Docker => app.settings.docker_becomes.ok_or_else(|| {
-            let message = "No Docker engine is available and this server does not use another sandbox in its \
-                           place; ask for sandbox.type local, or set HERM_SANDBOX=local on the server.";
-            herm_types::Error::new(ErrorCode::Unavailable, message)
-        })?,
-    };
-    sandbox.engine = Some(engine);
-    Ok(())
-}
-
 /// Changes a deployment, from its agent's next run on.
 pub async fn update(
     app: &App,
@@ -165,7 +152,8 @@ pub async fn update(
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
     // Nothing is fetched or written for who may not.
-    find(app, caller, deployment_id).await?;
+    let found = find(app, caller, deployment_id).await?;
+    let chosen = app.choose_engine(&found.deployment.settings.sandbox).await;
     let dir = app.workspace_dir(deployment_id);
     let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
     let gathered = match given_skills {
@@ -182,7 +170,7 @@ pub async fn update(
                 let edit = move |draft: &mut Draft| {
                     changes.apply(&mut draft.deployment, &in_tx.settings.default_model)?;
                     let settings = &mut draft.deployment.settings;
-                    choose_engine(&in_tx, &mut settings.sandbox)?;
+                    engines::settle(&mut settings.sandbox, &chosen)?;
                     if let Some(given) = given_servers {
                         settings.mcp_servers = headers.take_all(given, &settings.mcp_servers, now)?;
                     }
@@ -210,8 +198,9 @@ pub async fn retry(
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
     // The files of skills are looked at before, as the answer commits with the change.
-    let Described { skills, .. } = find(app, caller, deployment_id).await?;
-    let (in_tx, caller) = (app.clone(), caller.clone());
+    let Described { deployment, skills } = find(app, caller, deployment_id).await?;
+    let chosen = app.choose_engine(&deployment.settings.sandbox).await;
+    let caller = caller.clone();
     app.transaction("retry_deployment", reply, move |tx| {
         Box::pin(async move {
             let edit = move |draft: &mut Draft| {
@@ -221,7 +210,7 @@ pub async fn retry(
                         format!("The deployment is {status}; only one in error is provisioned again.");
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message));
                 }
-                choose_engine(&in_tx, &mut draft.deployment.settings.sandbox)?;
+                engines::settle(&mut draft.deployment.settings.sandbox, &chosen)?;
                 draft.deployment.status = DeploymentStatus::Ready;
                 Ok(())
             };

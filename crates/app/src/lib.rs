@@ -6,6 +6,7 @@
 mod app;
 mod auth;
 pub mod deployments;
+mod engines;
 mod error;
 pub mod events;
 pub mod files;
@@ -25,5 +26,6 @@ pub mod tools;
 
 pub use app::{App, Settings};
 pub use auth::Caller;
+pub use engines::Engines;
 pub use error::Error;
 pub use sealer::Sealer;

@@ -9,7 +9,7 @@ use herm_app::{App, Sealer, Settings};
 use herm_config::{Config, SandboxFallback};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
-use herm_sandbox::local::{self, Sandboxes};
+use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes};
 use herm_store::Store;
 use herm_types::sandbox::SandboxType;
 use herm_types::time::{SystemClock, SystemRng};
@@ -46,10 +46,16 @@ impl Server {
             .with_context(|| format!("failed to listen at {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let workspaces_dir = config.server.data_dir.join("workspaces");
-        let sandboxes = Sandboxes::new(local::Options {
+        let sandboxes = Sandboxes::new(herm_sandbox::Options {
             data_dir: config.server.data_dir.clone(),
             rng: Arc::new(SystemRng),
-            away_limit: local::AWAY_LIMIT,
+            away_limit: AWAY_LIMIT,
+            docker: DockerOptions {
+                host: Some(config.sandbox.docker_host.clone()),
+                image: config.sandbox.image.clone(),
+            },
+            certificates: Certificates::default(),
+            carry: Arc::new(|_, stream| drop(stream)),
         })
         .context("failed to prepare the sandboxes")?;
         tokio::spawn(warn_without_sandbox(sandboxes.clone()));
@@ -66,7 +72,15 @@ impl Server {
         let sealer = Sealer::new(master_key::ring(config)?, Arc::new(SystemRng));
         let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into())
             .context("failed to set up the fetching of skills")?;
-        let app = App::new(store.clone(), ids.clone(), Arc::new(SystemClock), sealer, fetcher, settings);
+        let app = App::new(
+            store.clone(),
+            ids.clone(),
+            Arc::new(SystemClock),
+            sealer,
+            fetcher,
+            Arc::new(sandboxes.clone()),
+            settings,
+        );
         let worker = Worker::start(herm_worker::Options {
             store: store.clone(),
             ids,
@@ -100,7 +114,7 @@ impl Server {
 
 /// Says in the log, at once, what every command would say later.
 async fn warn_without_sandbox(sandboxes: Sandboxes) {
-    if let Err(error) = sandboxes.check().await {
+    if let Err(error) = sandboxes.check(SandboxType::Local).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "commands will fail here");
     }
 }

@@ -7,7 +7,7 @@ use crate::setting;
 use crate::source::{Found, Sources};
 
 const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
-const DEFAULT_IMAGE: &str = "herm/sandbox:latest";
+const DEFAULT_IMAGE: &str = "herm-sandbox:latest";
 /// Longest image reference that engines take, in bytes.
 const MAX_IMAGE_BYTES: usize = 255;
 
@@ -25,7 +25,7 @@ pub enum SandboxFallback {
 pub struct Sandbox {
     /// What `docker` maps to where it is not to be had.
     pub fallback: SandboxFallback,
-    /// The container engine: `unix://…`, `tcp://…`, `http://…` or `https://…`.
+    /// The container engine on this machine: `unix://…`.
     pub docker_host: String,
     /// The image of sandboxes that name none.
     pub image: String,
@@ -50,15 +50,13 @@ impl Sandbox {
     }
 }
 
+/// Sandboxes share directories with the server, so an engine on another machine is of no use.
 fn docker_host(found: Found<String>) -> Result<String, Error> {
-    let expected = "unix:///path/to/docker.sock or tcp://HOST:PORT";
+    let expected = "unix:///path/to/docker.sock: an engine on this machine";
     let url: Url = found.parse(expected)?;
-    let usable = match url.scheme() {
-        "unix" => url.host_str().is_none_or(str::is_empty) && url.path().len() > 1,
-        "tcp" | "http" | "https" => url.host_str().is_some_and(|host| !host.is_empty()),
-        _ => false,
-    };
-    if usable { Ok(found.value) } else { Err(found.not(expected)) }
+    let is_usable =
+        url.scheme() == "unix" && url.host_str().is_none_or(str::is_empty) && url.path().len() > 1;
+    if is_usable { Ok(found.value) } else { Err(found.not(expected)) }
 }
 
 fn image(found: Found<String>) -> Result<String, Error> {

@@ -80,9 +80,7 @@ pub(crate) static SETTINGS: [&Setting; 27] = [
 ];
 
 /// Those that are checked and do nothing yet: what they are for is still to come.
-pub(crate) static WITHOUT_EFFECT: [&Setting; 12] = [
-    &DOCKER_HOST,
-    &SANDBOX_IMAGE,
+pub(crate) static WITHOUT_EFFECT: [&Setting; 10] = [
     &ALLOW_PRIVATE_EGRESS,
     &EGRESS_DEFAULT,
     &METRICS_LISTEN,

@@ -39,7 +39,7 @@ pub struct DockerOptions {
 
 impl Default for DockerOptions {
     fn default() -> Self {
-        Self { host: None, image: "herm-sandbox".to_owned() }
+        Self { host: None, image: "herm-sandbox:latest".to_owned() }
     }
 }
 

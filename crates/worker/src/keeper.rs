@@ -6,20 +6,64 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use herm_sandbox::local::{Error, Exec, LocalSandbox, Outcome, Sandboxes, Spec};
+use herm_sandbox::{Error, Exec, Limits, Outcome, Sandboxes, Spec};
 use herm_types::DeploymentId;
+use herm_types::sandbox::SandboxSettings;
+use serde_json::Number;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A sandbox that nobody used for so long is stopped; the next command starts it again.
+/// A sandbox that nobody used for so long is stopped, if its deployment says nothing else; the next command starts it
+/// again.
 const IDLE: Duration = Duration::from_secs(300);
 /// Between two looks for idle sandboxes.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of a MiB, in which deployments say their limits.
+const MIB: u64 = 1024 * 1024;
 
 struct Use {
     users: usize,
     since: Instant,
+    /// After so long without a user it is idle.
+    idle: Duration,
+}
+
+/// A deployment's sandbox as it is to be when it is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) deployment_id: DeploymentId,
+    pub(crate) workspace_dir: PathBuf,
+    pub(crate) settings: SandboxSettings,
+}
+
+impl Wanted {
+    fn spec(&self) -> Spec {
+        let usual = Limits::default();
+        let cpu = self.settings.cpu.as_ref().and_then(Number::as_f64);
+        Spec {
+            sandbox_id: self.deployment_id.to_string(),
+            engine: self.settings.engine.unwrap_or(self.settings.kind),
+            image: self.settings.image.clone(),
+            workspace_dir: self.workspace_dir.clone(),
+            env: Vec::new(),
+            limits: Limits {
+                cpu_millis: cpu.map_or(usual.cpu_millis, millis),
+                memory_bytes: self.settings.memory_mb.map_or(usual.memory_bytes, |mb| mb.saturating_mul(MIB)),
+                processes: usual.processes,
+            },
+        }
+    }
+
+    fn idle(&self) -> Duration {
+        self.settings.idle_timeout_s.map_or(IDLE, Duration::from_secs)
+    }
+}
+
+/// Thousandths of a core; what a deployment may ask for was bounded when it was.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+fn millis(cores: f64) -> u32 {
+    (cores * 1_000.0).ceil() as u32
 }
 
 /// Who uses which sandbox.
@@ -65,12 +109,13 @@ impl Keeper {
     }
 
     /// Starts the deployment's sandbox in the background, so that it is there when a command comes.
-    pub(crate) fn warm(&self, deployment_id: DeploymentId, workspace_dir: PathBuf) {
-        let in_use = self.enter(deployment_id);
+    pub(crate) fn warm(&self, wanted: Wanted) {
+        let in_use = self.enter_as(&wanted);
         let keeper = self.clone();
         tokio::spawn(async move {
             // A failure is told by the command that needs the sandbox.
-            if let Err(error) = keeper.ensure(deployment_id, workspace_dir).await {
+            if let Err(error) = keeper.sandboxes.ensure(wanted.spec()).await {
+                let deployment_id = wanted.deployment_id;
                 tracing::debug!(%deployment_id, error = &error as &dyn std::error::Error, "no warm sandbox");
             }
             drop(in_use);
@@ -78,14 +123,9 @@ impl Keeper {
     }
 
     /// Runs a command to its end, and lets the guest forget it.
-    pub(crate) async fn exec(
-        &self,
-        deployment_id: DeploymentId,
-        workspace_dir: PathBuf,
-        exec: Exec,
-    ) -> Result<Outcome, Error> {
-        let _in_use = self.enter(deployment_id);
-        let sandbox = self.ensure(deployment_id, workspace_dir).await?;
+    pub(crate) async fn exec(&self, wanted: &Wanted, exec: Exec) -> Result<Outcome, Error> {
+        let _in_use = self.enter_as(wanted);
+        let sandbox = self.sandboxes.ensure(wanted.spec()).await?;
         sandbox.exec(exec).await
     }
 
@@ -164,23 +204,25 @@ impl Keeper {
     fn idle(&self) -> Vec<DeploymentId> {
         let mut uses = self.uses.of();
         let now = Instant::now();
-        let idle = uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= IDLE);
+        let idle =
+            uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= of_it.idle);
         idle.map(|(deployment_id, _)| deployment_id).collect()
     }
 
+    /// Uses a sandbox of which nothing but its name is known.
     fn enter(&self, deployment_id: DeploymentId) -> InUse {
         let mut uses = self.uses.of();
-        uses.entry(deployment_id).or_insert_with(|| Use { users: 0, since: Instant::now() }).users += 1;
+        let fresh = || Use { users: 0, since: Instant::now(), idle: IDLE };
+        uses.entry(deployment_id).or_insert_with(fresh).users += 1;
         InUse { uses: Arc::clone(&self.uses), deployment_id }
     }
 
-    async fn ensure(
-        &self,
-        deployment_id: DeploymentId,
-        workspace_dir: PathBuf,
-    ) -> Result<LocalSandbox, Error> {
-        self.sandboxes
-            .ensure(Spec { sandbox_id: deployment_id.to_string(), workspace_dir, env: Vec::new() })
-            .await
+    /// Uses a sandbox, whose idle time is from now on what its deployment says.
+    fn enter_as(&self, wanted: &Wanted) -> InUse {
+        let in_use = self.enter(wanted.deployment_id);
+        if let Some(of_it) = self.uses.of().get_mut(&wanted.deployment_id) {
+            of_it.idle = wanted.idle();
+        }
+        in_use
     }
 }

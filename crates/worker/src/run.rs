@@ -47,7 +47,7 @@ async fn advance(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Pr
     match decide(&loaded.state) {
         Decision::CallModel { step_no, turns } => {
             if loaded.deployment.settings.sandbox.enabled {
-                context.keeper.warm(loaded.deployment.deployment_id, loaded.workspace_dir.clone());
+                context.keeper.warm(loaded.sandbox());
             }
             model_call::make(context, lease, loaded, step_no, turns).await
         }

@@ -4,19 +4,16 @@ mod files;
 mod output;
 mod shell;
 
-use std::path::PathBuf;
-
 use herm_agent::tools::ToolRequest;
-use herm_types::DeploymentId;
 use herm_types::model::ToolOutcome;
 
+use crate::keeper::Wanted;
 use crate::worker::Context;
 
 /// Where a call is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) deployment_id: DeploymentId,
-    pub(crate) workspace_dir: PathBuf,
+    pub(crate) sandbox: Wanted,
     /// Names the call, once and for all: run, step and number.
     pub(crate) call: String,
 }

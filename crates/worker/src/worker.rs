@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herm_llm::Providers;
-use herm_sandbox::local::Sandboxes;
+use herm_sandbox::Sandboxes;
 use herm_store::{Store, idempotent_requests, queue};
 use herm_types::{DeploymentId, IdSource, Rng};
 use tokio::task::JoinHandle;

@@ -33,7 +33,7 @@ pub(super) fn sandbox(object: &mut Object<'_>, faults: &mut Faults) -> SandboxCh
         egress: Change::Reset,
     };
     group(object, "sandbox", faults, reset, |sandbox, faults| {
-        let types = [("docker", SandboxType::Docker), ("local", SandboxType::Local)];
+        let types = SandboxType::ALL.map(|kind| (kind.as_str(), kind));
         let persistent = change(sandbox, "persistent_filesystem", faults, boolean);
         if persistent == Change::Set(false) {
             let message = "false is not supported by this version of Herm; leave it out";

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use herm_types::sandbox::SandboxType;
+
 use crate::world::{SandboxFallback, World, minimal};
 
 #[tokio::test]
@@ -166,12 +168,37 @@ async fn a_secret_that_does_not_exist_is_named() {
 
 #[tokio::test]
 async fn docker_is_refused_where_the_operator_wants_no_other() {
-    let world = World::with(SandboxFallback::Refuse).await;
+    let world = World::with(SandboxFallback::Refuse, &[]).await;
     let refused = world.post("/v1/deployments", &minimal()).await;
     assert_eq!(refused.refusal(), (503, "unavailable".to_owned()));
+    assert!(refused.json()["message"].as_str().unwrap().contains("no engine answers: start one"));
     let mut body = minimal();
     body["sandbox"] = json!({"type": "local"});
     assert_eq!(world.post("/v1/deployments", &body).await.status, StatusCode::CREATED);
+}
+
+/// Nothing takes gVisor's place: who asks for it wants a kernel of its own.
+#[tokio::test]
+async fn a_sandbox_has_the_engine_it_asks_for_or_docker_what_the_operator_says() {
+    use SandboxType::{Docker, Gvisor};
+    for (engines, kind, engine) in [
+        (&[][..], "docker", Some("local")),
+        (&[], "local", Some("local")),
+        (&[], "gvisor", None),
+        (&[Docker], "docker", Some("docker")),
+        (&[Docker], "local", Some("local")),
+        (&[Docker], "gvisor", None),
+        (&[Docker, Gvisor], "gvisor", Some("gvisor")),
+    ] {
+        let world = World::with(SandboxFallback::Local, engines).await;
+        let mut body = minimal();
+        body["sandbox"] = json!({"type": kind});
+        let answer = world.post("/v1/deployments", &body).await;
+        match engine {
+            Some(engine) => assert_eq!(answer.json()["sandbox"]["engine"], engine, "{kind} with {engines:?}"),
+            None => assert_eq!(answer.refusal(), (503, "unavailable".to_owned()), "{kind} with {engines:?}"),
+        }
+    }
 }
 
 #[tokio::test]

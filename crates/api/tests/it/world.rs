@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use herm_api::{Options, router};
@@ -74,12 +75,23 @@ impl Answer {
     }
 }
 
+/// A machine with some sandbox engines.
+struct Machine(&'static [SandboxType]);
+
+#[async_trait]
+impl herm_app::Engines for Machine {
+    async fn check(&self, engine: SandboxType) -> Result<(), String> {
+        if self.0.contains(&engine) { Ok(()) } else { Err("no engine answers: start one".to_owned()) }
+    }
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with(SandboxFallback::Local).await
+        Self::with(SandboxFallback::Local, &[]).await
     }
 
-    pub(crate) async fn with(fallback: SandboxFallback) -> Self {
+    /// A world on a machine with these engines, apart from `local`.
+    pub(crate) async fn with(fallback: SandboxFallback, engines: &'static [SandboxType]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
         let ids = IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
@@ -104,7 +116,15 @@ impl World {
         // Where tests have servers of their own.
         let private = PrivateTarget::Host("localhost".to_owned());
         let fetcher = Fetcher::new(vec![private].into()).unwrap();
-        let app = App::new(store.clone(), ids.clone(), Arc::clone(&clock) as _, sealer, fetcher, settings);
+        let app = App::new(
+            store.clone(),
+            ids.clone(),
+            Arc::clone(&clock) as _,
+            sealer,
+            fetcher,
+            Arc::new(Machine(engines)),
+            settings,
+        );
         let mut world = Self {
             router: router(app.clone(), Options::default()),
             app,

@@ -147,7 +147,7 @@ fn values_of_the_wrong_type_are_refused_by_name() {
 #[test]
 fn settings_of_later_versions_parse_already() {
     let file = "metering = 'on'\nmax_file_bytes = 1000\nrate_limit = 20\nmetrics_listen = '127.0.0.1:9464'\n\
-                docker_host = 'tcp://engine:2375'\nsandbox_image = 'registry.example.com/herm/sandbox:1.2'\n\
+                docker_host = 'unix:///run/engine.sock'\nsandbox_image = 'registry.example.com/herm/sandbox:1.2'\n\
                 otlp_endpoint = 'http://127.0.0.1:4318/'\npublic_url = 'https://agents.example.com/'";
     let config = good(&[], file);
     assert!(config.server.metering);
@@ -155,7 +155,7 @@ fn settings_of_later_versions_parse_already() {
     assert_eq!(config.server.rate_limit.map(NonZeroU32::get), Some(20));
     assert_eq!(config.server.metrics_listen.map(|address| address.port()), Some(9464));
     assert_eq!(config.server.public_url.as_deref(), Some("https://agents.example.com"));
-    assert_eq!(config.sandbox.docker_host, "tcp://engine:2375");
+    assert_eq!(config.sandbox.docker_host, "unix:///run/engine.sock");
     assert_eq!(config.sandbox.image, "registry.example.com/herm/sandbox:1.2");
     assert_eq!(config.telemetry.otlp_endpoint.as_deref(), Some("http://127.0.0.1:4318"));
 }

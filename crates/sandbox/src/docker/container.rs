@@ -25,15 +25,10 @@ use crate::spec::{Error, Spec};
 /// Names the data directory whose server started a container.
 const INSTANCE_LABEL: &str = "dev.herm.instance";
 const SANDBOX_LABEL: &str = "dev.herm.sandbox";
-/// What an engine hides of itself, which is not said again if something else is hidden.
-const MASKED_BY_DOCKER: [&str; 6] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/scsi",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
+/// What else is hidden: what an engine hides of itself, which is not said again if something else is, and all that
+/// tells of the machine's hardware.
+const MASKED_IN_CONTAINERS: [&str; 5] =
+    ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/scsi", "/sys"];
 /// How long the engine may take to remove a container that it is removing already.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes of its program's own output that the engine keeps: why a guest did not start.
@@ -237,7 +232,7 @@ fn host_config(wanted: &Wanted<'_>) -> HostConfig {
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        masked_paths: Some(MASKED.into_iter().chain(MASKED_BY_DOCKER).map(str::to_owned).collect()),
+        masked_paths: Some(MASKED.into_iter().chain(MASKED_IN_CONTAINERS).map(str::to_owned).collect()),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         memory: Some(bytes(limits.memory_bytes)),
         memory_swap: Some(bytes(limits.memory_bytes)),

@@ -15,6 +15,7 @@ use herm_types::{DeploymentId, MessageId, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::subject;
+use crate::keeper::Wanted;
 use crate::worker::Context;
 
 /// Earlier runs of a thread that a context holds at least; between twice as many and this many, so that its
@@ -35,6 +36,17 @@ pub(super) struct Loaded {
     /// The tool calls of the last step that were begun and have no result.
     pub(super) open_tools: Vec<i64>,
     pub(super) workspace_dir: PathBuf,
+}
+
+impl Loaded {
+    /// The sandbox that the run's commands are for.
+    pub(super) fn sandbox(&self) -> Wanted {
+        Wanted {
+            deployment_id: self.deployment.deployment_id,
+            workspace_dir: self.workspace_dir.clone(),
+            settings: self.deployment.settings.sandbox.clone(),
+        }
+    }
 }
 
 /// The intent of a model call.

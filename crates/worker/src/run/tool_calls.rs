@@ -114,11 +114,7 @@ async fn outcome(
         Ok(request) => request,
         Err(text) => return ToolOutcome { text, is_error },
     };
-    let place = Place {
-        deployment_id: loaded.deployment.deployment_id,
-        workspace_dir: loaded.workspace_dir.clone(),
-        call: name(&loaded.run, at),
-    };
+    let place = Place { sandbox: loaded.sandbox(), call: name(&loaded.run, at) };
     let attempt = match (was_begun, request.effect()) {
         (false, _) | (true, Effect::Read | Effect::Idempotent) => Attempt::Make,
         (true, Effect::Unsafe) => Attempt::Settle,

@@ -10,7 +10,7 @@ use super::Place;
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 
 pub(super) async fn run(place: &Place, request: ToolRequest) -> ToolOutcome {
-    let dir = place.workspace_dir.clone();
+    let dir = place.sandbox.workspace_dir.clone();
     let work = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
         match request {

@@ -19,7 +19,7 @@ pub(super) async fn bound(place: &Place, outcome: ToolOutcome) -> ToolOutcome {
         return outcome;
     }
     let path = format!(".herm/outputs/{}.txt", place.call);
-    let (dir, file, text) = (place.workspace_dir.clone(), path.clone(), outcome.text.clone());
+    let (dir, file, text) = (place.sandbox.workspace_dir.clone(), path.clone(), outcome.text.clone());
     let kept = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
         let path = WorkspacePath::parse(&file).map_err(|error| error.to_string())?;

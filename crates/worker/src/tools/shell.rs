@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use herm_agent::tools::{DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
-use herm_sandbox::local::{Error, Exec, Exit, Outcome};
+use herm_sandbox::{Error, Exec, Exit, Outcome};
 use herm_types::model::ToolOutcome;
 
 use super::{Attempt, Place, unknown};
@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
     let timeout_s = shell.timeout_s.unwrap_or(DEFAULT_TIMEOUT_S).clamp(1, MAX_TIMEOUT_S);
     let result = match attempt {
         Attempt::Make => make(context, place, shell.command, timeout_s).await,
-        Attempt::Settle => context.keeper.attach(place.deployment_id, &place.call).await,
+        Attempt::Settle => context.keeper.attach(place.sandbox.deployment_id, &place.call).await,
     };
     match result {
         Ok(Some(outcome)) => describe(&outcome, timeout_s),
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
             is_error: true,
         },
         Err(error) => {
-            tracing::error!(deployment_id = %place.deployment_id, error = &error as &dyn std::error::Error, "no sandbox");
+            tracing::error!(deployment_id = %place.sandbox.deployment_id, error = &error as &dyn std::error::Error, "no sandbox");
             ToolOutcome { text: format!("The command was not run: {error}."), is_error: true }
         }
     }
@@ -55,7 +55,7 @@ async fn make(
         timeout: Duration::from_secs(timeout_s),
         output_limit_bytes: MAX_OUTPUT_BYTES,
     };
-    context.keeper.exec(place.deployment_id, place.workspace_dir.clone(), exec).await.map(Some)
+    context.keeper.exec(&place.sandbox, exec).await.map(Some)
 }
 
 fn describe(outcome: &Outcome, timeout_s: u64) -> ToolOutcome {

@@ -5,6 +5,8 @@
 
 mod owner;
 mod policy;
+mod rewrite;
+mod target;
 
 pub use owner::{Attempt, Owner, RecordId, Traffic, Unavailable, Verdict};
 pub use policy::{Policy, PolicySecret};

@@ -1,0 +1,105 @@
+//! A value as text: each of its characters as it is, percent-encoded, or escaped as in JSON, in any mixture.
+
+use super::Found;
+use super::needle::compare;
+
+/// The bytes with which a text that begins with this character may begin.
+pub(super) fn beginnings(first: char) -> Vec<u8> {
+    let mut bytes = vec![b'%', b'\\'];
+    let mut buffer = [0; 4];
+    bytes.extend(first.encode_utf8(&mut buffer).bytes().next());
+    if first == ' ' {
+        bytes.push(b'+');
+    }
+    bytes
+}
+
+/// A character can be written in several ways, and some are the beginning of others (`%` and `%25`). So all places are
+/// kept at which the text may have got so far.
+pub(super) fn find_at(value: &str, text: &[u8]) -> Found {
+    let (mut ends, mut next) = (vec![0], Vec::new());
+    let mut may_go_on = false;
+    for character in value.chars() {
+        for end in ends.drain(..) {
+            let rest = text.get(end..).unwrap_or_default();
+            ways(character, rest, &mut |found| match found {
+                Found::No => {}
+                Found::Perhaps => may_go_on = true,
+                Found::Yes(length) => {
+                    if !next.contains(&(end + length)) {
+                        next.push(end + length);
+                    }
+                }
+            });
+        }
+        if next.is_empty() {
+            return if may_go_on { Found::Perhaps } else { Found::No };
+        }
+        std::mem::swap(&mut ends, &mut next);
+    }
+    ends.into_iter().max().map_or(Found::No, Found::Yes)
+}
+
+/// Tries each way of writing one character.
+fn ways(character: char, text: &[u8], tell: &mut impl FnMut(Found)) {
+    let mut buffer = [0; 4];
+    let bytes = character.encode_utf8(&mut buffer).as_bytes();
+    if let [byte] = bytes {
+        tell(compare(text, bytes, |left, right| left == right));
+        tell(percent(*byte, text));
+        if let Some(short) = short_escape(*byte) {
+            tell(compare(text, &[b'\\', short], |left, right| left == right));
+        }
+        if *byte == b' ' {
+            tell(compare(text, b"+", |left, right| left == right));
+        }
+    } else {
+        tell(raw_or_percent(bytes, text));
+    }
+    let mut units = [0; 2];
+    let mut escaped = String::with_capacity(12);
+    for unit in character.encode_utf16(&mut units) {
+        escaped.push_str("\\u");
+        for shift in [12, 8, 4, 0] {
+            escaped.push(char::from_digit(u32::from(*unit >> shift) & 15, 16).unwrap_or('0'));
+        }
+    }
+    tell(compare(text, escaped.as_bytes(), |left, right| left.eq_ignore_ascii_case(&right)));
+}
+
+/// The bytes of a character of several, each as it is or percent-encoded.
+fn raw_or_percent(bytes: &[u8], text: &[u8]) -> Found {
+    let mut at = 0;
+    for byte in bytes {
+        let rest = text.get(at..).unwrap_or_default();
+        match rest.first() {
+            None => return Found::Perhaps,
+            Some(raw) if raw == byte => at += 1,
+            Some(_) => match percent(*byte, rest) {
+                Found::Yes(length) => at += length,
+                other => return other,
+            },
+        }
+    }
+    Found::Yes(at)
+}
+
+fn percent(byte: u8, text: &[u8]) -> Found {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0') as u8;
+    compare(text, &[b'%', digit(byte >> 4), digit(byte & 15)], |left, right| {
+        left.eq_ignore_ascii_case(&right)
+    })
+}
+
+/// The letter that stands for a byte behind a backslash in JSON.
+fn short_escape(byte: u8) -> Option<u8> {
+    match byte {
+        b'"' | b'\\' | b'/' => Some(byte),
+        8 => Some(b'b'),
+        12 => Some(b'f'),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        _ => None,
+    }
+}

@@ -32,8 +32,6 @@ pub(crate) enum Fault {
     Broken { target: Target, why: String },
     #[error("{target} answered in a form in which secrets could not be masked: {what}")]
     Opaque { target: Target, what: String },
-    #[error("failed to make a certificate for {target}")]
-    Certificate { target: Target },
 }
 
 impl Fault {

@@ -31,6 +31,10 @@ impl Known {
         self.0.push((placeholder.to_owned(), value.clone()));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn rules(&self) -> Rules {
         let needles = self.0.iter().flat_map(|(placeholder, value)| {
             Needle::all_forms(value.expose_secret(), placeholder)

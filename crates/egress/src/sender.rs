@@ -1,0 +1,110 @@
+//! Requests in the form that each version of HTTP gives them.
+
+use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
+use http::{HeaderMap, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+
+use crate::body::Body;
+use crate::hop::Scheme;
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in a TLS handshake.
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+
+    pub(crate) fn of_alpn(name: &[u8]) -> Option<Self> {
+        [Self::Http1, Self::Http2].into_iter().find(|protocol| protocol.alpn() == name)
+    }
+}
+
+/// Sends requests over a connection.
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>),
+}
+
+/// A request that was not answered; as it was, if nothing of it was sent.
+pub(crate) struct Unanswered {
+    pub(crate) error: hyper::Error,
+    pub(crate) unsent: Option<Request<Body>>,
+}
+
+impl Sender {
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http1(_) => Protocol::Http1,
+            Self::Http2(_) => Protocol::Http2,
+        }
+    }
+
+    /// Another sender of the same connection, if it carries several requests at a time.
+    pub(crate) fn shared(&self) -> Option<Self> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(sender) => Some(Self::Http2(sender.clone())),
+        }
+    }
+
+    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    /// The request has its whole address, and no `Host`.
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
+        let address = request.uri().clone();
+        let sent = match self {
+            Self::Http1(sender) => sender.try_send_request(for_http1(request)).await,
+            Self::Http2(sender) => sender.try_send_request(for_http2(request)).await,
+        };
+        sent.map_err(|mut error| {
+            let unsent = error.take_message().map(|mut request| {
+                *request.uri_mut() = address;
+                request.headers_mut().remove(HOST);
+                request
+            });
+            Unanswered { error: error.into_error(), unsent }
+        })
+    }
+}
+
+fn for_http1(mut request: Request<Body>) -> Request<Body> {
+    *request.version_mut() = Version::HTTP_11;
+    let mut headers = HeaderMap::with_capacity(request.headers().len() + 1);
+    let host = request.uri().authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let Some(Ok(host)) = host {
+        headers.insert(HOST, host);
+    }
+    headers.extend(std::mem::take(request.headers_mut()));
+    *request.headers_mut() = headers;
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    request
+}
+
+fn for_http2(mut request: Request<Body>) -> Request<Body> {
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().remove(CONNECTION);
+    request.headers_mut().remove(UPGRADE);
+    request
+}
+
+/// The address of a request to this host.
+pub(crate) fn address(scheme: Scheme, authority: &str, asked: &Uri) -> http::Result<Uri> {
+    let path = asked.path_and_query().map_or("/", |path| path.as_str());
+    Uri::builder().scheme(scheme.as_str()).authority(authority).path_and_query(path).build()
+}

@@ -1,0 +1,8 @@
+//! Egress with real peers on loopback: what is reached, what is put in, what is masked.
+
+mod owner;
+mod peer;
+mod policy;
+mod proxy;
+mod tunnels;
+mod world;

@@ -1,0 +1,165 @@
+use std::sync::atomic::Ordering;
+
+use herm_types::sandbox::EgressMode;
+use herm_types::secret::Inject;
+
+use crate::peer::{Peer, echo};
+use crate::world::World;
+
+#[tokio::test]
+async fn in_mode_deny_nothing_is_reached_and_each_attempt_is_recorded() {
+    let world = World::new();
+    let peer = Peer::start("127.0.0.1", None, echo).await;
+    world.owner.set_mode(EgressMode::Deny, &[]);
+    let at = format!("api.test:{}", peer.port());
+    let refused = world.tunnel(&at).await.unwrap_err();
+    assert!(refused.starts_with("HTTP/1.1 403 refused: this sandbox may not reach the network"), "{refused}");
+    let (status, text) = world.plain().await.get(&format!("http://{at}/"), &[]).await;
+    assert_eq!(status, 403);
+    assert!(text.starts_with("herm: refused: this sandbox may not reach the network"), "{text}");
+    assert_eq!(world.owner.attempts().iter().filter(|(host, reason)| *host == at && reason.is_some()).count(), 2);
+    assert_eq!(peer.connections(), 0);
+    assert!(world.names.asked.lock().unwrap().is_empty(), "not even its name is looked up");
+}
+
+#[tokio::test]
+async fn in_mode_allowlist_the_listed_hosts_alone_are_reached() {
+    let world = World::new();
+    let peer = Peer::start("127.0.0.1", None, echo).await;
+    world.owner.set_mode(EgressMode::Allowlist, &["api.test", "*.wild.test"]);
+    world.names.set("a.wild.test", &[&["127.0.0.1"]]);
+    for (host, is_reached) in [
+        ("api.test", true),
+        ("API.Test.", true),
+        ("a.wild.test", true),
+        ("wild.test", false),
+        ("other.test", false),
+        ("127.0.0.1", false),
+    ] {
+        let at = format!("{host}:{}", peer.port());
+        assert_eq!(world.tunnel(&at).await.is_ok(), is_reached, "{host}");
+        let (status, text) = world.plain().await.get(&format!("http://{at}/"), &[]).await;
+        assert_eq!(status, if is_reached { 200 } else { 403 }, "{host}: {text}");
+    }
+    assert!(world.owner.denials().iter().all(|reason| reason.contains("is not on the list")));
+}
+
+#[tokio::test]
+async fn a_private_address_is_not_reached_however_it_is_written() {
+    let world = World::allowing(&[]);
+    let peer = Peer::start("127.0.0.1", None, echo).await;
+    for (name, address) in [
+        ("loopback.test", "127.0.0.1"),
+        ("mapped.test", "::ffff:127.0.0.1"),
+        ("metadata.test", "169.254.169.254"),
+        ("translated.test", "64:ff9b::7f00:1"),
+        ("local6.test", "fd00::1"),
+    ] {
+        world.names.set(name, &[&[address]]);
+    }
+    let written = [
+        "127.0.0.1", "127.0.0.1.", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1", "%31%32%37.0.0.1",
+        "0.0.0.0", "10.0.0.1", "192.168.0.1", "169.254.169.254", "[::1]", "[::]", "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "[fd00::1]", "[fe80::1]", "loopback.test",
+        "LOOPBACK.test.", "mapped.test", "metadata.test", "translated.test", "local6.test",
+    ];
+    for host in written {
+        let at = format!("{host}:{}", peer.port());
+        let refused = world.tunnel(&at).await.unwrap_err();
+        assert!(refused.starts_with("HTTP/1.1 403"), "{host}: {refused}");
+        let request = format!("GET http://{at}/ HTTP/1.1\r\nHost: public.example\r\nConnection: close\r\n\r\n");
+        let refused = world.say(request).await;
+        assert!(refused.starts_with("HTTP/1.1 403"), "{host}: {refused}");
+        assert!(refused.contains("has a private address"), "{host}: {refused}");
+    }
+    assert_eq!(world.owner.denials().len(), 2 * written.len());
+    assert_eq!(peer.connections(), 0);
+}
+
+#[tokio::test]
+async fn of_several_addresses_the_allowed_ones_alone_are_tried() {
+    let world = World::allowing(&["127.0.0.2/32"]);
+    let allowed = Peer::raw("127.0.0.2", |_| async {}).await;
+    world.names.set("mixed.test", &[&["10.0.0.1", "127.0.0.1", "127.0.0.2"]]);
+    world.tunnel(&format!("mixed.test:{}", allowed.port())).await.unwrap();
+}
+
+/// The checked address is a listening peer's; the one that a second question would get is another's, at the same port.
+async fn rebinding(world: &World) -> (Peer, Peer) {
+    loop {
+        let allowed = Peer::start("127.0.0.2", None, echo).await;
+        let Ok(listener) = tokio::net::TcpListener::bind(("127.0.0.1", allowed.port())).await else { continue };
+        drop(listener);
+        let private = Peer::raw("127.0.0.1", |_| async {}).await;
+        world.names.set("rebound.test", &[&["127.0.0.2"], &["127.0.0.1"]]);
+        return (allowed, private);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_another_address_the_next_time_wins_nothing() {
+    let world = World::allowing(&["127.0.0.2/32"]);
+    let (allowed, _private) = rebinding(&world).await;
+    let at = format!("rebound.test:{}", allowed.port());
+    world.tunnel(&at).await.unwrap();
+    assert_eq!(*world.names.asked.lock().unwrap(), ["rebound.test"], "it is asked once and connected to that");
+    let refused = world.tunnel(&at).await.unwrap_err();
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+}
+
+#[tokio::test]
+async fn also_an_opened_connection_goes_to_the_address_that_was_checked() {
+    let world = World::allowing(&["127.0.0.2/32"]);
+    let tls = world.hosts.tls(&["rebound.test"], &["http/1.1"]);
+    let peer = Peer::start("127.0.0.2", Some(tls), echo).await;
+    world.names.set("rebound.test", &[&["127.0.0.2"], &["127.0.0.1"]]);
+    let at = format!("rebound.test:{}", peer.port());
+    world.owner.set_secret("key", "a-real-value", &["rebound.test"], &[Inject::Header]);
+    let mut client = world.opened(&at, &[]).await;
+    assert_eq!(client.get(&format!("https://{at}/"), &[]).await.0, 200);
+    assert_eq!(world.names.asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_policy_is_asked_anew_for_each_request_of_a_connection() {
+    let world = World::new();
+    let peer = Peer::start("127.0.0.1", None, echo).await;
+    let tls = world.hosts.tls(&["api.test"], &["h2", "http/1.1"]);
+    let secure = Peer::start("127.0.0.1", Some(tls), echo).await;
+    world.owner.set_secret("key", "a-real-value", &["api.test"], &[Inject::Header]);
+    let secure_at = format!("api.test:{}", secure.port());
+    let mut clients = [
+        (world.plain().await, format!("http://api.test:{}/", peer.port())),
+        (world.opened(&secure_at, &["http/1.1"]).await, format!("https://{secure_at}/")),
+        (world.opened(&secure_at, &["h2"]).await, format!("https://{secure_at}/")),
+    ];
+    for (client, address) in &mut clients {
+        assert_eq!(client.get(address, &[]).await.0, 200);
+        assert_eq!(client.get(address, &[]).await.0, 200);
+    }
+    assert_eq!((peer.connections(), secure.connections()), (1, 2), "connections are kept");
+    assert_eq!(world.owner.attempts().len(), 3, "and recorded once");
+    world.owner.set_mode(EgressMode::Deny, &[]);
+    for (client, address) in &mut clients {
+        assert_eq!(client.get(address, &[]).await.0, 403);
+    }
+    assert_eq!(world.owner.denials().len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_leaves_before_it_is_recorded() {
+    let world = World::new();
+    let peer = Peer::start("127.0.0.1", None, echo).await;
+    let at = format!("api.test:{}", peer.port());
+    world.owner.is_away.store(true, Ordering::SeqCst);
+    for mode in [EgressMode::Open, EgressMode::Deny] {
+        world.owner.set_mode(mode, &[]);
+        let refused = world.tunnel(&at).await.unwrap_err();
+        assert!(refused.starts_with("HTTP/1.1 503 the server cannot decide"), "{refused}");
+        assert_eq!(world.plain().await.get(&format!("http://{at}/"), &[]).await.0, 503);
+    }
+    assert_eq!(peer.connections(), 0);
+    world.owner.is_away.store(false, Ordering::SeqCst);
+    world.owner.set_mode(EgressMode::Open, &[]);
+    assert_eq!(world.plain().await.get(&format!("http://{at}/"), &[]).await.0, 200);
+}

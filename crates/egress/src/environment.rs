@@ -53,6 +53,8 @@ pub fn environment(proxy_user: &str) -> Vec<(String, String)> {
         ("NODE_EXTRA_CA_CERTS", CA_PATH),
         // Node.js from version 24 on takes the variables above only if it is told to.
         ("NODE_USE_ENV_PROXY", "1"),
+        // Git otherwise names the user only if it is asked to, which it never is.
+        ("GIT_HTTP_PROXY_AUTHMETHOD", "basic"),
         ("DENO_TLS_CA_STORE", "system"),
     ];
     bundle

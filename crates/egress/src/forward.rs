@@ -70,6 +70,7 @@ async fn exchange(
     let mut request = prepare(hop, head, body::incoming(body), given, &line).await?;
     for attempt in 1.. {
         learn(&line.peer, given);
+        let record = line.peer.record();
         match line.sender.send(request).await {
             Ok(response) => {
                 let peer = line.peer.clone();
@@ -78,7 +79,12 @@ async fn exchange(
             }
             Err(failed) => match failed.unsent {
                 Some(unsent) if line.was_used && attempt < MAX_ATTEMPTS => request = unsent,
-                _ => return Err(hop.broken(&failed.error)),
+                _ => {
+                    if let Some(record) = record {
+                        record.fail(&failed.error);
+                    }
+                    return Err(hop.broken(&failed.error));
+                }
             },
         }
         line = hop.line().await?;
@@ -152,13 +158,12 @@ fn reply(
     // The host's own words behind the status are among them.
     head.extensions.clear();
     fields::clean_response(&mut head.headers, false);
+    mask::headers(&rules, &mut head.headers);
+    if has_no_body || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok(Response::from_parts(head, body::empty()));
+    }
     let body = body::incoming(body);
     if rules.is_empty() {
-        return Ok(Response::from_parts(head, body));
-    }
-    mask::headers(&rules, &mut head.headers);
-    let is_empty = has_no_body || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_empty {
         return Ok(Response::from_parts(head, body));
     }
     let decoder = decoder_for(hop, &head.headers)?;

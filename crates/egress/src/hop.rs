@@ -1,7 +1,7 @@
 //! The way to one host: connections made when they are needed, and kept for the next request.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use herm_types::network::is_public;
@@ -81,6 +81,15 @@ pub(crate) struct Peer {
     /// Nobody on the way can read along: it is TLS, or the operator's own network.
     pub(crate) takes_values: bool,
     pub(crate) known: Mutex<Known>,
+    /// Of the connection, while it lasts.
+    record: Weak<Record>,
+}
+
+impl Peer {
+    /// The connection's record, if it has not ended. Whoever holds it can still say why a request was not answered.
+    pub(crate) fn record(&self) -> Option<Arc<Record>> {
+        self.record.upgrade()
+    }
 }
 
 impl Hop {
@@ -152,7 +161,7 @@ impl Hop {
     async fn connect(&self, addresses: &[SocketAddr], record: &Arc<Record>) -> Result<Line, Fault> {
         let (stream, address) = connect(&self.target, addresses, record).await?;
         let takes_values = takes_values(self.scheme, address);
-        let peer = Arc::new(Peer { takes_values, known: Mutex::default() });
+        let peer = Arc::new(Peer { takes_values, known: Mutex::default(), record: Arc::downgrade(record) });
         let sender = match self.scheme {
             Scheme::Http => self.speak_http1(stream, record).await?,
             Scheme::Https => self.speak_tls(stream, record).await?,

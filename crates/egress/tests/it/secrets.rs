@@ -1,0 +1,233 @@
+use std::sync::Arc;
+
+use herm_types::secret::Inject;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+
+use crate::peer::{Peer, ReplyBody, echo, text};
+use crate::world::{Tls, World};
+
+const VALUE: &str = "sk-live-0123456789";
+
+/// What a host was sent, as it came; it answers with nothing that tells.
+async fn listening(world: &World, name: &str, alpn: &[&str]) -> (Peer, mpsc::UnboundedReceiver<String>) {
+    let (heard, hears) = mpsc::unbounded_channel();
+    let heard = Arc::new(heard);
+    let answer = move |request: Request<Incoming>| {
+        let heard = heard.clone();
+        async move {
+            let shown: Response<ReplyBody> = echo(request).await;
+            let bytes = shown.into_body().collect().await.unwrap().to_bytes();
+            heard.send(String::from_utf8(bytes.to_vec()).unwrap()).unwrap();
+            Response::new(text("thanks"))
+        }
+    };
+    let tls = world.hosts.tls(&[name], alpn);
+    (Peer::start("127.0.0.1", Some(tls), answer).await, hears)
+}
+
+#[tokio::test]
+async fn a_value_replaces_its_placeholder_for_its_host_over_both_versions_of_http() {
+    let world = World::new();
+    for alpn in ["http/1.1", "h2"] {
+        let (peer, mut hears) = listening(&world, "api.test", &[alpn]).await;
+        let at = format!("api.test:{}", peer.port());
+        let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+        let other = world.owner.set_secret("other", "another-value", &["other.test"], &[Inject::Header]);
+        let mut client = world.opened(&at, &["h2", "http/1.1"]).await;
+        let fields = [
+            ("authorization", format!("Bearer {placeholder}")),
+            ("x-two", format!("{other} {placeholder}")),
+            ("cookie", format!("a=b; key={placeholder}")),
+        ];
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let (status, _) = client.get(&format!("https://{at}/{placeholder}?k={placeholder}"), &fields).await;
+        assert_eq!(status, 200);
+        let heard = hears.recv().await.unwrap();
+        assert!(heard.starts_with(if alpn == "h2" { "HTTP/2.0" } else { "HTTP/1.1" }), "{heard}");
+        assert!(heard.contains(&format!("authorization: Bearer {VALUE}\n")), "{heard}");
+        assert!(heard.contains(&format!("x-two: {other} {VALUE}\n")), "of another host it stays: {heard}");
+        assert!(heard.contains(&format!("cookie: a=b; key={VALUE}\n")), "{heard}");
+        assert!(heard.contains(&format!("/{placeholder}?k={placeholder}\n")), "the address is not named: {heard}");
+        world.owner.remove_secrets();
+    }
+}
+
+#[tokio::test]
+async fn basic_credentials_are_opened() {
+    let world = World::new();
+    let (peer, mut hears) = listening(&world, "api.test", &["http/1.1"]).await;
+    let at = format!("api.test:{}", peer.port());
+    let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+    let mut client = world.opened(&at, &[]).await;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let credentials = format!("Basic {}", STANDARD.encode(format!("user:{placeholder}")));
+    client.get(&format!("https://{at}/"), &[(AUTHORIZATION.as_str(), &credentials)]).await;
+    let expected = format!("authorization: Basic {}\n", STANDARD.encode(format!("user:{VALUE}")));
+    let heard = hears.recv().await.unwrap();
+    assert!(heard.contains(&expected), "{heard}");
+}
+
+#[tokio::test]
+async fn address_and_body_are_rewritten_where_the_secret_says_so() {
+    let world = World::new();
+    let (peer, mut hears) = listening(&world, "api.test", &["h2", "http/1.1"]).await;
+    let at = format!("api.test:{}", peer.port());
+    let value = "a+b/c\"d 0123";
+    let placeholder = world.owner.set_secret("key", value, &["api.test"], &[Inject::Query, Inject::Body]);
+    for alpn in ["http/1.1", "h2"] {
+        let mut client = world.opened(&at, &[alpn]).await;
+        let address = format!("https://{at}/x?k={placeholder}");
+        let body = format!("{{\"k\": \"{placeholder}\"}}");
+        let fields = [("content-type", "application/json"), ("x-key", placeholder.as_str())];
+        let request = client.request(&address, &fields, &body);
+        assert_eq!(client.ask(request).await.0, 200);
+        let heard = hears.recv().await.unwrap();
+        assert!(heard.contains("/x?k=a%2Bb%2Fc%22d%200123\n"), "{heard}");
+        assert!(heard.contains(&format!("x-key: {placeholder}\n")), "{heard}");
+        let expected = "{\"k\": \"a+b/c\\\"d 0123\"}";
+        assert!(heard.ends_with(&format!("\n\n{expected}")), "{heard}");
+        assert!(heard.contains(&format!("content-length: {}\n", expected.len())), "{heard}");
+        let long = format!("{}&k={placeholder}", "x".repeat(400_000));
+        let request = client.request(&address, &[("content-type", "application/x-www-form-urlencoded")], &long);
+        assert_eq!(client.ask(request).await.0, 200);
+        let heard = hears.recv().await.unwrap();
+        assert!(heard.ends_with("xxx&k=a%2Bb%2Fc%22d%200123"), "…{}", &heard[heard.len() - 100..]);
+        assert!(!heard.contains("content-length"));
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_changes_is_the_new_one_from_the_next_request_on() {
+    let world = World::new();
+    let (peer, mut hears) = listening(&world, "api.test", &["h2"]).await;
+    let at = format!("api.test:{}", peer.port());
+    let mut client = {
+        world.owner.set_secret("key", "the-first-value", &["api.test"], &[Inject::Header]);
+        world.opened(&at, &["h2"]).await
+    };
+    for value in ["the-first-value", "the-second-value"] {
+        let placeholder = world.owner.set_secret("key", value, &["api.test"], &[Inject::Header]);
+        client.get(&format!("https://{at}/"), &[("x-key", &placeholder)]).await;
+        assert!(hears.recv().await.unwrap().contains(&format!("x-key: {value}\n")));
+    }
+    assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_request_for_another_host_on_an_opened_connection_is_refused() {
+    let world = World::new();
+    let (peer, mut hears) = listening(&world, "api.test", &["h2", "http/1.1"]).await;
+    let at = format!("api.test:{}", peer.port());
+    world.owner.set_secret("key", VALUE, &["api.test", "other.test"], &[Inject::Header]);
+    for (alpn, address, fields) in [
+        ("h2", format!("https://other.test:{}/", peer.port()), vec![]),
+        ("h2", "https://api.test/".to_owned(), vec![]),
+        ("h2", format!("https://{at}/"), vec![("host", "other.test")]),
+        ("http/1.1", format!("https://other.test:{}/", peer.port()), vec![]),
+        ("http/1.1", "https://api.test/".to_owned(), vec![]),
+        ("http/1.1", format!("https://{at}/"), vec![("host", "other.test")]),
+    ] {
+        let (status, text) = world.opened(&at, &[alpn]).await.get(&address, &fields).await;
+        assert_eq!(status, 403, "{alpn} {address} {fields:?}: {text}");
+        assert!(text.contains("names another host than api.test"), "{text}");
+    }
+    assert_eq!(world.owner.denials().len(), 6);
+    assert!(hears.try_recv().is_err(), "the host heard nothing");
+}
+
+#[tokio::test]
+async fn a_handshake_with_another_host_is_refused() {
+    let world = World::new();
+    let (peer, _hears) = listening(&world, "api.test", &["h2", "http/1.1"]).await;
+    let at = format!("api.test:{}", peer.port());
+    let by_address = format!("127.0.0.1:{}", peer.port());
+    world.owner.set_secret("key", VALUE, &["api.test", "127.0.0.1"], &[Inject::Header]);
+    // A client sends no server name for an address.
+    for (authority, name) in [(&at, "other.test"), (&at, "127.0.0.1"), (&by_address, "api.test")] {
+        let to = Tls { authority, name, alpn: &[], is_opened: true };
+        assert!(world.tls(&to).await.is_err(), "{authority} as {name}");
+    }
+    assert_eq!(world.owner.denials().len(), 3);
+    assert_eq!(peer.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_host_whose_certificate_is_not_trusted_gets_nothing() {
+    let world = World::new();
+    let (wrong_name, _hears) = listening(&world, "other.test", &["h2", "http/1.1"]).await;
+    let (stranger, _hears) = {
+        let (heard, hears) = mpsc::unbounded_channel::<()>();
+        let tls = World::new().hosts.tls(&["api.test"], &["http/1.1"]);
+        let answer = move |_| {
+            let heard = heard.clone();
+            async move {
+                let _ = heard.send(());
+                Response::new(text(""))
+            }
+        };
+        (Peer::start("127.0.0.1", Some(tls), answer).await, hears)
+    };
+    let plain = Peer::start("127.0.0.1", None, echo).await;
+    let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+    for peer in [&wrong_name, &stranger, &plain] {
+        let at = format!("api.test:{}", peer.port());
+        let mut client = world.opened(&at, &["http/1.1"]).await;
+        for _ in 0..2 {
+            let (status, text) = client.get(&format!("https://{at}/"), &[("x-key", &placeholder)]).await;
+            assert_eq!(status, 502, "{text}");
+            assert!(text.contains("could not be spoken to by TLS, and is not without"), "{text}");
+        }
+    }
+    let ended = world.owner.ended(6).await;
+    assert!(ended.iter().all(|(_, traffic)| traffic.error.is_some()), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_value_that_would_break_a_header_or_is_too_short_is_refused_and_recorded() {
+    let world = World::new();
+    let (peer, mut hears) = listening(&world, "api.test", &["http/1.1"]).await;
+    let at = format!("api.test:{}", peer.port());
+    for (value, reason) in [("one\r\nX-Evil: two", "control characters"), ("short", "shorter than 8 bytes")] {
+        let placeholder = world.owner.set_secret("key", value, &["api.test"], &[Inject::Header]);
+        let mut client = world.opened(&at, &[]).await;
+        let (status, text) = client.get(&format!("https://{at}/"), &[("x-key", &placeholder)]).await;
+        assert_eq!(status, 403);
+        assert!(text.contains(reason) && text.contains("sec_key"), "{text}");
+        assert!(world.owner.denials().last().unwrap().contains(reason));
+        assert!(hears.try_recv().is_err());
+        assert_eq!(client.get(&format!("https://{at}/"), &[]).await.0, 200, "without it all is well");
+        hears.recv().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_tls_a_value_goes_to_a_host_that_the_operator_allows() {
+    let world = World::new();
+    let (heard, mut hears) = mpsc::unbounded_channel();
+    let peer = Peer::start("127.0.0.1", None, move |request: Request<Incoming>| {
+        let key = request.headers().get("x-key").map(|key| key.to_str().unwrap().to_owned());
+        heard.send(key).unwrap();
+        async { Response::new(text("thanks")) }
+    })
+    .await;
+    let at = format!("api.test:{}", peer.port());
+    let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+    let address = format!("http://{at}/");
+    world.plain().await.get(&address, &[("x-key", &placeholder)]).await;
+    assert_eq!(hears.recv().await.unwrap().unwrap(), VALUE);
+    // The same inside of a tunnel, as some programs do.
+    let stream = world.tunnel(&at).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = crate::world::Client::Http1(sender);
+    let request = Request::builder().uri("/").header("host", &at).header("x-key", &placeholder);
+    let body = http_body_util::Empty::new().boxed();
+    assert_eq!(client.ask(request.body(body).unwrap()).await, (200, "thanks".to_owned()));
+    assert_eq!(hears.recv().await.unwrap().unwrap(), VALUE);
+}

@@ -16,7 +16,6 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
@@ -153,14 +152,11 @@ pub(crate) fn machine_roots() -> Vec<CertificateDer<'static>> {
         tracing::warn!(%error, "failed to read some of this machine's root certificates");
     }
     if found.certs.is_empty() {
-        tracing::warn!("this machine has no root certificates: sandboxes reach no host by https; install ca-certificates");
+        tracing::warn!(
+            "this machine has no root certificates: sandboxes reach no host by https; install ca-certificates"
+        );
     }
     found.certs
-}
-
-/// The certificates in a text of PEM.
-pub(crate) fn certificates_of(pem: &str) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect()
 }
 
 fn date(at: Timestamp) -> time::OffsetDateTime {

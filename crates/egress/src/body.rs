@@ -33,8 +33,13 @@ pub(crate) fn incoming(body: hyper::body::Incoming) -> Body {
     body.map_err(Error::from).boxed_unsync()
 }
 
-/// A body with its texts replaced, trailers included.
-pub(crate) struct Rewritten {
+/// A body with its texts replaced, trailers included; opened before if it is compressed.
+pub(crate) fn rewritten(inner: Body, decoder: Option<Decoder>, rules: Arc<Rules>) -> Body {
+    let rewriter = Rewriter::new(rules.clone());
+    Rewritten { inner, decoder, rules, rewriter, state: State::Data }.boxed_unsync()
+}
+
+struct Rewritten {
     inner: Body,
     decoder: Option<Decoder>,
     rules: Arc<Rules>,
@@ -50,11 +55,6 @@ enum State {
 }
 
 impl Rewritten {
-    pub(crate) fn new(inner: Body, decoder: Option<Decoder>, rules: Arc<Rules>) -> Body {
-        let rewriter = Rewriter::new(rules.clone());
-        Self { inner, decoder, rules, rewriter, state: State::Data }.boxed_unsync()
-    }
-
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         match &mut self.decoder {
             None => Ok(self.rewriter.push(bytes)),

@@ -24,7 +24,8 @@ pub const MAX_CONNECTIONS: usize = 256;
 pub const IDLE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What a connection beyond [`MAX_CONNECTIONS`] is told.
-const BUSY: &[u8] = b"HTTP/1.1 503 Too many connections\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Too many connections\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
     herm: this sandbox has too many connections open; close some first\n";
 
 /// What the proxy is made of.

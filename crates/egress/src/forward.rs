@@ -3,15 +3,15 @@
 use std::sync::{Arc, PoisonError};
 
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, IF_RANGE, RANGE,
-    SEC_WEBSOCKET_EXTENSIONS,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, IF_RANGE,
+    RANGE, SEC_WEBSOCKET_EXTENSIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 
-use crate::body::{self, Body, Rewritten};
+use crate::body::{self, Body};
 use crate::decode::Decoder;
 use crate::fault::Fault;
 use crate::hop::{Hop, Line, Peer};
@@ -93,7 +93,10 @@ async fn exchange(
             break;
         }
     }
-    Err(Fault::Broken { target: hop.target.clone(), why: "it moved to another address; try again".to_owned() })
+    Err(Fault::Broken {
+        target: hop.target.clone(),
+        why: "it moved to another address; try again".to_owned(),
+    })
 }
 
 fn learn(peer: &Peer, given: &[Given]) {
@@ -170,7 +173,7 @@ fn reply(
     for name in DIGESTS.iter().chain(&[CONTENT_LENGTH, CONTENT_ENCODING, ACCEPT_RANGES]) {
         head.headers.remove(name);
     }
-    Ok(Response::from_parts(head, Rewritten::new(body, decoder, rules)))
+    Ok(Response::from_parts(head, body::rewritten(body, decoder, rules)))
 }
 
 fn decoder_for(hop: &Hop, headers: &HeaderMap) -> Result<Option<Decoder>, Fault> {

@@ -212,7 +212,11 @@ impl Hop {
         Ok(Sender::Http2(sender))
     }
 
-    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static, record: &Arc<Record>) {
+    fn drive(
+        &self,
+        connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+        record: &Arc<Record>,
+    ) {
         let record = record.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -36,9 +36,10 @@ impl Known {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        let needles = self.0.iter().flat_map(|(placeholder, value)| {
-            Needle::all_forms(value.expose_secret(), placeholder)
-        });
+        let needles = self
+            .0
+            .iter()
+            .flat_map(|(placeholder, value)| Needle::all_forms(value.expose_secret(), placeholder));
         Rules::new(needles.collect())
     }
 }

@@ -61,7 +61,8 @@ where
     let offered = {
         let hello = begun.client_hello();
         if !names(hello.server_name(), &hop.target) {
-            let reason = format!("the TLS handshake is with another host than {}, which CONNECT named", hop.target);
+            let reason =
+                format!("the TLS handshake is with another host than {}, which CONNECT named", hop.target);
             hop.session.deny(&hop.target, reason).await;
             // Without a certificate the program is told by an alert.
             let _ = accept(&hop, begun, &[], None).await;
@@ -194,7 +195,8 @@ async fn check(hop: &Hop, request: &Request<Incoming>) -> Result<(), Fault> {
     let fields = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let named: Vec<&str> =
         request.uri().authority().map(http::uri::Authority::as_str).into_iter().chain(fields).collect();
-    let is_here = |name: &&str| Target::parse(name, Some(hop.scheme.default_port())).as_ref() == Ok(&hop.target);
+    let is_here =
+        |name: &&str| Target::parse(name, Some(hop.scheme.default_port())).as_ref() == Ok(&hop.target);
     if !named.is_empty() && named.iter().all(is_here) && request.headers().get_all(HOST).iter().count() <= 1 {
         return Ok(());
     }

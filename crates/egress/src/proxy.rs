@@ -35,9 +35,17 @@ const HINT: &str = "this is a proxy: ask it for a whole address (GET http://exam
 /// What a connection becomes after its last answer.
 enum Next {
     /// Bytes go through, untouched.
-    Tunnel { client: OnUpgrade, upstream: Counted<TcpStream> },
+    Tunnel {
+        client: OnUpgrade,
+        upstream: Counted<TcpStream>,
+    },
     /// The host may be sent secrets.
-    Open { client: OnUpgrade, session: Session, target: Target, addresses: Vec<SocketAddr> },
+    Open {
+        client: OnUpgrade,
+        session: Session,
+        target: Target,
+        addresses: Vec<SocketAddr>,
+    },
     WebSocket(WebSocket),
 }
 
@@ -122,7 +130,9 @@ impl Front {
     async fn forward(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         match request.uri().scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(Fault::Invalid("an https address is reached by CONNECT to its host")),
+            Some("https") => {
+                return Err(Fault::Invalid("an https address is reached by CONNECT to its host"));
+            }
             Some(_) => return Err(Fault::Invalid("only http and https addresses are reached")),
             None => return Err(Fault::Invalid(HINT)),
         }
@@ -139,7 +149,9 @@ impl Front {
     /// The way to this host; that of the request before, if it went there too.
     fn hop_to(&self, target: Target, session: Session) -> Arc<Hop> {
         let mut kept = self.hop.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hop) = kept.as_ref().filter(|hop| hop.target == target && hop.session.user == session.user) {
+        if let Some(hop) =
+            kept.as_ref().filter(|hop| hop.target == target && hop.session.user == session.user)
+        {
             return hop.clone();
         }
         let hop = Arc::new(Hop::new(session, target, Scheme::Http));

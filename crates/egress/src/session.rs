@@ -35,7 +35,9 @@ impl Session {
         let reason = match policy.mode {
             EgressMode::Open => return Ok(policy),
             EgressMode::Allowlist if is_listed() => return Ok(policy),
-            EgressMode::Allowlist => format!("{target} is not on the list of hosts that this sandbox may reach"),
+            EgressMode::Allowlist => {
+                format!("{target} is not on the list of hosts that this sandbox may reach")
+            }
             EgressMode::Deny => format!("this sandbox may not reach the network, so not {target} either"),
         };
         Err(self.deny(target, reason).await)

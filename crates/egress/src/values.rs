@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use crate::body::{self, Body, Rewritten};
+use crate::body::{self, Body};
 use crate::fault::Fault;
 use crate::rewrite::{Needle, Rules};
 
@@ -62,7 +62,8 @@ pub(crate) fn put_into_head(head: &mut Parts, given: &[Given]) -> Result<(), Str
         http::uri::PathAndQuery::try_from(new.as_slice())
             .map_err(|_| "with the secrets put in, the address is too long".to_owned())?,
     );
-    head.uri = http::Uri::from_parts(uri).map_err(|_| "with the secrets put in, it is no address".to_owned())?;
+    head.uri =
+        http::Uri::from_parts(uri).map_err(|_| "with the secrets put in, it is no address".to_owned())?;
     Ok(())
 }
 
@@ -97,11 +98,14 @@ fn breaks(given: &[Given], field: &[u8]) -> String {
         holds(field, &one.placeholder) && HeaderValue::from_str(one.value.expose_secret()).is_err()
     };
     let which = given.iter().find(breaks).map(|one| one.secret_id.to_string()).unwrap_or_default();
-    format!("the value of the secret {which} has line breaks or control characters, which a header cannot hold")
+    format!(
+        "the value of the secret {which} has line breaks or control characters, which a header cannot hold"
+    )
 }
 
 fn refuse_short(given: &[Given], place: Inject, stands: impl Fn(&str) -> bool) -> Result<(), String> {
-    let short = given.iter().find(|one| one.inject.contains(&place) && one.is_short() && stands(&one.placeholder));
+    let short =
+        given.iter().find(|one| one.inject.contains(&place) && one.is_short() && stands(&one.placeholder));
     short.map_or(Ok(()), |one| {
         Err(format!(
             "the value of the secret {} is shorter than {MIN_VALUE_BYTES} bytes, so it could not be masked in replies",
@@ -132,8 +136,10 @@ fn encode_basic(credentials: &[u8]) -> Zeroizing<Vec<u8>> {
 
 /// Puts values into a request's body where secrets say so. A body that is compressed stays as it is.
 pub(crate) async fn put_into_body(head: &mut Parts, body: Body, given: &[Given]) -> Result<Body, Fault> {
-    let is_packed =
-        head.headers.get(CONTENT_ENCODING).is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let is_packed = head
+        .headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(b"identity"));
     let long_enough = |one: &&Given| one.inject.contains(&Inject::Body) && !one.is_short();
     let needles: Vec<Needle> =
         given.iter().filter(long_enough).map(|one| one.needle(writer_for(head))).collect();
@@ -143,9 +149,10 @@ pub(crate) async fn put_into_body(head: &mut Parts, body: Body, given: &[Given])
     let rules = Arc::new(Rules::new(needles));
     if body::exact_bytes(&body).is_none_or(|bytes| bytes > MAX_MEASURED_BYTES) {
         head.headers.remove(CONTENT_LENGTH);
-        return Ok(Rewritten::new(body, None, rules));
+        return Ok(body::rewritten(body, None, rules));
     }
-    let whole = body.collect().await.map_err(|_| Fault::Invalid("the body of the request broke off"))?.to_bytes();
+    let whole =
+        body.collect().await.map_err(|_| Fault::Invalid("the body of the request broke off"))?.to_bytes();
     let new = rules.rewrite(&whole).map_or(whole, |new| Bytes::copy_from_slice(&new));
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(new.len()));
     Ok(body::full(new))

@@ -256,14 +256,9 @@ mod tests {
 
     #[test]
     fn what_is_no_websocket_ends_the_connection() {
-        for wrong in [
-            &[0xc1, 0][..],
-            &[0x81, 0x80],
-            &[0x80, 0],
-            &[0x01, 0, 0x01, 0],
-            &[0x09, 0],
-            &[0x89, 126, 0, 126],
-        ] {
+        for wrong in
+            [&[0xc1, 0][..], &[0x81, 0x80], &[0x80, 0], &[0x01, 0, 0x01, 0], &[0x09, 0], &[0x89, 126, 0, 126]]
+        {
             assert_eq!(frames().push(wrong), Err(NotWebSocket), "{wrong:?}");
         }
     }

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use herm_types::time::ManualClock;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::*;
 
@@ -9,6 +10,10 @@ const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(NOW))
+}
+
+fn certificates_of(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
 fn target(authority: &str) -> Target {
@@ -20,8 +25,9 @@ fn is_trusted(authority: &Authority, key: &CertifiedKey, name: &str, days: i64) 
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(certificates_of(authority.ca_pem()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier =
-        rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap();
     let at = NOW.plus_ms(days * DAY_MS).as_micros() / 1_000_000;
     let at = rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(at as u64));
     let name = name.to_owned().try_into().unwrap();
@@ -41,7 +47,10 @@ fn the_authority_is_made_once_and_its_key_is_its_owners_alone() {
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(fs::read_dir(&inner).unwrap().count(), 1, "nothing else is left");
     let leaf = second.certify(&target("api.example.com:443")).unwrap();
-    assert!(is_trusted(&first, &leaf, "api.example.com", 0), "what is made after a restart is trusted as before");
+    assert!(
+        is_trusted(&first, &leaf, "api.example.com", 0),
+        "what is made after a restart is trusted as before"
+    );
 }
 
 #[test]

@@ -26,7 +26,11 @@ fn in_pieces(rules: &Arc<Rules>, pieces: &[&[u8]]) -> Vec<u8> {
 /// Every byte percent-encoded, or every second one, or those that must be.
 fn percent(text: &str, which: impl Fn(usize, u8) -> bool) -> String {
     let encode = |(at, byte): (usize, u8)| {
-        if which(at, byte) || !byte.is_ascii() { format!("%{byte:02X}") } else { char::from(byte).to_string() }
+        if which(at, byte) || !byte.is_ascii() {
+            format!("%{byte:02X}")
+        } else {
+            char::from(byte).to_string()
+        }
     };
     text.bytes().enumerate().map(encode).collect()
 }
@@ -124,7 +128,8 @@ fn a_broken_line_in_base64_hides_nothing() {
     let text = STANDARD.encode(format!("before it {value} and after it"));
     for line_break in ["\n", "\r\n", "\\n", "\\r\\n", "%0A"] {
         for width in [60, 64, 76] {
-            let lines: Vec<&str> = text.as_bytes().chunks(width).map(|l| str::from_utf8(l).unwrap()).collect();
+            let lines: Vec<&str> =
+                text.as_bytes().chunks(width).map(|l| str::from_utf8(l).unwrap()).collect();
             let broken = lines.join(line_break);
             let masked = String::from_utf8(whole(&rules, broken.as_bytes())).unwrap();
             assert!(!has_trace(masked.replace(line_break, "").as_bytes(), value), "{masked}");

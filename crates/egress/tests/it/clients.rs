@@ -90,7 +90,7 @@ impl Machine {
     }
 
     async fn run(&self, program: &str, arguments: &[&str]) -> String {
-        succeed(program, self.command(program).args(arguments).output().await.unwrap())
+        succeed(program, &self.command(program).args(arguments).output().await.unwrap())
     }
 
     /// The host was reached by the proxy, with the value in place of the placeholder.
@@ -101,7 +101,7 @@ impl Machine {
     }
 }
 
-fn succeed(program: &str, output: Output) -> String {
+fn succeed(program: &str, output: &Output) -> String {
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program}: {out}\n{errors}");
     out.into_owned()
@@ -128,7 +128,8 @@ async fn curl_speaks_both_versions_and_plain_http() {
     let body = "x".repeat(2_000_000);
     std::fs::write(machine.dir().join("body"), &body).unwrap();
     let address = format!("http://other.test:{}/", plain.port());
-    let out = machine.run("curl", &["-sS", "-H", "Expect: 100-continue", "--data-binary", "@body", &address]).await;
+    let out =
+        machine.run("curl", &["-sS", "-H", "Expect: 100-continue", "--data-binary", "@body", &address]).await;
     assert!(out.ends_with(&body));
     let denied = machine.command("curl").args(["-sS", "https://127.0.0.2/"]).output().await.unwrap();
     let errors = String::from_utf8_lossy(&denied.stderr);
@@ -180,7 +181,9 @@ async fn git_lists_a_repository() {
     let machine = Machine::new().await;
     let identity = ["-c", "user.name=A", "-c", "user.email=a@b.c"];
     machine.run("git", &["init", "-q", "work"]).await;
-    machine.run("git", &[&identity[..], &["-C", "work", "commit", "-q", "--allow-empty", "-m", "one"]].concat()).await;
+    machine
+        .run("git", &[&identity[..], &["-C", "work", "commit", "-q", "--allow-empty", "-m", "one"]].concat())
+        .await;
     machine.run("git", &["clone", "-q", "--bare", "work", "served.git"]).await;
     machine.run("git", &["-C", "served.git", "update-server-info"]).await;
     let (peer, address) = machine.files(machine.dir().to_owned()).await;
@@ -219,7 +222,8 @@ async fn pip_installs_from_an_index() {
             }
         })
         .await;
-    let arguments = ["-m", "pip", "install", "-q", "--no-deps", "--target", "installed", "--index-url", &address, "tiny"];
+    let arguments =
+        ["-m", "pip", "install", "-q", "--no-deps", "--target", "installed", "--index-url", &address, "tiny"];
     machine.run("python3", &arguments).await;
     assert!(machine.dir().join("installed/tiny.py").exists());
     machine.assert_used(&peer);
@@ -254,8 +258,17 @@ async fn npm_installs_from_a_registry() {
         .await;
     std::fs::create_dir(machine.dir().join("app")).unwrap();
     std::fs::write(machine.dir().join("app/package.json"), "{}").unwrap();
-    let arguments =
-        ["install", "--prefix", "app", "--no-audit", "--no-fund", "--no-update-notifier", "--registry", &address, "tiny"];
+    let arguments = [
+        "install",
+        "--prefix",
+        "app",
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--registry",
+        &address,
+        "tiny",
+    ];
     machine.run("npm", &arguments).await;
     assert!(machine.dir().join("app/node_modules/tiny/package.json").exists());
     machine.assert_used(&peer);

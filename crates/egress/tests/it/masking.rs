@@ -94,7 +94,7 @@ async fn what_a_host_echoes_is_masked_in_headers_bodies_and_trailers() {
             assert!(!response.headers().contains_key("content-digest"));
             let body = response.into_body().collect().await.unwrap();
             assert_eq!(body.trailers().unwrap()["x-trailer"], format!("end {}", placeholder()).as_str());
-            assert_masked(&String::from_utf8(body.to_bytes().to_vec()).unwrap());
+            assert_masked(str::from_utf8(&body.to_bytes()).unwrap());
         }
     }
 }
@@ -113,7 +113,9 @@ async fn a_reply_is_asked_for_plain_and_whole_and_opened_if_it_comes_compressed(
                 "gzip" => flate2::write::GzEncoder::new(&mut packed, flate2::Compression::best())
                     .write_all(told.as_bytes())
                     .unwrap(),
-                "br" => brotli::CompressorWriter::new(&mut packed, 4096, 5, 20).write_all(told.as_bytes()).unwrap(),
+                "br" => brotli::CompressorWriter::new(&mut packed, 4096, 5, 20)
+                    .write_all(told.as_bytes())
+                    .unwrap(),
                 "zstd" => packed = zstd::encode_all(told.as_bytes(), 3).unwrap(),
                 "deflate" => flate2::write::ZlibEncoder::new(&mut packed, flate2::Compression::best())
                     .write_all(told.as_bytes())

@@ -17,7 +17,10 @@ async fn in_mode_deny_nothing_is_reached_and_each_attempt_is_recorded() {
     let (status, text) = world.plain().await.get(&format!("http://{at}/"), &[]).await;
     assert_eq!(status, 403);
     assert!(text.starts_with("herm: refused: this sandbox may not reach the network"), "{text}");
-    assert_eq!(world.owner.attempts().iter().filter(|(host, reason)| *host == at && reason.is_some()).count(), 2);
+    assert_eq!(
+        world.owner.attempts().iter().filter(|(host, reason)| *host == at && reason.is_some()).count(),
+        2
+    );
     assert_eq!(peer.connections(), 0);
     assert!(world.names.asked.lock().unwrap().is_empty(), "not even its name is looked up");
 }
@@ -58,16 +61,38 @@ async fn a_private_address_is_not_reached_however_it_is_written() {
         world.names.set(name, &[&[address]]);
     }
     let written = [
-        "127.0.0.1", "127.0.0.1.", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1",
-        "0.0.0.0", "10.0.0.1", "192.168.0.1", "169.254.169.254", "[::1]", "[::]", "[::ffff:127.0.0.1]",
-        "[::ffff:7f00:1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "[fd00::1]", "[fe80::1]", "loopback.test",
-        "LOOPBACK.test.", "mapped.test", "metadata.test", "translated.test", "local6.test",
+        "127.0.0.1",
+        "127.0.0.1.",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "0.0.0.0",
+        "10.0.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::127.0.0.1]",
+        "[2002:7f00:1::]",
+        "[fd00::1]",
+        "[fe80::1]",
+        "loopback.test",
+        "LOOPBACK.test.",
+        "mapped.test",
+        "metadata.test",
+        "translated.test",
+        "local6.test",
     ];
     for host in written {
         let at = format!("{host}:{}", peer.port());
         let refused = world.tunnel(&at).await.unwrap_err();
         assert!(refused.starts_with("HTTP/1.1 403"), "{host}: {refused}");
-        let request = format!("GET http://{at}/ HTTP/1.1\r\nHost: public.example\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET http://{at}/ HTTP/1.1\r\nHost: public.example\r\nConnection: close\r\n\r\n");
         let refused = world.say(request).await;
         assert!(refused.starts_with("HTTP/1.1 403"), "{host}: {refused}");
         assert!(refused.contains("has a private address"), "{host}: {refused}");
@@ -88,7 +113,9 @@ async fn of_several_addresses_the_allowed_ones_alone_are_tried() {
 async fn rebinding(world: &World) -> (Peer, Peer) {
     loop {
         let allowed = Peer::start("127.0.0.2", None, echo).await;
-        let Ok(listener) = tokio::net::TcpListener::bind(("127.0.0.1", allowed.port())).await else { continue };
+        let Ok(listener) = tokio::net::TcpListener::bind(("127.0.0.1", allowed.port())).await else {
+            continue;
+        };
         drop(listener);
         let private = Peer::raw("127.0.0.1", |_| async {}).await;
         world.names.set("rebound.test", &[&["127.0.0.2"], &["127.0.0.1"]]);
@@ -102,7 +129,11 @@ async fn a_name_that_resolves_to_another_address_the_next_time_wins_nothing() {
     let (allowed, _private) = rebinding(&world).await;
     let at = format!("rebound.test:{}", allowed.port());
     world.tunnel(&at).await.unwrap();
-    assert_eq!(*world.names.asked.lock().unwrap(), ["rebound.test"], "it is asked once and connected to that");
+    assert_eq!(
+        *world.names.asked.lock().unwrap(),
+        ["rebound.test"],
+        "it is asked once and connected to that"
+    );
     let refused = world.tunnel(&at).await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
 }

@@ -12,7 +12,10 @@ async fn a_request_to_the_proxy_itself_is_told_how_a_proxy_is_asked() {
         ("OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "this is a proxy"),
         ("GET https://api.test/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "by CONNECT"),
         ("GET ftp://api.test/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "only http and https"),
-        ("GET http://user:pw@api.test/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "without a user name"),
+        (
+            "GET http://user:pw@api.test/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            "without a user name",
+        ),
         ("CONNECT api.test HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "such as example.com:443"),
         ("CONNECT api.test:0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "from 1 to 65535"),
     ] {
@@ -26,7 +29,12 @@ async fn a_request_to_the_proxy_itself_is_told_how_a_proxy_is_asked() {
 #[tokio::test]
 async fn what_is_no_http_is_closed() {
     let world = World::new();
-    for bytes in [&b"\x05\x01\x00"[..], b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", b"\x16\x03\x01\x00\x05hello", &[0; 64]] {
+    for bytes in [
+        &b"\x05\x01\x00"[..],
+        b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00",
+        b"\x16\x03\x01\x00\x05hello",
+        &[0; 64],
+    ] {
         let answer = world.say(bytes).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
     }
@@ -111,7 +119,10 @@ async fn two_lengths_of_one_request_are_never_passed_on() {
     let both = "Content-Length: 60\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n";
     let answer = world.say(format!("POST {at} HTTP/1.1\r\nHost: x\r\n{both}\r\n3\r\nabc\r\n0\r\n\r\n")).await;
     assert!(!answer.contains("content-length: 60"), "{answer}");
-    assert!(answer.starts_with("HTTP/1.1 400") || answer.ends_with("transfer-encoding: chunked\n\nabc"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400") || answer.ends_with("transfer-encoding: chunked\n\nabc"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -123,12 +134,16 @@ async fn a_sandbox_has_only_so_many_connections_at_a_time() {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         stream.read_u8().await.unwrap();
     }
-    assert!(world.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 503 Too many connections"));
+    assert!(
+        world.say("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.starts_with("HTTP/1.1 503 Too many connections")
+    );
     let mut last = streams.pop().unwrap();
     last.shutdown().await.unwrap();
     last.read_to_end(&mut Vec::new()).await.unwrap();
     tokio::task::yield_now().await;
-    assert!(world.say("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    assert!(
+        world.say("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 400")
+    );
 }
 
 #[tokio::test]

@@ -51,7 +51,10 @@ async fn a_value_replaces_its_placeholder_for_its_host_over_both_versions_of_htt
         assert!(heard.contains(&format!("authorization: Bearer {VALUE}\n")), "{heard}");
         assert!(heard.contains(&format!("x-two: {other} {VALUE}\n")), "of another host it stays: {heard}");
         assert!(heard.contains(&format!("cookie: a=b; key={VALUE}\n")), "{heard}");
-        assert!(heard.contains(&format!("/{placeholder}?k={placeholder}\n")), "the address is not named: {heard}");
+        assert!(
+            heard.contains(&format!("/{placeholder}?k={placeholder}\n")),
+            "the address is not named: {heard}"
+        );
         world.owner.remove_secrets();
     }
 }
@@ -93,7 +96,8 @@ async fn address_and_body_are_rewritten_where_the_secret_says_so() {
         assert!(heard.ends_with(&format!("\n\n{expected}")), "{heard}");
         assert!(heard.contains(&format!("content-length: {}\n", expected.len())), "{heard}");
         let long = format!("{}&k={placeholder}", "x".repeat(400_000));
-        let request = client.request(&address, &[("content-type", "application/x-www-form-urlencoded")], &long);
+        let request =
+            client.request(&address, &[("content-type", "application/x-www-form-urlencoded")], &long);
         assert_eq!(client.ask(request).await.0, 200);
         let heard = hears.recv().await.unwrap();
         assert!(heard.ends_with("xxx&k=a%2Bb%2Fc%22d%200123"), "…{}", &heard[heard.len() - 100..]);
@@ -230,4 +234,103 @@ async fn without_tls_a_value_goes_to_a_host_that_the_operator_allows() {
     let body = http_body_util::Empty::new().boxed();
     assert_eq!(client.ask(request.body(body).unwrap()).await, (200, "thanks".to_owned()));
     assert_eq!(hears.recv().await.unwrap().unwrap(), VALUE);
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_in_no_log_and_no_record_at_the_most_verbose() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || written.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::new();
+    let tls = world.hosts.tls(&["api.test"], &["h2", "http/1.1"]);
+    let peer = Peer::start("127.0.0.1", Some(tls), echo).await;
+    let at = format!("api.test:{}", peer.port());
+    let inject = [Inject::Header, Inject::Query, Inject::Body];
+    let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &inject);
+    for alpn in ["http/1.1", "h2"] {
+        let mut client = world.opened(&at, &[alpn]).await;
+        let address = format!("https://{at}/?k={placeholder}");
+        let request = client.request(&address, &[("x-key", &placeholder)], &placeholder);
+        let (_, seen) = client.ask(request).await;
+        assert_eq!(seen.matches(&placeholder).count(), 3, "{seen}");
+    }
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("h2"), "something was logged");
+    assert!(!log.contains(VALUE) && !log.contains("0123456789"));
+    let told = format!("{:?} {:?}", world.owner.attempts(), world.owner.ended(1).await);
+    assert!(!told.contains("0123456789"), "{told}");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_host_ended_meanwhile_is_made_anew() {
+    let world = World::new();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(world.hosts.tls(&["api.test"], &["http/1.1"])));
+    let peer = Peer::raw("127.0.0.1", move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    })
+    .await;
+    let at = format!("api.test:{}", peer.port());
+    world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+    let mut client = world.opened(&at, &[]).await;
+    for times in 1..=3 {
+        assert_eq!(client.get(&format!("https://{at}/"), &[]).await, (200, "ok".to_owned()));
+        world.owner.ended(times).await;
+        assert_eq!((peer.connections(), world.owner.attempts().len()), (times, times), "each is recorded");
+    }
+}
+
+#[tokio::test]
+async fn requests_side_by_side_share_a_connection() {
+    let world = World::new();
+    let entered = Arc::new(tokio::sync::Barrier::new(20));
+    let tls = world.hosts.tls(&["api.test"], &["h2"]);
+    let peer = Peer::start("127.0.0.1", Some(tls), move |_| {
+        let entered = entered.clone();
+        async move {
+            // None is answered before all are there.
+            entered.wait().await;
+            Response::new(text("ok"))
+        }
+    })
+    .await;
+    let at = format!("api.test:{}", peer.port());
+    world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+    let crate::world::Client::Http2(sender) = world.opened(&at, &["h2"]).await else { panic!("no h2") };
+    let ask = |_| {
+        let mut client = crate::world::Client::Http2(sender.clone());
+        let address = format!("https://{at}/");
+        async move { client.get(&address, &[]).await.0 }
+    };
+    let answers = futures_util::future::join_all((0..20).map(ask)).await;
+    assert_eq!(answers, [200; 20]);
+    assert_eq!(peer.connections(), 1);
 }

@@ -57,7 +57,8 @@ fn request(address: &str, placeholder: &str) -> ClientRequestBuilder {
 #[tokio::test]
 async fn messages_on_an_opened_connection_are_masked() {
     let world = World::new();
-    let acceptor = TlsAcceptor::from(std::sync::Arc::new(world.hosts.tls(&["api.test"], &["h2", "http/1.1"])));
+    let acceptor =
+        TlsAcceptor::from(std::sync::Arc::new(world.hosts.tls(&["api.test"], &["h2", "http/1.1"])));
     let peer = Peer::raw("127.0.0.1", move |stream| {
         let acceptor = acceptor.clone();
         async move { talk(acceptor.accept(stream).await.unwrap()).await }

@@ -46,9 +46,9 @@ impl Resolver for Names {
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         self.asked.lock().unwrap().push(host.to_owned());
         let mut answers = self.answers.lock().unwrap();
-        let answer = answers.get_mut(host).map(|answers| {
-            if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
-        });
+        let answer = answers
+            .get_mut(host)
+            .map(|answers| if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() });
         Box::pin(async move { answer.ok_or_else(|| io::Error::other("no such name")) })
     }
 }

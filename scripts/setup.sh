@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
-#   scripts/setup.sh [rust] [sandbox] [docker] [postgres] [nextest] [curl] [node] [chromium] [schemathesis] [shellcheck]
+#   scripts/setup.sh [rust] [sandbox] [docker] [postgres] [nextest] [curl] [clients] [node] [chromium] [schemathesis] [shellcheck]
 #                                                                                   without arguments: all of them
 #
 # As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
@@ -52,6 +52,13 @@ find_postgres() {
 find_curl() {
     # The README's walk is tested as it is written.
     has curl || lack curl
+}
+
+find_clients() {
+    # Programs that go out through egress in its tests, beside curl and those of Node.js.
+    has git || lack git
+    python3 -c 'import pip' >/dev/null 2>&1 || lack python3-pip
+    find_curl
 }
 
 find_node() {
@@ -132,13 +139,13 @@ install_schemathesis() {
 }
 
 parts=("$@")
-[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox docker postgres nextest curl node chromium schemathesis shellcheck)
+[ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox docker postgres nextest curl clients node chromium schemathesis shellcheck)
 
 # Everything that is missing is found first, so that one command installs it all.
 for part in "${parts[@]}"; do
     case "$part" in
-        rust | sandbox | docker | postgres | nextest | curl | node | chromium | schemathesis | shellcheck) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, docker, postgres, nextest, curl, node, chromium, schemathesis, shellcheck" ;;
+        rust | sandbox | docker | postgres | nextest | curl | clients | node | chromium | schemathesis | shellcheck) "find_$part" ;;
+        *) fail "unknown part: $part; there are rust, sandbox, docker, postgres, nextest, curl, clients, node, chromium, schemathesis, shellcheck" ;;
     esac
 done
 install_packages

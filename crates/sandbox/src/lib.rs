@@ -1,4 +1,5 @@
-//! Where an agent's commands run, and the one way in which the host reaches an agent's files ([`workspace`]).
+//! Where an agent's commands run, the one way in which the host reaches an agent's files ([`workspace`]), and where what
+//! is kept of deleted ones lies ([`snapshots`]).
 //!
 //! A sandbox has no network, sees of the host only what it is given, and can write its workspace and `/tmp`. Three
 //! engines start them ([`SandboxType`](herm_types::sandbox::SandboxType)): see `docs/concepts/sandboxes.md`. Inside
@@ -17,6 +18,7 @@ mod place;
 mod sandbox;
 mod sandboxes;
 mod shared;
+pub mod snapshots;
 mod spec;
 mod user;
 pub mod workspace;

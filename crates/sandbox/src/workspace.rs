@@ -6,6 +6,7 @@
 //! one, and sizes are bounded. A hard link can only be to a file that was inside already: the workspace is the
 //! one writable directory of its sandbox.
 
+pub mod archive;
 mod owner;
 mod path;
 mod remove;
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 
 pub(crate) use owner::give_to;
 pub use path::{PathError, WorkspacePath};
+pub(crate) use write::temporary_name;
 pub use write::{OnLink, Pending, Written};
 
 /// Entries that a directory may have to be listed.

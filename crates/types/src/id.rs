@@ -98,6 +98,8 @@ id!(/// A skill of a deployment.
     SkillId, "skl");
 id!(/// The id of a secret whose maker chose none; see [`crate::SecretId`].
     NewSecretId, "sec");
+id!(/// A snapshot: the files of a deployment that was deleted.
+    SnapshotId, "snap");
 id!(/// A request to the API.
     RequestId, "req");
 id!(/// A work item of the queue.

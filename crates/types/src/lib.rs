@@ -17,13 +17,15 @@ pub mod run;
 pub mod sandbox;
 pub mod secret;
 pub mod skill;
+pub mod snapshot;
 pub mod thread;
 pub mod time;
 pub mod tool;
 
 pub use error::{Error, ErrorCode, Fault};
 pub use id::{
-    AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, ThreadId, WorkId,
+    AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, SnapshotId, ThreadId,
+    WorkId,
 };
 pub use secret::SecretId;
 pub use time::{Clock, Rng, Timestamp};

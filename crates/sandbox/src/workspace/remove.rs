@@ -88,7 +88,7 @@ fn remove_directory(parent: &OwnedFd, name: &str) -> Result<(), Error> {
     Err(Error::Busy)
 }
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Empties a directory. A directory within is never gone down into: what it holds is moved up beside it, so that
 /// no depth costs anything, neither stack nor descriptors.
@@ -175,13 +175,13 @@ fn unlinked(directory: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Er
 }
 
 /// Opens a directory that was found for reading.
-fn entered(found: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(super) fn entered(found: &OwnedFd) -> Result<OwnedFd, Errno> {
     allow(found)?;
     rustix::fs::openat(found, c".", DIRECTORY | OFlags::RDONLY, Mode::empty())
 }
 
 /// Gives the owner the right to a directory that was found: to this one, whatever has its name by now.
-fn allow(found: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn allow(found: &OwnedFd) -> Result<(), Errno> {
     let is_allowed = Mode::from_raw_mode(fstat(found)?.st_mode).contains(Mode::RWXU);
     if !is_allowed {
         rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::RWXU)?;
@@ -189,6 +189,6 @@ fn allow(found: &OwnedFd) -> Result<(), Errno> {
     Ok(())
 }
 
-fn is_dots(name: &CStr) -> bool {
+pub(super) fn is_dots(name: &CStr) -> bool {
     [c".", c".."].contains(&name)
 }

@@ -230,7 +230,7 @@ fn is_directory(directory: &OwnedFd, name: &str) -> Result<bool, Error> {
 }
 
 /// A file without a name, or, where there is no such thing, one with a name that nobody inside can foresee.
-fn open_temporary(directory: &OwnedFd) -> Result<(File, Option<String>), Error> {
+pub(super) fn open_temporary(directory: &OwnedFd) -> Result<(File, Option<String>), Error> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     match openat(directory, ".", flags | OFlags::TMPFILE, FILE_MODE) {
         Ok(fd) => {
@@ -273,7 +273,7 @@ const TEMPORARY_PREFIX: &str = ".herm-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// A name that nobody inside can foresee.
-pub(super) fn temporary_name() -> Result<String, Error> {
+pub(crate) fn temporary_name() -> Result<String, Error> {
     let mut random = [0u8; 16];
     getrandom(&mut random, GetRandomFlags::empty())?;
     Ok(format!("{TEMPORARY_PREFIX}{:032x}{TEMPORARY_SUFFIX}", u128::from_le_bytes(random)))

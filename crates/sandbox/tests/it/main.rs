@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod engines;
+mod snapshots;
 mod workspace;
 
 /// How often what is random is tried.

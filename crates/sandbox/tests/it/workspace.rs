@@ -1,5 +1,6 @@
 //! The host's way to an agent's files, against an agent that is an attacker.
 
+mod archive;
 mod destroying;
 mod pieces;
 mod races;

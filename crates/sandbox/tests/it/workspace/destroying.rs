@@ -43,7 +43,7 @@ fn set_open_files(most: u64) {
 }
 
 /// Runs a test of this program once more, in a process of its own, as somebody without rights.
-fn run_as_nobody(name: &str, dir: &Path) {
+pub(super) fn run_as_nobody(name: &str, dir: &Path) {
     let mut command = Command::new("/proc/self/exe");
     command.args(["--exact", name, "--nocapture"]).env("HERM_TEST_DIR", dir).current_dir("/");
     if rustix::process::geteuid().is_root() {

@@ -69,3 +69,24 @@ CREATE TABLE idempotent_requests (
     PRIMARY KEY (key_id, method, path, idempotency_key)
 );
 CREATE INDEX idempotent_requests_age ON idempotent_requests (created_at);
+
+-- What was in the workspace of a deployment that was deleted; the archive is a file of the data directory.
+CREATE TABLE snapshots (
+    snapshot_id TEXT NOT NULL PRIMARY KEY,
+    account_id TEXT NOT NULL,
+    deployment_id TEXT NOT NULL UNIQUE,
+    customer_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    -- JSON; NULL until it is ready.
+    contents TEXT,
+    -- JSON: why it could not be made.
+    error TEXT,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX snapshots_of_account ON snapshots (account_id, snapshot_id);
+CREATE INDEX snapshots_by_expiry ON snapshots (expires_at, snapshot_id);
+
+-- The snapshot that a deployment is to begin with, until it is restored; and as JSON why that failed.
+ALTER TABLE deployments ADD COLUMN restore_snapshot_id TEXT;
+ALTER TABLE deployments ADD COLUMN error TEXT;

@@ -7,11 +7,11 @@ mod view;
 
 use axum::Json;
 use axum::extract::State;
-use herm_app::deployments::{self, Described};
+use herm_app::deployments::{self, Described, Files};
 use herm_types::deployment::{DeploymentItem, DeploymentStatus};
 use herm_types::error::ErrorBody;
 use herm_types::paging::Page;
-use herm_types::{DeploymentId, Error, ErrorCode};
+use herm_types::{DeploymentId, Error, SnapshotId, Timestamp};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -28,8 +28,9 @@ pub(crate) use view::DeploymentView;
 #[utoipa::path(post, path = "/v1/deployments", operation_id = "create_deployment", tag = "deployments",
     request_body = CreateDeployment,
     responses((status = 201, body = DeploymentView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody),
-        (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 422, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
 pub(crate) async fn create_deployment(
     State(shared): State<Shared>,
     Auth(caller): Auth,
@@ -134,6 +135,12 @@ pub(crate) struct DeletedDeployment {
     deployment_id: DeploymentId,
     #[schema(example = "deleted")]
     status: &'static str,
+    /// With `retain_filesystem`: what its files become.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_id: Option<SnapshotId>,
+    /// With `retain_filesystem`: when that is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_expires_at: Option<Timestamp>,
 }
 
 /// The body of a deletion, if it has one: the query's parameter says the same.
@@ -144,7 +151,9 @@ pub(crate) struct DeleteDeployment {
     retain_filesystem: Option<bool>,
 }
 
-/// Delete a deployment with everything under it: runs, sandbox, workspace, threads and events.
+/// Delete a deployment with everything under it: runs, sandbox, workspace, threads and events. With
+/// `retain_filesystem` the files are kept for 30 days, as a snapshot that another deployment of the customer can begin
+/// with.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}", operation_id = "delete_deployment",
     tag = "deployments",
     params(("deployment_id" = DeploymentId, Path), ("retain_filesystem" = Option<bool>, Query)),
@@ -168,13 +177,14 @@ pub(crate) async fn delete_deployment(
     };
     query.finish()?;
     let in_body = body.as_ref().map(retain_in_body).transpose()?.unwrap_or(false);
-    if in_query || in_body {
-        let message = "retain_filesystem: snapshots are not supported by this version of Herm; copy the files you \
-                       need through the Files API, then delete without it.";
-        return Err(Error::new(ErrorCode::ValidationError, message).into());
-    }
-    deployments::delete(&shared.app, &caller, path.deployment_id).await?;
-    Ok(Json(DeletedDeployment { deployment_id: path.deployment_id, status: "deleted" }))
+    let files = if in_query || in_body { Files::Retain } else { Files::Destroy };
+    let kept = deployments::delete(&shared.app, &caller, path.deployment_id, files).await?;
+    Ok(Json(DeletedDeployment {
+        deployment_id: path.deployment_id,
+        status: "deleted",
+        snapshot_id: kept.as_ref().map(|snapshot| snapshot.snapshot_id),
+        snapshot_expires_at: kept.map(|snapshot| snapshot.expires_at),
+    }))
 }
 
 fn retain_in_body(body: &Value) -> Result<bool, Error> {

@@ -23,6 +23,7 @@ mod runs;
 mod secrets;
 mod serve;
 mod skills;
+mod snapshots;
 mod sse;
 mod target;
 mod threads;

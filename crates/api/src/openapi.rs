@@ -15,8 +15,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 use crate::error::Failure;
 use crate::input::Query;
 use crate::{
-    deployments, events, files, health, keys, mcp_servers, messages, models, runs, secrets, skills, threads,
-    tokens, tools,
+    deployments, events, files, health, keys, mcp_servers, messages, models, runs, secrets, skills,
+    snapshots, threads, tokens, tools,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -68,6 +68,10 @@ use crate::{
         secrets::list_secrets,
         secrets::update_secret,
         secrets::delete_secret,
+        snapshots::list_snapshots,
+        snapshots::get_snapshot,
+        snapshots::delete_snapshot,
+        snapshots::read_snapshot,
         health::get_health,
         health::get_readiness,
         get_openapi,

@@ -15,7 +15,7 @@ use crate::models::{self, ModelProvider};
 use crate::rate_limit::{self, RateLimits};
 use crate::{
     deployments, events, files, health, idempotency, keys, mcp_servers, messages, openapi, request_id, runs,
-    secrets, skills, target, threads, tokens, tools,
+    secrets, skills, snapshots, target, threads, tokens, tools,
 };
 
 /// What an operator decides about the HTTP side.
@@ -105,6 +105,9 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/v1/tokens", post(tokens::create_token))
         .route("/v1/secrets", get(secrets::list_secrets).post(secrets::create_secret))
         .route("/v1/secrets/{secret_id}", patch(secrets::update_secret).delete(secrets::delete_secret))
+        .route("/v1/snapshots", get(snapshots::list_snapshots))
+        .route("/v1/snapshots/{snapshot_id}", get(snapshots::get_snapshot).delete(snapshots::delete_snapshot))
+        .route("/v1/snapshots/{snapshot_id}/content", get(snapshots::read_snapshot))
         .route("/healthz", get(health::get_health))
         .route("/readyz", get(health::get_readiness))
         .route("/openapi.json", get(openapi::get_openapi))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use herm_outbound::Fetcher;
+use herm_sandbox::snapshots::Snapshots;
 use herm_store::Store;
 use herm_types::model::ModelName;
 use herm_types::sandbox::{SandboxSettings, SandboxType};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub docker_becomes: Option<SandboxType>,
     /// Holds one directory for each deployment.
     pub workspaces_dir: PathBuf,
+    /// Where deleted deployments' files are kept.
+    pub snapshots: Snapshots,
     /// Bytes of a file that is written through the API, at most.
     pub max_file_bytes: u64,
 }

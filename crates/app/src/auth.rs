@@ -1,10 +1,11 @@
 //! Who asks, and what lies within reach.
 
 use herm_crypto::ApiKey;
-use herm_store::{Tx, deployments};
+use herm_store::{Tx, deployments, snapshots};
 use herm_types::deployment::Deployment;
 use herm_types::key::{KeyInfo, Scope};
-use herm_types::{AccountId, DeploymentId, Error, ErrorCode, Timestamp};
+use herm_types::snapshot::Snapshot;
+use herm_types::{AccountId, DeploymentId, Error, ErrorCode, SnapshotId, Timestamp};
 
 use crate::App;
 
@@ -90,6 +91,23 @@ impl Caller {
     ) -> Result<Deployment, crate::Error> {
         let found = deployments::find_and_lock(tx, deployment_id).await?;
         self.within_reach(found, deployment_id)
+    }
+
+    /// The snapshot, if it lies within reach: what a key is limited to, its snapshots are limited to.
+    ///
+    /// # Errors
+    /// `not_found`, be it another account's or nobody's.
+    pub(crate) async fn snapshot(
+        &self,
+        tx: &mut Tx,
+        snapshot_id: SnapshotId,
+    ) -> Result<Snapshot, crate::Error> {
+        let found = snapshots::find(tx, snapshot_id).await?.filter(|snapshot| {
+            snapshot.account_id == self.key.account_id
+                && self.key.deployment_id.is_none_or(|limit| limit == snapshot.deployment_id)
+                && self.key.customer_id.as_deref().is_none_or(|limit| limit == snapshot.customer_id)
+        });
+        Ok(found.ok_or_else(|| Error::not_found("snapshot", &snapshot_id.to_string()))?)
     }
 
     fn within_reach(

@@ -11,13 +11,13 @@ use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
 use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::skill::SkillItem;
-use herm_types::{DeploymentId, ErrorCode, ThreadId, WorkId};
+use herm_types::snapshot::Snapshot;
+use herm_types::{DeploymentId, ErrorCode, SnapshotId, ThreadId, WorkId};
 
-use crate::engines;
 use crate::idempotency::Reply;
 use crate::mcp_servers::Headers;
 use crate::skills::{Workplace, describe, gather, item, write_files};
-use crate::{App, Caller, Error};
+use crate::{App, Caller, Error, engines, snapshots};
 use change::Draft;
 pub use changes::{
     BudgetChanges, Change, Changes, FeatureChanges, MAX_METADATA_PAIRS, MapChange, SandboxChanges,
@@ -31,6 +31,8 @@ pub struct Create {
     pub name: String,
     pub system_prompt: String,
     pub sandbox: CreateSandbox,
+    /// The files that it begins with.
+    pub restore_snapshot: Option<SnapshotId>,
     /// What else is said, against the defaults.
     pub changes: Changes,
 }
@@ -56,7 +58,8 @@ pub struct Described {
     pub skills: Vec<SkillItem>,
 }
 
-/// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed.
+/// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed. One that
+/// begins with a snapshot's files is ready when they are there.
 pub async fn create(
     app: &App,
     caller: &Caller,
@@ -67,7 +70,11 @@ pub async fn create(
     caller.may_create_for(&request.customer_id)?;
     app.refuse_while_draining()?;
     let now = app.clock.now();
-    let Create { customer_id, name, system_prompt, sandbox, mut changes } = request;
+    let Create { customer_id, name, system_prompt, sandbox, restore_snapshot, mut changes } = request;
+    if let Some(snapshot_id) = restore_snapshot {
+        // What follows may take long, and writes files.
+        snapshots::check_restore(app, caller, snapshot_id, &customer_id).await?;
+    }
     let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
     let mut deployment = Deployment {
         deployment_id: app.ids.next(),
@@ -76,7 +83,12 @@ pub async fn create(
         name,
         model: app.settings.default_model.to_string(),
         system_prompt,
-        status: DeploymentStatus::Ready,
+        status: match restore_snapshot {
+            Some(_) => DeploymentStatus::Provisioning,
+            None => DeploymentStatus::Ready,
+        },
+        error: None,
+        restore_snapshot,
         default_thread_id: app.ids.next::<ThreadId>(),
         version: 1,
         settings: DeploymentSettings::new(SandboxSettings {
@@ -110,7 +122,7 @@ pub async fn create(
         deployment: deployment.clone(),
     };
     let made = match written {
-        Ok(()) => insert(app, Draft { deployment, skills: rows }, described, reply).await,
+        Ok(()) => insert(app, caller, Draft { deployment, skills: rows }, described, reply).await,
         Err(error) => Err(error),
     };
     if made.is_err() {
@@ -125,17 +137,19 @@ pub async fn create(
 
 async fn insert(
     app: &App,
+    caller: &Caller,
     draft: Draft,
     described: Described,
     reply: Reply<Described>,
 ) -> Result<Described, Error> {
+    let (caller, ids) = (caller.clone(), app.ids.clone());
     app.transaction("create_deployment", reply, move |tx| {
         Box::pin(async move {
             change::insert(tx, &draft).await?;
             let deployment = &draft.deployment;
+            snapshots::begin_restore(tx, &caller, &ids, deployment).await?;
             threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
-            let status = Event::DeploymentStatus { status: deployment.status.as_str() };
-            tx.emit(deployment.deployment_id, status);
+            tx.emit(deployment.deployment_id, Event::deployment_status(deployment.status.as_str()));
             Ok(described)
         })
     })
@@ -200,7 +214,7 @@ pub async fn retry(
     // The files of skills are looked at before, as the answer commits with the change.
     let Described { deployment, skills } = find(app, caller, deployment_id).await?;
     let chosen = app.choose_engine(&deployment.settings.sandbox).await;
-    let caller = caller.clone();
+    let (caller, ids) = (caller.clone(), app.ids.clone());
     app.transaction("retry_deployment", reply, move |tx| {
         Box::pin(async move {
             let edit = move |draft: &mut Draft| {
@@ -211,12 +225,16 @@ pub async fn retry(
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message));
                 }
                 engines::settle(&mut draft.deployment.settings.sandbox, &chosen)?;
-                draft.deployment.status = DeploymentStatus::Ready;
+                draft.deployment.error = None;
+                draft.deployment.status = match draft.deployment.restore_snapshot {
+                    Some(_) => DeploymentStatus::Provisioning,
+                    None => DeploymentStatus::Ready,
+                };
                 Ok(())
             };
             let (draft, ()) = change::make(tx, &caller, deployment_id, edit).await?;
-            let status = Event::DeploymentStatus { status: draft.deployment.status.as_str() };
-            tx.emit(deployment_id, status);
+            snapshots::begin_restore(tx, &caller, &ids, &draft.deployment).await?;
+            tx.emit(deployment_id, Event::deployment_status(draft.deployment.status.as_str()));
             Ok(Described { deployment: draft.deployment, skills })
         })
     })
@@ -271,23 +289,42 @@ pub async fn list(
     Ok(Page::from_rows(rows, limit, |row| row.deployment_id.to_string()))
 }
 
+/// What becomes of a deleted deployment's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    Destroy,
+    /// They are kept as a snapshot.
+    Retain,
+}
+
 /// Deletes a deployment: from the commit on everything under it is gone for clients and workers; what is left
-/// of it is torn down by a work item of the same transaction.
-pub async fn delete(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<(), Error> {
+/// of it is torn down by a work item of the same transaction. Gives the snapshot that its files become.
+pub async fn delete(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+    files: Files,
+) -> Result<Option<Snapshot>, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     let (caller, work_id) = (caller.clone(), app.ids.next::<WorkId>());
+    let snapshot_id = (files == Files::Retain).then(|| app.ids.next::<SnapshotId>());
     app.store
         .transaction("delete_deployment", move |tx| {
             Box::pin(async move {
                 let deployment = caller.deployment(tx, deployment_id).await?;
                 // Work items are locked before the event counter, as workers do it.
                 queue::remove_of_deployment(tx, deployment_id).await?;
-                tx.emit(deployment_id, Event::DeploymentStatus { status: "deleted" });
+                tx.emit(deployment_id, Event::deployment_status("deleted"));
                 if !deployments::delete(tx, &deployment).await? {
                     return Err(herm_types::Error::not_found("deployment", &deployment_id.to_string()).into());
                 }
+                let kept = match snapshot_id {
+                    Some(snapshot_id) => Some(snapshots::begin(tx, &deployment, snapshot_id).await?),
+                    None => None,
+                };
                 let subject = deployment_id.to_string();
-                Ok(queue::enqueue(tx, work_id, queue::Kind::Teardown, subject, deployment_id).await?)
+                queue::enqueue(tx, work_id, queue::Kind::Teardown, subject, deployment_id).await?;
+                Ok(kept)
             })
         })
         .await

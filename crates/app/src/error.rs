@@ -23,6 +23,9 @@ pub enum Error {
     /// A workspace could not be reached.
     #[error("the workspace could not be reached")]
     Workspace(#[source] herm_sandbox::workspace::Error),
+    /// A snapshot's file could not be reached.
+    #[error("the snapshot's file could not be reached")]
+    Snapshot(#[source] std::io::Error),
 }
 
 impl Error {
@@ -45,6 +48,10 @@ impl Error {
             Self::Workspace(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a workspace could not be reached");
                 herm_types::Error::new(ErrorCode::ServerError, "The workspace could not be reached.")
+            }
+            Self::Snapshot(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a snapshot could not be reached");
+                herm_types::Error::new(ErrorCode::ServerError, "The snapshot's file could not be reached.")
             }
         }
     }

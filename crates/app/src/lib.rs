@@ -19,6 +19,7 @@ pub mod runs;
 mod sealer;
 pub mod secrets;
 pub mod skills;
+pub mod snapshots;
 pub mod steps;
 pub mod threads;
 pub mod tokens;

@@ -9,6 +9,7 @@ use herm_app::{App, Sealer, Settings};
 use herm_config::{Config, SandboxFallback};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
+use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes};
 use herm_store::Store;
 use herm_types::sandbox::SandboxType;
@@ -46,6 +47,7 @@ impl Server {
             .with_context(|| format!("failed to listen at {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let workspaces_dir = config.server.data_dir.join("workspaces");
+        let snapshots = Snapshots::new(config.server.data_dir.join("snapshots"));
         let sandboxes = Sandboxes::new(herm_sandbox::Options {
             data_dir: config.server.data_dir.clone(),
             rng: Arc::new(SystemRng),
@@ -67,6 +69,7 @@ impl Server {
                 SandboxFallback::Refuse => None,
             },
             workspaces_dir: workspaces_dir.clone(),
+            snapshots: snapshots.clone(),
             max_file_bytes: config.server.max_file_bytes,
         };
         let sealer = Sealer::new(master_key::ring(config)?, Arc::new(SystemRng));
@@ -88,6 +91,7 @@ impl Server {
             providers: providers(config)?,
             sandboxes,
             workspaces_dir,
+            snapshots,
         })
         .await
         .context("failed to start the worker")?;

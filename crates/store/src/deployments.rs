@@ -1,6 +1,6 @@
 //! Deployments: made with their event counter, deleted with everything under them.
 
-use herm_types::deployment::{Deployment, DeploymentItem, DeploymentStatus, RUNTIME};
+use herm_types::deployment::{Deployment, DeploymentError, DeploymentItem, DeploymentStatus, RUNTIME};
 use herm_types::id::Id;
 use herm_types::paging::PageRequest;
 use herm_types::{AccountId, DeploymentId};
@@ -20,7 +20,7 @@ pub struct Filter {
 pub async fn insert(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO deployments (deployment_id, account_id, customer_id, name, status, default_thread_id, version, \
-         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         created_at, updated_at, restore_snapshot_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         params![
             deployment.deployment_id.to_string(),
             deployment.account_id.to_string(),
@@ -31,6 +31,7 @@ pub async fn insert(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
             deployment.version,
             deployment.created_at,
             deployment.updated_at,
+            deployment.restore_snapshot.map(|id| id.to_string()),
         ],
     )
     .await?;
@@ -63,12 +64,14 @@ async fn insert_version(tx: &mut Tx, deployment: &Deployment) -> Result<(), Erro
 pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     let id = deployment.deployment_id.to_string();
     tx.execute(
-        "UPDATE deployments SET name = $1, status = $2, version = $3, updated_at = $4 WHERE deployment_id = $5",
+        "UPDATE deployments SET name = $1, status = $2, version = $3, updated_at = $4, error = $5 \
+         WHERE deployment_id = $6",
         params![
             deployment.name.as_str(),
             deployment.status.as_str(),
             deployment.version,
             deployment.updated_at,
+            deployment.error.as_ref().map(serde_json::to_string).transpose()?,
             id.as_str(),
         ],
     )
@@ -83,11 +86,36 @@ pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     insert_version(tx, deployment).await
 }
 
+/// Notes that a deployment was made ready, or why it was not; what the agent is stays the same. `false`, and nothing
+/// changes, if it is not being made ready.
+pub async fn end_provisioning(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    error: Option<&DeploymentError>,
+) -> Result<bool, Error> {
+    let status = if error.is_some() { DeploymentStatus::Error } else { DeploymentStatus::Ready };
+    let now = tx.now();
+    let changed = tx
+        .execute(
+            "UPDATE deployments SET status = $1, error = $2, updated_at = $3, restore_snapshot_id = \
+             CASE WHEN $1 = 'ready' THEN NULL ELSE restore_snapshot_id END \
+             WHERE deployment_id = $4 AND status = 'provisioning'",
+            params![
+                status.as_str(),
+                error.map(serde_json::to_string).transpose()?,
+                now,
+                deployment_id.to_string()
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
 /// The deployment with this id as it is now, whosever it is.
 pub async fn find(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Deployment>, Error> {
     tx.one(
         "SELECT d.deployment_id, account_id, customer_id, name, model, system_prompt, status, default_thread_id, \
-         d.version, settings, created_at, updated_at FROM deployments d JOIN deployment_versions v \
+         d.version, settings, created_at, updated_at, error, restore_snapshot_id FROM deployments d JOIN deployment_versions v \
          ON v.deployment_id = d.deployment_id AND v.version = d.version WHERE d.deployment_id = $1",
         params![deployment_id.to_string()],
     )
@@ -247,6 +275,8 @@ fn deployment(row: &Row) -> Result<Deployment, Error> {
         settings: row.json(9)?,
         created_at: row.time(10)?,
         updated_at: row.time(11)?,
+        error: row.opt_str(12)?.map(serde_json::from_str).transpose()?,
+        restore_snapshot: row.opt_parse(13)?,
     })
 }
 

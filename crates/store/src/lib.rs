@@ -21,6 +21,7 @@ mod row;
 pub mod runs;
 pub mod secrets;
 pub mod skills;
+pub mod snapshots;
 mod sqlite;
 mod store;
 pub mod threads;

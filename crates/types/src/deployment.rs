@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
-use crate::id::{AccountId, DeploymentId, ThreadId};
+use crate::id::{AccountId, DeploymentId, SnapshotId, ThreadId};
 use crate::mcp::McpServer;
 use crate::sandbox::SandboxSettings;
 use crate::secret::SecretId;
@@ -140,6 +140,13 @@ impl DeploymentSettings {
     }
 }
 
+/// Why a deployment could not be made ready: a stable code and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentError {
+    pub code: String,
+    pub message: String,
+}
+
 /// A deployment as the server holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
@@ -150,6 +157,10 @@ pub struct Deployment {
     pub model: String,
     pub system_prompt: String,
     pub status: DeploymentStatus,
+    /// With the status `error`: why.
+    pub error: Option<DeploymentError>,
+    /// The snapshot that it begins with, until that is restored.
+    pub restore_snapshot: Option<SnapshotId>,
     pub default_thread_id: ThreadId,
     /// Grows with each change of what the agent is; a run keeps to the one that it began with.
     pub version: i64,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::deployment::DeploymentError;
 use crate::id::{EventId, MessageId, RunId, ThreadId};
 use crate::run::{RunError, RunStatus, Usage};
 use crate::thread::{Attachment, Role};
@@ -58,6 +59,8 @@ pub enum Event {
     },
     DeploymentStatus {
         status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<DeploymentError>,
     },
 }
 
@@ -66,6 +69,11 @@ pub const EVENT_TYPES: [&str; 6] =
     ["token", "message", "tool_call", "tool_result", "run_status", "deployment_status"];
 
 impl Event {
+    /// A deployment's new status, of which there is nothing more to say.
+    pub fn deployment_status(status: &'static str) -> Self {
+        Self::DeploymentStatus { status, error: None }
+    }
+
     /// The name in the stream's `event:` line.
     pub fn type_name(&self) -> &'static str {
         match self {

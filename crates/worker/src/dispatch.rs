@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::in_hand::{InHand, Signals};
 use crate::worker::Context;
-use crate::{run, teardown};
+use crate::{restore, run, teardown};
 
 /// Items that one worker has in hand at most.
 const MAX_IN_HAND: usize = 512;
@@ -110,13 +110,14 @@ pub(crate) async fn hear_nudges(context: Arc<Context>, stop: CancellationToken) 
 }
 
 async fn carry_out(context: Arc<Context>, lease: Lease, signals: Signals) {
-    let _in_hand = InHand::new(&context, lease.work_id);
+    let in_hand = Arc::new(InHand::new(&context, lease.work_id));
     fault::reach("work.taken", lease.kind.as_str());
     let work = async {
         match lease.kind {
             Kind::Run => run::drive(&context, &lease, &signals.look).await,
-            Kind::Teardown => teardown::tear_down(&context, &lease).await,
+            Kind::Teardown => teardown::tear_down(&context, &lease, &in_hand).await,
             Kind::EraseThread => teardown::erase_thread(&context, &lease).await,
+            Kind::Restore => restore::restore(&context, &lease, &in_hand).await,
         }
     };
     let result = tokio::select! {

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use herm_sandbox::workspace;
+use herm_sandbox::workspace::archive::{ArchiveError, Stop};
 use herm_store::queue::Lease;
 use herm_types::{DeploymentId, WorkId};
 use tokio::sync::{Notify, watch};
@@ -105,6 +107,31 @@ impl InHand {
     pub(crate) fn new(context: &Arc<Context>, work_id: WorkId) -> Self {
         Self { context: Arc::clone(context), work_id }
     }
+}
+
+/// Tells work that blocks to stop when who waits for it has gone.
+struct StopWhenDropped(Stop);
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Does what blocks on a thread of its own. Cut off, it is told to stop, and the item stays in hand until it has: who
+/// waits for that finds nobody at work on its files.
+pub(crate) async fn blocking<T: Send + 'static>(
+    in_hand: &Arc<InHand>,
+    work: impl FnOnce(&Stop) -> Result<T, ArchiveError> + Send + 'static,
+) -> Result<T, ArchiveError> {
+    let (stop, in_hand) = (Stop::default(), Arc::clone(in_hand));
+    let _guard = StopWhenDropped(stop.clone());
+    let worked = tokio::task::spawn_blocking(move || {
+        let done = work(&stop);
+        drop(in_hand);
+        done
+    });
+    worked.await.unwrap_or_else(|error| Err(workspace::Error::Io(std::io::Error::other(error)).into()))
 }
 
 impl Drop for InHand {

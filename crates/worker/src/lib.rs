@@ -9,12 +9,14 @@ mod dispatch;
 mod in_hand;
 mod keeper;
 mod models;
+mod restore;
 mod retention;
 mod run;
+mod snapshot;
 mod teardown;
 mod tools;
 mod worker;
 
 pub use demo::PROVIDER as DEMO_PROVIDER;
-pub use retention::sweep;
+pub use retention::{sweep, sweep_snapshots};
 pub use worker::{Options, Worker};

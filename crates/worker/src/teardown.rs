@@ -1,5 +1,7 @@
 //! Tearing down what was deleted: a deployment with its runs, its sandbox, its files and its rows; a thread with its
-//! run and its rows. Each part may be done again, so that a crash between any two is made good by the next claim.
+//! run and its rows. Files that are to be kept are kept before they are destroyed, or not destroyed. Each part may be done again, so that a crash between any two is made good by the next claim.
+
+use std::sync::Arc;
 
 use herm_sandbox::workspace::Workspace;
 use herm_store::queue::{self, Lease};
@@ -8,31 +10,38 @@ use herm_types::ThreadId;
 use herm_types::id::EventId;
 
 use crate::dispatch::subject;
+use crate::in_hand::{self, InHand};
 use crate::run;
+use crate::snapshot::{self, Files};
 use crate::worker::Context;
 
-pub(crate) async fn tear_down(context: &Context, lease: &Lease) -> Result<(), Error> {
+pub(crate) async fn tear_down(context: &Context, lease: &Lease, in_hand: &Arc<InHand>) -> Result<(), Error> {
     let deployment_id = lease.deployment_id;
     context.running.cancel_of_deployment(deployment_id, lease.work_id).await;
     fault::reach("teardown", "sandbox");
     context.keeper.retire(deployment_id).await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
+    fault::reach("teardown", "snapshot");
+    let files = snapshot::keep(context, lease, in_hand).await?;
     fault::reach("teardown", "workspace");
-    let dir = context.workspace_dir(deployment_id);
-    let destroyed = tokio::task::spawn_blocking(move || Workspace::destroy(&dir)).await;
-    destroyed
-        .map_err(|error| Error::Io(std::io::Error::other(error)))?
-        .map_err(|error| Error::Io(std::io::Error::other(error)))?;
+    if files == Files::Done {
+        let dir = context.workspace_dir(deployment_id);
+        let destroyed = in_hand::blocking(in_hand, move |_| Ok(Workspace::destroy(&dir)?)).await;
+        destroyed.map_err(|error| Error::Io(std::io::Error::other(error)))?;
+    }
     fault::reach("teardown", "rows");
     loop {
-        let held = lease.clone();
+        let (held, jittered) = (lease.clone(), context.jittered(snapshot::RETRY_MS));
         let is_done = context
             .store
             .transaction("erase_deployment", move |tx| {
                 Box::pin(async move {
                     queue::hold(tx, &held).await?;
                     let is_done = deployments::erase_contents(tx, held.deployment_id).await?;
-                    if is_done {
-                        queue::complete(tx, &held).await?;
+                    match files {
+                        Files::Done if is_done => queue::complete(tx, &held).await?,
+                        // The workspace is all that is left, and the item lasts as long as it.
+                        Files::Wait if is_done => snapshot::postpone(tx, &held, jittered).await?,
+                        _ => {}
                     }
                     Ok::<_, Error>(is_done)
                 })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use herm_llm::Providers;
 use herm_sandbox::Sandboxes;
+use herm_sandbox::snapshots::Snapshots;
 use herm_store::{Store, idempotent_requests, queue};
 use herm_types::{DeploymentId, IdSource, Rng};
 use tokio::task::JoinHandle;
@@ -25,6 +26,8 @@ pub struct Options {
     pub sandboxes: Sandboxes,
     /// Holds one directory for each deployment.
     pub workspaces_dir: PathBuf,
+    /// Where deleted deployments' files are kept.
+    pub snapshots: Snapshots,
 }
 
 /// What everything in a worker shares.
@@ -35,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) models: Models,
     pub(crate) keeper: Keeper,
     pub(crate) workspaces_dir: PathBuf,
+    pub(crate) snapshots: Snapshots,
     pub(crate) running: Running,
 }
 
@@ -72,6 +76,7 @@ impl Worker {
             ids: options.ids,
             rng: options.rng,
             workspaces_dir: options.workspaces_dir,
+            snapshots: options.snapshots,
             running: Running::default(),
         });
         context

@@ -9,10 +9,10 @@ use herm_app::deployments::{
 };
 use herm_app::mcp_servers::{MAX_MCP_SERVERS, is_variable};
 use herm_app::skills::MAX_SKILLS;
-use herm_types::Error;
 use herm_types::deployment::{DreamingMode, OnExpiry, RUNTIME};
 use herm_types::model::ModelName;
 use herm_types::sandbox::SandboxType;
+use herm_types::{Error, SnapshotId};
 use serde_json::{Number, Value};
 
 use super::sandbox::sandbox;
@@ -42,7 +42,7 @@ pub(super) fn create(body: &Value, settings: &Settings) -> Result<Create, Error>
     let name = object.required_text("name", 1..=MAX_NAME_CHARS, &mut faults);
     let system_prompt = object.required_text("system_prompt", 0..=MAX_PROMPT_CHARS, &mut faults);
     object.choice("runtime", &[(RUNTIME, ())], &mut faults);
-    object.not_supported_yet("restore_snapshot", &mut faults);
+    let restore_snapshot = object.parsed::<SnapshotId>("restore_snapshot", &mut faults);
     let mut changes = changes(&mut object, settings, &mut faults);
     object.finish(&mut faults);
     faults.check()?;
@@ -53,7 +53,7 @@ pub(super) fn create(body: &Value, settings: &Settings) -> Result<Create, Error>
         kind: changes.sandbox.kind.take().unwrap_or(SandboxType::Docker),
         persistent_filesystem: changes.sandbox.persistent_filesystem.take().unwrap_or(true),
     };
-    Ok(Create { customer_id, name, system_prompt, sandbox, changes })
+    Ok(Create { customer_id, name, system_prompt, sandbox, restore_snapshot, changes })
 }
 
 /// Reads the body of an update.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use herm_types::SnapshotId;
 use herm_types::deployment::{DreamingMode, OnExpiry};
 use herm_types::sandbox::{Egress, SandboxType};
 use herm_types::secret::SecretId;
@@ -41,6 +42,8 @@ pub(crate) struct CreateDeployment {
     /// Tried in order when the model fails.
     #[schema(max_items = 5)]
     fallback_models: Option<Vec<String>>,
+    /// The files that it begins with: a snapshot of the same customer. The status is `provisioning` until they are there.
+    restore_snapshot: Option<SnapshotId>,
 }
 
 /// What is left out stays. `null` puts a value back to its default, removes a key of a map, and empties a list.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use herm_app::Caller;
 use herm_app::deployments::Described;
-use herm_types::deployment::{Budget, DeploymentStatus, Dreaming, Features, RUNTIME, SteeringPolicy};
+use herm_types::deployment::{
+    Budget, DeploymentError, DeploymentStatus, Dreaming, Features, RUNTIME, SteeringPolicy,
+};
 use herm_types::mcp::McpServerItem;
 use herm_types::sandbox::SandboxSettings;
 use herm_types::secret::SecretId;
@@ -50,6 +52,9 @@ pub(crate) struct DeploymentView {
     fallback_models: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
+    /// With the status `error`: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<DeploymentError>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -99,6 +104,7 @@ impl DeploymentView {
             fallback_models: settings.fallback_models,
             created_at: deployment.created_at,
             updated_at: deployment.updated_at,
+            error: deployment.error,
         }
     }
 

@@ -49,7 +49,8 @@ pub(crate) async fn read_file(
     respond(opened, &file, &headers).await
 }
 
-async fn respond(opened: Opened, path: &str, request: &HeaderMap) -> Result<Response, Failure> {
+/// A file's bytes, or what of them is asked for.
+pub(crate) async fn respond(opened: Opened, path: &str, request: &HeaderMap) -> Result<Response, Failure> {
     let mut headers = HeaderMap::new();
     let etag = entity_tag::quoted(&opened.etag);
     insert(&mut headers, ETAG, &etag);

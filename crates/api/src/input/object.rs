@@ -216,20 +216,6 @@ impl<'v> Object<'v> {
         Self { path, map: value.and_then(Value::as_object), known: Vec::new() }
     }
 
-    /// A field that the contract has and this version does not act on: refused unless it asks for nothing.
-    pub(crate) fn not_supported_yet(&mut self, name: &'static str, faults: &mut Faults) {
-        let path = self.path_of(name);
-        let asks_for_nothing = match self.field(name) {
-            None => true,
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(Value::Object(fields)) => fields.is_empty(),
-            Some(_) => false,
-        };
-        if !asks_for_nothing {
-            faults.add(path, "is not supported by this version of Herm; leave it out");
-        }
-    }
-
     /// A field as it is given: `null` may mean something else than nothing.
     pub(crate) fn given(&mut self, name: &'static str) -> Given<'v> {
         self.known.push(name);

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use herm_app::keys::NewKey;
-use herm_types::KeyId;
 use herm_types::deployment::DeploymentStatus;
 use herm_types::key::Scope;
+use herm_types::{KeyId, SnapshotId};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::snapshots;
 use crate::world::{World, minimal};
 
 /// An operation, and what it answers each actor.
@@ -52,14 +53,15 @@ fn row(
 
 const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 
-/// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`, `{k}`
-/// and `{x}` for a key and a secret of it.
+/// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`, `{k}`,
+/// `{x}` and `{n}` for a key, a secret and a snapshot of it.
 pub(crate) fn table() -> Vec<Row> {
     let mut table = of_deployments();
     table.extend(of_agents());
     table.extend(of_threads_and_runs());
     table.extend(of_files());
     table.extend(of_account());
+    table.extend(of_snapshots());
     // Last, as it takes the deployment away; the stranger's turn comes before the writer's.
     table.push(row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]));
     table
@@ -198,12 +200,22 @@ fn of_account() -> Vec<Row> {
     ]
 }
 
+fn of_snapshots() -> Vec<Row> {
+    vec![
+        row("list_snapshots", Method::GET, "/v1/snapshots", None, [401, 200, 200, 200]),
+        row("get_snapshot", Method::GET, "/v1/snapshots/{n}", None, [401, 200, 200, 404]),
+        row("read_snapshot", Method::GET, "/v1/snapshots/{n}/content", None, [401, 200, 200, 404]),
+        row("delete_snapshot", Method::DELETE, "/v1/snapshots/{n}", None, [401, 403, 200, 404]),
+    ]
+}
+
 /// What the table's paths lead to.
 pub(crate) struct Scene {
     deployment: Value,
     run: Value,
     skill: Value,
     key_id: KeyId,
+    snapshot_id: SnapshotId,
 }
 
 /// A secret that the scene has.
@@ -222,7 +234,8 @@ impl Scene {
         let key_id = info_of(world, &world.key("default", &[Scope::UsageRead]).await).await;
         let secret = json!({"name": "n", "value": "v", "secret_id": SECRET});
         world.call(&world.admin, Method::POST, "/v1/secrets", Some(&secret)).await;
-        Self { deployment, run, skill, key_id }
+        let snapshot_id = snapshots::ready(world, "acme", &[("kept.txt", "text")]).await;
+        Self { deployment, run, skill, key_id, snapshot_id }
     }
 
     /// Puts the deployment into `error`, as what can be provisioned again.
@@ -245,6 +258,7 @@ impl Scene {
             .replace("{r}", self.run["run_id"].as_str().unwrap())
             .replace("{s}", self.skill["skill_id"].as_str().unwrap())
             .replace("{k}", &self.key_id.to_string())
+            .replace("{n}", &self.snapshot_id.to_string())
             .replace("{x}", SECRET)
     }
 

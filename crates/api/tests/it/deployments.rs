@@ -266,18 +266,3 @@ async fn a_deleted_deployment_is_gone_at_once() {
     let listed = world.get("/v1/deployments").await.json();
     assert_eq!(listed["data"], json!([]));
 }
-
-#[tokio::test]
-async fn a_snapshot_is_refused_before_anything_is_deleted() {
-    let world = World::new().await;
-    let made = world.deployment().await;
-    let path = World::path(&made, "?retain_filesystem=true");
-    assert_eq!(world.call(&world.writer, Method::DELETE, &path, None).await.refusal().0, 400);
-    let body = json!({"retain_filesystem": true});
-    let in_body = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), Some(&body)).await;
-    assert_eq!(in_body.refusal().0, 400);
-    assert_eq!(world.get(&World::path(&made, "")).await.status, StatusCode::OK);
-    let body = json!({"retain_filesystem": false});
-    let deleted = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), Some(&body)).await;
-    assert_eq!(deleted.status, StatusCode::OK);
-}

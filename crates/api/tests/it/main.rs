@@ -23,6 +23,7 @@ mod requests;
 mod runs;
 mod secrets;
 mod skills;
+mod snapshots;
 mod threads;
 mod tokens;
 mod tools;

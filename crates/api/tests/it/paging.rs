@@ -9,6 +9,7 @@ use herm_types::run::StepKind;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
+use crate::snapshots;
 use crate::world::{Answer, World, minimal, read};
 
 /// A list: where it is, what tells its rows apart, and whether a row of it can be deleted.
@@ -20,7 +21,7 @@ struct List {
 }
 
 /// `{d}` and `{r}` stand for a deployment and a run, `{id}` for a row.
-const LISTS: [List; 8] = [
+const LISTS: [List; 9] = [
     List {
         operation: "list_deployments",
         path: "/v1/deployments",
@@ -34,6 +35,12 @@ const LISTS: [List; 8] = [
         path: "/v1/secrets",
         id: "/secret_id",
         deleted_at: Some("/v1/secrets/{id}"),
+    },
+    List {
+        operation: "list_snapshots",
+        path: "/v1/snapshots",
+        id: "/snapshot_id",
+        deleted_at: Some("/v1/snapshots/{id}"),
     },
     List { operation: "list_models", path: "/v1/models", id: "/provider", deleted_at: None },
     List {
@@ -92,6 +99,9 @@ impl Ground {
             "list_deployments" => post("/v1/deployments", minimal()).await,
             "list_keys" => post("/v1/keys", json!({"name": "n", "scopes": ["usage:read"]})).await,
             "list_secrets" => post("/v1/secrets", json!({"name": "n", "value": "v"})).await,
+            "list_snapshots" => {
+                snapshots::ready(&self.world, "acme", &[]).await;
+            }
             "list_threads" => post("/v1/deployments/{d}/threads", json!({})).await,
             "list_runs" | "stream_events" => {
                 let body = json!({"content": "hi", "thread_id": "new"});

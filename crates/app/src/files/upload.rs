@@ -4,9 +4,11 @@
 use std::path::PathBuf;
 
 use herm_sandbox::workspace::{self, OnLink, Pending, Workspace, WorkspacePath};
+use herm_store::{deployments, snapshots};
 use herm_types::DeploymentId;
 use herm_types::file::{Precondition, WrittenFile};
 use herm_types::key::Scope;
+use herm_types::snapshot::SnapshotStatus;
 
 use super::{blocking, parse, reach, refusal};
 use crate::{App, Caller, Error};
@@ -97,9 +99,17 @@ impl Upload {
         let shown = path.as_str().to_owned();
         let written = blocking(shown.clone(), move || pending.commit(&precondition, OnLink::Refuse)).await?;
         if let Err(error) = reach(&app, &caller, deployment_id, Scope::FilesWrite).await {
-            // The deployment may have been torn down before the file was in its place: then nobody else removes it.
-            if matches!(&error, Error::Refused(_)) && !exists(&app, deployment_id).await? {
-                blocking(shown, move || Workspace::destroy(&dir)).await?;
+            // The deployment may have been torn down before the file was in its place: then nobody else removes it. Where
+            // its files are still to be kept, it is torn down later, and the others are not ours to remove.
+            if matches!(&error, Error::Refused(_)) {
+                match left_of(&app, deployment_id).await? {
+                    Left::Everything => {}
+                    Left::Files => {
+                        let remove = move || Workspace::create(&dir)?.remove(&path, &Precondition::default());
+                        blocking(shown, remove).await?;
+                    }
+                    Left::Nothing => blocking(shown, move || Workspace::destroy(&dir)).await?,
+                }
             }
             return Err(error);
         }
@@ -108,10 +118,25 @@ impl Upload {
     }
 }
 
-async fn exists(app: &App, deployment_id: DeploymentId) -> Result<bool, Error> {
-    let found = app
-        .store
-        .read("find_deployment", move |tx| Box::pin(herm_store::deployments::find(tx, deployment_id)))
-        .await?;
-    Ok(found.is_some())
+/// What there is of a deployment.
+enum Left {
+    Everything,
+    /// It is deleted, and its files are to be kept and are not yet.
+    Files,
+    Nothing,
+}
+
+async fn left_of(app: &App, deployment_id: DeploymentId) -> Result<Left, Error> {
+    app.store
+        .read("find_deployment", move |tx| {
+            Box::pin(async move {
+                if deployments::find(tx, deployment_id).await?.is_some() {
+                    return Ok(Left::Everything);
+                }
+                let kept = snapshots::find_of_deployment(tx, deployment_id).await?;
+                let is_wanted = kept.is_some_and(|snapshot| snapshot.status != SnapshotStatus::Ready);
+                Ok(if is_wanted { Left::Files } else { Left::Nothing })
+            })
+        })
+        .await
 }

@@ -69,6 +69,8 @@ impl World {
             model: "demo/tour".to_owned(),
             system_prompt: "Be brief.".to_owned(),
             status: DeploymentStatus::Ready,
+            error: None,
+            restore_snapshot: None,
             default_thread_id: self.ids.next(),
             version: 1,
             settings: DeploymentSettings::new(sandbox),

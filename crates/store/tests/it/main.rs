@@ -12,4 +12,5 @@ mod keys;
 mod messages;
 mod queue;
 mod secrets;
+mod snapshots;
 mod startup;

@@ -1,8 +1,10 @@
 //! The whole life of a deployment, with the server killed at each fault point in turn and started again.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::pin::Pin;
 
 use herm_testkit::client::Client;
 use herm_testkit::process::{Server, processes_that_mention};
@@ -12,6 +14,9 @@ use tokio::task::JoinSet;
 use crate::reader::{Reader, is_end};
 use crate::world::{World, deployment_of, start, text};
 use crate::{log, scripts};
+
+/// How a life is led, from its beginning to its server's end.
+pub(crate) type Live = for<'a> fn(&'a mut Life<'_>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 const FAULT_POINT: &str = "HERM_FAULT_POINT";
 const REACHED: &str = "fault point: ";
@@ -23,19 +28,26 @@ const COMMAND: &str = "echo made >> log.txt";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_survives_a_kill_at_every_point() {
-    walk_all(async || World::sqlite().await, TIMES).await;
+    let points = walk(async || World::sqlite().await, TIMES, |_| true, |life| Box::pin(life.live())).await;
+    for expected in ["commit.before:send_message", "commit.after:finish_tool", "effect.after:shell"] {
+        assert!(points.contains_key(expected), "{expected} is not among {points:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_survives_a_kill_at_every_point() {
-    walk_all(async || World::postgres().await, 1).await;
+    walk(async || World::postgres().await, 1, |_| true, |life| Box::pin(life.live())).await;
 }
 
-async fn walk_all(world: impl AsyncFn() -> World, times: usize) {
-    let points = points(world().await).await;
-    for expected in ["commit.before:send_message", "commit.after:finish_tool", "effect.after:shell"] {
-        assert!(points.contains_key(expected), "{expected} is not among {points:?}");
-    }
+/// Leads a life for each of the points that it reaches and that are wanted; gives the points.
+pub(crate) async fn walk(
+    world: impl AsyncFn() -> World,
+    times: usize,
+    is_wanted: fn(&str) -> bool,
+    live: Live,
+) -> BTreeMap<String, usize> {
+    let mut points = points(world().await, live).await;
+    points.retain(|point, _| is_wanted(point));
     let mut lives = JoinSet::new();
     let mut unreached = Vec::new();
     for (point, count) in &points {
@@ -45,7 +57,7 @@ async fn walk_all(world: impl AsyncFn() -> World, times: usize) {
             }
             let (world, point) = (world().await, format!("{point}#{nth}"));
             lives.spawn(async move {
-                let deaths = Life::new(&world, &point).await.lead().await;
+                let deaths = Life::new(&world, &point).await.lead(live).await;
                 (deaths != 1).then_some(point)
             });
         }
@@ -56,12 +68,13 @@ async fn walk_all(world: impl AsyncFn() -> World, times: usize) {
     // How often some are reached depends on how things fall; that they are reached does not.
     unreached.retain(|point| point.ends_with("#1"));
     assert!(unreached.is_empty(), "nothing was killed at {unreached:?}");
+    points
 }
 
 /// All points that a life reaches, and how often.
-async fn points(world: World) -> BTreeMap<String, usize> {
+async fn points(world: World, live: Live) -> BTreeMap<String, usize> {
     let mut life = Life::new(&world, "list").await;
-    life.live().await;
+    live(&mut life).await;
     let mut points = BTreeMap::new();
     for point in life.said.lines().filter_map(|line| line.strip_prefix(REACHED)) {
         *points.entry(point.to_owned()).or_default() += 1;
@@ -70,8 +83,8 @@ async fn points(world: World) -> BTreeMap<String, usize> {
 }
 
 /// A deployment's life, and the server that it is led on.
-struct Life<'a> {
-    world: &'a World,
+pub(crate) struct Life<'a> {
+    pub(crate) world: &'a World,
     server: Option<Server>,
     deaths: usize,
     /// What servers that were stopped have logged.
@@ -89,7 +102,7 @@ impl<'a> Life<'a> {
     }
 
     /// A client of a server that runs: where the last one has died, of a new one.
-    async fn client(&mut self) -> Client {
+    pub(crate) async fn client(&mut self) -> Client {
         let has_ended = self.server.as_mut().is_none_or(|server| server.has_ended().unwrap());
         if has_ended {
             self.deaths += usize::from(self.server.is_some());
@@ -99,13 +112,13 @@ impl<'a> Life<'a> {
     }
 
     /// Leads it to its end; gives how often the server has died.
-    async fn lead(mut self) -> usize {
-        self.live().await;
+    async fn lead(mut self, live: Live) -> usize {
+        live(&mut self).await;
         self.deaths
     }
 
     async fn live(&mut self) {
-        let deployment_id = self.create().await;
+        let deployment_id = self.create(&deployment_of("anthropic/claude-sonnet-4.5")).await;
         let run_id = self.send(&deployment_id).await;
         let mut reader = Reader::from_the_start(&deployment_id);
         while !reader.try_until(&self.client().await, |event| is_end(event, &run_id)).await {}
@@ -115,7 +128,7 @@ impl<'a> Life<'a> {
     }
 
     /// Stops the server, which first ends what it has in hand, a deletion's last steps among it.
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         loop {
             self.client().await;
             let server = self.server.take().unwrap();
@@ -132,11 +145,10 @@ impl<'a> Life<'a> {
     }
 
     /// A create whose answer got lost may have happened: then the deployment is there.
-    async fn create(&mut self) -> String {
+    pub(crate) async fn create(&mut self, body: &Value) -> String {
         loop {
             let client = self.client().await;
-            let body = deployment_of("anthropic/claude-sonnet-4.5");
-            if let Ok(answer) = client.post("/v1/deployments", &body).await {
+            if let Ok(answer) = client.post("/v1/deployments", body).await {
                 assert_eq!(answer.status, 201, "{}", answer.text());
                 return text(&answer.json(), "deployment_id");
             }
@@ -162,7 +174,7 @@ impl<'a> Life<'a> {
     }
 
     /// A list, from a server that lives long enough to give it.
-    async fn list(&mut self, path: &str) -> Vec<Value> {
+    pub(crate) async fn list(&mut self, path: &str) -> Vec<Value> {
         loop {
             if let Ok(answer) = self.client().await.get(path).await {
                 return answer.json()["data"].as_array().unwrap().clone();

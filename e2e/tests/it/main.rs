@@ -15,6 +15,7 @@ mod provider_faults;
 mod reader;
 mod readme;
 mod scripts;
+mod snapshots;
 mod stopping;
 mod tools;
 mod updated;

@@ -7,6 +7,7 @@ import { Files } from "./resources/files.js";
 import { McpServers } from "./resources/mcp-servers.js";
 import { Runs } from "./resources/runs.js";
 import { Skills } from "./resources/skills.js";
+import { Snapshots } from "./resources/snapshots.js";
 import { Threads } from "./resources/threads.js";
 import { Tools } from "./resources/tools.js";
 import { type Runtime, systemRuntime } from "./runtime.js";
@@ -59,6 +60,7 @@ export class Herm {
   readonly skills: Skills;
   readonly tools: Tools;
   readonly mcpServers: McpServers;
+  readonly snapshots: Snapshots;
   readonly secrets: Secrets;
   readonly keys: Keys;
   readonly tokens: Tokens;
@@ -107,6 +109,7 @@ export class Herm {
     this.skills = new Skills(transport);
     this.tools = new Tools(transport);
     this.mcpServers = new McpServers(transport);
+    this.snapshots = new Snapshots(transport);
     this.secrets = new Secrets(transport);
     this.keys = new Keys(transport);
     this.tokens = new Tokens(transport);

@@ -84,7 +84,11 @@ export interface paths {
         get: operations["get_deployment"];
         put?: never;
         post?: never;
-        /** Delete a deployment with everything under it: runs, sandbox, workspace, threads and events. */
+        /**
+         * Delete a deployment with everything under it: runs, sandbox, workspace, threads and events. With
+         *     `retain_filesystem` the files are kept for 30 days, as a snapshot that another deployment of the customer can begin
+         *     with.
+         */
         delete: operations["delete_deployment"];
         options?: never;
         head?: never;
@@ -494,6 +498,61 @@ export interface paths {
         patch: operations["update_secret"];
         trace?: never;
     };
+    "/v1/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List snapshots, newest first. */
+        get: operations["list_snapshots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/snapshots/{snapshot_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a snapshot. */
+        get: operations["get_snapshot"];
+        put?: never;
+        post?: never;
+        /** Erase a snapshot for good, also one that is still being made. */
+        delete: operations["delete_snapshot"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/snapshots/{snapshot_id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a snapshot: a tar compressed with zstd, or a range of it. `workspace/` in it holds the files, `manifest.jsonl` at
+         *     its end a line for each, with the SHA-256 of what is in it.
+         */
+        get: operations["read_snapshot"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tokens": {
         parameters: {
             query?: never;
@@ -578,6 +637,7 @@ export interface components {
              */
             model?: string | null;
             name: string;
+            restore_snapshot?: components["schemas"]["SnapshotId"] | null;
             /** @default hermes */
             runtime?: string | null;
             sandbox?: components["schemas"]["SandboxOptions"] | null;
@@ -677,6 +737,8 @@ export interface components {
         /** @description A deployment that is gone. */
         DeletedDeployment: {
             deployment_id: components["schemas"]["DeploymentId"];
+            snapshot_expires_at?: components["schemas"]["Timestamp"] | null;
+            snapshot_id?: components["schemas"]["SnapshotId"] | null;
             /** @example deleted */
             status: string;
         };
@@ -701,6 +763,11 @@ export interface components {
             skill_id: components["schemas"]["SkillId"];
             status: string;
         };
+        /** @description A snapshot that is gone. */
+        DeletedSnapshot: {
+            snapshot_id: components["schemas"]["SnapshotId"];
+            status: string;
+        };
         /** @description A deleted thread. */
         DeletedThread: {
             status: string;
@@ -713,6 +780,7 @@ export interface components {
             customer_id: string;
             deployment_id: components["schemas"]["DeploymentId"];
             dreaming: components["schemas"]["Dreaming"];
+            error?: components["schemas"]["DeploymentError"] | null;
             events: components["schemas"]["EventsLink"];
             fallback_models: string[];
             features: components["schemas"]["Features"];
@@ -739,6 +807,11 @@ export interface components {
             /** @description The default thread. */
             thread_id: components["schemas"]["ThreadId"];
             updated_at: components["schemas"]["Timestamp"];
+        };
+        /** @description Why a deployment could not be made ready: a stable code and a sentence. */
+        DeploymentError: {
+            code: string;
+            message: string;
         };
         DeploymentId: string;
         /** @description A deployment in a list. */
@@ -1087,6 +1160,45 @@ export interface components {
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
+        Page_Snapshot: {
+            data: {
+                /** @description `null` until it is ready. */
+                contents?: {
+                    /**
+                     * Format: int64
+                     * @description Bytes of all files in it.
+                     */
+                    content_size: number;
+                    /**
+                     * Format: int64
+                     * @description Files, directories and links.
+                     */
+                    entries: number;
+                    /**
+                     * Format: int64
+                     * @description Sockets, FIFOs, devices and what lay too deep: they are not in it, and its manifest names them.
+                     */
+                    left_out: number;
+                    /**
+                     * Format: int64
+                     * @description Bytes of the archive.
+                     */
+                    size: number;
+                } | null;
+                created_at: components["schemas"]["Timestamp"];
+                customer_id: string;
+                /** @description The deployment whose files it holds. */
+                deployment_id: components["schemas"]["DeploymentId"];
+                error?: components["schemas"]["SnapshotError"] | null;
+                /** @description When it is erased. */
+                expires_at: components["schemas"]["Timestamp"];
+                snapshot_id: components["schemas"]["SnapshotId"];
+                status: components["schemas"]["SnapshotStatus"];
+            }[];
+            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
         Page_ThreadItem: {
             data: {
                 last_activity_at: components["schemas"]["Timestamp"];
@@ -1212,7 +1324,7 @@ export interface components {
          * @description The kind of sandbox a client asks for.
          * @enum {string}
          */
-        SandboxType: "docker" | "local";
+        SandboxType: "docker" | "local" | "gvisor";
         /**
          * @description A power that a key carries.
          * @enum {string}
@@ -1289,6 +1401,52 @@ export interface components {
          * @enum {string}
          */
         SkillStatus: "ready" | "missing" | "invalid";
+        /** @description A snapshot. */
+        Snapshot: {
+            /** @description `null` until it is ready. */
+            contents?: {
+                /**
+                 * Format: int64
+                 * @description Bytes of all files in it.
+                 */
+                content_size: number;
+                /**
+                 * Format: int64
+                 * @description Files, directories and links.
+                 */
+                entries: number;
+                /**
+                 * Format: int64
+                 * @description Sockets, FIFOs, devices and what lay too deep: they are not in it, and its manifest names them.
+                 */
+                left_out: number;
+                /**
+                 * Format: int64
+                 * @description Bytes of the archive.
+                 */
+                size: number;
+            } | null;
+            created_at: components["schemas"]["Timestamp"];
+            customer_id: string;
+            /** @description The deployment whose files it holds. */
+            deployment_id: components["schemas"]["DeploymentId"];
+            error?: components["schemas"]["SnapshotError"] | null;
+            /** @description When it is erased. */
+            expires_at: components["schemas"]["Timestamp"];
+            snapshot_id: components["schemas"]["SnapshotId"];
+            status: components["schemas"]["SnapshotStatus"];
+        };
+        /** @description Why a snapshot could not be made: a stable code and a sentence. */
+        SnapshotError: {
+            code: string;
+            message: string;
+        };
+        SnapshotId: string;
+        /**
+         * @description Whether a snapshot can be read.
+         * @enum {string}
+         */
+        SnapshotStatus: "creating" | "ready" | "error";
         SteeringOptions: {
             /**
              * Format: int64
@@ -1681,6 +1839,14 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5259,6 +5425,347 @@ export interface operations {
                 };
             };
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_snapshots: {
+        parameters: {
+            query?: {
+                customer_id?: string;
+                status?: components["schemas"]["SnapshotStatus"];
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Snapshot"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                snapshot_id: components["schemas"]["SnapshotId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Snapshot"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                snapshot_id: components["schemas"]["SnapshotId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedSnapshot"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_snapshot: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes; with several the whole is sent. */
+                Range?: string | null;
+                /** @description The range counts only if this is still the ETag. */
+                "If-Range"?: string | null;
+                /** @description The bytes are sent only if the ETag is another. */
+                "If-None-Match"?: string | null;
+            };
+            path: {
+                snapshot_id: components["schemas"]["SnapshotId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "*/*": string;
+                };
+            };
+            /** @description The client has it. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            416: {
                 headers: {
                     [name: string]: unknown;
                 };

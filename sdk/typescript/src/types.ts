@@ -33,16 +33,12 @@ export type WrittenFile = Schemas["WrittenFile"];
 export type DeploymentItem = Schemas["DeploymentItem"];
 export type DeletedThread = Schemas["DeletedThread"];
 
-export type DeletedDeployment = Schemas["DeletedDeployment"] & {
-  /** Where the files are kept if that was asked for. */
-  snapshot_id?: string;
-  snapshot_expires_at?: string;
-};
-
-export type Deployment = Schemas["Deployment"] & {
-  /** Why it could not be provisioned, where `status` is `error`. */
-  error?: RunError;
-};
+export type DeletedDeployment = Schemas["DeletedDeployment"];
+export type Deployment = Schemas["Deployment"];
+/** What is kept of a deleted deployment's files. */
+export type Snapshot = Schemas["Snapshot"];
+export type SnapshotStatus = Schemas["SnapshotStatus"];
+export type DeletedSnapshot = Schemas["DeletedSnapshot"];
 
 export type DeploymentCreateParams = Given<
   Omit<Schemas["CreateDeployment"], "runtime" | "sandbox" | "skills" | "steering">

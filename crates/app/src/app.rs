@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
+use herm_sandbox::workspace::Quotas;
 use herm_store::Store;
 use herm_types::model::ModelName;
 use herm_types::sandbox::{SandboxSettings, SandboxType};
@@ -28,6 +29,8 @@ pub struct Settings {
     pub workspaces_dir: PathBuf,
     /// Where deleted deployments' files are kept.
     pub snapshots: Snapshots,
+    /// What of workspaces is used.
+    pub quotas: Quotas,
     /// Bytes of a file that is written through the API, at most.
     pub max_file_bytes: u64,
 }

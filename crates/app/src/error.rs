@@ -40,7 +40,7 @@ impl Error {
                 tracing::error!(error = &error as &dyn std::error::Error, "the database is away");
                 herm_types::Error::new(ErrorCode::Unavailable, "The database is away; try again in a moment.")
             }
-            error @ (Self::Store(_) | Self::Seal(_) | Self::Answer(_)) => {
+            error @ (Self::Store(_) | Self::Seal(_) | Self::Answer(_) | Self::Snapshot(_)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the server failed");
                 herm_types::Error::new(ErrorCode::ServerError, "The server failed; the fault is in its log.")
             }
@@ -48,10 +48,6 @@ impl Error {
             Self::Workspace(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a workspace could not be reached");
                 herm_types::Error::new(ErrorCode::ServerError, "The workspace could not be reached.")
-            }
-            Self::Snapshot(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a snapshot could not be reached");
-                herm_types::Error::new(ErrorCode::ServerError, "The snapshot's file could not be reached.")
             }
         }
     }

@@ -20,7 +20,7 @@ pub async fn list(
     deployment_id: DeploymentId,
     path: String,
 ) -> Result<FileListing, Error> {
-    let dir = reach(app, caller, deployment_id, Scope::FilesRead).await?;
+    let Place { dir, .. } = reach(app, caller, deployment_id, Scope::FilesRead).await?;
     in_workspace(dir, parse(&path)?, |workspace, path| {
         let entries = workspace.list(path)?;
         let entries = entries.into_iter().map(|entry| FileEntry {
@@ -53,7 +53,7 @@ pub async fn open(
     deployment_id: DeploymentId,
     path: String,
 ) -> Result<Opened, Error> {
-    let dir = reach(app, caller, deployment_id, Scope::FilesRead).await?;
+    let Place { dir, .. } = reach(app, caller, deployment_id, Scope::FilesRead).await?;
     in_workspace(dir, parse(&path)?, |workspace, path| {
         let OpenFile { file, size, etag, .. } = workspace.open_read(path)?;
         Ok(Opened { file, size, etag })
@@ -70,12 +70,21 @@ pub async fn delete(
     precondition: Precondition,
 ) -> Result<String, Error> {
     app.refuse_while_draining()?;
-    let dir = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
-    in_workspace(dir, parse(&path)?, move |workspace, path| {
+    let Place { dir, .. } = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
+    let removed = in_workspace(dir.clone(), parse(&path)?, move |workspace, path| {
         workspace.remove(path, &precondition)?;
         Ok(path.as_str().to_owned())
     })
-    .await
+    .await?;
+    app.settings.quotas.forget(&dir);
+    Ok(removed)
+}
+
+/// A workspace.
+struct Place {
+    dir: PathBuf,
+    /// Bytes that it may hold.
+    disk_bytes: u64,
 }
 
 /// Where the deployment's files are, if the caller may do what `scope` allows to them.
@@ -84,15 +93,15 @@ async fn reach(
     caller: &Caller,
     deployment_id: DeploymentId,
     scope: Scope,
-) -> Result<PathBuf, Error> {
+) -> Result<Place, Error> {
     caller.require(scope)?;
     let caller = caller.clone();
-    app.store
-        .read("get_deployment", move |tx| {
-            Box::pin(async move { caller.deployment(tx, deployment_id).await.map(|_| ()) })
-        })
+    let deployment = app
+        .store
+        .read("get_deployment", move |tx| Box::pin(async move { caller.deployment(tx, deployment_id).await }))
         .await?;
-    Ok(app.workspace_dir(deployment_id))
+    let disk_bytes = deployment.settings.sandbox.disk_bytes();
+    Ok(Place { dir: app.workspace_dir(deployment_id), disk_bytes })
 }
 
 fn parse(path: &str) -> Result<WorkspacePath, Refusal> {
@@ -133,7 +142,10 @@ fn refusal(error: workspace::Error, path: &str) -> Error {
     let message = format!("{path:?}: {error}.");
     match error {
         workspace::Error::NotFound => Refusal::not_found("file or directory", path).into(),
-        workspace::Error::TooLarge { .. } | workspace::Error::NoSpace => Error::TooLarge(message),
+        workspace::Error::TooLarge { .. }
+        | workspace::Error::NoSpace
+        | workspace::Error::OverQuota { .. }
+        | workspace::Error::TooMuch => Error::TooLarge(message),
         workspace::Error::Precondition | workspace::Error::Busy => {
             Refusal::new(ErrorCode::Conflict, message).into()
         }

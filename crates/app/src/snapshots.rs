@@ -180,6 +180,12 @@ pub(crate) async fn begin_restore(
         return Err(of_another().into());
     }
     refuse_unready(&snapshot)?;
+    let disk_bytes = deployment.settings.sandbox.disk_bytes();
+    if let Some(contents) = snapshot.contents.filter(|contents| contents.content_size > disk_bytes) {
+        let size = contents.content_size;
+        let message = format!("holds {size} bytes, more than the {disk_bytes} that sandbox.disk_mb allows");
+        return Err(Refusal::invalid(vec![Fault::new("restore_snapshot", message)]).into());
+    }
     let (work_id, id) = (ids.next(), deployment.deployment_id);
     Ok(queue::enqueue(tx, work_id, queue::Kind::Restore, id.to_string(), id).await?)
 }

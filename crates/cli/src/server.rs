@@ -10,6 +10,7 @@ use herm_config::{Config, SandboxFallback};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
+use herm_sandbox::workspace::Quotas;
 use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes};
 use herm_store::Store;
 use herm_types::sandbox::SandboxType;
@@ -48,6 +49,7 @@ impl Server {
         let address = listener.local_addr()?;
         let workspaces_dir = config.server.data_dir.join("workspaces");
         let snapshots = Snapshots::new(config.server.data_dir.join("snapshots"));
+        let quotas = Quotas::new(Arc::new(SystemClock));
         let sandboxes = Sandboxes::new(herm_sandbox::Options {
             data_dir: config.server.data_dir.clone(),
             rng: Arc::new(SystemRng),
@@ -70,6 +72,7 @@ impl Server {
             },
             workspaces_dir: workspaces_dir.clone(),
             snapshots: snapshots.clone(),
+            quotas: quotas.clone(),
             max_file_bytes: config.server.max_file_bytes,
         };
         let sealer = Sealer::new(master_key::ring(config)?, Arc::new(SystemRng));
@@ -92,6 +95,7 @@ impl Server {
             sandboxes,
             workspaces_dir,
             snapshots,
+            quotas,
         })
         .await
         .context("failed to start the worker")?;

@@ -9,7 +9,9 @@
 pub mod archive;
 mod owner;
 mod path;
+mod quota;
 mod remove;
+mod usage;
 mod write;
 
 use std::fs::{self, File};
@@ -23,6 +25,8 @@ use rustix::io::Errno;
 
 pub(crate) use owner::give_to;
 pub use path::{PathError, WorkspacePath};
+pub use quota::{Quotas, Room};
+pub use usage::usage;
 pub(crate) use write::temporary_name;
 pub use write::{OnLink, Pending, Written};
 
@@ -48,6 +52,13 @@ pub enum Error {
     Symlink,
     #[error("it is larger than {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error(
+        "the workspace's quota of {limit} bytes (sandbox.disk_mb) has no room for it: {used} are used; remove something \
+         first"
+    )]
+    OverQuota { limit: u64, used: u64 },
+    #[error("the workspace has so many or so deep entries that its size cannot be told; remove some first")]
+    TooMuch,
     #[error("the directory has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
     #[error("directories lie in each other too deeply")]
@@ -184,6 +195,15 @@ impl Workspace {
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         Ok(OpenFile { file: File::from(fd), size, modified_at: modified_at(&stat), etag: etag(&stat) })
+    }
+
+    /// The bytes on the disk that writing to this path frees: those of a file with no other name.
+    pub fn freed_by_write(&self, path: &WorkspacePath) -> Result<u64, Error> {
+        let Some((parent, name)) = path.split() else { return Ok(0) };
+        match self.open_beneath(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(0),
+            parent => Ok(write::look(&parent?, name)?.as_ref().map_or(0, usage::freed)),
+        }
     }
 
     /// A file's bytes, if there are at most `limit`, however it grows while it is read.

@@ -77,7 +77,15 @@ pub struct SandboxSettings {
     pub egress: Option<Egress>,
 }
 
+/// MiB that a workspace may hold if its deployment says nothing else.
+pub const DEFAULT_DISK_MB: u64 = 10_240;
+
 impl SandboxSettings {
+    /// Bytes that a workspace may hold.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_mb.unwrap_or(DEFAULT_DISK_MB).saturating_mul(1024 * 1024)
+    }
+
     /// Nothing special.
     pub fn new(kind: SandboxType, engine: Option<SandboxType>) -> Self {
         Self {

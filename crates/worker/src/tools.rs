@@ -46,7 +46,7 @@ pub(crate) async fn run_tool(
         ToolRequest::Shell(shell) => shell::run(context, place, shell, attempt).await,
         ToolRequest::EditFile(_) if attempt == Attempt::Settle => unknown(),
         ToolRequest::ReadFile(_) | ToolRequest::WriteFile(_) | ToolRequest::EditFile(_) => {
-            files::run(place, request).await
+            files::run(context, place, request).await
         }
     };
     output::bound(place, outcome).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 use herm_llm::Providers;
 use herm_sandbox::Sandboxes;
 use herm_sandbox::snapshots::Snapshots;
+use herm_sandbox::workspace::Quotas;
 use herm_store::{Store, idempotent_requests, queue};
 use herm_types::{DeploymentId, IdSource, Rng};
 use tokio::task::JoinHandle;
@@ -28,6 +29,8 @@ pub struct Options {
     pub workspaces_dir: PathBuf,
     /// Where deleted deployments' files are kept.
     pub snapshots: Snapshots,
+    /// What of workspaces is used.
+    pub quotas: Quotas,
 }
 
 /// What everything in a worker shares.
@@ -39,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) keeper: Keeper,
     pub(crate) workspaces_dir: PathBuf,
     pub(crate) snapshots: Snapshots,
+    pub(crate) quotas: Quotas,
     pub(crate) running: Running,
 }
 
@@ -77,6 +81,7 @@ impl Worker {
             rng: options.rng,
             workspaces_dir: options.workspaces_dir,
             snapshots: options.snapshots,
+            quotas: options.quotas,
             running: Running::default(),
         });
         context

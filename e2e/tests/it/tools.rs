@@ -182,3 +182,47 @@ async fn messages_that_race_with_a_run_are_all_read(world: World) {
     let places: Vec<usize> = sent.iter().map(|text| body.find(text).expect(text)).collect();
     assert!(places.is_sorted(), "the model read them in another order: {body}");
 }
+
+/// The quota holds the file tools too, and the model is told what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_beyond_the_quota_is_refused_with_a_sentence_for_the_model() {
+    let world = World::sqlite().await;
+    let arguments = json!({"path": "notes.md", "content": "x".repeat(100_000)});
+    let calls = [
+        ("write_file", arguments),
+        ("edit_file", json!({"path": "small", "old_text": "a", "new_text": "b".repeat(100_000)})),
+        ("write_file", json!({"path": "small", "content": "c"})),
+    ];
+    world.model.respond_with(move |request| match calls.get(request.tool_results_since_user().len()) {
+        Some((tool, arguments)) => Reply::new().tool_call(*tool, arguments.clone()),
+        None => Reply::text("Done."),
+    });
+    let server = world.start().await;
+    let client = world.client_of(&server);
+    let mut body = crate::world::deployment_of("anthropic/claude-sonnet-4.5");
+    body["sandbox"] = json!({"disk_mb": 16});
+    let made = client.post("/v1/deployments", &body).await.unwrap().json();
+    let deployment_id = crate::world::text(&made, "deployment_id");
+    let dir = world.workspace(&deployment_id);
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("small"), "a").unwrap();
+    std::fs::write(dir.join("large"), vec![1; 16 * 1024 * 1024 - 60_000]).unwrap();
+    for name in ["small", "large"] {
+        std::fs::File::open(dir.join(name)).unwrap().sync_all().unwrap();
+    }
+    let mut reader = Reader::from_the_start(&deployment_id);
+    let run_id = send(&client, &deployment_id, "Go.").await;
+    assert_eq!(reader.until_ended(&client, &run_id).await, "completed");
+    let results = reader.of("tool_result");
+    for refused in &results[..2] {
+        let said = refused.data["result"].as_str().unwrap();
+        assert!(
+            said.contains("quota of 16777216 bytes") && said.contains("remove something first"),
+            "{said}"
+        );
+        assert_eq!(refused.data["is_error"], true);
+    }
+    assert_eq!(results[2].data["is_error"], false, "{}", results[2].data["result"]);
+    assert_eq!(std::fs::read_to_string(dir.join("small")).unwrap(), "c");
+    assert!(!dir.join("notes.md").exists());
+}

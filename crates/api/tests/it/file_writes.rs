@@ -240,3 +240,39 @@ async fn a_file_that_comes_after_the_deletion_is_not_kept() {
     assert_eq!(answer.refusal(), (404, "not_found".to_owned()));
     assert!(!dir.exists());
 }
+
+/// A workspace that may hold 16 MiB, and holds so many already.
+async fn nearly_full(world: &World, bytes: usize) -> Value {
+    let mut body = crate::world::minimal();
+    body["sandbox"] = json!({"disk_mb": 16});
+    let made = world.post("/v1/deployments", &body).await.json();
+    let path = workspace(world, &made).join("there");
+    std::fs::write(&path, vec![1; bytes]).unwrap();
+    std::fs::File::open(path).unwrap().sync_all().unwrap();
+    made
+}
+
+#[tokio::test]
+async fn a_file_beyond_the_quota_is_refused_before_and_while_it_comes() {
+    const MIB: usize = 1024 * 1024;
+    let world = World::new().await;
+    let made = nearly_full(&world, 15 * MIB + MIB / 2).await;
+    // By its length: not a byte of this body ever comes.
+    let announced = MAX_FILE_BYTES.to_string();
+    let never = Body::new(Announced(MAX_FILE_BYTES));
+    let refused = put(&world, &made, "new", never, &[("content-length", &announced)]).await;
+    assert_eq!(refused.refusal(), (413, "validation_error".to_owned()));
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("quota of 16777216 bytes (sandbox.disk_mb)"), "{message}");
+    let refused = put(&world, &made, "new", streamed(MAX_FILE_BYTES), &[]).await;
+    assert_eq!(refused.refusal().0, 413);
+    assert!(!workspace(&world, &made).join("new").exists());
+    assert_eq!(put(&world, &made, "new", streamed(100_000), &[]).await.status, StatusCode::OK);
+    // What it replaces makes room for it, and what is deleted makes room at once.
+    assert_eq!(put(&world, &made, "there", streamed(MAX_FILE_BYTES), &[]).await.status, StatusCode::OK);
+    assert_eq!(put(&world, &made, "more", streamed(MAX_FILE_BYTES), &[]).await.status, StatusCode::OK);
+    let made = nearly_full(&world, 16 * MIB).await;
+    assert_eq!(put(&world, &made, "new", streamed(200_000), &[]).await.refusal().0, 413);
+    assert_eq!(delete(&world, &made, "there").await.status, StatusCode::OK);
+    assert_eq!(put(&world, &made, "new", streamed(200_000), &[]).await.status, StatusCode::OK);
+}

@@ -209,6 +209,11 @@ async fn a_deployment_begins_with_a_snapshot_of_its_own_customer_alone() {
     let unready = delete(&world, &world.deployment().await, "?retain_filesystem=true").await.json();
     let unready = create(&world, unready["snapshot_id"].as_str().unwrap()).await;
     assert_eq!(unready.refusal(), (409, "conflict".to_owned()));
+    let large = ready(&world, "acme", &[("large", &"x".repeat(17 * 1024 * 1024))]).await;
+    body["restore_snapshot"] = large.to_string().into();
+    body["sandbox"] = json!({"disk_mb": 16});
+    let refused = world.post("/v1/deployments", &body).await;
+    assert_eq!((refused.refusal().0, refused.faults()), (400, vec!["restore_snapshot".to_owned()]));
     // Of what was refused nothing is left.
     assert_eq!(world.get("/v1/deployments").await.json()["data"].as_array().unwrap().len(), 1);
 }

@@ -12,6 +12,7 @@ use herm_app::{App, Sealer, Settings};
 use herm_crypto::{KeyRing, master_key};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
+use herm_sandbox::workspace::Quotas;
 use herm_store::{DatabaseClock, Location, Store};
 use herm_types::key::{KeyInfo, Scope};
 use herm_types::model::ModelName;
@@ -112,6 +113,7 @@ impl World {
             docker_becomes: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
             workspaces_dir: dir.path().join("workspaces"),
             snapshots: Snapshots::new(dir.path().join("snapshots")),
+            quotas: Quotas::new(Arc::clone(&clock) as _),
             max_file_bytes: MAX_FILE_BYTES,
         };
         let sealer = Sealer::new(KeyRing::new(&master_key), Arc::new(SystemRng));

@@ -3,14 +3,14 @@
 
 use std::path::PathBuf;
 
-use herm_sandbox::workspace::{self, OnLink, Pending, Workspace, WorkspacePath};
+use herm_sandbox::workspace::{self, OnLink, Pending, Room, Workspace, WorkspacePath};
 use herm_store::{deployments, snapshots};
 use herm_types::DeploymentId;
 use herm_types::file::{Precondition, WrittenFile};
 use herm_types::key::Scope;
 use herm_types::snapshot::SnapshotStatus;
 
-use super::{blocking, parse, reach, refusal};
+use super::{Place, blocking, parse, reach, refusal};
 use crate::{App, Caller, Error};
 
 /// Bytes that are gathered before they are written.
@@ -25,6 +25,7 @@ pub struct Upload {
     path: WorkspacePath,
     precondition: Precondition,
     pending: Pending,
+    room: Room,
     gathered: Vec<u8>,
     size: u64,
 }
@@ -48,7 +49,7 @@ impl Upload {
         announced: Option<u64>,
     ) -> Result<Self, Error> {
         app.refuse_while_draining()?;
-        let dir = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
+        let Place { dir, disk_bytes } = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
         let (path, limit) = (parse(&path)?, app.settings.max_file_bytes);
         let shown = path.as_str().to_owned();
         if path.is_root() {
@@ -59,15 +60,18 @@ impl Upload {
         }
         let begin = {
             let (dir, path, precondition) = (dir.clone(), path.clone(), precondition.clone());
+            let quotas = app.settings.quotas.clone();
             move || {
                 let workspace = Workspace::create(&dir)?;
                 workspace.check_write(&path, &precondition)?;
-                workspace.begin_write(&path, limit)
+                let mut room = quotas.enter(&dir, disk_bytes, workspace.freed_by_write(&path)?);
+                room.take(announced.unwrap_or(0))?;
+                Ok((workspace.begin_write(&path, limit)?, room))
             }
         };
-        let pending = blocking(shown, begin).await?;
+        let (pending, room) = blocking(shown, begin).await?;
         let (app, caller, gathered) = (app.clone(), caller.clone(), Vec::new());
-        Ok(Self { app, caller, deployment_id, dir, path, precondition, pending, gathered, size: 0 })
+        Ok(Self { app, caller, deployment_id, dir, path, precondition, pending, room, gathered, size: 0 })
     }
 
     /// Adds bytes at the end.
@@ -85,6 +89,7 @@ impl Upload {
         let shown = self.path.as_str().to_owned();
         let flush = move || {
             let mut upload = self;
+            upload.room.take(upload.size)?;
             upload.pending.write(&upload.gathered)?;
             upload.gathered.clear();
             Ok(upload)
@@ -95,9 +100,10 @@ impl Upload {
     /// Puts the file into its place, if the precondition holds there.
     pub async fn finish(self) -> Result<Uploaded, Error> {
         let upload = self.flush().await?;
-        let Self { app, caller, deployment_id, dir, path, precondition, pending, .. } = upload;
+        let Self { app, caller, deployment_id, dir, path, precondition, pending, room, .. } = upload;
         let shown = path.as_str().to_owned();
         let written = blocking(shown.clone(), move || pending.commit(&precondition, OnLink::Refuse)).await?;
+        room.fill();
         if let Err(error) = reach(&app, &caller, deployment_id, Scope::FilesWrite).await {
             // The deployment may have been torn down before the file was in its place: then nobody else removes it. Where
             // its files are still to be kept, it is torn down later, and the others are not ours to remove.

@@ -3,9 +3,11 @@
 mod archive;
 mod destroying;
 mod pieces;
+mod quota;
 mod races;
 mod reading;
 mod removing;
+mod usage;
 mod writing;
 
 use std::fs;

@@ -1,22 +1,26 @@
 //! `read_file`, `write_file`, `edit_file`: on the workspace itself, without starting a sandbox.
 
+use std::path::Path;
+
 use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, ReadFile, ToolRequest, WriteFile};
-use herm_sandbox::workspace::{Error, Workspace, WorkspacePath};
+use herm_sandbox::workspace::{Error, Quotas, Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
 
 use super::Place;
+use crate::worker::Context;
 
 /// Bytes of a file that these tools read or write at most.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 
-pub(super) async fn run(place: &Place, request: ToolRequest) -> ToolOutcome {
+pub(super) async fn run(context: &Context, place: &Place, request: ToolRequest) -> ToolOutcome {
     let dir = place.sandbox.workspace_dir.clone();
+    let quota = Quota { quotas: context.quotas.clone(), disk_bytes: place.sandbox.settings.disk_bytes() };
     let work = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
         match request {
             ToolRequest::ReadFile(request) => read(&workspace, &request),
-            ToolRequest::WriteFile(request) => write(&workspace, &request),
-            ToolRequest::EditFile(request) => edit(&workspace, &request),
+            ToolRequest::WriteFile(request) => write(&workspace, &dir, &quota, &request),
+            ToolRequest::EditFile(request) => edit(&workspace, &dir, &quota, &request),
             ToolRequest::Shell(_) => Err("shell is not a file tool".to_owned()),
         }
     });
@@ -62,15 +66,33 @@ fn read(workspace: &Workspace, request: &ReadFile) -> Result<String, String> {
     Ok(lines)
 }
 
-fn write(workspace: &Workspace, request: &WriteFile) -> Result<String, String> {
+/// What a workspace may hold.
+struct Quota {
+    quotas: Quotas,
+    disk_bytes: u64,
+}
+
+impl Quota {
+    fn write(&self, workspace: &Workspace, dir: &Path, path: &str, bytes: &[u8]) -> Result<(), String> {
+        let parsed = parse(path)?;
+        let written = workspace.freed_by_write(&parsed).and_then(|freed| {
+            let mut room = self.quotas.enter(dir, self.disk_bytes, freed);
+            room.take(bytes.len() as u64)?;
+            workspace.write_atomic(&parsed, bytes, MAX_FILE_BYTES)?;
+            room.fill();
+            Ok(())
+        });
+        written.map_err(|error| failed("write", path, &error))
+    }
+}
+
+fn write(workspace: &Workspace, dir: &Path, quota: &Quota, request: &WriteFile) -> Result<String, String> {
     let bytes = request.content.as_bytes();
-    workspace
-        .write_atomic(&parse(&request.path)?, bytes, MAX_FILE_BYTES)
-        .map_err(|error| failed("write", &request.path, &error))?;
+    quota.write(workspace, dir, &request.path, bytes)?;
     Ok(format!("Wrote {} bytes to {}.", bytes.len(), request.path))
 }
 
-fn edit(workspace: &Workspace, request: &EditFile) -> Result<String, String> {
+fn edit(workspace: &Workspace, dir: &Path, quota: &Quota, request: &EditFile) -> Result<String, String> {
     if request.old_text.is_empty() {
         return Err("old_text is empty: give the text to replace, or use write_file.".to_owned());
     }
@@ -92,8 +114,6 @@ fn edit(workspace: &Workspace, request: &EditFile) -> Result<String, String> {
         }
     }
     let edited = text.replace(&request.old_text, &request.new_text);
-    workspace
-        .write_atomic(&parse(&request.path)?, edited.as_bytes(), MAX_FILE_BYTES)
-        .map_err(|error| failed("write", &request.path, &error))?;
+    quota.write(workspace, dir, &request.path, edited.as_bytes())?;
     Ok(format!("Replaced {found} occurrence(s) in {}.", request.path))
 }

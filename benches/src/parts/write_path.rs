@@ -153,6 +153,8 @@ impl Writer {
             model: MODEL.to_owned(),
             system_prompt: "Be brief.".to_owned(),
             status: DeploymentStatus::Ready,
+            error: None,
+            restore_snapshot: None,
             default_thread_id: self.thread_id,
             version: 1,
             settings: DeploymentSettings::new(sandbox),

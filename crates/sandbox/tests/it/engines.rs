@@ -1,8 +1,10 @@
 //! Sandboxes, real ones of every engine: what a command gets, what it cannot get at, and how a sandbox lives and ends.
 
+mod attacks;
 mod commands;
 mod isolation;
 mod life;
+mod limits;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,12 +130,20 @@ impl Host {
         alive(self.engine, &self.dir)
     }
 
+    fn containers(&self) -> Vec<String> {
+        containers(&self.dir)
+    }
+
+    fn control_groups(&self) -> Vec<String> {
+        control_groups(&instance(&self.dir))
+    }
+
     /// Ends all sandboxes from outside, as the kernel might.
     fn kill_all(&self) {
         match self.engine {
             SandboxType::Local => processes(&self.dir).into_iter().for_each(kill_children),
             SandboxType::Docker | SandboxType::Gvisor => {
-                let all = containers(&self.dir);
+                let all = self.containers();
                 docker(&["kill"], &all.iter().map(String::as_str).collect::<Vec<_>>());
             }
         }
@@ -148,8 +158,8 @@ impl Host {
         let sockets =
             sockets.lines().filter(|line| line.contains(&needle)).map(str::to_owned).collect::<Vec<_>>();
         let processes = processes(&self.dir).into_iter().map(|id| format!("process {id}"));
-        let groups = control_groups(&instance(&self.dir));
-        mounts.chain(sockets).chain(processes).chain(groups).chain(containers(&self.dir)).collect()
+        let groups = self.control_groups();
+        mounts.chain(sockets).chain(processes).chain(groups).chain(self.containers()).collect()
     }
 
     async fn stop(self) {
@@ -244,6 +254,18 @@ async fn said(sandbox: &Sandbox, command: &str) -> String {
     let (stdout, stderr) = (text(&outcome.stdout), text(&outcome.stderr));
     assert_eq!(outcome.exit, Exit::Code(0), "{command}: {stdout}{stderr}");
     stdout
+}
+
+/// Whether the command succeeds on the host.
+fn succeeds_outside(command: &str) -> bool {
+    Command::new("sh").args(["-c", command]).output().unwrap().status.success()
+}
+
+/// The command succeeds outside and not inside.
+async fn fails_inside(sandbox: &Sandbox, command: &str) {
+    assert!(succeeds_outside(command), "the control fails: {command}");
+    let outcome = run(sandbox, command).await;
+    assert_ne!(outcome.exit, Exit::Code(0), "{command}: {}", text(&outcome.stdout));
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,13 +1,11 @@
 //! Each attack has a control: outside of a sandbox it succeeds.
 
-use std::process::Command;
-
-use herm_sandbox::{Exit, Sandbox};
+use herm_sandbox::Exit;
 use herm_testkit::process::wait_until;
 use herm_types::sandbox::SandboxType;
 use tokio::net::TcpListener;
 
-use super::{Host, LISTING, every_engine, run, said, text};
+use super::{Host, LISTING, every_engine, fails_inside, run, said, succeeds_outside};
 
 every_engine![
     the_hosts_files_are_not_there,
@@ -19,18 +17,6 @@ every_engine![
     what_proc_tells_of_the_whole_machine_is_hidden,
     a_command_that_dials_the_server_as_the_guest_is_not_let_in,
 ];
-
-/// Whether the command succeeds on the host.
-fn succeeds_outside(command: &str) -> bool {
-    Command::new("sh").args(["-c", command]).output().unwrap().status.success()
-}
-
-/// The command succeeds outside and not inside.
-async fn fails_inside(sandbox: &Sandbox, command: &str) {
-    assert!(succeeds_outside(command), "the control fails: {command}");
-    let outcome = run(sandbox, command).await;
-    assert_ne!(outcome.exit, Exit::Code(0), "{command}: {}", text(&outcome.stdout));
-}
 
 async fn the_hosts_files_are_not_there(host: Host) {
     let sandbox = host.sandbox("one").await;

@@ -19,9 +19,6 @@ use crate::rewrite::Rules;
 use crate::values::{self, Given};
 use crate::{fields, mask, sender};
 
-/// How often a request is sent at most: again only if a connection that was kept turned out to be closed before any of
-/// it was sent.
-const MAX_ATTEMPTS: usize = 3;
 /// What a masked reply no longer is: a digest of it would be wrong.
 const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
@@ -58,45 +55,26 @@ pub(crate) async fn forward(hop: &Hop, mut request: Request<Incoming>) -> Result
     Ok(Answer { response, websocket: None })
 }
 
-/// Sends the request over a connection that is there, or another.
+/// Sends the request over a connection that is there, or a new one.
 async fn exchange(
     hop: &Hop,
     request: Request<Incoming>,
     given: &[Given],
 ) -> Result<(Response<Incoming>, Arc<Peer>), Fault> {
     let mut line = hop.line().await?;
-    let takes_values = line.peer.takes_values;
+    // Held so that it can still be said why the request was not answered.
+    let record = line.peer.record();
     let (head, body) = request.into_parts();
-    let mut request = prepare(hop, head, body::incoming(body), given, &line).await?;
-    for attempt in 1.. {
-        learn(&line.peer, given);
-        let record = line.peer.record();
-        match line.sender.send(request).await {
-            Ok(response) => {
-                let peer = line.peer.clone();
-                hop.keep(line).await;
-                return Ok((response, peer));
-            }
-            Err(failed) => match failed.unsent {
-                Some(unsent) if line.was_used && attempt < MAX_ATTEMPTS => request = unsent,
-                _ => {
-                    if let Some(record) = record {
-                        record.fail(&failed.error);
-                    }
-                    return Err(hop.broken(&failed.error));
-                }
-            },
+    let request = prepare(hop, head, body::incoming(body), given, &line).await?;
+    let response = line.sender.send(request).await.map_err(|error| {
+        if let Some(record) = record {
+            record.fail(&error);
         }
-        line = hop.line().await?;
-        // The host may have got another address meanwhile, where a value that was put in must not go.
-        if line.peer.takes_values != takes_values {
-            break;
-        }
-    }
-    Err(Fault::Broken {
-        target: hop.target.clone(),
-        why: "it moved to another address; try again".to_owned(),
-    })
+        hop.broken(&error)
+    })?;
+    let peer = line.peer.clone();
+    hop.keep(line).await;
+    Ok((response, peer))
 }
 
 fn learn(peer: &Peer, given: &[Given]) {

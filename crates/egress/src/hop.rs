@@ -72,8 +72,6 @@ pub(crate) struct Hop {
 pub(crate) struct Line {
     pub(crate) sender: Sender,
     pub(crate) peer: Arc<Peer>,
-    /// Whether it carried a request before: the host may have ended it meanwhile.
-    pub(crate) was_used: bool,
 }
 
 /// What is known about the other end of a connection.
@@ -129,13 +127,13 @@ impl Hop {
             && matches!(timeout(READY_LIMIT, line.sender.ready()).await, Ok(Ok(())))
         {
             if let Some(sender) = line.sender.shared() {
-                *idle = Some(Line { sender, peer: line.peer.clone(), was_used: true });
+                *idle = Some(Line { sender, peer: line.peer.clone() });
             }
             return Ok(line);
         }
         let line = self.dial().await?;
         if let Some(sender) = line.sender.shared() {
-            *idle = Some(Line { sender, peer: line.peer.clone(), was_used: true });
+            *idle = Some(Line { sender, peer: line.peer.clone() });
         }
         Ok(line)
     }
@@ -143,7 +141,7 @@ impl Hop {
     /// Keeps a connection for the next request.
     pub(crate) async fn keep(&self, line: Line) {
         if line.sender.shared().is_none() {
-            *self.idle.lock().await = Some(Line { was_used: true, ..line });
+            *self.idle.lock().await = Some(line);
         }
     }
 
@@ -166,7 +164,7 @@ impl Hop {
             Scheme::Http => self.speak_http1(stream, record).await?,
             Scheme::Https => self.speak_tls(stream, record).await?,
         };
-        Ok(Line { sender, peer, was_used: false })
+        Ok(Line { sender, peer })
     }
 
     async fn speak_tls(&self, stream: Counted<TcpStream>, record: &Arc<Record>) -> Result<Sender, Fault> {

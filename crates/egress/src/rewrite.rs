@@ -90,7 +90,7 @@ impl Rules {
     fn find(&self, rest: &[u8], is_last: bool) -> Place<'_> {
         let mut best = Place::Nothing;
         for needle in &self.needles {
-            match needle.find_at(rest) {
+            match needle.find_at(rest, is_last) {
                 Found::No => {}
                 Found::Perhaps if is_last => {}
                 Found::Perhaps => return Place::Undecided,

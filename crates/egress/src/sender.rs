@@ -35,12 +35,6 @@ pub(crate) enum Sender {
     Http2(http2::SendRequest<Body>),
 }
 
-/// A request that was not answered; as it was, if nothing of it was sent.
-pub(crate) struct Unanswered {
-    pub(crate) error: hyper::Error,
-    pub(crate) unsent: Option<Request<Body>>,
-}
-
 impl Sender {
     pub(crate) fn protocol(&self) -> Protocol {
         match self {
@@ -65,20 +59,11 @@ impl Sender {
     }
 
     /// The request has its whole address, and no `Host`.
-    pub(crate) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unanswered> {
-        let address = request.uri().clone();
-        let sent = match self {
-            Self::Http1(sender) => sender.try_send_request(for_http1(request)).await,
-            Self::Http2(sender) => sender.try_send_request(for_http2(request)).await,
-        };
-        sent.map_err(|mut error| {
-            let unsent = error.take_message().map(|mut request| {
-                *request.uri_mut() = address;
-                request.headers_mut().remove(HOST);
-                request
-            });
-            Unanswered { error: error.into_error(), unsent }
-        })
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => sender.send_request(for_http1(request)).await,
+            Self::Http2(sender) => sender.send_request(for_http2(request)).await,
+        }
     }
 }
 

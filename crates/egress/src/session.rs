@@ -1,6 +1,6 @@
 //! What is decided for one program's connection: whether a host may be reached, at which addresses, with which values.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,17 +48,15 @@ impl Session {
     pub(crate) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Fault> {
         let found = match target.address() {
             Some(address) => vec![address],
-            None => {
-                let host = target.bare_name();
-                timeout(RESOLVE_LIMIT, self.shared.resolver.resolve(host))
-                    .await
-                    .map_err(|_| Fault::Slow { target: target.clone(), seconds: RESOLVE_LIMIT.as_secs() })?
-                    .map_err(|_| Fault::NotFound { host: host.to_owned() })?
-            }
+            None => match self.resolve(target).await {
+                Ok(found) => found,
+                Err(fault) => {
+                    // A name can carry data to whoever is asked for it, so that it was asked for is recorded too.
+                    self.allow(target).await?.fail(&fault);
+                    return Err(fault);
+                }
+            },
         };
-        if found.is_empty() {
-            return Err(Fault::NotFound { host: target.bare_name().to_owned() });
-        }
         let reachable: Vec<SocketAddr> = found
             .into_iter()
             .filter(|address| self.shared.allowed.allows(target.name(), *address))
@@ -70,6 +68,15 @@ impl Session {
             return Err(self.deny(target, reason).await);
         }
         Ok(reachable)
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, Fault> {
+        let host = target.bare_name();
+        let found = timeout(RESOLVE_LIMIT, self.shared.resolver.resolve(host))
+            .await
+            .map_err(|_| Fault::Slow { target: target.clone(), seconds: RESOLVE_LIMIT.as_secs() })?;
+        let found = found.ok().filter(|addresses| !addresses.is_empty());
+        found.ok_or_else(|| Fault::NotFound { host: host.to_owned() })
     }
 
     /// The secrets that this host may be sent, with their values.

@@ -233,6 +233,7 @@ mod tests {
             frame(TEXT, false, b"a sk-live-01"),
             frame(9, true, b"ping"),
             frame(0, true, b"23456789 b"),
+            frame(TEXT, true, b"ends with sk-li"),
             frame(2, true, &[7; 70_000]),
             frame(8, true, b"\x03\xe8sk-live-0123456789"),
         ]
@@ -241,6 +242,7 @@ mod tests {
             frame(TEXT, false, b"a "),
             frame(9, true, b"ping"),
             frame(0, true, b"PLACEHOLDER b"),
+            frame(TEXT, true, b"ends with sk-li"),
             frame(2, true, &[7; 70_000]),
             frame(8, true, b"\x03\xe8PLACEHOLDER"),
         ]

@@ -60,11 +60,11 @@ impl Needle {
         }
     }
 
-    /// Whether it begins at the beginning of `text`.
-    pub(super) fn find_at(&self, text: &[u8]) -> Found {
+    /// Whether it begins at the beginning of `text`, after which more may come unless this is the last.
+    pub(super) fn find_at(&self, text: &[u8], is_last: bool) -> Found {
         match &self.form {
             Form::Literal(literal) => compare(text, literal, |left, right| left == right),
-            Form::Written(value) => written::find_at(value, text),
+            Form::Written(value) => written::find_at(value, text, is_last),
             Form::Base64(sextets) => base64::find_at(sextets, text),
             Form::Hex(bytes) => find_hex(bytes, text),
         }

@@ -87,7 +87,9 @@ fn has_trace(masked: &[u8], value: &str) -> bool {
 
 #[test]
 fn a_value_is_found_in_every_encoding_and_cut_at_every_byte() {
-    for value in ["sk-live-0123456789", "pass word+/%\"\\x", "schlüssel-mit-ß-🔑", ">>>???~~~>>>???"] {
+    for value in
+        ["sk-live-0123456789", "pass word+/%\"\\x", "schlüssel-mit-ß-🔑", ">>>???~~~>>>???", "at-its-end\\"]
+    {
         let rules = rules(value);
         for form in written(value) {
             let text = format!("a {form} b");

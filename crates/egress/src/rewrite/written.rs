@@ -16,7 +16,7 @@ pub(super) fn beginnings(first: char) -> Vec<u8> {
 
 /// A character can be written in several ways, and some are the beginning of others (`%` and `%25`). So all places are
 /// kept at which the text may have got so far.
-pub(super) fn find_at(value: &str, text: &[u8]) -> Found {
+pub(super) fn find_at(value: &str, text: &[u8], is_last: bool) -> Found {
     let (mut ends, mut next) = (vec![0], Vec::new());
     let mut may_go_on = false;
     for character in value.chars() {
@@ -36,6 +36,10 @@ pub(super) fn find_at(value: &str, text: &[u8]) -> Found {
             return if may_go_on { Found::Perhaps } else { Found::No };
         }
         std::mem::swap(&mut ends, &mut next);
+    }
+    // Where the bytes end the last character may be the beginning of a longer way to write it.
+    if may_go_on && !is_last {
+        return Found::Perhaps;
     }
     ends.into_iter().max().map_or(Found::No, Found::Yes)
 }

@@ -135,12 +135,14 @@ async fn a_request_for_another_host_on_an_opened_connection_is_refused() {
         ("http/1.1", format!("https://other.test:{}/", peer.port()), vec![]),
         ("http/1.1", "https://api.test/".to_owned(), vec![]),
         ("http/1.1", format!("https://{at}/"), vec![("host", "other.test")]),
+        // The same host, but named twice.
+        ("http/1.1", format!("https://{at}/"), vec![("host", at.as_str())]),
     ] {
         let (status, text) = world.opened(&at, &[alpn]).await.get(&address, &fields).await;
         assert_eq!(status, 403, "{alpn} {address} {fields:?}: {text}");
         assert!(text.contains("names another host than api.test"), "{text}");
     }
-    assert_eq!(world.owner.denials().len(), 6);
+    assert_eq!(world.owner.denials().len(), 7);
     assert!(hears.try_recv().is_err(), "the host heard nothing");
 }
 
@@ -333,4 +335,48 @@ async fn requests_side_by_side_share_a_connection() {
     let answers = futures_util::future::join_all((0..20).map(ask)).await;
     assert_eq!(answers, [200; 20]);
     assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_is_an_address_is_opened_too() {
+    let world = World::new();
+    let (peer, mut hears) = listening(&world, "127.0.0.1", &["http/1.1"]).await;
+    let placeholder = world.owner.set_secret("key", VALUE, &["127.0.0.1"], &[Inject::Header]);
+    // However it is written, it is that address.
+    let stream = {
+        let authority = format!("2130706433:{}", peer.port());
+        world
+            .tls(&Tls { authority: &authority, name: "127.0.0.1", alpn: &[], is_opened: true })
+            .await
+            .unwrap()
+    };
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = crate::world::Client::Http1(sender);
+    let address = format!("https://127.0.0.1:{}/", peer.port());
+    assert_eq!(client.get(&address, &[("x-key", &placeholder)]).await.0, 200);
+    assert!(hears.recv().await.unwrap().contains(&format!("x-key: {VALUE}\n")));
+}
+
+#[tokio::test]
+async fn a_program_that_goes_away_in_the_middle_ends_the_connection_to_the_host() {
+    let world = World::new();
+    let (asked, mut asks) = mpsc::unbounded_channel();
+    let tls = world.hosts.tls(&["api.test"], &["h2", "http/1.1"]);
+    let peer = Peer::start("127.0.0.1", Some(tls), move |_| {
+        asked.send(()).unwrap();
+        std::future::pending::<Response<ReplyBody>>()
+    })
+    .await;
+    let at = format!("api.test:{}", peer.port());
+    world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
+    for (count, alpn) in [(1, "http/1.1"), (2, "h2")] {
+        let mut client = world.opened(&at, &[alpn]).await;
+        let address = format!("https://{at}/");
+        let waiting = tokio::spawn(async move { client.get(&address, &[]).await });
+        asks.recv().await.unwrap();
+        waiting.abort();
+        assert_eq!(world.owner.ended(count).await.len(), count, "{alpn}");
+    }
 }

@@ -88,7 +88,7 @@ fn learn(peer: &Peer, given: &[Given]) {
 async fn prepare(
     hop: &Hop,
     mut head: Parts,
-    mut body: Body,
+    body: Body,
     given: &[Given],
     line: &Line,
 ) -> Result<Request<Body>, Fault> {
@@ -102,12 +102,11 @@ async fn prepare(
     if is_masked {
         ask_for_what_can_be_masked(&mut head.headers);
     }
-    if line.peer.takes_values {
-        if let Err(reason) = values::put_into_head(&mut head, given) {
-            return Err(hop.session.deny(&hop.target, reason).await);
-        }
-        body = values::put_into_body(&mut head, body, given).await?;
+    let given = line.peer.may_be_sent(given);
+    if let Err(reason) = values::put_into_head(&mut head, given) {
+        return Err(hop.session.deny(&hop.target, reason).await);
     }
+    let body = values::put_into_body(&mut head, body, given).await?;
     // The length is that of the body as it is sent, whatever the program said of it.
     match body::exact_bytes(&body) {
         Some(bytes) if bytes > 0 || head.headers.contains_key(CONTENT_LENGTH) => {

@@ -22,6 +22,7 @@ use crate::sender::{Protocol, Sender};
 use crate::serving::{MAX_FIELDS, MAX_HEAD_BYTES};
 use crate::session::Session;
 use crate::target::Target;
+use crate::values::Given;
 
 /// How long a connection may take to be made,
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -77,13 +78,18 @@ pub(crate) struct Line {
 /// What is known about the other end of a connection.
 pub(crate) struct Peer {
     /// Nobody on the way can read along: it is TLS, or the operator's own network.
-    pub(crate) takes_values: bool,
+    takes_values: bool,
     pub(crate) known: Mutex<Known>,
     /// Of the connection, while it lasts.
     record: Weak<Record>,
 }
 
 impl Peer {
+    /// Of the values that the host is allowed, those that may go over this connection.
+    pub(crate) fn may_be_sent<'a>(&self, given: &'a [Given]) -> &'a [Given] {
+        if self.takes_values { given } else { &[] }
+    }
+
     /// The connection's record, if it has not ended. Whoever holds it can still say why a request was not answered.
     pub(crate) fn record(&self) -> Option<Arc<Record>> {
         self.record.upgrade()
@@ -263,5 +269,14 @@ mod tests {
         assert!(!takes_values(Scheme::Http, at("1.1.1.1:80")));
         assert!(!takes_values(Scheme::Http, at("[::ffff:1.1.1.1]:80")));
         assert!(!takes_values(Scheme::Http, None));
+        let given = [Given {
+            secret_id: "sec_key".parse().unwrap(),
+            placeholder: "placeholder".to_owned(),
+            value: "a-real-value".into(),
+            inject: Vec::new(),
+        }];
+        let peer = |takes_values| Peer { takes_values, known: Mutex::default(), record: Weak::new() };
+        assert_eq!(peer(true).may_be_sent(&given).len(), 1);
+        assert!(peer(false).may_be_sent(&given).is_empty());
     }
 }

@@ -28,21 +28,24 @@ pub(crate) enum Found {
 /// What is found and what replaces it. Of several that begin at one place the longest counts.
 pub(crate) struct Rules {
     needles: Vec<Needle>,
-    /// The bytes with which any of them begins, so that most places are passed at a glance.
-    beginnings: [bool; 256],
+    /// For each byte the needles that may begin with it, so that most places are passed at a glance.
+    by_beginning: Vec<Vec<usize>>,
 }
 
 impl Rules {
     pub(crate) fn new(needles: Vec<Needle>) -> Self {
-        let mut beginnings = [false; 256];
-        for needle in &needles {
-            for byte in needle.beginnings() {
-                if let Some(is_beginning) = beginnings.get_mut(usize::from(byte)) {
-                    *is_beginning = true;
+        let mut by_beginning = vec![Vec::new(); 256];
+        for (index, needle) in needles.iter().enumerate() {
+            let mut beginnings = needle.beginnings();
+            beginnings.sort_unstable();
+            beginnings.dedup();
+            for byte in beginnings {
+                if let Some(needles) = by_beginning.get_mut(usize::from(byte)) {
+                    needles.push(index);
                 }
             }
         }
-        Self { needles, beginnings }
+        Self { needles, by_beginning }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -56,8 +59,9 @@ impl Rules {
         has_changed.then_some(out)
     }
 
-    fn may_begin(&self, byte: u8) -> bool {
-        self.beginnings.get(usize::from(byte)).copied().unwrap_or_default()
+    /// The needles that may begin with this byte.
+    fn beginning_with(&self, byte: u8) -> &[usize] {
+        self.by_beginning.get(usize::from(byte)).map_or(&[], Vec::as_slice)
     }
 
     /// Writes what is decided to `out`; gives how much of the text that covers, and whether something was replaced.
@@ -65,7 +69,7 @@ impl Rules {
         let (mut at, mut has_changed) = (0, false);
         loop {
             let rest = text.get(at..).unwrap_or_default();
-            let Some(skipped) = rest.iter().position(|byte| self.may_begin(*byte)) else {
+            let Some(skipped) = rest.iter().position(|byte| !self.beginning_with(*byte).is_empty()) else {
                 out.extend_from_slice(rest);
                 return (text.len(), has_changed);
             };
@@ -89,7 +93,8 @@ impl Rules {
 
     fn find(&self, rest: &[u8], is_last: bool) -> Place<'_> {
         let mut best = Place::Nothing;
-        for needle in &self.needles {
+        let first = rest.first().map_or(&[][..], |byte| self.beginning_with(*byte));
+        for needle in first.iter().filter_map(|index| self.needles.get(*index)) {
             match needle.find_at(rest, is_last) {
                 Found::No => {}
                 Found::Perhaps if is_last => {}

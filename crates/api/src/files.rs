@@ -8,10 +8,10 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
-use herm_app::files::{self, Upload};
+use herm_app::files::{self, Upload, Whose};
 use herm_types::error::ErrorBody;
 use herm_types::file::{FileListing, Precondition, WrittenFile};
-use herm_types::{DeploymentId, Error, ErrorCode};
+use herm_types::{DeploymentId, Error, ErrorCode, ThreadId};
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
@@ -24,7 +24,8 @@ use crate::router::Shared;
 /// List a directory of the workspace, by name.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files", operation_id = "list_files", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
-        ("path" = Option<String>, Query, description = "Relative to the workspace; the workspace itself by default.")),
+        ("path" = Option<String>, Query, description = "Relative to the workspace; the workspace itself by default."),
+        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default.")),
     responses((status = 200, body = FileListing), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list_files(
@@ -34,8 +35,9 @@ pub(crate) async fn list_files(
     mut query: Query,
 ) -> Result<Json<FileListing>, Failure> {
     let directory = query.text("path").unwrap_or_default();
+    let whose = whose(&path, &mut query);
     query.finish()?;
-    Ok(Json(files::list(&shared.app, &caller, path.deployment_id, directory).await?))
+    Ok(Json(files::list(&shared.app, &caller, whose, directory).await?))
 }
 
 /// Any bytes.
@@ -49,6 +51,7 @@ pub(crate) struct FileContent(Vec<u8>);
 #[utoipa::path(put, path = "/v1/deployments/{deployment_id}/files", operation_id = "write_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
         ("path" = String, Query, description = "Relative to the workspace."),
+        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default."),
         ("If-Match" = Option<String>, Header,
             description = "Write only if the file's ETag is one of these; *: only if there is a file. Else: 409."),
         ("If-None-Match" = Option<String>, Header, description = "*: write only if there is no file yet. Else: 409.")),
@@ -65,11 +68,11 @@ pub(crate) async fn write_file(
     body: Body,
 ) -> Result<Response, Failure> {
     let file = required_path(&mut query);
+    let whose = whose(&path, &mut query);
     query.finish()?;
     let precondition = precondition(&headers)?;
     let announced = body.size_hint().exact();
-    let mut upload =
-        Upload::begin(&shared.app, &caller, path.deployment_id, file, precondition, announced).await?;
+    let mut upload = Upload::begin(&shared.app, &caller, whose, file, precondition, announced).await?;
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| {
@@ -99,6 +102,7 @@ pub(crate) struct DeletedFile {
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/files", operation_id = "delete_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
         ("path" = String, Query, description = "Relative to the workspace."),
+        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default."),
         ("If-Match" = Option<String>, Header, description = "Delete only if the file's ETag is one of these. Else: 409.")),
     responses((status = 200, body = DeletedFile), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
@@ -111,10 +115,16 @@ pub(crate) async fn delete_file(
     headers: HeaderMap,
 ) -> Result<Json<DeletedFile>, Failure> {
     let file = required_path(&mut query);
+    let whose = whose(&path, &mut query);
     query.finish()?;
     let precondition = precondition(&headers)?;
-    let path = files::delete(&shared.app, &caller, path.deployment_id, file, precondition).await?;
+    let path = files::delete(&shared.app, &caller, whose, file, precondition).await?;
     Ok(Json(DeletedFile { path, status: "deleted" }))
+}
+
+/// Whose workspace is meant.
+fn whose(path: &DeploymentPath, query: &mut Query) -> Whose {
+    Whose { deployment_id: path.deployment_id, thread_id: query.parse("thread_id") }
 }
 
 /// The parameter `path`; without it a fault is noted.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
+use herm_sandbox::{WorkspaceId, Workspaces};
 use herm_store::Store;
 use herm_types::model::ModelName;
 use herm_types::sandbox::{SandboxSettings, SandboxType};
@@ -25,8 +26,7 @@ pub struct Settings {
     pub providers: Vec<String>,
     /// What `docker` becomes while no Docker engine answers; `None`: it is refused.
     pub docker_becomes: Option<SandboxType>,
-    /// Holds one directory for each deployment.
-    pub workspaces_dir: PathBuf,
+    pub workspaces: Workspaces,
     /// Where deleted deployments' files are kept.
     pub snapshots: Snapshots,
     /// What of workspaces is used.
@@ -121,8 +121,8 @@ impl App {
         Ok(())
     }
 
-    /// Where the deployment's files are.
+    /// Where the files are that all of the deployment's threads share, its skills among them.
     pub fn workspace_dir(&self, deployment_id: DeploymentId) -> PathBuf {
-        self.settings.workspaces_dir.join(deployment_id.to_string())
+        self.settings.workspaces.dir_of(WorkspaceId::Deployment(deployment_id))
     }
 }

@@ -312,6 +312,9 @@ pub async fn delete(
         .transaction("delete_deployment", move |tx| {
             Box::pin(async move {
                 let deployment = caller.deployment(tx, deployment_id).await?;
+                if snapshot_id.is_some() {
+                    snapshots::refuse_without_files(&deployment, "retain_filesystem")?;
+                }
                 // Work items are locked before the event counter, as workers do it.
                 queue::remove_of_deployment(tx, deployment_id).await?;
                 tx.emit(deployment_id, Event::deployment_status("deleted"));

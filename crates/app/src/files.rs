@@ -5,22 +5,20 @@ mod upload;
 use std::fs::File;
 use std::path::PathBuf;
 
+use herm_sandbox::WorkspaceId;
 use herm_sandbox::workspace::{self, OpenFile, PathError, Workspace, WorkspacePath};
+use herm_store::{Tx, threads};
+use herm_types::deployment::Deployment;
 use herm_types::file::{FileEntry, FileListing, FileType, Precondition};
 use herm_types::key::Scope;
-use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault};
+use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault, ThreadId};
 
 use crate::{App, Caller, Error};
 pub use upload::{Upload, Uploaded};
 
 /// A directory's entries, by name; `path` is relative to the workspace, and empty for the workspace itself.
-pub async fn list(
-    app: &App,
-    caller: &Caller,
-    deployment_id: DeploymentId,
-    path: String,
-) -> Result<FileListing, Error> {
-    let Place { dir, .. } = reach(app, caller, deployment_id, Scope::FilesRead).await?;
+pub async fn list(app: &App, caller: &Caller, whose: Whose, path: String) -> Result<FileListing, Error> {
+    let Place { dir, .. } = reach(app, caller, whose, Scope::FilesRead).await?;
     in_workspace(dir, parse(&path)?, |workspace, path| {
         let entries = workspace.list(path)?;
         let entries = entries.into_iter().map(|entry| FileEntry {
@@ -47,13 +45,8 @@ pub struct Opened {
 }
 
 /// Opens a file for reading.
-pub async fn open(
-    app: &App,
-    caller: &Caller,
-    deployment_id: DeploymentId,
-    path: String,
-) -> Result<Opened, Error> {
-    let Place { dir, .. } = reach(app, caller, deployment_id, Scope::FilesRead).await?;
+pub async fn open(app: &App, caller: &Caller, whose: Whose, path: String) -> Result<Opened, Error> {
+    let Place { dir, .. } = reach(app, caller, whose, Scope::FilesRead).await?;
     in_workspace(dir, parse(&path)?, |workspace, path| {
         let OpenFile { file, size, etag, .. } = workspace.open_read(path)?;
         Ok(Opened { file, size, etag })
@@ -65,12 +58,12 @@ pub async fn open(
 pub async fn delete(
     app: &App,
     caller: &Caller,
-    deployment_id: DeploymentId,
+    whose: Whose,
     path: String,
     precondition: Precondition,
 ) -> Result<String, Error> {
     app.refuse_while_draining()?;
-    let Place { dir, .. } = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
+    let Place { dir, .. } = reach(app, caller, whose, Scope::FilesWrite).await?;
     let removed = in_workspace(dir.clone(), parse(&path)?, move |workspace, path| {
         workspace.remove(path, &precondition)?;
         Ok(path.as_str().to_owned())
@@ -87,21 +80,48 @@ struct Place {
     disk_bytes: u64,
 }
 
-/// Where the deployment's files are, if the caller may do what `scope` allows to them.
-async fn reach(
-    app: &App,
-    caller: &Caller,
-    deployment_id: DeploymentId,
-    scope: Scope,
-) -> Result<Place, Error> {
+/// Which workspace is meant, of a deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose {
+    pub deployment_id: DeploymentId,
+    /// Of a deployment without a persistent file system: the thread; `None`: the default one.
+    pub thread_id: Option<ThreadId>,
+}
+
+/// Where the files are, if the caller may do what `scope` allows to them.
+async fn reach(app: &App, caller: &Caller, whose: Whose, scope: Scope) -> Result<Place, Error> {
     caller.require(scope)?;
-    let caller = caller.clone();
-    let deployment = app
+    let (caller, writes) = (caller.clone(), scope == Scope::FilesWrite);
+    let (deployment, workspace) = app
         .store
-        .read("get_deployment", move |tx| Box::pin(async move { caller.deployment(tx, deployment_id).await }))
+        .read("get_workspace", move |tx| Box::pin(async move { find(tx, &caller, whose).await }))
         .await?;
+    if let (WorkspaceId::Thread(_, thread_id), true) = (workspace, writes) {
+        // Who writes to a thread's files keeps them.
+        app.store
+            .transaction("note_activity", move |tx| Box::pin(threads::note_activity(tx, thread_id)))
+            .await?;
+    }
     let disk_bytes = deployment.settings.sandbox.disk_bytes();
-    Ok(Place { dir: app.workspace_dir(deployment_id), disk_bytes })
+    Ok(Place { dir: app.settings.workspaces.dir_of(workspace), disk_bytes })
+}
+
+async fn find(tx: &mut Tx, caller: &Caller, whose: Whose) -> Result<(Deployment, WorkspaceId), Error> {
+    let deployment = caller.deployment(tx, whose.deployment_id).await?;
+    let Some(thread_id) = whose.thread_id else {
+        let workspace = WorkspaceId::of(&deployment, deployment.default_thread_id);
+        return Ok((deployment, workspace));
+    };
+    let workspace = WorkspaceId::of(&deployment, thread_id);
+    if let WorkspaceId::Deployment(_) = workspace {
+        let message =
+            "is not a known query parameter: the file system is persistent, and all threads share it";
+        return Err(Refusal::invalid(vec![Fault::new("thread_id", message)]).into());
+    }
+    if threads::find(tx, whose.deployment_id, thread_id).await?.is_none() {
+        return Err(Refusal::not_found("thread", &thread_id.to_string()).into());
+    }
+    Ok((deployment, workspace))
 }
 
 fn parse(path: &str) -> Result<WorkspacePath, Refusal> {

@@ -122,6 +122,17 @@ fn refuse_unready(snapshot: &Snapshot) -> Result<(), Refusal> {
     Err(Refusal::new(ErrorCode::Conflict, message))
 }
 
+/// # Errors
+/// `validation_error`: what its threads have are workspaces of their own, each for a while.
+pub(crate) fn refuse_without_files(deployment: &Deployment, field: &str) -> Result<(), Refusal> {
+    if deployment.settings.sandbox.persistent_filesystem {
+        return Ok(());
+    }
+    let message =
+        "belongs to a deployment with sandbox.persistent_filesystem: this one's files are its threads' own";
+    Err(Refusal::invalid(vec![Fault::new(field, message)]))
+}
+
 /// Begins the snapshot of a deployment that is being deleted.
 pub(crate) async fn begin(
     tx: &mut Tx,
@@ -175,6 +186,7 @@ pub(crate) async fn begin_restore(
     if deployment.status != DeploymentStatus::Provisioning {
         return Ok(());
     }
+    refuse_without_files(deployment, "restore_snapshot")?;
     let snapshot = caller.snapshot(tx, snapshot_id).await?;
     if snapshot.customer_id != deployment.customer_id {
         return Err(of_another().into());

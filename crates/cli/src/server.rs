@@ -11,7 +11,7 @@ use herm_llm::{ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
-use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes};
+use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes, Workspaces};
 use herm_store::Store;
 use herm_types::sandbox::SandboxType;
 use herm_types::time::{SystemClock, SystemRng};
@@ -47,7 +47,7 @@ impl Server {
             .await
             .with_context(|| format!("failed to listen at {}", config.server.listen))?;
         let address = listener.local_addr()?;
-        let workspaces_dir = config.server.data_dir.join("workspaces");
+        let workspaces = Workspaces::new(config.server.data_dir.join("workspaces"));
         let snapshots = Snapshots::new(config.server.data_dir.join("snapshots"));
         let quotas = Quotas::new(Arc::new(SystemClock));
         let sandboxes = Sandboxes::new(herm_sandbox::Options {
@@ -70,7 +70,7 @@ impl Server {
                 SandboxFallback::Local => Some(SandboxType::Local),
                 SandboxFallback::Refuse => None,
             },
-            workspaces_dir: workspaces_dir.clone(),
+            workspaces: workspaces.clone(),
             snapshots: snapshots.clone(),
             quotas: quotas.clone(),
             max_file_bytes: config.server.max_file_bytes,
@@ -93,7 +93,7 @@ impl Server {
             rng: Arc::new(SystemRng),
             providers: providers(config)?,
             sandboxes,
-            workspaces_dir,
+            workspaces,
             snapshots,
             quotas,
         })

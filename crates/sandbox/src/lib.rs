@@ -22,6 +22,7 @@ pub mod snapshots;
 mod spec;
 mod user;
 pub mod workspace;
+mod workspaces;
 
 pub use docker::DockerOptions;
 pub use door::Carry;
@@ -29,3 +30,4 @@ pub use herm_guest::protocol::{Exit, PROXY_PORT};
 pub use sandbox::Sandbox;
 pub use sandboxes::{AWAY_LIMIT, Certificates, Options, Sandboxes};
 pub use spec::{Error, Exec, Limits, Outcome, Spec};
+pub use workspaces::{WorkspaceId, Workspaces};

@@ -129,6 +129,17 @@ pub async fn status(tx: &mut Tx, thread: &ThreadRow) -> Result<ThreadStatus, Err
     Ok(ThreadStatus::of_active_run(status.as_deref().and_then(RunStatus::parse)))
 }
 
+/// Notes that somebody works with a thread's files, without a run.
+pub async fn note_activity(tx: &mut Tx, thread_id: ThreadId) -> Result<(), Error> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE threads SET last_activity_at = $1 WHERE thread_id = $2",
+        params![now, thread_id.to_string()],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Gives a thread another title, or none.
 pub async fn rename(tx: &mut Tx, thread_id: ThreadId, title: Option<&str>) -> Result<(), Error> {
     tx.execute(

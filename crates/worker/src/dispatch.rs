@@ -116,7 +116,7 @@ async fn carry_out(context: Arc<Context>, lease: Lease, signals: Signals) {
         match lease.kind {
             Kind::Run => run::drive(&context, &lease, &signals.look).await,
             Kind::Teardown => teardown::tear_down(&context, &lease, &in_hand).await,
-            Kind::EraseThread => teardown::erase_thread(&context, &lease).await,
+            Kind::EraseThread => teardown::erase_thread(&context, &lease, &in_hand).await,
             Kind::Restore => restore::restore(&context, &lease, &in_hand).await,
         }
     };

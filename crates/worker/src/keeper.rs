@@ -6,8 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use herm_sandbox::{Error, Exec, Limits, Outcome, Sandboxes, Spec};
-use herm_types::DeploymentId;
+use herm_sandbox::{Error, Exec, Limits, Outcome, Sandboxes, Spec, WorkspaceId};
 use herm_types::sandbox::SandboxSettings;
 use serde_json::Number;
 use tokio::sync::Notify;
@@ -29,10 +28,10 @@ struct Use {
     idle: Duration,
 }
 
-/// A deployment's sandbox as it is to be when it is started.
+/// A workspace's sandbox as it is to be when it is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    pub(crate) deployment_id: DeploymentId,
+    pub(crate) workspace: WorkspaceId,
     pub(crate) workspace_dir: PathBuf,
     pub(crate) settings: SandboxSettings,
 }
@@ -42,7 +41,7 @@ impl Wanted {
         let usual = Limits::default();
         let cpu = self.settings.cpu.as_ref().and_then(Number::as_f64);
         Spec {
-            sandbox_id: self.deployment_id.to_string(),
+            sandbox_id: self.workspace.to_string(),
             engine: self.settings.engine.unwrap_or(self.settings.kind),
             image: self.settings.image.clone(),
             workspace_dir: self.workspace_dir.clone(),
@@ -69,13 +68,13 @@ fn millis(cores: f64) -> u32 {
 /// Who uses which sandbox.
 #[derive(Default)]
 struct Uses {
-    of: Mutex<HashMap<DeploymentId, Use>>,
+    of: Mutex<HashMap<WorkspaceId, Use>>,
     /// Somebody has left.
     left: Notify,
 }
 
 impl Uses {
-    fn of(&self) -> MutexGuard<'_, HashMap<DeploymentId, Use>> {
+    fn of(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Use>> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,12 +89,12 @@ pub(crate) struct Keeper {
 /// Keeps a sandbox from being stopped as idle while it lives.
 struct InUse {
     uses: Arc<Uses>,
-    deployment_id: DeploymentId,
+    workspace: WorkspaceId,
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if let Some(of_it) = self.uses.of().get_mut(&self.deployment_id) {
+        if let Some(of_it) = self.uses.of().get_mut(&self.workspace) {
             of_it.users = of_it.users.saturating_sub(1);
             of_it.since = Instant::now();
         }
@@ -108,15 +107,15 @@ impl Keeper {
         Self { sandboxes, uses: Arc::default() }
     }
 
-    /// Starts the deployment's sandbox in the background, so that it is there when a command comes.
+    /// Starts the sandbox in the background, so that it is there when a command comes.
     pub(crate) fn warm(&self, wanted: Wanted) {
         let in_use = self.enter_as(&wanted);
         let keeper = self.clone();
         tokio::spawn(async move {
             // A failure is told by the command that needs the sandbox.
             if let Err(error) = keeper.sandboxes.ensure(wanted.spec()).await {
-                let deployment_id = wanted.deployment_id;
-                tracing::debug!(%deployment_id, error = &error as &dyn std::error::Error, "no warm sandbox");
+                let workspace = wanted.workspace;
+                tracing::debug!(%workspace, error = &error as &dyn std::error::Error, "no warm sandbox");
             }
             drop(in_use);
         });
@@ -132,30 +131,30 @@ impl Keeper {
     /// What a command gave that an earlier server began, waiting for its end; `None` if nobody knows.
     pub(crate) async fn attach(
         &self,
-        deployment_id: DeploymentId,
+        workspace: WorkspaceId,
         exec_id: &str,
     ) -> Result<Option<Outcome>, Error> {
-        let _in_use = self.enter(deployment_id);
-        match self.sandboxes.find(&deployment_id.to_string()).await? {
+        let _in_use = self.enter(workspace);
+        match self.sandboxes.find(&workspace.to_string()).await? {
             Some(sandbox) => sandbox.attach(exec_id).await,
             None => Ok(None),
         }
     }
 
     /// Lets the guest forget a command whose result is recorded.
-    pub(crate) async fn acknowledge(&self, deployment_id: DeploymentId, exec_id: &str) {
-        let _in_use = self.enter(deployment_id);
-        if let Ok(Some(sandbox)) = self.sandboxes.find(&deployment_id.to_string()).await {
+    pub(crate) async fn acknowledge(&self, workspace: WorkspaceId, exec_id: &str) {
+        let _in_use = self.enter(workspace);
+        if let Ok(Some(sandbox)) = self.sandboxes.find(&workspace.to_string()).await {
             sandbox.acknowledge(exec_id);
         }
     }
 
     /// Stops a command whose outcome nobody wants any more, in the background.
-    pub(crate) fn abandon(&self, deployment_id: DeploymentId, exec_id: String) {
-        let in_use = self.enter(deployment_id);
+    pub(crate) fn abandon(&self, workspace: WorkspaceId, exec_id: String) {
+        let in_use = self.enter(workspace);
         let keeper = self.clone();
         tokio::spawn(async move {
-            if let Ok(Some(sandbox)) = keeper.sandboxes.find(&deployment_id.to_string()).await {
+            if let Ok(Some(sandbox)) = keeper.sandboxes.find(&workspace.to_string()).await {
                 sandbox.kill(&exec_id);
                 // Once it has ended the guest may forget it; one that cannot be asked is gone.
                 let _ = sandbox.attach(&exec_id).await;
@@ -165,62 +164,69 @@ impl Keeper {
         });
     }
 
-    /// Stops the sandbox of a deployment whose runs have ended for good, once nobody uses it any more: who warms it
+    /// Stops the sandbox of a workspace whose runs have ended for good, once nobody uses it any more: who warms it
     /// up meanwhile would otherwise start it again.
-    pub(crate) async fn retire(&self, deployment_id: DeploymentId) -> Result<(), Error> {
+    pub(crate) async fn retire(&self, workspace: WorkspaceId) -> Result<(), Error> {
         loop {
             let mut left = pin!(self.uses.left.notified());
             // From here on no departure is missed.
             left.as_mut().enable();
-            if !self.is_used(deployment_id) {
+            if !self.is_used(workspace) {
                 break;
             }
             left.await;
         }
-        self.uses.of().remove(&deployment_id);
-        self.sandboxes.stop(&deployment_id.to_string()).await
+        self.uses.of().remove(&workspace);
+        self.sandboxes.stop(&workspace.to_string()).await
     }
 
-    fn is_used(&self, deployment_id: DeploymentId) -> bool {
-        self.uses.of().get(&deployment_id).is_some_and(|of_it| of_it.users > 0)
+    fn is_used(&self, workspace: WorkspaceId) -> bool {
+        self.uses.of().get(&workspace).is_some_and(|of_it| of_it.users > 0)
     }
 
     pub(crate) async fn stop_all(&self) {
         self.sandboxes.stop_all().await;
     }
 
+    /// Stops a sandbox that nobody uses; `false` if somebody does.
+    pub(crate) async fn stop_unused(&self, workspace: WorkspaceId) -> Result<bool, Error> {
+        let is_unused = || !self.is_used(workspace);
+        self.sandboxes.stop_if(&workspace.to_string(), is_unused).await?;
+        Ok(is_unused())
+    }
+
     /// Stops idle sandboxes, now and then, until the worker stops.
     pub(crate) async fn stop_idle_until(&self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            for deployment_id in self.idle() {
-                let is_unused = || !self.is_used(deployment_id);
-                if let Err(error) = self.sandboxes.stop_if(&deployment_id.to_string(), is_unused).await {
-                    tracing::warn!(%deployment_id, error = &error as &dyn std::error::Error, "failed to stop a sandbox");
+            for workspace in self.idle() {
+                let is_unused = || !self.is_used(workspace);
+                if let Err(error) = self.sandboxes.stop_if(&workspace.to_string(), is_unused).await {
+                    tracing::warn!(%workspace, error = &error as &dyn std::error::Error, "failed to stop a sandbox");
                 }
             }
         }
     }
 
-    fn idle(&self) -> Vec<DeploymentId> {
+    fn idle(&self) -> Vec<WorkspaceId> {
         let mut uses = self.uses.of();
         let now = Instant::now();
         let idle =
             uses.extract_if(|_, of_it| of_it.users == 0 && now.duration_since(of_it.since) >= of_it.idle);
-        idle.map(|(deployment_id, _)| deployment_id).collect()
+        idle.map(|(workspace, _)| workspace).collect()
     }
 
     /// Uses a sandbox of which nothing but its name is known.
-    fn enter(&self, deployment_id: DeploymentId) -> InUse {
+    fn enter(&self, workspace: WorkspaceId) -> InUse {
         let mut uses = self.uses.of();
         let fresh = || Use { users: 0, since: Instant::now(), idle: IDLE };
-        uses.entry(deployment_id).or_insert_with(fresh).users += 1;
-        InUse { uses: Arc::clone(&self.uses), deployment_id }
+        uses.entry(workspace).or_insert_with(fresh).users += 1;
+        InUse { uses: Arc::clone(&self.uses), workspace }
     }
 
     /// Uses a sandbox, whose idle time is from now on what its deployment says.
     fn enter_as(&self, wanted: &Wanted) -> InUse {
-        let in_use = self.enter(wanted.deployment_id);
-        if let Some(of_it) = self.uses.of().get_mut(&wanted.deployment_id) {
+        let in_use = self.enter(wanted.workspace);
+        if let Some(of_it) = self.uses.of().get_mut(&wanted.workspace) {
             of_it.idle = wanted.idle();
         }
         in_use

@@ -18,5 +18,5 @@ mod tools;
 mod worker;
 
 pub use demo::PROVIDER as DEMO_PROVIDER;
-pub use retention::{sweep, sweep_snapshots};
+pub use retention::{sweep, sweep_snapshots, sweep_threads};
 pub use worker::{Options, Worker};

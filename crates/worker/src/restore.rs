@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use herm_sandbox::workspace;
 use herm_sandbox::workspace::archive::{ArchiveError, Contents};
+use herm_sandbox::{WorkspaceId, workspace};
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, deployments, fault, snapshots};
 use herm_types::deployment::{Deployment, DeploymentError, DeploymentStatus};
@@ -56,7 +56,10 @@ async fn place(
     };
     let expected =
         Contents { entries: contents.entries, bytes: contents.content_size, left_out: contents.left_out };
-    let (kept, dir) = (context.snapshots.clone(), context.workspace_dir(deployment.deployment_id));
+    let (kept, dir) = (
+        context.snapshots.clone(),
+        context.workspaces.dir_of(WorkspaceId::Deployment(deployment.deployment_id)),
+    );
     let restored =
         blocking(in_hand, move |stop| kept.restore(snapshot.snapshot_id, &dir, expected, stop)).await;
     let Err(error) = restored else { return Ok(()) };

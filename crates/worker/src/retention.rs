@@ -1,17 +1,22 @@
 //! Removes what has been kept long enough.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herm_sandbox::snapshots::Snapshots;
-use herm_store::{Error, Store, idempotent_requests, snapshots};
+use herm_sandbox::{WorkspaceId, Workspaces};
+use herm_store::{Error, Store, Tx, idempotent_requests, snapshots, threads};
+use herm_types::{DeploymentId, ThreadId};
 use tokio_util::sync::CancellationToken;
 
 use crate::worker::Context;
 
 /// Rows that one transaction removes at most, so that others never wait long for it.
 const BATCH: i64 = 500;
+/// How long a thread's own workspace is kept that nobody uses, in milliseconds: a day.
+const IDLE_MS: i64 = 24 * 60 * 60 * 1000;
 /// Between two sweeps, in milliseconds.
 const SWEEP_EVERY_MS: i64 = 10 * 60 * 1000;
 
@@ -21,6 +26,13 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         let sweeps = async {
             told("idempotency records", sweep(&context.store).await);
             told("snapshots", sweep_snapshots(&context.store, &context.snapshots).await);
+            let stop = |workspace| {
+                let keeper = context.keeper.clone();
+                async move {
+                    keeper.stop_unused(workspace).await.map_err(|error| Error::Io(io::Error::other(error)))
+                }
+            };
+            told("threads' workspaces", sweep_threads(&context.store, &context.workspaces, stop).await);
         };
         // Between two batches it stops as well as anywhere.
         if stop.run_until_cancelled(sweeps).await.is_none() {
@@ -89,6 +101,63 @@ pub async fn sweep_snapshots(store: &Store, snapshots: &Snapshots) -> Result<u64
         }
     }
     Ok(removed)
+}
+
+/// Destroys the workspaces of threads that are gone, or that nobody has used for a while; gives how many. Those that a
+/// run works in or waits with stay, however long that takes. `stop` ends a workspace's sandbox, if nobody uses it.
+pub async fn sweep_threads<F>(
+    store: &Store,
+    workspaces: &Workspaces,
+    stop: impl Fn(WorkspaceId) -> F + Send + Sync,
+) -> Result<u64, Error>
+where
+    F: Future<Output = Result<bool, Error>> + Send,
+{
+    let on_disk = workspaces.clone();
+    let mut removed = 0;
+    for deployment_id in blocking(move || on_disk.with_threads()).await? {
+        let on_disk = workspaces.clone();
+        for workspace in blocking(move || on_disk.of_deployment(deployment_id)).await? {
+            let WorkspaceId::Thread(_, thread_id) = workspace else { continue };
+            let is_idle_now = store
+                .read("find_idle_thread", move |tx| Box::pin(is_idle(tx, deployment_id, thread_id)))
+                .await?;
+            if is_idle_now && stop(workspace).await? {
+                removed += u64::from(set_aside(store, workspaces, deployment_id, thread_id).await?);
+            }
+        }
+        let on_disk = workspaces.clone();
+        blocking(move || on_disk.destroy_set_aside(deployment_id).map_err(io::Error::other)).await?;
+    }
+    Ok(removed)
+}
+
+/// Takes a thread's workspace away, if it is idle; `false` if not.
+async fn set_aside(
+    store: &Store,
+    workspaces: &Workspaces,
+    deployment_id: DeploymentId,
+    thread_id: ThreadId,
+) -> Result<bool, Error> {
+    let on_disk = workspaces.clone();
+    store
+        .transaction("set_workspace_aside", move |tx| {
+            Box::pin(async move {
+                // The thread is locked until its workspace has its new name: who comes later finds a new one.
+                let is_idle = is_idle(tx, deployment_id, thread_id).await?;
+                if is_idle {
+                    on_disk.set_aside(deployment_id, thread_id)?;
+                }
+                Ok(is_idle)
+            })
+        })
+        .await
+}
+
+async fn is_idle(tx: &mut Tx, deployment_id: DeploymentId, thread_id: ThreadId) -> Result<bool, Error> {
+    let Some(thread) = threads::find_and_lock(tx, deployment_id, thread_id).await? else { return Ok(true) };
+    let since = tx.now().plus_ms(-IDLE_MS);
+    Ok(thread.active_run_id.is_none() && thread.last_activity_at <= since)
 }
 
 /// Does what blocks where it may.

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use herm_sandbox::workspace;
 use herm_sandbox::workspace::archive::ArchiveError;
+use herm_sandbox::{WorkspaceId, workspace};
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, Tx, fault, snapshots};
 use herm_types::SnapshotId;
@@ -71,7 +71,8 @@ async fn make(
     in_hand: &Arc<InHand>,
     snapshot_id: SnapshotId,
 ) -> Result<SnapshotContents, ArchiveError> {
-    let (kept, dir) = (context.snapshots.clone(), context.workspace_dir(lease.deployment_id));
+    let (kept, dir) =
+        (context.snapshots.clone(), context.workspaces.dir_of(WorkspaceId::Deployment(lease.deployment_id)));
     let pending = blocking(in_hand, move |stop| kept.write(snapshot_id, &dir, stop)).await?;
     let contents = SnapshotContents {
         size: pending.size_bytes,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use herm_sandbox::WorkspaceId;
 use herm_sandbox::workspace::Workspace;
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, deployments, fault, journal, runs, threads};
@@ -19,13 +20,15 @@ pub(crate) async fn tear_down(context: &Context, lease: &Lease, in_hand: &Arc<In
     let deployment_id = lease.deployment_id;
     context.running.cancel_of_deployment(deployment_id, lease.work_id).await;
     fault::reach("teardown", "sandbox");
-    context.keeper.retire(deployment_id).await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
+    for workspace in context.workspaces.of_deployment(deployment_id)? {
+        retire(context, workspace).await?;
+    }
     fault::reach("teardown", "snapshot");
     let files = snapshot::keep(context, lease, in_hand).await?;
     fault::reach("teardown", "workspace");
     if files == Files::Done {
-        let dir = context.workspace_dir(deployment_id);
-        let destroyed = in_hand::blocking(in_hand, move |_| Ok(Workspace::destroy(&dir)?)).await;
+        let workspaces = context.workspaces.clone();
+        let destroyed = in_hand::blocking(in_hand, move |_| Ok(workspaces.destroy(deployment_id)?)).await;
         destroyed.map_err(|error| Error::Io(std::io::Error::other(error)))?;
     }
     fault::reach("teardown", "rows");
@@ -53,10 +56,18 @@ pub(crate) async fn tear_down(context: &Context, lease: &Lease, in_hand: &Arc<In
     }
 }
 
+async fn retire(context: &Context, workspace: WorkspaceId) -> Result<(), Error> {
+    context.keeper.retire(workspace).await.map_err(|error| Error::Io(std::io::Error::other(error)))
+}
+
 /// Runs of a thread that may still be in hand: there is one that has not ended at most, and it is the last.
 const LAST_RUNS: i64 = 2;
 
-pub(crate) async fn erase_thread(context: &Context, lease: &Lease) -> Result<(), Error> {
+pub(crate) async fn erase_thread(
+    context: &Context,
+    lease: &Lease,
+    in_hand: &Arc<InHand>,
+) -> Result<(), Error> {
     let (deployment_id, thread_id) = (lease.deployment_id, subject::<ThreadId>(lease)?);
     let (run_ids, calls) = context
         .store
@@ -74,8 +85,15 @@ pub(crate) async fn erase_thread(context: &Context, lease: &Lease) -> Result<(),
     let subjects: Vec<String> = run_ids.iter().map(ToString::to_string).collect();
     context.running.cancel_of_subjects(&subjects).await;
     for call in calls {
-        context.keeper.abandon(deployment_id, run::call_name(call));
+        context.keeper.abandon(WorkspaceId::Deployment(deployment_id), run::call_name(call));
     }
+    fault::reach("erase_thread", "workspace");
+    // A thread that shares its deployment's workspace has none of its own.
+    let own = WorkspaceId::Thread(deployment_id, thread_id);
+    retire(context, own).await?;
+    let dir = context.workspaces.dir_of(own);
+    let destroyed = in_hand::blocking(in_hand, move |_| Ok(Workspace::destroy(&dir)?)).await;
+    destroyed.map_err(|error| Error::Io(std::io::Error::other(error)))?;
     fault::reach("erase_thread", "rows");
     let mut from = Some(EventId(0));
     while let Some(begin) = from {

@@ -1,15 +1,14 @@
 //! Starting a worker, and stopping it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herm_llm::Providers;
-use herm_sandbox::Sandboxes;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
+use herm_sandbox::{Sandboxes, Workspaces};
 use herm_store::{Store, idempotent_requests, queue};
-use herm_types::{DeploymentId, IdSource, Rng};
+use herm_types::{IdSource, Rng};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +24,7 @@ pub struct Options {
     pub rng: Arc<dyn Rng>,
     pub providers: Providers,
     pub sandboxes: Sandboxes,
-    /// Holds one directory for each deployment.
-    pub workspaces_dir: PathBuf,
+    pub workspaces: Workspaces,
     /// Where deleted deployments' files are kept.
     pub snapshots: Snapshots,
     /// What of workspaces is used.
@@ -40,17 +38,13 @@ pub(crate) struct Context {
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) models: Models,
     pub(crate) keeper: Keeper,
-    pub(crate) workspaces_dir: PathBuf,
+    pub(crate) workspaces: Workspaces,
     pub(crate) snapshots: Snapshots,
     pub(crate) quotas: Quotas,
     pub(crate) running: Running,
 }
 
 impl Context {
-    pub(crate) fn workspace_dir(&self, deployment_id: DeploymentId) -> PathBuf {
-        self.workspaces_dir.join(deployment_id.to_string())
-    }
-
     /// A delay of `ms` give or take a quarter, so that many that wait don't wake together.
     pub(crate) fn jittered(&self, ms: i64) -> i64 {
         let mut random = [0u8; 2];
@@ -79,7 +73,7 @@ impl Worker {
             store: options.store,
             ids: options.ids,
             rng: options.rng,
-            workspaces_dir: options.workspaces_dir,
+            workspaces: options.workspaces,
             snapshots: options.snapshots,
             quotas: options.quotas,
             running: Running::default(),

@@ -17,6 +17,7 @@ mod readme;
 mod scripts;
 mod snapshots;
 mod stopping;
+mod thread_files;
 mod tools;
 mod updated;
 mod world;

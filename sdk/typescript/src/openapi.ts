@@ -2313,6 +2313,8 @@ export interface operations {
             query?: {
                 /** @description Relative to the workspace; the workspace itself by default. */
                 path?: string;
+                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                thread_id?: components["schemas"]["ThreadId"];
             };
             header?: never;
             path: {
@@ -2393,6 +2395,8 @@ export interface operations {
             query: {
                 /** @description Relative to the workspace. */
                 path: string;
+                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                thread_id?: components["schemas"]["ThreadId"];
             };
             header?: {
                 /** @description Write only if the file's ETag is one of these; *: only if there is a file. Else: 409. */
@@ -2499,6 +2503,8 @@ export interface operations {
             query: {
                 /** @description Relative to the workspace. */
                 path: string;
+                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                thread_id?: components["schemas"]["ThreadId"];
             };
             header?: {
                 /** @description Delete only if the file's ETag is one of these. Else: 409. */
@@ -2590,6 +2596,8 @@ export interface operations {
             query: {
                 /** @description Relative to the workspace. */
                 path: string;
+                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                thread_id?: components["schemas"]["ThreadId"];
             };
             header?: {
                 /** @description One range of bytes; with several the whole is sent. */

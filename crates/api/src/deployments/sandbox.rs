@@ -35,10 +35,6 @@ pub(super) fn sandbox(object: &mut Object<'_>, faults: &mut Faults) -> SandboxCh
     group(object, "sandbox", faults, reset, |sandbox, faults| {
         let types = SandboxType::ALL.map(|kind| (kind.as_str(), kind));
         let persistent = change(sandbox, "persistent_filesystem", faults, boolean);
-        if persistent == Change::Set(false) {
-            let message = "false is not supported by this version of Herm; leave it out";
-            faults.add("sandbox.persistent_filesystem", message);
-        }
         SandboxChanges {
             enabled: change(sandbox, "enabled", faults, boolean),
             kind: sandbox.choice("type", &types, faults),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use herm_app::files::{self, Opened};
 use herm_types::error::ErrorBody;
-use herm_types::{DeploymentId, Error, ErrorCode};
+use herm_types::{DeploymentId, Error, ErrorCode, ThreadId};
 use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     X_CONTENT_TYPE_OPTIONS,
@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use tokio_util::io::ReaderStream;
 
-use super::{FileContent, entity_tag, required_path};
+use super::{FileContent, entity_tag, required_path, whose};
 use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::{DeploymentPath, Query};
@@ -28,6 +28,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files/content", operation_id = "read_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
         ("path" = String, Query, description = "Relative to the workspace."),
+        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default."),
         ("Range" = Option<String>, Header, description = "One range of bytes; with several the whole is sent."),
         ("If-Range" = Option<String>, Header, description = "The range counts only if this is still the ETag."),
         ("If-None-Match" = Option<String>, Header, description = "The bytes are sent only if the ETag is another.")),
@@ -44,8 +45,9 @@ pub(crate) async fn read_file(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let file = required_path(&mut query);
+    let whose = whose(&path, &mut query);
     query.finish()?;
-    let opened = files::open(&shared.app, &caller, path.deployment_id, file.clone()).await?;
+    let opened = files::open(&shared.app, &caller, whose, file.clone()).await?;
     respond(opened, &file, &headers).await
 }
 

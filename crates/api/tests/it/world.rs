@@ -11,6 +11,7 @@ use herm_app::keys::{self, NewKey};
 use herm_app::{App, Sealer, Settings};
 use herm_crypto::{KeyRing, master_key};
 use herm_outbound::Fetcher;
+use herm_sandbox::Workspaces;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
 use herm_store::{DatabaseClock, Location, Store};
@@ -111,7 +112,7 @@ impl World {
             default_model: ModelName::parse("anthropic/claude-sonnet-4.5").unwrap(),
             providers: ["anthropic", "openai", "openrouter", "demo"].map(str::to_owned).to_vec(),
             docker_becomes: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
-            workspaces_dir: dir.path().join("workspaces"),
+            workspaces: Workspaces::new(dir.path().join("workspaces")),
             snapshots: Snapshots::new(dir.path().join("snapshots")),
             quotas: Quotas::new(Arc::clone(&clock) as _),
             max_file_bytes: MAX_FILE_BYTES,

@@ -10,7 +10,7 @@ use herm_types::file::{Precondition, WrittenFile};
 use herm_types::key::Scope;
 use herm_types::snapshot::SnapshotStatus;
 
-use super::{Place, blocking, parse, reach, refusal};
+use super::{Place, Whose, blocking, parse, reach, refusal};
 use crate::{App, Caller, Error};
 
 /// Bytes that are gathered before they are written.
@@ -20,7 +20,7 @@ const GATHERED_BYTES: usize = 256 * 1024;
 pub struct Upload {
     app: App,
     caller: Caller,
-    deployment_id: DeploymentId,
+    whose: Whose,
     dir: PathBuf,
     path: WorkspacePath,
     precondition: Precondition,
@@ -43,13 +43,13 @@ impl Upload {
     pub async fn begin(
         app: &App,
         caller: &Caller,
-        deployment_id: DeploymentId,
+        whose: Whose,
         path: String,
         precondition: Precondition,
         announced: Option<u64>,
     ) -> Result<Self, Error> {
         app.refuse_while_draining()?;
-        let Place { dir, disk_bytes } = reach(app, caller, deployment_id, Scope::FilesWrite).await?;
+        let Place { dir, disk_bytes } = reach(app, caller, whose, Scope::FilesWrite).await?;
         let (path, limit) = (parse(&path)?, app.settings.max_file_bytes);
         let shown = path.as_str().to_owned();
         if path.is_root() {
@@ -71,7 +71,7 @@ impl Upload {
         };
         let (pending, room) = blocking(shown, begin).await?;
         let (app, caller, gathered) = (app.clone(), caller.clone(), Vec::new());
-        Ok(Self { app, caller, deployment_id, dir, path, precondition, pending, room, gathered, size: 0 })
+        Ok(Self { app, caller, whose, dir, path, precondition, pending, room, gathered, size: 0 })
     }
 
     /// Adds bytes at the end.
@@ -100,21 +100,24 @@ impl Upload {
     /// Puts the file into its place, if the precondition holds there.
     pub async fn finish(self) -> Result<Uploaded, Error> {
         let upload = self.flush().await?;
-        let Self { app, caller, deployment_id, dir, path, precondition, pending, room, .. } = upload;
+        let Self { app, caller, whose, dir, path, precondition, pending, room, .. } = upload;
         let shown = path.as_str().to_owned();
         let written = blocking(shown.clone(), move || pending.commit(&precondition, OnLink::Refuse)).await?;
         room.fill();
-        if let Err(error) = reach(&app, &caller, deployment_id, Scope::FilesWrite).await {
+        if let Err(error) = reach(&app, &caller, whose, Scope::FilesWrite).await {
             // The deployment may have been torn down before the file was in its place: then nobody else removes it. Where
             // its files are still to be kept, it is torn down later, and the others are not ours to remove.
             if matches!(&error, Error::Refused(_)) {
-                match left_of(&app, deployment_id).await? {
+                match left_of(&app, whose.deployment_id).await? {
                     Left::Everything => {}
                     Left::Files => {
                         let remove = move || Workspace::create(&dir)?.remove(&path, &Precondition::default());
                         blocking(shown, remove).await?;
                     }
-                    Left::Nothing => blocking(shown, move || Workspace::destroy(&dir)).await?,
+                    Left::Nothing => {
+                        let workspaces = app.settings.workspaces.clone();
+                        blocking(shown, move || workspaces.destroy(whose.deployment_id)).await?;
+                    }
                 }
             }
             return Err(error);

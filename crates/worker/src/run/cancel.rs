@@ -40,15 +40,15 @@ pub(super) async fn requested(context: &Context, run: &Run, look: &Notify) -> Re
 /// may have written last before it.
 pub(super) async fn wind_up(context: &Context, lease: &Lease) -> Result<(), Error> {
     let (held, run_id, ids) = (lease.clone(), subject::<RunId>(lease)?, context.ids.clone());
-    let workspace_dir = context.workspace_dir(lease.deployment_id);
+    let workspaces = context.workspaces.clone();
     let stopped = context
         .store
         .transaction("cancel_run", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
-                let Some(loaded) = load::read(tx, held.deployment_id, run_id, workspace_dir).await? else {
+                let Some(loaded) = load::read(tx, held.deployment_id, run_id, &workspaces).await? else {
                     queue::complete(tx, &held).await?;
-                    return Ok::<_, Error>(Vec::new());
+                    return Ok::<_, Error>(None);
                 };
                 let run = &loaded.run;
                 threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
@@ -59,12 +59,12 @@ pub(super) async fn wind_up(context: &Context, lease: &Lease) -> Result<(), Erro
                 let closed = writes::utter(tx, run.deployment_id, said).await?;
                 let stopped = stop_tools(tx, &loaded).await?;
                 writes::end(tx, &held, run, RunStatus::Cancelled, None, closed, &loaded.usage).await?;
-                Ok(stopped)
+                Ok(Some((loaded.workspace, stopped)))
             })
         })
         .await?;
-    for call in stopped {
-        context.keeper.abandon(lease.deployment_id, call);
+    if let Some((workspace, calls)) = stopped {
+        calls.into_iter().for_each(|call| context.keeper.abandon(workspace, call));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use herm_agent::{RunState, Step, turns};
+use herm_sandbox::{WorkspaceId, Workspaces};
 use herm_store::journal;
 use herm_store::messages::{self, UserMessage};
 use herm_store::queue::Lease;
@@ -35,6 +36,7 @@ pub(super) struct Loaded {
     pub(super) open_call: Option<ModelIntent>,
     /// The tool calls of the last step that were begun and have no result.
     pub(super) open_tools: Vec<i64>,
+    pub(super) workspace: WorkspaceId,
     pub(super) workspace_dir: PathBuf,
 }
 
@@ -42,7 +44,7 @@ impl Loaded {
     /// The sandbox that the run's commands are for.
     pub(super) fn sandbox(&self) -> Wanted {
         Wanted {
-            deployment_id: self.deployment.deployment_id,
+            workspace: self.workspace,
             workspace_dir: self.workspace_dir.clone(),
             settings: self.deployment.settings.sandbox.clone(),
         }
@@ -61,15 +63,20 @@ pub(super) struct ModelIntent {
 /// Reads a run; `None` if it is gone or has ended.
 pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<Loaded>, Error> {
     let (run_id, deployment_id) = (subject::<RunId>(lease)?, lease.deployment_id);
-    let workspace_dir = context.workspace_dir(deployment_id);
-    context.store.read("load_run", move |tx| Box::pin(read(tx, deployment_id, run_id, workspace_dir))).await
+    let workspaces = context.workspaces.clone();
+    context
+        .store
+        .read("load_run", move |tx| {
+            Box::pin(async move { read(tx, deployment_id, run_id, &workspaces).await })
+        })
+        .await
 }
 
 pub(super) async fn read(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     run_id: RunId,
-    workspace_dir: PathBuf,
+    workspaces: &Workspaces,
 ) -> Result<Option<Loaded>, Error> {
     let version = runs::version(tx, run_id).await?;
     let Some(deployment) = deployments::find_as_of(tx, deployment_id, version).await? else {
@@ -78,6 +85,7 @@ pub(super) async fn read(
     let Some(run) = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended()) else {
         return Ok(None);
     };
+    let workspace = WorkspaceId::of(&deployment, run.thread_id);
     let from_run = runs::first_of_context(tx, run.thread_id, EARLIER_RUNS).await?.unwrap_or(run_id);
     let heard = messages::of_users(tx, run.thread_id, from_run).await?;
     let journal = journal::of_thread(tx, run.thread_id, from_run).await?;
@@ -96,9 +104,10 @@ pub(super) async fn read(
         pending: pending.into_iter().map(|message| message.message_id).collect(),
         open_call: history.open_call,
         open_tools: history.open_tools,
+        workspace,
+        workspace_dir: workspaces.dir_of(workspace),
         deployment,
         run,
-        workspace_dir,
     }))
 }
 

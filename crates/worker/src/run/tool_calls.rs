@@ -81,7 +81,7 @@ async fn make_one(
     };
     writes::finish_tool(context, lease, run, at, serde_json::to_string(&outcome)?, event).await?;
     if call.tool == "shell" {
-        context.keeper.acknowledge(run.deployment_id, &name(run, at)).await;
+        context.keeper.acknowledge(loaded.workspace, &name(run, at)).await;
     }
     Ok(())
 }

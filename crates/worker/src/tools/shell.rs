@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
     let timeout_s = shell.timeout_s.unwrap_or(DEFAULT_TIMEOUT_S).clamp(1, MAX_TIMEOUT_S);
     let result = match attempt {
         Attempt::Make => make(context, place, shell.command, timeout_s).await,
-        Attempt::Settle => context.keeper.attach(place.sandbox.deployment_id, &place.call).await,
+        Attempt::Settle => context.keeper.attach(place.sandbox.workspace, &place.call).await,
     };
     match result {
         Ok(Some(outcome)) => describe(&outcome, timeout_s),
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
             is_error: true,
         },
         Err(error) => {
-            tracing::error!(deployment_id = %place.sandbox.deployment_id, error = &error as &dyn std::error::Error, "no sandbox");
+            tracing::error!(workspace = %place.sandbox.workspace, error = &error as &dyn std::error::Error, "no sandbox");
             ToolOutcome { text: format!("The command was not run: {error}."), is_error: true }
         }
     }

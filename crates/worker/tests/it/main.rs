@@ -4,3 +4,4 @@
 
 mod retention;
 mod snapshots;
+mod threads;

@@ -1,0 +1,53 @@
+//! Threads with workspaces of their own, and sandboxes that go with them.
+
+use herm_testkit::model_server::Reply;
+use herm_testkit::process::{processes_that_mention, wait_until};
+use serde_json::{Value, json};
+
+use crate::reader::Reader;
+use crate::scripts;
+use crate::world::{World, deployment_of, on_both_databases, text, try_send};
+
+on_both_databases!(a_thread_sees_its_own_files_alone_and_they_go_with_it);
+
+async fn a_thread_sees_its_own_files_alone_and_they_go_with_it(world: World) {
+    // Each writes its own word, and tells what it sees.
+    world.model.respond_with(|request| {
+        let word = request.last_user_text();
+        if request.tool_results_since_user().is_empty() {
+            let command = format!("setsid sleep 600 & echo {word} > {word}; ls");
+            Reply::new().tool_call("shell", scripts::shell(&command))
+        } else {
+            Reply::text("Done.")
+        }
+    });
+    let server = world.start().await;
+    let client = world.client_of(&server);
+    let mut body = deployment_of("anthropic/claude-sonnet-4.5");
+    body["sandbox"] = json!({"persistent_filesystem": false});
+    let made = client.post("/v1/deployments", &body).await.unwrap().json();
+    let (deployment_id, first) = (text(&made, "deployment_id"), text(&made, "thread_id"));
+    let mut reader = Reader::from_the_start(&deployment_id);
+    let mut threads = Vec::new();
+    for (word, thread_id) in [("one", first.as_str()), ("two", "new"), ("three", first.as_str())] {
+        let sent = try_send(&client, &deployment_id, json!({"content": word, "thread_id": thread_id})).await;
+        assert_eq!(sent.status, 202, "{}", sent.text());
+        assert_eq!(reader.until_ended(&client, &text(&sent.json(), "run_id")).await, "completed");
+        threads.push(text(&sent.json(), "thread_id"));
+    }
+    let seen: Vec<&Value> = reader.of("tool_result").iter().map(|result| &result.data["result"]).collect();
+    assert_eq!(seen, ["one\n", "two\n", "one\nthree\n"]);
+    let second = &threads[1];
+    let files = format!("/v1/deployments/{deployment_id}/files?thread_id={second}");
+    let listed = client.get(&files).await.unwrap().json();
+    assert_eq!(listed["entries"][0]["name"], "two");
+    let dir = world.data_dir().join("workspaces").join(format!("{deployment_id}.threads"));
+    let (of_first, of_second) = (dir.join(&first), dir.join(second));
+    assert!(of_first.join("three").exists() && of_second.join("two").exists());
+    let deleted = client.delete(&format!("/v1/deployments/{deployment_id}/threads/{second}")).await.unwrap();
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    wait_until(|| !of_second.exists() && processes_that_mention(&world.sandbox_dir(second)).is_empty()).await;
+    assert!(of_first.join("three").exists());
+    assert_eq!(client.delete(&format!("/v1/deployments/{deployment_id}")).await.unwrap().status, 200);
+    wait_until(|| !dir.exists() && processes_that_mention(&world.sandbox_dir(&first)).is_empty()).await;
+}

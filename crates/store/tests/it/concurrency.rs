@@ -26,7 +26,7 @@ async fn writers_side_by_side_leave_a_gapless_log(world: World) {
                     .store
                     .transaction("write", move |tx| {
                         Box::pin(async move {
-                            tx.emit(deployment_id, Event::DeploymentStatus { status: "ready" });
+                            tx.emit(deployment_id, Event::deployment_status("ready"));
                             if fails { Err(Error::Corrupt("on purpose".to_owned())) } else { Ok(()) }
                         })
                     })
@@ -76,7 +76,7 @@ async fn a_transaction_that_panics_harms_no_other(world: World) {
             .store
             .transaction("panic", move |tx| {
                 Box::pin(async move {
-                    tx.emit(deployment_id, Event::DeploymentStatus { status: "error" });
+                    tx.emit(deployment_id, Event::deployment_status("error"));
                     if deployment_id.to_string().starts_with("dep_") {
                         panic!("on purpose");
                     }
@@ -92,7 +92,7 @@ async fn a_transaction_that_panics_harms_no_other(world: World) {
         .store
         .transaction("after", move |tx| {
             Box::pin(async move {
-                tx.emit(deployment_id, Event::DeploymentStatus { status: "ready" });
+                tx.emit(deployment_id, Event::deployment_status("ready"));
                 Ok::<_, Error>(())
             })
         })

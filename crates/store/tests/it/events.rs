@@ -20,7 +20,7 @@ async fn emit(world: &World, deployment_id: DeploymentId, count: usize) -> Resul
         .transaction("emit", move |tx| {
             Box::pin(async move {
                 for _ in 0..count {
-                    tx.emit(deployment_id, Event::DeploymentStatus { status: "ready" });
+                    tx.emit(deployment_id, Event::deployment_status("ready"));
                 }
                 Ok(())
             })
@@ -49,7 +49,7 @@ async fn a_failed_transaction_leaves_no_event_and_no_hole(world: World) {
         .store
         .transaction("fail", move |tx| {
             Box::pin(async move {
-                tx.emit(deployment_id, Event::DeploymentStatus { status: "error" });
+                tx.emit(deployment_id, Event::deployment_status("error"));
                 Err(Error::Corrupt("on purpose".to_owned()))
             })
         })
@@ -104,7 +104,7 @@ async fn nothing_is_appended_after_a_deletion(world: World) {
         .store
         .transaction("delete", move |tx| {
             Box::pin(async move {
-                tx.emit(deployment_id, Event::DeploymentStatus { status: "deleted" });
+                tx.emit(deployment_id, Event::deployment_status("deleted"));
                 herm_store::deployments::delete(tx, &deployment).await
             })
         })

@@ -27,11 +27,12 @@ CREATE TABLE secrets (
 CREATE INDEX secrets_by_age ON secrets (account_id, created_at, secret_id);
 
 -- Which deployment uses which secret, so that one in use is not deleted. The deployment's settings say under which
--- name.
+-- name. placeholder is what stands for the value in the deployment's sandbox; NULL until a command needs it.
 CREATE TABLE secret_uses (
     deployment_id TEXT NOT NULL,
     account_id TEXT NOT NULL,
     secret_id TEXT NOT NULL,
+    placeholder TEXT,
     PRIMARY KEY (deployment_id, secret_id)
 );
 CREATE INDEX secret_uses_of_secret ON secret_uses (account_id, secret_id);
@@ -90,3 +91,36 @@ CREATE INDEX snapshots_by_expiry ON snapshots (expires_at, snapshot_id);
 -- The snapshot that a deployment is to begin with, until it is restored; and as JSON why that failed.
 ALTER TABLE deployments ADD COLUMN restore_snapshot_id TEXT;
 ALTER TABLE deployments ADD COLUMN error TEXT;
+
+-- One row: a text that is sealed with the master key, so that a server that was given another one notices.
+CREATE TABLE master_key_check (
+    name TEXT NOT NULL PRIMARY KEY,
+    sealed TEXT NOT NULL
+);
+
+-- What programs in sandboxes reached, or wanted to. run_id is '' and both numbers 0 where no tool call was open.
+-- ended_at is NULL while a connection is open, sent_bytes and received_bytes while it is not known what went over it.
+-- The rows of a call are bounded: its last one has the verdict 'summed' and stands for all attempts beyond.
+CREATE TABLE connections (
+    connection_id BIGINT NOT NULL PRIMARY KEY,
+    deployment_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    step_no BIGINT NOT NULL,
+    call_no BIGINT NOT NULL,
+    connection_no BIGINT NOT NULL,
+    host TEXT NOT NULL,
+    port BIGINT NOT NULL,
+    verdict TEXT NOT NULL,
+    reason TEXT,
+    attempts BIGINT NOT NULL,
+    sent_bytes BIGINT,
+    received_bytes BIGINT,
+    error TEXT,
+    opened_at BIGINT NOT NULL,
+    ended_at BIGINT,
+    UNIQUE (deployment_id, run_id, step_no, call_no, connection_no)
+);
+CREATE INDEX connections_open ON connections (connection_id) WHERE ended_at IS NULL;
+-- By these the tool calls are found that a deployment makes at the moment, whatever it made before.
+CREATE INDEX threads_active ON threads (deployment_id) WHERE active_run_id IS NOT NULL;
+CREATE INDEX steps_open ON steps (run_id) WHERE result IS NULL AND call_no > 0;

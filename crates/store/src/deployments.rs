@@ -3,7 +3,9 @@
 use herm_types::deployment::{Deployment, DeploymentError, DeploymentItem, DeploymentStatus, RUNTIME};
 use herm_types::id::Id;
 use herm_types::paging::PageRequest;
+use herm_types::sandbox::SandboxSettings;
 use herm_types::{AccountId, DeploymentId};
+use serde::Deserialize;
 
 use crate::row::{Row, params};
 use crate::{Error, Tx};
@@ -136,6 +138,26 @@ pub async fn find_and_lock(tx: &mut Tx, deployment_id: DeploymentId) -> Result<O
     if locked.is_some() { find(tx, deployment_id).await } else { Ok(None) }
 }
 
+/// The sandbox that a deployment asks for now.
+pub async fn find_sandbox(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+) -> Result<Option<SandboxSettings>, Error> {
+    /// What is read of the settings: the rest of them may be long.
+    #[derive(Deserialize)]
+    struct OnlySandbox {
+        sandbox: SandboxSettings,
+    }
+    let row = tx
+        .one(
+            "SELECT settings FROM deployments d JOIN deployment_versions v \
+             ON v.deployment_id = d.deployment_id AND v.version = d.version WHERE d.deployment_id = $1",
+            params![deployment_id.to_string()],
+        )
+        .await?;
+    row.map(|row| Ok(row.json::<OnlySandbox>(0)?.sandbox)).transpose()
+}
+
 /// The deployment as a run has it that began with `version`; as it is now, if that version is gone.
 pub async fn find_as_of(
     tx: &mut Tx,
@@ -237,6 +259,9 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
         "DELETE FROM events WHERE deployment_id = $1 AND seq <= \
          (SELECT COALESCE(MIN(seq), 0) FROM events WHERE deployment_id = $1) + $2",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
+        // After the steps: who records a connection holds the step's row, so that what was recorded last is seen.
+        "DELETE FROM connections WHERE connection_id IN \
+         (SELECT connection_id FROM connections WHERE deployment_id = $1 LIMIT $2)",
         // By their runs: every message has one, and a thread that was deleted before is no longer listed.
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id IN \

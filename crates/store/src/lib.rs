@@ -5,6 +5,7 @@
 //! events of a transaction are numbered last, committed with it, and published only after the commit.
 
 pub mod accounts;
+pub mod connections;
 pub mod deployments;
 pub mod error;
 pub mod events;
@@ -13,8 +14,10 @@ pub mod feed;
 pub mod idempotent_requests;
 pub mod journal;
 pub mod keys;
+pub mod master_key;
 pub mod messages;
 mod migrate;
+pub mod placeholders;
 mod postgres;
 pub mod queue;
 mod row;

@@ -175,27 +175,46 @@ pub async fn delete(tx: &mut Tx, account_id: AccountId, secret_id: &SecretId) ->
     Ok(())
 }
 
-/// Records which secrets a deployment uses, in place of what was recorded before. Gives the first that the account
-/// does not have (any more): then the transaction must be given up.
+/// Records which secrets a deployment uses, in place of what was recorded before; the placeholder of one that it no
+/// longer uses goes. Gives the first that the account does not have (any more): then the transaction must be given up.
 pub async fn set_uses(
     tx: &mut Tx,
     account_id: AccountId,
     deployment_id: DeploymentId,
     secret_ids: &[SecretId],
 ) -> Result<Option<SecretId>, Error> {
-    remove_uses(tx, deployment_id).await?;
+    let wanted: BTreeSet<&SecretId> = secret_ids.iter().collect();
+    // What is used on keeps its row, and with it the placeholder that programs may hold.
+    for secret_id in used_by(tx, deployment_id).await? {
+        if !wanted.contains(&secret_id) {
+            tx.execute(
+                "DELETE FROM secret_uses WHERE deployment_id = $1 AND secret_id = $2",
+                params![deployment_id.to_string(), secret_id.as_str()],
+            )
+            .await?;
+        }
+    }
     // Each once, and locked in one order, so that two who use the same ones don't wait for each other.
-    for secret_id in secret_ids.iter().collect::<BTreeSet<_>>() {
+    for secret_id in wanted {
         if find_and_lock(tx, account_id, secret_id).await?.is_none() {
             return Ok(Some(secret_id.clone()));
         }
         tx.execute(
-            "INSERT INTO secret_uses (deployment_id, account_id, secret_id) VALUES ($1, $2, $3)",
+            "INSERT INTO secret_uses (deployment_id, account_id, secret_id, placeholder) VALUES ($1, $2, $3, NULL) \
+             ON CONFLICT (deployment_id, secret_id) DO NOTHING",
             params![deployment_id.to_string(), account_id.to_string(), secret_id.as_str()],
         )
         .await?;
     }
     Ok(None)
+}
+
+/// The secrets that a deployment uses; as many as its settings may name.
+async fn used_by(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<SecretId>, Error> {
+    let rows = tx
+        .all("SELECT secret_id FROM secret_uses WHERE deployment_id = $1", params![deployment_id.to_string()])
+        .await?;
+    rows.iter().map(|row| row.parse(0)).collect()
 }
 
 /// Forgets what a deployment uses; part of its deletion.

@@ -183,13 +183,18 @@ pub async fn erase_contents(
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id = $1 LIMIT $2)",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
+        // After the steps: who records a connection holds the step's row, so that what was recorded last is seen.
+        "DELETE FROM connections WHERE connection_id IN \
+         (SELECT connection_id FROM runs r JOIN connections c \
+         ON c.deployment_id = r.deployment_id AND c.run_id = r.run_id WHERE r.thread_id = $1 LIMIT $2)",
         "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
     ];
-    let mut erased = 0;
     for statement in statements {
-        erased += tx.execute(statement, params![thread.as_str(), ERASED_AT_ONCE]).await?;
+        if tx.execute(statement, params![thread.as_str(), ERASED_AT_ONCE]).await? > 0 {
+            return Ok(Some(EventId(to)));
+        }
     }
-    Ok((erased > 0).then_some(EventId(to)))
+    Ok(None)
 }
 
 fn thread(row: &Row) -> Result<ThreadRow, Error> {

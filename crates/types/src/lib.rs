@@ -3,6 +3,7 @@
 //! Everything here is plain data and pure functions. The wire shapes are exactly those of the HTTP API, so
 //! that the server, its store and its tests share one definition of each.
 
+pub mod connection;
 pub mod deployment;
 pub mod error;
 pub mod event;

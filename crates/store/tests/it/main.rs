@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod concurrency;
+mod connections;
 mod deployments;
 mod engine;
 mod events;
@@ -10,6 +11,7 @@ mod idempotent_requests;
 mod journal;
 mod keys;
 mod messages;
+mod placeholders;
 mod queue;
 mod secrets;
 mod snapshots;

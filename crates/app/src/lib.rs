@@ -13,6 +13,7 @@ pub mod files;
 pub mod idempotency;
 mod key_watch;
 pub mod keys;
+pub mod master_key;
 pub mod mcp_servers;
 pub mod messages;
 pub mod runs;

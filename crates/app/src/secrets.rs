@@ -1,16 +1,18 @@
 //! Secrets: values that an agent can use and never sees. They are encrypted before they reach the database, each bound
 //! to its row, and no use case of the API gives one back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use herm_crypto::Cell;
-use herm_store::secrets;
+use herm_store::{Store, placeholders, secrets};
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
 use herm_types::secret::{HostPattern, Inject, Secret};
-use herm_types::{AccountId, Error as Refusal, ErrorCode, SecretId};
+use herm_types::{AccountId, DeploymentId, Error as Refusal, ErrorCode, SecretId};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::idempotency::Reply;
-use crate::{App, Caller, Error};
+use crate::{App, Caller, Error, Sealer};
 
 pub use herm_store::secrets::Cursor;
 
@@ -200,6 +202,67 @@ pub async fn open(
     let text = std::str::from_utf8(&value)
         .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not text")))?;
     Ok(Some((secret, SecretString::from(text))))
+}
+
+/// The value of a secret that the deployment uses now, for whoever puts it into a request on the way out; nobody else may
+/// ask. `None`: it does not use the secret (any more).
+///
+/// # Errors
+/// The stored value is damaged, or was sealed with another master key.
+pub async fn open_for(
+    store: &Store,
+    sealer: &Sealer,
+    deployment_id: DeploymentId,
+    secret_id: &SecretId,
+) -> Result<Option<SecretString>, Error> {
+    let wanted = secret_id.clone();
+    let found = store
+        .read("open_secret", move |tx| {
+            Box::pin(async move { placeholders::find_sealed(tx, deployment_id, &wanted).await })
+        })
+        .await?;
+    let Some((account_id, sealed)) = found else { return Ok(None) };
+    let row = row(account_id, secret_id);
+    let value = sealer.open(cell(&row), &sealed)?;
+    let text = std::str::from_utf8(&value)
+        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not text")))?;
+    Ok(Some(SecretString::from(text)))
+}
+
+/// What is known of a deployment's placeholders: public, and of no use anywhere but in its sandbox.
+const PLACEHOLDER_PREFIX: &str = "herm_ph_";
+
+/// What stands for these secrets in the deployment's sandbox, by secret; made where there is none yet. Those that the
+/// deployment does not use (any more) are left out.
+pub async fn placeholders(
+    store: &Store,
+    sealer: &Sealer,
+    deployment_id: DeploymentId,
+    secret_ids: BTreeSet<SecretId>,
+) -> Result<BTreeMap<SecretId, String>, herm_store::Error> {
+    let bound = store.read("read_placeholders", move |tx| Box::pin(placeholders::bound(tx, deployment_id)));
+    let (mut made, mut missing) = (BTreeMap::new(), Vec::new());
+    for secret in bound.await?.into_iter().filter(|secret| secret_ids.contains(&secret.secret_id)) {
+        match secret.placeholder {
+            Some(placeholder) => drop(made.insert(secret.secret_id, placeholder)),
+            None => missing.push((secret.secret_id, format!("{PLACEHOLDER_PREFIX}{}", sealer.nonce()))),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(made);
+    }
+    let new = store.transaction("make_placeholders", move |tx| {
+        Box::pin(async move {
+            let mut new = Vec::new();
+            for (secret_id, placeholder) in missing {
+                let made = placeholders::make(tx, deployment_id, &secret_id, &placeholder).await?;
+                new.extend(made.map(|placeholder| (secret_id, placeholder)));
+            }
+            Ok::<_, herm_store::Error>(new)
+        })
+    });
+    made.extend(new.await?);
+    Ok(made)
 }
 
 fn seal(

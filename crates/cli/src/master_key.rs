@@ -20,22 +20,28 @@ const MAX_FILE_BYTES: u64 = 1024;
 /// Readable and writable by its owner.
 const MODE: u32 = 0o600;
 
-/// What stored secrets are sealed with.
-pub(crate) fn ring(config: &Config) -> anyhow::Result<KeyRing> {
+/// What stored secrets are sealed with. `must_exist`: the database is sealed already, so a new key would be a wrong one.
+pub(crate) fn ring(config: &Config, must_exist: bool) -> anyhow::Result<KeyRing> {
     let key = match &config.keys.master {
         Some(given) => {
             master_key::from_base64(given.expose_secret()).context("cannot use HERM_MASTER_KEY")?
         }
-        None => of_directory(&config.server.data_dir)?,
+        None => of_directory(&config.server.data_dir, must_exist)?,
     };
     Ok(KeyRing::new(&key))
 }
 
-/// The key in the directory's file; made if there is none. The caller holds the directory.
-fn of_directory(dir: &Path) -> anyhow::Result<MasterKey> {
+/// The key in the directory's file; made if there is none, unless it must be there. The caller holds the directory.
+fn of_directory(dir: &Path, must_exist: bool) -> anyhow::Result<MasterKey> {
     let path = dir.join(FILE);
     if let Some(key) = read(&path)? {
         return Ok(key);
+    }
+    if must_exist {
+        bail!(
+            "the master key is gone with which this database is sealed: put the file {} back, or set HERM_MASTER_KEY",
+            path.display()
+        );
     }
     fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
     let key = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
@@ -84,8 +90,8 @@ mod tests {
     fn the_key_is_made_once_and_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("data");
-        let first = of_directory(&inner).unwrap();
-        let second = of_directory(&inner).unwrap();
+        let first = of_directory(&inner, false).unwrap();
+        let second = of_directory(&inner, false).unwrap();
         assert_eq!(*first.to_base64(), *second.to_base64());
         let mode = fs::metadata(inner.join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, MODE);
@@ -93,11 +99,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_must_be_there_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = of_directory(dir.path(), true).unwrap_err().to_string();
+        assert!(error.contains(FILE) && error.contains("HERM_MASTER_KEY"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        of_directory(dir.path(), false).unwrap();
+        of_directory(dir.path(), true).unwrap();
+    }
+
+    #[test]
     fn a_broken_file_is_refused_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         for text in ["", "not a key", &"x".repeat(5000)] {
             fs::write(dir.path().join(FILE), text).unwrap();
-            let error = of_directory(dir.path()).unwrap_err();
+            let error = of_directory(dir.path(), false).unwrap_err();
             assert!(error.to_string().contains(FILE), "{error:#}");
             assert_eq!(fs::read_to_string(dir.path().join(FILE)).unwrap(), text);
         }

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use herm_app::{App, Sealer, Settings};
-use herm_config::{Config, SandboxFallback};
+use herm_config::{Config, EgressDefault, SandboxFallback};
+use herm_egress::{Authority, Egress};
 use herm_llm::{ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
 use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes, Workspaces};
 use herm_store::Store;
-use herm_types::sandbox::SandboxType;
+use herm_types::sandbox::{EgressMode, SandboxType};
 use herm_types::time::{SystemClock, SystemRng};
 use herm_worker::Worker;
+use herm_worker::egress::{self, WaysOut};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -50,19 +52,6 @@ impl Server {
         let workspaces = Workspaces::new(config.server.data_dir.join("workspaces"));
         let snapshots = Snapshots::new(config.server.data_dir.join("snapshots"));
         let quotas = Quotas::new(Arc::new(SystemClock));
-        let sandboxes = Sandboxes::new(herm_sandbox::Options {
-            data_dir: config.server.data_dir.clone(),
-            rng: Arc::new(SystemRng),
-            away_limit: AWAY_LIMIT,
-            docker: DockerOptions {
-                host: Some(config.sandbox.docker_host.clone()),
-                image: config.sandbox.image.clone(),
-            },
-            certificates: Certificates::default(),
-            carry: Arc::new(|_, stream| drop(stream)),
-        })
-        .context("failed to prepare the sandboxes")?;
-        tokio::spawn(warn_without_sandbox(sandboxes.clone()));
         let settings = Settings {
             default_model: config.models.default_model.clone(),
             providers: provider_names(config),
@@ -75,7 +64,37 @@ impl Server {
             quotas: quotas.clone(),
             max_file_bytes: config.server.max_file_bytes,
         };
-        let sealer = Sealer::new(master_key::ring(config)?, Arc::new(SystemRng));
+        let must_exist =
+            herm_app::master_key::is_needed(&store).await.context("failed to read the database")?;
+        let sealer = Sealer::new(master_key::ring(config, must_exist)?, Arc::new(SystemRng));
+        herm_app::master_key::check(&store, &sealer).await?;
+        let ways_out = WaysOut::new(egress::Options {
+            store: store.clone(),
+            sealer: sealer.clone(),
+            rng: Arc::new(SystemRng),
+            default_mode: match config.network.egress_default {
+                EgressDefault::Open => EgressMode::Open,
+                EgressDefault::Allowlist => EgressMode::Allowlist,
+                EgressDefault::Deny => EgressMode::Deny,
+            },
+        });
+        let egress = egress(config)?;
+        let sandboxes = Sandboxes::new(herm_sandbox::Options {
+            data_dir: config.server.data_dir.clone(),
+            rng: Arc::new(SystemRng),
+            away_limit: AWAY_LIMIT,
+            docker: DockerOptions {
+                host: Some(config.sandbox.docker_host.clone()),
+                image: config.sandbox.image.clone(),
+            },
+            certificates: Certificates {
+                bundle: egress.authority().bundle(),
+                proxy: egress.authority().ca_pem().to_owned(),
+            },
+            carry: ways_out.carry(egress),
+        })
+        .context("failed to prepare the sandboxes")?;
+        tokio::spawn(warn_without_sandbox(sandboxes.clone()));
         let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into())
             .context("failed to set up the fetching of skills")?;
         let app = App::new(
@@ -96,6 +115,7 @@ impl Server {
             workspaces,
             snapshots,
             quotas,
+            ways_out,
         })
         .await
         .context("failed to start the worker")?;
@@ -118,6 +138,15 @@ impl Server {
             tracing::warn!("the database was not closed in time; nothing that was acknowledged is lost");
         }
     }
+}
+
+/// The proxy that is the sandboxes' only way out.
+fn egress(config: &Config) -> anyhow::Result<Egress> {
+    let authority = Authority::open(&config.server.data_dir, Arc::new(SystemClock))
+        .context("failed to open the certificate authority of the sandboxes' way out")?;
+    let allowed = config.network.allow_private_egress.clone().into();
+    Egress::new(herm_egress::Options { allowed, ..herm_egress::Options::new(authority) })
+        .context("failed to set up the sandboxes' way out")
 }
 
 /// Says in the log, at once, what every command would say later.

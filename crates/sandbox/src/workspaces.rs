@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use herm_types::deployment::Deployment;
 use herm_types::{DeploymentId, ThreadId};
@@ -42,7 +43,25 @@ impl fmt::Display for WorkspaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deployment(deployment_id) => deployment_id.fmt(f),
-            Self::Thread(_, thread_id) => thread_id.fmt(f),
+            Self::Thread(deployment_id, thread_id) => write!(f, "{deployment_id}-{thread_id}"),
+        }
+    }
+}
+
+/// The text is not a workspace's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAWorkspace;
+
+impl FromStr for WorkspaceId {
+    type Err = NotAWorkspace;
+
+    fn from_str(text: &str) -> Result<Self, NotAWorkspace> {
+        let deployment_id = |text: &str| text.parse().map_err(|_| NotAWorkspace);
+        match text.split_once('-') {
+            None => deployment_id(text).map(Self::Deployment),
+            Some((deployment, thread)) => {
+                Ok(Self::Thread(deployment_id(deployment)?, thread.parse().map_err(|_| NotAWorkspace)?))
+            }
         }
     }
 }

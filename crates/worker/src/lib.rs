@@ -6,6 +6,7 @@
 
 mod demo;
 mod dispatch;
+pub mod egress;
 mod in_hand;
 mod keeper;
 mod models;

@@ -68,6 +68,16 @@ pub(crate) fn call_name(Position { run_id, step_no, call_no }: Position) -> Stri
     format!("{run_id}.{step_no}.{call_no}")
 }
 
+/// The call that has this name; `None` for what is no such name. The text may come from anybody.
+pub(crate) fn parse_call_name(name: &str) -> Option<Position> {
+    let mut parts = name.split('.');
+    let (run_id, step_no, call_no) = (parts.next()?, parts.next()?, parts.next()?);
+    let number = |text: &str| text.parse::<u32>().ok().map(i64::from);
+    let position =
+        Position { run_id: run_id.parse().ok()?, step_no: number(step_no)?, call_no: number(call_no)? };
+    parts.next().is_none().then_some(position)
+}
+
 /// Drops the work item of a run that has ended already, or is gone.
 async fn forget(context: &Context, lease: &Lease) -> Result<(), Error> {
     let held = lease.clone();
@@ -75,4 +85,21 @@ async fn forget(context: &Context, lease: &Lease) -> Result<(), Error> {
         .store
         .transaction("forget_work", move |tx| Box::pin(async move { queue::complete(tx, &held).await }))
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_found_by_its_name_alone() {
+        let run_id = "run_01h455vb4pex5vsknk084sn02q";
+        let position = parse_call_name(&format!("{run_id}.3.12")).unwrap();
+        assert_eq!(call_name(position), format!("{run_id}.3.12"));
+        let wrong = ["", "..", "x.1.1", run_id, ".1.1"].map(str::to_owned);
+        let wrong_ends = ["", ".1", ".1.", ".1.-1", ".1.1.1", ".1.99999999999", ".a.b"];
+        for name in wrong.into_iter().chain(wrong_ends.map(|end| format!("{run_id}{end}"))) {
+            assert_eq!(parse_call_name(&name), None, "{name}");
+        }
+    }
 }

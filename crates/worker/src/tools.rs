@@ -4,7 +4,10 @@ mod files;
 mod output;
 mod shell;
 
+use std::collections::BTreeMap;
+
 use herm_agent::tools::ToolRequest;
+use herm_types::SecretId;
 use herm_types::model::ToolOutcome;
 
 use crate::keeper::Wanted;
@@ -16,6 +19,8 @@ pub(crate) struct Place {
     pub(crate) sandbox: Wanted,
     /// Names the call, once and for all: run, step and number.
     pub(crate) call: String,
+    /// The secrets that the run's agent knows, by the names under which it does.
+    pub(crate) secrets: BTreeMap<String, SecretId>,
 }
 
 /// How a call is to be made.

@@ -7,11 +7,12 @@ use herm_llm::Providers;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
 use herm_sandbox::{Sandboxes, Workspaces};
-use herm_store::{Store, idempotent_requests, queue};
+use herm_store::{Store, connections, idempotent_requests, queue};
 use herm_types::{IdSource, Rng};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::egress::WaysOut;
 use crate::in_hand::Running;
 use crate::keeper::Keeper;
 use crate::models::Models;
@@ -29,6 +30,8 @@ pub struct Options {
     pub snapshots: Snapshots,
     /// What of workspaces is used.
     pub quotas: Quotas,
+    /// Closed by the worker when it stops.
+    pub ways_out: WaysOut,
 }
 
 /// What everything in a worker shares.
@@ -41,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) workspaces: Workspaces,
     pub(crate) snapshots: Snapshots,
     pub(crate) quotas: Quotas,
+    pub(crate) ways_out: WaysOut,
     pub(crate) running: Running,
 }
 
@@ -76,6 +80,7 @@ impl Worker {
             workspaces: options.workspaces,
             snapshots: options.snapshots,
             quotas: options.quotas,
+            ways_out: options.ways_out,
             running: Running::default(),
         });
         context
@@ -83,6 +88,7 @@ impl Worker {
             .transaction("release_leases", |tx| {
                 Box::pin(async move {
                     idempotent_requests::release_all(tx).await?;
+                    connections::end_all(tx).await?;
                     queue::release_all(tx).await
                 })
             })
@@ -110,5 +116,6 @@ impl Worker {
             self.context.running.cancel_all();
             self.context.running.wait_until_none(limit).await;
         }
+        self.context.ways_out.close().await;
     }
 }

@@ -114,7 +114,11 @@ async fn outcome(
         Ok(request) => request,
         Err(text) => return ToolOutcome { text, is_error },
     };
-    let place = Place { sandbox: loaded.sandbox(), call: name(&loaded.run, at) };
+    let place = Place {
+        sandbox: loaded.sandbox(),
+        call: name(&loaded.run, at),
+        secrets: loaded.deployment.settings.secrets.clone(),
+    };
     let attempt = match (was_begun, request.effect()) {
         (false, _) | (true, Effect::Read | Effect::Idempotent) => Attempt::Make,
         (true, Effect::Unsafe) => Attempt::Settle,

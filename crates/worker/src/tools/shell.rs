@@ -18,7 +18,10 @@ const MERGED: &str = r#"exec 2>&1; eval "$1""#;
 pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt: Attempt) -> ToolOutcome {
     let timeout_s = shell.timeout_s.unwrap_or(DEFAULT_TIMEOUT_S).clamp(1, MAX_TIMEOUT_S);
     let result = match attempt {
-        Attempt::Make => make(context, place, shell.command, timeout_s).await,
+        Attempt::Make => match environment(context, place).await {
+            Ok(env) => make(context, place, shell.command, env, timeout_s).await,
+            Err(outcome) => return outcome,
+        },
         Attempt::Settle => context.keeper.attach(place.sandbox.workspace, &place.call).await,
     };
     match result {
@@ -39,17 +42,31 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
     }
 }
 
+/// What the command finds in its environment: the way out, under the call's own name, and what stands for its
+/// deployment's secrets.
+async fn environment(context: &Context, place: &Place) -> Result<Vec<(String, String)>, ToolOutcome> {
+    let deployment_id = place.sandbox.workspace.deployment_id();
+    let placeholders =
+        context.ways_out.environment(deployment_id, &place.secrets).await.map_err(|error| {
+            tracing::error!(%deployment_id, error = &error as &dyn std::error::Error, "no placeholders");
+            let text = "The command was not run: what stands for its secrets could not be read. Try again.";
+            ToolOutcome { text: text.to_owned(), is_error: true }
+        })?;
+    Ok(herm_egress::environment(&place.call).into_iter().chain(placeholders).collect())
+}
+
 async fn make(
     context: &Context,
     place: &Place,
     command: String,
+    env: Vec<(String, String)>,
     timeout_s: u64,
 ) -> Result<Option<Outcome>, Error> {
     let exec = Exec {
         exec_id: place.call.clone(),
         // One stream for both, so that the model reads them in the order they were written.
         argv: vec!["sh".to_owned(), "-c".to_owned(), MERGED.to_owned(), "sh".to_owned(), command],
-        env: Vec::new(),
+        env,
         cwd: "/workspace".to_owned(),
         stdin: Vec::new(),
         timeout: Duration::from_secs(timeout_s),

@@ -8,6 +8,7 @@ use herm_testkit::client::Client;
 use herm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
+use crate::files::resident_kib;
 use crate::kill_matrix::{Life, walk};
 use crate::world::{World, create, deployment_of, text};
 
@@ -186,6 +187,39 @@ async fn a_snapshot_that_is_damaged_leaves_an_error_and_no_file_and_its_retry_su
         .map(|event| event["data"]["status"].clone())
         .collect();
     assert_eq!(statuses, ["provisioning", "error", "provisioning", "ready"]);
+    server.terminate().unwrap();
+    assert!(server.wait().await.unwrap().status.success());
+}
+
+/// Large files go in and come back through little memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_is_kept_and_restored_through_little_memory() {
+    const SIZE: usize = 100 * 1024 * 1024;
+    let world = World::sqlite().await;
+    let server = world.start().await;
+    let client = world.client_of(&server);
+    let first = create(&client, MODEL).await;
+    let dir = world.workspace(&first);
+    fs::create_dir_all(&dir).unwrap();
+    // No two parts of it are alike, so that it stays as large when it is compressed.
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32).to_le_bytes()[0]
+    };
+    fs::write(dir.join("large"), (0..SIZE).map(|_| next()).collect::<Vec<u8>>()).unwrap();
+    let before = resident_kib(&server);
+    let path = format!("/v1/deployments/{first}?retain_filesystem=true");
+    let snapshot_id = text(&client.delete(&path).await.unwrap().json(), "snapshot_id");
+    let path = format!("/v1/snapshots/{snapshot_id}");
+    while status_of(&client, &path).await["status"] == "creating" {}
+    let body =
+        json!({"customer_id": "acme", "name": "Bob", "system_prompt": "", "restore_snapshot": snapshot_id});
+    let second = text(&client.post("/v1/deployments", &body).await.unwrap().json(), "deployment_id");
+    while status_of(&client, &format!("/v1/deployments/{second}")).await["status"] == "provisioning" {}
+    assert_eq!(fs::metadata(world.workspace(&second).join("large")).unwrap().len(), SIZE as u64);
+    let grown = resident_kib(&server) - before;
+    assert!(grown < 40 * 1024, "{grown} KiB");
     server.terminate().unwrap();
     assert!(server.wait().await.unwrap().status.success());
 }

@@ -1,7 +1,7 @@
 //! Threads with workspaces of their own, and sandboxes that go with them.
 
 use herm_testkit::model_server::Reply;
-use herm_testkit::process::{processes_that_mention, wait_until};
+use herm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
 use crate::reader::Reader;
@@ -9,6 +9,12 @@ use crate::scripts;
 use crate::world::{World, deployment_of, on_both_databases, text, try_send};
 
 on_both_databases!(a_thread_sees_its_own_files_alone_and_they_go_with_it);
+
+/// Whether there is a sandbox that is named after this thread.
+fn has_sandbox(world: &World, thread_id: &str) -> bool {
+    let entries = std::fs::read_dir(world.data_dir().join("sandboxes")).unwrap();
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(thread_id))
+}
 
 async fn a_thread_sees_its_own_files_alone_and_they_go_with_it(world: World) {
     // Each writes its own word, and tells what it sees.
@@ -44,10 +50,11 @@ async fn a_thread_sees_its_own_files_alone_and_they_go_with_it(world: World) {
     let dir = world.data_dir().join("workspaces").join(format!("{deployment_id}.threads"));
     let (of_first, of_second) = (dir.join(&first), dir.join(second));
     assert!(of_first.join("three").exists() && of_second.join("two").exists());
+    assert!(has_sandbox(&world, &first) && has_sandbox(&world, second), "each has its own");
     let deleted = client.delete(&format!("/v1/deployments/{deployment_id}/threads/{second}")).await.unwrap();
     assert_eq!(deleted.status, 200, "{}", deleted.text());
-    wait_until(|| !of_second.exists() && processes_that_mention(&world.sandbox_dir(second)).is_empty()).await;
-    assert!(of_first.join("three").exists());
+    wait_until(|| !of_second.exists() && !has_sandbox(&world, second)).await;
+    assert!(of_first.join("three").exists() && has_sandbox(&world, &first));
     assert_eq!(client.delete(&format!("/v1/deployments/{deployment_id}")).await.unwrap().status, 200);
-    wait_until(|| !dir.exists() && processes_that_mention(&world.sandbox_dir(&first)).is_empty()).await;
+    wait_until(|| !dir.exists() && !has_sandbox(&world, &first)).await;
 }

@@ -70,7 +70,7 @@ pub async fn create(
     app.refuse_while_draining()?;
     let account_id = caller.account_id();
     let secret_id = new.secret_id.unwrap_or_else(|| SecretId::generate(&app.ids));
-    let sealed = seal(app, account_id, &secret_id, &new.value)?;
+    let sealed = seal(&app.sealer, account_id, &secret_id, &new.value)?;
     app.transaction("create_secret", reply, move |tx| {
         Box::pin(async move {
             if secrets::count(tx, account_id).await? >= MAX_SECRETS {
@@ -126,7 +126,8 @@ pub async fn update(
         return Err(missing(&secret_id).into());
     }
     let account_id = caller.account_id();
-    let sealed = change.value.as_ref().map(|value| seal(app, account_id, &secret_id, value)).transpose()?;
+    let sealed =
+        change.value.as_ref().map(|value| seal(&app.sealer, account_id, &secret_id, value)).transpose()?;
     app.store
         .transaction("update_secret", move |tx| {
             Box::pin(async move {
@@ -265,14 +266,18 @@ pub async fn placeholders(
     Ok(made)
 }
 
-fn seal(
-    app: &App,
+/// What is stored of a secret's value.
+///
+/// # Errors
+/// The value is longer than what is sealed.
+pub fn seal(
+    sealer: &Sealer,
     account_id: AccountId,
     secret_id: &SecretId,
     value: &SecretString,
 ) -> Result<String, Error> {
     let row = row(account_id, secret_id);
-    Ok(app.sealer.seal(cell(&row), value.expose_secret().as_bytes())?)
+    Ok(sealer.seal(cell(&row), value.expose_secret().as_bytes())?)
 }
 
 /// The row's primary key as one text: an account's id has no `/`, so no two rows read the same.

@@ -1,9 +1,10 @@
 //! The steps of a run: each model call and tool call, as the journal has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
+use herm_store::connections::{self, OfCall};
 use herm_store::journal::{self, TimedStep};
 use herm_store::{Tx, runs};
 use herm_types::key::Scope;
@@ -61,11 +62,13 @@ pub async fn list(
                     |row: &TimedStep| StepCursor(row.position.step_no, row.position.call_no).to_string();
                 let Page { data: rows, next_cursor } = Page::from_rows(rows, page.limit, cursor);
                 let calls = tool_call_ids(tx, &rows).await?;
+                let mut connections = connections_of(tx, deployment_id, run_id, &rows).await?;
                 let data = rows
                     .into_iter()
                     .map(|row| {
                         let position = (row.position.step_no, row.position.call_no);
-                        step(row, calls.get(&position).cloned(), run.status.is_ended())
+                        let connections = connections.remove(&position).unwrap_or_default();
+                        step(row, calls.get(&position).cloned(), connections, run.status.is_ended())
                     })
                     .collect::<Result<_, herm_store::Error>>()?;
                 Ok(Page { data, next_cursor })
@@ -95,9 +98,24 @@ async fn tool_call_ids(
     Ok(ids)
 }
 
+/// The connections of the tool calls in these rows, which are in order.
+async fn connections_of(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    run_id: RunId,
+    rows: &[TimedStep],
+) -> Result<BTreeMap<(i64, i64), OfCall>, herm_store::Error> {
+    let position = |row: &TimedStep| (row.position.step_no, row.position.call_no);
+    match (rows.first().map(position), rows.last().map(position)) {
+        (Some(first), Some(last)) => connections::of_calls(tx, deployment_id, run_id, first, last).await,
+        _ => Ok(BTreeMap::new()),
+    }
+}
+
 fn step(
     row: TimedStep,
     tool_call_id: Option<String>,
+    connections: OfCall,
     run_has_ended: bool,
 ) -> Result<RunStep, herm_store::Error> {
     let (mut tokens, mut failed) = (None, false);
@@ -114,6 +132,7 @@ fn step(
     };
     let duration_ms =
         row.ended_at.map(|ended_at| (ended_at.as_micros() - row.started_at.as_micros()).max(0) / 1000);
+    let is_tool = row.kind == StepKind::Tool;
     Ok(RunStep {
         step: row.position.step_no,
         kind: row.kind,
@@ -124,6 +143,8 @@ fn step(
         ended_at: row.ended_at,
         duration_ms,
         tokens,
+        connections: is_tool.then_some(connections.listed),
+        connections_total: is_tool.then_some(connections.total),
     })
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Make, list and revoke API keys; works beside a running server.
     Keys(Keys),
+    /// Say what this machine offers to a server, and what is missing.
+    Doctor(Doctor),
     /// Bring the database's schema up to date.
     Migrate(Place),
     /// Print the version.
@@ -147,6 +149,15 @@ pub(crate) struct GenerateKey {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Arguments)]
+pub(crate) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Arguments)]

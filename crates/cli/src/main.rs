@@ -3,6 +3,7 @@
 mod api_options;
 mod args;
 mod demo;
+mod doctor;
 #[cfg(feature = "fault-points")]
 mod fault;
 mod keys;
@@ -39,6 +40,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Serve(serve) => serve::run(serve).await,
         Command::Demo(demo) => demo::run(demo).await,
         Command::Keys(keys) => keys::run(keys).await,
+        Command::Doctor(doctor) => doctor::run(doctor).await,
         Command::Migrate(place) => migrate::run(&place).await,
         Command::Version(version) => version.print(),
     }

@@ -12,6 +12,7 @@ pub mod events;
 pub mod fault;
 pub mod feed;
 pub mod idempotent_requests;
+mod inspect;
 pub mod journal;
 pub mod keys;
 pub mod master_key;
@@ -32,6 +33,7 @@ mod tx;
 
 pub use error::Error;
 pub use feed::Feed;
+pub use inspect::schema_version;
 pub use migrate::SCHEMA_VERSION;
 pub use store::{DatabaseClock, Location, Options, Store};
 pub use tx::Tx;

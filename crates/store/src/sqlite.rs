@@ -23,6 +23,8 @@ const MAX_GROUP: usize = 256;
 const MAX_WAITING: usize = 4096;
 /// Threads that read.
 const READERS: usize = 2;
+/// The database's name in its directory.
+pub(crate) const FILE: &str = "herm.sqlite3";
 /// Prepared statements each connection keeps.
 const STATEMENT_CACHE: usize = 256;
 
@@ -60,7 +62,7 @@ impl Sqlite {
     ) -> Result<Self, Error> {
         fs::create_dir_all(dir)?;
         let lock = if exclusive { Some(lock(dir)?) } else { None };
-        let file = dir.join("herm.sqlite3");
+        let file = dir.join(FILE);
         let write = connect(&file)?;
         write.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
         let (writer, mut orders) = channel(MAX_WAITING);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::connection::Connection;
 use crate::id::{DeploymentId, RunId, ThreadId};
 use crate::model::TokenUsage;
 use crate::time::Timestamp;
@@ -104,6 +105,12 @@ pub struct RunStep {
     /// Of a model call, as the provider counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenUsage>,
+    /// Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Vec<Connection>>,
+    /// Of a tool call: how many connections there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_total: Option<i64>,
 }
 
 /// A run as the API shows it.

@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use crate::world::{World, create, deployment_of, on_both_databases, start};
 
-on_both_databases!(keys_are_made_and_revoked_beside_a_running_server);
+on_both_databases!(
+    keys_are_made_and_revoked_beside_a_running_server,
+    another_master_key_is_refused_and_keys_need_none,
+);
 
 async fn run(world: &World, arguments: &[&str]) -> Finished {
     world.command.clone().arguments(arguments).run().await.unwrap()
@@ -55,6 +58,29 @@ async fn keys_are_made_and_revoked_beside_a_running_server(world: World) {
     while stream.next().await.is_some() {}
     let revoked = reader.get("/v1/deployments").await.unwrap();
     assert_eq!(revoked.status, 401, "{}", revoked.text());
+}
+
+async fn another_master_key_is_refused_and_keys_need_none(world: World) {
+    let server = world.start().await;
+    server.terminate().unwrap();
+    server.wait().await.unwrap();
+    let file = world.data_dir().join("master.key");
+    let kept = std::fs::read(&file).unwrap();
+    let other = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let refused = async |launch: &herm_testkit::process::Launch, reason: &str| {
+        let finished = launch.run().await.unwrap();
+        assert_eq!((finished.status.code(), finished.stdout.as_str()), (Some(1), ""), "{finished:?}");
+        let said = finished.stderr.lines().last().unwrap();
+        assert!(said.contains(reason) && said.contains("HERM_MASTER_KEY"), "{said}");
+        assert!(!finished.stderr.contains(other), "the key is in the log");
+    };
+    refused(&world.serve.clone().env("HERM_MASTER_KEY", other), "another master key").await;
+    std::fs::remove_file(&file).unwrap();
+    refused(&world.serve, "the master key is gone").await;
+    assert!(!file.exists(), "no other key took its place");
+    json(&world, &["keys", "create", "--name", "k", "--json"]).await;
+    std::fs::write(&file, kept).unwrap();
+    world.start().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! `…/runs`.
 
+use herm_store::connections::{self, NewConnection};
+use herm_store::journal::{self, Position};
+use herm_types::run::StepKind;
 use serde_json::json;
 
 use crate::world::World;
@@ -74,4 +77,53 @@ async fn a_run_is_asked_to_be_cancelled_once() {
     world.clock.advance_ms(1000);
     assert_eq!(world.post(&path, &json!({})).await.json()["cancel_requested_at"], asked_at);
     assert_eq!(world.post(&path, &json!({"why": "because"})).await.faults(), ["why"]);
+}
+
+#[tokio::test]
+async fn a_tool_call_tells_what_its_programs_reached() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
+    let run_id = sent["run_id"].as_str().unwrap().parse().unwrap();
+    let deployment_id = made["deployment_id"].as_str().unwrap().parse().unwrap();
+    let attempts = [("api.acme.example", Ok(())), ("10.0.0.1", Err("the address is private".to_owned()))];
+    world
+        .store
+        .transaction("work", move |tx| {
+            Box::pin(async move {
+                for (call_no, kind) in [(0, StepKind::Model), (1, StepKind::Tool), (2, StepKind::Tool)] {
+                    let position = Position { run_id, step_no: 1, call_no };
+                    journal::record_intent(tx, position, kind, "shell", "{}").await?;
+                }
+                let call = Position { run_id, step_no: 1, call_no: 1 };
+                for (connection_id, (host, verdict)) in (1..).zip(attempts) {
+                    let new = NewConnection { connection_id, host: host.to_owned(), port: 443, verdict };
+                    connections::record(tx, deployment_id, Some(call), &new).await?;
+                }
+                let ended =
+                    connections::Ended { connection_id: 1, sent_bytes: 7, received_bytes: 9, error: None };
+                connections::end(tx, &[ended]).await
+            })
+        })
+        .await
+        .unwrap();
+    let path = World::path(&made, &format!("/runs/{run_id}/steps"));
+    let steps = world.get(&path).await.json();
+    let time = "2027-01-15T08:00:00.000000Z";
+    let connections = json!([
+        {"host": "api.acme.example", "port": 443, "verdict": "allowed", "sent_bytes": 7, "received_bytes": 9,
+            "opened_at": time, "ended_at": time},
+        {"host": "10.0.0.1", "port": 443, "verdict": "denied", "reason": "the address is private", "sent_bytes": 0,
+            "received_bytes": 0, "opened_at": time, "ended_at": time},
+    ]);
+    assert_eq!(steps["data"][0]["connections"], json!(null), "a model call has none");
+    assert_eq!(steps["data"][1]["connections"], connections);
+    assert_eq!(steps["data"][1]["connections_total"], 2);
+    assert_eq!(
+        (&steps["data"][2]["connections"], &steps["data"][2]["connections_total"]),
+        (&json!([]), &json!(0))
+    );
+    let first = world.get(&format!("{path}?limit=1")).await.json();
+    let next = world.get(&format!("{path}?cursor={}", first["next_cursor"].as_str().unwrap())).await.json();
+    assert_eq!(next["data"][0]["connections"], connections, "on whichever page the call is");
 }

@@ -1,6 +1,6 @@
 //! Opening a database: held by one server, read beside it, refused when its schema is not ours.
 
-use herm_store::{Error, Location, Options, Store, queue};
+use herm_store::{Error, Location, Options, SCHEMA_VERSION, Store, queue, schema_version};
 
 use crate::engine::{World, on_both_engines, options};
 
@@ -8,6 +8,7 @@ on_both_engines!(
     a_second_server_is_refused,
     a_command_beside_the_server_is_not,
     a_schema_that_was_not_migrated_is_refused,
+    a_look_at_the_schema_changes_nothing,
     what_was_committed_is_there_after_reopening,
     a_closed_store_has_written_what_it_was_given_and_takes_nothing_more,
 );
@@ -34,6 +35,21 @@ async fn a_schema_that_was_not_migrated_is_refused(world: World) {
     let unmigrated = Options { migrate: false, ..options(fresh, &world.clock) };
     let refused = Store::open(unmigrated).await.err().map(|error| error.to_string());
     assert!(refused.as_deref().is_some_and(|message| message.contains("herm migrate")), "{refused:?}");
+}
+
+async fn a_look_at_the_schema_changes_nothing(world: World) {
+    let fresh = match &world.location {
+        Location::Sqlite(dir) => Location::Sqlite(dir.join("fresh")),
+        Location::Postgres(_) => crate::engine::fresh_location().await,
+    };
+    for _ in 0..2 {
+        assert_eq!(schema_version(&fresh).await.unwrap(), None);
+    }
+    if let Location::Sqlite(dir) = &fresh {
+        assert!(!dir.exists());
+    }
+    // Beside the server, which holds it.
+    assert_eq!(schema_version(&world.location).await.unwrap(), Some(SCHEMA_VERSION));
 }
 
 async fn what_was_committed_is_there_after_reopening(world: World) {

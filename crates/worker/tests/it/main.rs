@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod egress;
 mod retention;
 mod snapshots;
 mod threads;

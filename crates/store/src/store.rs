@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -54,6 +55,26 @@ enum Engine {
     Postgres(Postgres),
 }
 
+/// How often a database that another server holds is tried: one that was killed a moment ago may still be seen, by its
+/// database or through a process that it was just starting.
+const CLAIM_ATTEMPTS: u32 = 20;
+const CLAIM_EVERY: Duration = Duration::from_millis(100);
+
+impl Engine {
+    async fn open(options: &Options, feed: &Feed) -> Result<Self, Error> {
+        match &options.location {
+            Location::Sqlite(dir) => {
+                Ok(Self::Sqlite(Sqlite::open(dir, options.exclusive, &options.clock, feed)?))
+            }
+            Location::Postgres(url) => {
+                let tells_time = options.database_clock == DatabaseClock::Database;
+                let clock = Arc::clone(&options.clock);
+                Ok(Self::Postgres(Postgres::open(url, clock, tells_time, options.exclusive).await?))
+            }
+        }
+    }
+}
+
 impl Store {
     /// Opens the database.
     ///
@@ -61,14 +82,12 @@ impl Store {
     /// [`Error::InUse`] if another server holds it, [`Error::SchemaVersion`] if its schema is not this binary's.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let feed = Feed::default();
-        let engine = match &options.location {
-            Location::Sqlite(dir) => {
-                Engine::Sqlite(Sqlite::open(dir, options.exclusive, &options.clock, &feed)?)
-            }
-            Location::Postgres(url) => {
-                let tells_time = options.database_clock == DatabaseClock::Database;
-                let clock = Arc::clone(&options.clock);
-                Engine::Postgres(Postgres::open(url, clock, tells_time, options.exclusive).await?)
+        let mut attempts_left = CLAIM_ATTEMPTS;
+        let engine = loop {
+            attempts_left -= 1;
+            match Engine::open(&options, &feed).await {
+                Err(Error::InUse(_)) if attempts_left > 0 => tokio::time::sleep(CLAIM_EVERY).await,
+                opened => break opened?,
             }
         };
         let store = Self { engine: Arc::new(engine), feed };

@@ -64,7 +64,8 @@ async fn lead_to(
 async fn is_gone(world: &World, client: &Client, deployment_id: &str) {
     let (workspace, sandbox) = (world.workspace(deployment_id), world.sandbox_dir(deployment_id));
     wait_until(|| !workspace.exists() && !sandbox.exists()).await;
-    wait_until(|| processes_that_mention(&sandbox).is_empty()).await;
+    let process = world.sandbox_process(deployment_id);
+    wait_until(|| processes_that_mention(&process).is_empty()).await;
     for rest in ["", "/events", "/files", "/runs", "/skills", "/tools"] {
         let answer = client.get(&format!("/v1/deployments/{deployment_id}{rest}")).await.unwrap();
         assert_eq!(answer.status, 404, "{rest}");

@@ -209,7 +209,8 @@ impl<'a> Life<'a> {
             assert!([200, 404].contains(&answer.status.as_u16()), "{}", answer.text());
             break;
         }
-        while !is_gone(&workspace, &sandbox) {
+        let process = self.world.sandbox_process(deployment_id);
+        while !is_gone(&workspace, &sandbox, &process) {
             // Starts the server again if it has died meanwhile.
             if let Ok(answer) = self.client().await.get(&path).await {
                 assert_eq!(answer.status, 404, "{}", answer.text());
@@ -218,6 +219,6 @@ impl<'a> Life<'a> {
     }
 }
 
-fn is_gone(workspace: &Path, sandbox: &Path) -> bool {
-    !workspace.exists() && !sandbox.exists() && processes_that_mention(sandbox).is_empty()
+fn is_gone(workspace: &Path, sandbox: &Path, process: &Path) -> bool {
+    !workspace.exists() && !sandbox.exists() && processes_that_mention(process).is_empty()
 }

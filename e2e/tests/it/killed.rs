@@ -122,11 +122,11 @@ async fn a_command_that_ran_on_is_not_run_again(world: World) {
 async fn a_command_whose_sandbox_died_too_is_reported_unknown(world: World) {
     let (mut reader, deployment_id, run_id, server) = begin_waiting_command(&world).await;
     server.kill().await.unwrap();
-    let sandbox_dir = world.sandbox_dir(&deployment_id);
-    let of_sandbox = processes_that_mention(&sandbox_dir);
+    let sandbox = world.sandbox_process(&deployment_id);
+    let of_sandbox = processes_that_mention(&sandbox);
     assert!(!of_sandbox.is_empty());
     of_sandbox.into_iter().for_each(kill_children);
-    wait_until(|| processes_that_mention(&sandbox_dir).is_empty()).await;
+    wait_until(|| processes_that_mention(&sandbox).is_empty()).await;
     std::fs::write(world.workspace(&deployment_id).join("go"), "").unwrap();
 
     let server = world.start().await;

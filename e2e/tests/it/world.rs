@@ -74,7 +74,13 @@ impl World {
         self.data_dir().join("workspaces").join(deployment_id)
     }
 
-    /// The directory on the host by which the processes of a deployment's sandbox are known.
+    /// What the process of a deployment's sandbox is called on the host, whether it runs or not.
+    pub(crate) fn sandbox_process(&self, deployment_id: &str) -> PathBuf {
+        let instance = std::fs::read_to_string(self.data_dir().join("sandboxes/.shared/instance")).unwrap();
+        format!("herm-sandbox:{instance}:{deployment_id}").into()
+    }
+
+    /// The directory on the host that a deployment's sandbox has while it runs.
     pub(crate) fn sandbox_dir(&self, deployment_id: &str) -> PathBuf {
         self.data_dir().canonicalize().unwrap().join("sandboxes").join(deployment_id)
     }

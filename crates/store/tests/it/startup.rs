@@ -6,6 +6,7 @@ use crate::engine::{World, on_both_engines, options};
 
 on_both_engines!(
     a_second_server_is_refused,
+    a_server_that_is_just_going_is_waited_for,
     a_command_beside_the_server_is_not,
     a_schema_that_was_not_migrated_is_refused,
     a_look_at_the_schema_changes_nothing,
@@ -16,6 +17,15 @@ on_both_engines!(
 async fn a_second_server_is_refused(world: World) {
     let second = Store::open(options(world.location.clone(), &world.clock)).await;
     assert!(matches!(second.err(), Some(Error::InUse(message)) if message.contains("another herm server")));
+}
+
+async fn a_server_that_is_just_going_is_waited_for(world: World) {
+    let options = options(world.location.clone(), &world.clock);
+    let second = tokio::spawn(Store::open(options));
+    // It has begun to wait, or comes later; either way it gets the database.
+    tokio::task::yield_now().await;
+    drop(world);
+    second.await.unwrap().unwrap();
 }
 
 async fn a_command_beside_the_server_is_not(world: World) {

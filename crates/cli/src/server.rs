@@ -68,32 +68,8 @@ impl Server {
             herm_app::master_key::is_needed(&store).await.context("failed to read the database")?;
         let sealer = Sealer::new(master_key::ring(config, must_exist)?, Arc::new(SystemRng));
         herm_app::master_key::check(&store, &sealer).await?;
-        let ways_out = WaysOut::new(egress::Options {
-            store: store.clone(),
-            sealer: sealer.clone(),
-            rng: Arc::new(SystemRng),
-            default_mode: match config.network.egress_default {
-                EgressDefault::Open => EgressMode::Open,
-                EgressDefault::Allowlist => EgressMode::Allowlist,
-                EgressDefault::Deny => EgressMode::Deny,
-            },
-        });
-        let egress = egress(config)?;
-        let sandboxes = Sandboxes::new(herm_sandbox::Options {
-            data_dir: config.server.data_dir.clone(),
-            rng: Arc::new(SystemRng),
-            away_limit: AWAY_LIMIT,
-            docker: DockerOptions {
-                host: Some(config.sandbox.docker_host.clone()),
-                image: config.sandbox.image.clone(),
-            },
-            certificates: Certificates {
-                bundle: egress.authority().bundle(),
-                proxy: egress.authority().ca_pem().to_owned(),
-            },
-            carry: ways_out.carry(egress),
-        })
-        .context("failed to prepare the sandboxes")?;
+        let ways_out = ways_out(config, &store, &sealer);
+        let sandboxes = sandboxes(config, &ways_out)?;
         tokio::spawn(warn_without_sandbox(sandboxes.clone()));
         let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into())
             .context("failed to set up the fetching of skills")?;
@@ -138,6 +114,39 @@ impl Server {
             tracing::warn!("the database was not closed in time; nothing that was acknowledged is lost");
         }
     }
+}
+
+/// What egress asks about deployments.
+fn ways_out(config: &Config, store: &Store, sealer: &Sealer) -> WaysOut {
+    WaysOut::new(egress::Options {
+        store: store.clone(),
+        sealer: sealer.clone(),
+        rng: Arc::new(SystemRng),
+        default_mode: match config.network.egress_default {
+            EgressDefault::Open => EgressMode::Open,
+            EgressDefault::Allowlist => EgressMode::Allowlist,
+            EgressDefault::Deny => EgressMode::Deny,
+        },
+    })
+}
+
+fn sandboxes(config: &Config, ways_out: &WaysOut) -> anyhow::Result<Sandboxes> {
+    let egress = egress(config)?;
+    Sandboxes::new(herm_sandbox::Options {
+        data_dir: config.server.data_dir.clone(),
+        rng: Arc::new(SystemRng),
+        away_limit: AWAY_LIMIT,
+        docker: DockerOptions {
+            host: Some(config.sandbox.docker_host.clone()),
+            image: config.sandbox.image.clone(),
+        },
+        certificates: Certificates {
+            bundle: egress.authority().bundle(),
+            proxy: egress.authority().ca_pem().to_owned(),
+        },
+        carry: ways_out.carry(egress),
+    })
+    .context("failed to prepare the sandboxes")
 }
 
 /// The proxy that is the sandboxes' only way out.

@@ -80,9 +80,7 @@ pub(crate) static SETTINGS: [&Setting; 27] = [
 ];
 
 /// Those that are checked and do nothing yet: what they are for is still to come.
-pub(crate) static WITHOUT_EFFECT: [&Setting; 10] = [
-    &ALLOW_PRIVATE_EGRESS,
-    &EGRESS_DEFAULT,
+pub(crate) static WITHOUT_EFFECT: [&Setting; 8] = [
     &METRICS_LISTEN,
     &METERING,
     &OBSERVE_TOKENS,

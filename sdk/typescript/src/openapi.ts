@@ -618,6 +618,11 @@ export interface components {
          * @enum {string}
          */
         ConnectionState: "not_connected";
+        /**
+         * @description What was decided of an attempt to reach a host.
+         * @enum {string}
+         */
+        ConnectionVerdict: "allowed" | "denied";
         CreateDeployment: {
             budget?: components["schemas"]["BudgetOptions"] | null;
             /** @description Your own id for the customer. Several deployments per customer are allowed. */
@@ -1124,6 +1129,13 @@ export interface components {
         /** @description One page of a list. */
         Page_RunStep: {
             data: {
+                /** @description Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order. */
+                connections?: components["schemas"]["Connection"][] | null;
+                /**
+                 * Format: int64
+                 * @description Of a tool call: how many connections there were.
+                 */
+                connections_total?: number | null;
                 /** Format: int64 */
                 duration_ms?: number | null;
                 ended_at?: components["schemas"]["Timestamp"] | null;
@@ -1262,6 +1274,13 @@ export interface components {
         RunStatus: "queued" | "running" | "waiting_on_human" | "completed" | "error" | "cancelled";
         /** @description A model call or a tool call of a run. */
         RunStep: {
+            /** @description Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order. */
+            connections?: components["schemas"]["Connection"][] | null;
+            /**
+             * Format: int64
+             * @description Of a tool call: how many connections there were.
+             */
+            connections_total?: number | null;
             /** Format: int64 */
             duration_ms?: number | null;
             ended_at?: components["schemas"]["Timestamp"] | null;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use herm_types::connection::{Connection, ConnectionVerdict};
+use herm_types::connection::{ConnectionVerdict, StepConnection};
 use herm_types::{DeploymentId, RunId};
 
 use crate::journal::Position;
@@ -257,7 +257,7 @@ pub async fn end_all(tx: &mut Tx) -> Result<u64, Error> {
 /// The connections of one tool call: the first of them, and how many there were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OfCall {
-    pub listed: Vec<Connection>,
+    pub listed: Vec<StepConnection>,
     pub total: i64,
 }
 
@@ -296,9 +296,9 @@ pub async fn of_calls(
     Ok(calls)
 }
 
-fn connection(row: &Row) -> Result<Connection, Error> {
+fn connection(row: &Row) -> Result<StepConnection, Error> {
     let (port, verdict) = (row.int(3)?, row.str(4)?);
-    Ok(Connection {
+    Ok(StepConnection {
         host: row.text(2)?,
         port: u16::try_from(port).map_err(|_| Error::Corrupt(format!("{port} is no port")))?,
         verdict: ConnectionVerdict::parse(verdict)

@@ -29,7 +29,7 @@ impl ConnectionVerdict {
 
 /// A connection of a program in the sandbox, from the program's wish on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Connection {
+pub struct StepConnection {
     /// A name in lower case, or an address without brackets.
     pub host: String,
     pub port: u16,

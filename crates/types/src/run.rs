@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::connection::Connection;
+use crate::connection::StepConnection;
 use crate::id::{DeploymentId, RunId, ThreadId};
 use crate::model::TokenUsage;
 use crate::time::Timestamp;
@@ -107,7 +107,7 @@ pub struct RunStep {
     pub tokens: Option<TokenUsage>,
     /// Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections: Option<Vec<Connection>>,
+    pub connections: Option<Vec<StepConnection>>,
     /// Of a tool call: how many connections there were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_total: Option<i64>,

@@ -1130,7 +1130,7 @@ export interface components {
         Page_RunStep: {
             data: {
                 /** @description Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order. */
-                connections?: components["schemas"]["Connection"][] | null;
+                connections?: components["schemas"]["StepConnection"][] | null;
                 /**
                  * Format: int64
                  * @description Of a tool call: how many connections there were.
@@ -1275,7 +1275,7 @@ export interface components {
         /** @description A model call or a tool call of a run. */
         RunStep: {
             /** @description Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order. */
-            connections?: components["schemas"]["Connection"][] | null;
+            connections?: components["schemas"]["StepConnection"][] | null;
             /**
              * Format: int64
              * @description Of a tool call: how many connections there were.
@@ -1483,6 +1483,30 @@ export interface components {
              */
             expires_after_s?: number | null;
             on_expiry: components["schemas"]["OnExpiry"];
+        };
+        /** @description A connection of a program in the sandbox, from the program's wish on. */
+        StepConnection: {
+            ended_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Why it failed. */
+            error?: string | null;
+            /** @description A name in lower case, or an address without brackets. */
+            host: string;
+            opened_at: components["schemas"]["Timestamp"];
+            /** Format: int32 */
+            port: number;
+            /** @description Why it was denied. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description From the host; `null` while it is not known.
+             */
+            received_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description To the host; `null` while it is not known.
+             */
+            sent_bytes?: number | null;
+            verdict: components["schemas"]["ConnectionVerdict"];
         };
         /**
          * @description What a step of a run does.

@@ -156,7 +156,15 @@ impl Engine for Docker {
             user_id,
             away,
         };
-        container.start(&wanted).await?;
+        let started = match (container.start(&wanted).await, &spec.image) {
+            // One that the deployment names is fetched when it is first needed.
+            (Err(Error::NoImage { .. }), Some(image)) => {
+                self.get_image(image).await?;
+                container.start(&wanted).await
+            }
+            (started, _) => started,
+        };
+        started?;
         Ok(Box::new(container))
     }
 

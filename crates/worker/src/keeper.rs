@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::disk;
+
 /// A sandbox that nobody used for so long is stopped, if its deployment says nothing else; the next command starts it
 /// again.
 const IDLE: Duration = Duration::from_secs(300);
@@ -36,7 +38,19 @@ pub(crate) struct Wanted {
     pub(crate) settings: SandboxSettings,
 }
 
+/// What became of a command.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    /// It was stopped, as the workspace held more than it may.
+    pub(crate) has_filled_disk: bool,
+}
+
 impl Wanted {
+    /// Bytes of memory that the sandbox's processes may use together.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.settings.memory_mb.map_or(Limits::default().memory_bytes, |mb| mb.saturating_mul(MIB))
+    }
+
     fn spec(&self) -> Spec {
         let usual = Limits::default();
         let cpu = self.settings.cpu.as_ref().and_then(Number::as_f64);
@@ -48,7 +62,7 @@ impl Wanted {
             env: Vec::new(),
             limits: Limits {
                 cpu_millis: cpu.map_or(usual.cpu_millis, millis),
-                memory_bytes: self.settings.memory_mb.map_or(usual.memory_bytes, |mb| mb.saturating_mul(MIB)),
+                memory_bytes: self.memory_bytes(),
                 processes: usual.processes,
             },
         }
@@ -121,11 +135,19 @@ impl Keeper {
         });
     }
 
-    /// Runs a command to its end, and lets the guest forget it.
-    pub(crate) async fn exec(&self, wanted: &Wanted, exec: Exec) -> Result<Outcome, Error> {
+    /// Runs a command to its end. One that goes on filling a workspace that is full is stopped.
+    pub(crate) async fn exec(&self, wanted: &Wanted, exec: Exec) -> Result<Ran, Error> {
         let _in_use = self.enter_as(wanted);
         let sandbox = self.sandboxes.ensure(wanted.spec()).await?;
-        sandbox.exec(exec).await
+        let exec_id = exec.exec_id.clone();
+        let mut running = pin!(sandbox.exec(exec));
+        tokio::select! {
+            outcome = &mut running => outcome.map(|outcome| Ran { outcome, has_filled_disk: false }),
+            () = disk::overfull(wanted.workspace_dir.clone(), wanted.settings.disk_bytes()) => {
+                sandbox.kill(&exec_id);
+                running.await.map(|outcome| Ran { outcome, has_filled_disk: true })
+            }
+        }
     }
 
     /// What a command gave that an earlier server began, waiting for its end; `None` if nobody knows.

@@ -5,6 +5,7 @@
 //! which lost it cannot write. Killed at any instant, it leaves a journal that the next one goes on from.
 
 mod demo;
+mod disk;
 mod dispatch;
 pub mod egress;
 mod in_hand;

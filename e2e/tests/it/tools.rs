@@ -226,3 +226,32 @@ async fn a_file_beyond_the_quota_is_refused_with_a_sentence_for_the_model() {
     assert_eq!(std::fs::read_to_string(dir.join("small")).unwrap(), "c");
     assert!(!dir.join("notes.md").exists());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_takes_all_memory_or_all_disk_is_stopped_and_the_model_is_told() {
+    let world = World::sqlite().await;
+    let commands = [
+        "perl -e '$x = \"x\" x (512 * 1024 * 1024); print length $x'".to_owned(),
+        "while :; do head -c 1000000 /dev/zero >> full || exit 1; sleep 0.01; done".to_owned(),
+        "rm full && echo room again".to_owned(),
+    ];
+    world.model.respond_with(move |request| match commands.get(request.tool_results_since_user().len()) {
+        Some(command) => Reply::new().tool_call("shell", scripts::shell(command)),
+        None => Reply::text("Done."),
+    });
+    let server = world.start().await;
+    let client = world.client_of(&server);
+    let mut body = crate::world::deployment_of("anthropic/claude-sonnet-4.5");
+    body["sandbox"] = json!({"type": "local", "memory_mb": 128, "disk_mb": 16});
+    let made = client.post("/v1/deployments", &body).await.unwrap();
+    let deployment_id = crate::world::text(&made.json(), "deployment_id");
+    let mut reader = Reader::from_the_start(&deployment_id);
+    let run_id = send(&client, &deployment_id, "Go.").await;
+    assert_eq!(reader.until_ended(&client, &run_id).await, "completed");
+    let results: Vec<&Value> = reader.of("tool_result").iter().map(|event| &event.data["result"]).collect();
+    let [memory, disk, room] = &results[..] else { panic!("{results:?}") };
+    let said = |result: &Value, what: &str| result.as_str().unwrap().contains(what);
+    assert!(said(memory, "128 MiB of memory") || said(memory, "Out of memory"), "{memory}");
+    assert!(said(disk, "the workspace holds more than its 16 MiB"), "{disk}");
+    assert!(said(room, "room again"), "{room}");
+}

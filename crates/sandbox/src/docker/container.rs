@@ -76,7 +76,7 @@ impl Container {
         let body = body(wanted);
         self.client.create_container(Some(options), body).await.map_err(|error| {
             if is_status(&error, 404) {
-                let reason = "it is not there any more".to_owned();
+                let reason = "it is not there".to_owned();
                 return Error::NoImage { image: wanted.image.to_owned(), reason };
             }
             refused(&error)

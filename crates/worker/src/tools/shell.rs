@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use herm_agent::tools::{DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
-use herm_sandbox::{Error, Exec, Exit, Outcome};
+use herm_sandbox::{Error, Exec, Exit};
 use herm_types::model::ToolOutcome;
 
 use super::{Attempt, Place, unknown};
+use crate::keeper::{Ran, Wanted};
 use crate::worker::Context;
 
 /// Bytes of output that are kept of one command: its beginning and its end.
@@ -22,16 +23,19 @@ pub(super) async fn run(context: &Context, place: &Place, shell: Shell, attempt:
             Ok(env) => make(context, place, shell.command, env, timeout_s).await,
             Err(outcome) => return outcome,
         },
-        Attempt::Settle => context.keeper.attach(place.sandbox.workspace, &place.call).await,
+        Attempt::Settle => {
+            let settled = context.keeper.attach(place.sandbox.workspace, &place.call).await;
+            settled.map(|outcome| outcome.map(|outcome| Ran { outcome, has_filled_disk: false }))
+        }
     };
     match result {
-        Ok(Some(outcome)) => describe(&outcome, timeout_s),
+        Ok(Some(ran)) => describe(&ran, &place.sandbox, timeout_s),
         Ok(None) => unknown(),
         // It was begun once, so nothing that fails now says that it was not run.
         Err(_) if attempt == Attempt::Settle => unknown(),
         Err(Error::Died) => ToolOutcome {
-            text: "The sandbox ended while the command ran, so its outcome is unknown. The workspace is kept; check \
-                   the state before you repeat it."
+            text: "The sandbox ended while the command ran, perhaps as it used up its memory, so its outcome is \
+                   unknown. The workspace is kept; check the state before you repeat it."
                 .to_owned(),
             is_error: true,
         },
@@ -61,7 +65,7 @@ async fn make(
     command: String,
     env: Vec<(String, String)>,
     timeout_s: u64,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<Ran>, Error> {
     let exec = Exec {
         exec_id: place.call.clone(),
         // One stream for both, so that the model reads them in the order they were written.
@@ -75,11 +79,28 @@ async fn make(
     context.keeper.exec(&place.sandbox, exec).await.map(Some)
 }
 
-fn describe(outcome: &Outcome, timeout_s: u64) -> ToolOutcome {
+/// The exit status by which a shell tells that what it ran was ended by `SIGKILL`.
+const KILLED_STATUS: i32 = 128 + KILL_SIGNAL;
+const KILL_SIGNAL: i32 = 9;
+const MIB: u64 = 1024 * 1024;
+
+fn describe(ran: &Ran, sandbox: &Wanted, timeout_s: u64) -> ToolOutcome {
+    let outcome = &ran.outcome;
     let output = String::from_utf8_lossy(&outcome.stdout);
+    // Nothing else in a sandbox ends commands in this way unless it is asked to.
+    let memory = || {
+        let mib = sandbox.memory_bytes() / MIB;
+        format!("perhaps because the sandbox used up its {mib} MiB of memory")
+    };
     let end = match outcome.exit {
+        _ if ran.has_filled_disk => {
+            let mib = sandbox.settings.disk_bytes() / MIB;
+            Some(format!("[stopped: the workspace holds more than its {mib} MiB; remove something first]"))
+        }
         Exit::Code(0) => None,
+        Exit::Code(KILLED_STATUS) => Some(format!("[exit status {KILLED_STATUS}: {}]", memory())),
         Exit::Code(code) => Some(format!("[exit status {code}]")),
+        Exit::Signal(KILL_SIGNAL) => Some(format!("[ended by signal {KILL_SIGNAL}: {}]", memory())),
         Exit::Signal(signal) => Some(format!("[ended by signal {signal}]")),
         Exit::TimedOut => Some(format!("[stopped: it ran longer than its {timeout_s} seconds]")),
         Exit::Killed => Some("[stopped]".to_owned()),

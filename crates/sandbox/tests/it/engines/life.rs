@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use herm_sandbox::Exit;
+use herm_sandbox::{Error, Exit, Spec};
 use herm_testkit::process::wait_until;
 use herm_types::sandbox::SandboxType;
 
@@ -14,6 +14,7 @@ every_engine![
     a_server_that_comes_back_finds_the_sandbox_and_the_result_of_what_ran_on,
     a_guest_whose_server_stays_away_ends_itself,
     sandboxes_come_and_go_without_leaving_anything,
+    an_image_that_is_not_there_is_fetched_or_said_to_be_missing,
 ];
 
 async fn the_workspace_outlives_the_sandbox_and_tmp_does_not(host: Host) {
@@ -55,7 +56,7 @@ async fn a_sandbox_whose_guest_was_killed_is_started_anew(host: Host) {
     wait_until(|| host.workspace("one").join("begun").exists()).await;
     host.kill_all();
     let cut = command.await.unwrap();
-    assert!(matches!(cut, Err(herm_sandbox::Error::Died)), "{cut:?}");
+    assert!(matches!(cut, Err(Error::Died)), "{cut:?}");
     let sandbox = host.sandbox("one").await;
     assert_eq!(said(&sandbox, LISTING).await, "begun\n");
     assert_eq!(host.alive(), 1);
@@ -97,4 +98,21 @@ async fn sandboxes_come_and_go_without_leaving_anything(host: Host) {
     assert_eq!(host.traces(), [""; 0]);
     let left: Vec<_> = std::fs::read_dir(host.dir.path().join("sandboxes")).unwrap().collect();
     assert_eq!(left.len(), 1, "only what all share is left: {left:?}");
+}
+
+/// No registry is reached here: the attempt is made, and its failure told.
+async fn an_image_that_is_not_there_is_fetched_or_said_to_be_missing(host: Host) {
+    let image = Some("127.0.0.9:1/herm-no-such-image:1".to_owned());
+    let started = host.sandboxes.ensure(Spec { image, ..host.spec("one") }).await;
+    match (host.engine, started.map(drop)) {
+        // It has no images.
+        (SandboxType::Local, Ok(())) => {}
+        (SandboxType::Docker | SandboxType::Gvisor, Err(Error::NoImage { image, reason })) => {
+            assert_eq!(image, "127.0.0.9:1/herm-no-such-image:1");
+            assert!(reason.contains("127.0.0.9:1"), "{reason}");
+        }
+        (engine, started) => panic!("{engine:?}: {started:?}"),
+    }
+    host.sandboxes.stop_all().await;
+    assert_eq!(host.traces(), [""; 0]);
 }

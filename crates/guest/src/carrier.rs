@@ -45,7 +45,7 @@ pub(crate) fn start(server: Arc<Server>) -> io::Result<()> {
 }
 
 fn carry(program: &TcpStream, server: &Server, _seat: Seat) -> io::Result<()> {
-    let outside = server.dial(FromGuest::Carry { version: VERSION, token: server.token.clone() })?;
+    let outside = server.dial(&FromGuest::Carry { version: VERSION, token: server.token.clone() })?;
     // A host that takes its time is no fault.
     outside.set_write_timeout(None)?;
     program.set_nodelay(true)?;

@@ -44,12 +44,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// A connection on which the server has answered to `hello`.
-    pub(crate) fn dial(&self, hello: FromGuest) -> io::Result<UnixStream> {
+    pub(crate) fn dial(&self, hello: &FromGuest) -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_write_timeout(Some(WRITE_LIMIT))?;
         // An impostor that listens and is silent must not hold the guest.
         stream.set_read_timeout(Some(WRITE_LIMIT))?;
-        write_frame(&mut stream, &hello)?;
+        write_frame(&mut stream, hello)?;
         match read_frame(&mut stream)? {
             FromServer::Welcome { version: VERSION } => {}
             other => return Err(io::Error::other(format!("expected a welcome, not {other:?}"))),
@@ -65,7 +65,7 @@ pub(crate) fn serve(server: &Server, away_limit: Duration) {
     let commands = Commands::new(link.clone());
     let mut last_seen = Instant::now();
     while last_seen.elapsed() < away_limit {
-        if let Ok(stream) = server.dial(FromGuest::Hello { version: VERSION, token: server.token.clone() }) {
+        if let Ok(stream) = server.dial(&FromGuest::Hello { version: VERSION, token: server.token.clone() }) {
             let ended = converse(stream, &link, &commands);
             link.set(None);
             if ended {

@@ -65,7 +65,7 @@ async fn another_master_key_is_refused_and_keys_need_none(world: World) {
     server.terminate().unwrap();
     server.wait().await.unwrap();
     let file = world.data_dir().join("master.key");
-    let kept = std::fs::read(&file).unwrap();
+    let kept = std::fs::read_to_string(&file).unwrap();
     let other = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     let refused = async |launch: &herm_testkit::process::Launch, reason: &str| {
         let finished = launch.run().await.unwrap();

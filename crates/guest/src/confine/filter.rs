@@ -33,13 +33,13 @@ fn program() -> Result<BpfProgram, Error> {
         ALLOWED.iter().chain(ARCHITECTURE_ALLOWED).map(|call| (*call, Vec::new())).collect();
     rules.insert(libc::SYS_clone, vec![rule([condition(0, masked(NEW_NAMESPACES), 0)?])?]);
     rules.insert(libc::SYS_socket, sockets()?);
-    rules.insert(libc::SYS_personality, alternatives(0, SeccompCmpOp::Eq, &PERSONALITIES)?);
+    rules.insert(libc::SYS_personality, alternatives(0, &SeccompCmpOp::Eq, &PERSONALITIES)?);
     // Devices can't be made; FIFOs and files can.
     let kinds = [libc::S_IFIFO, libc::S_IFREG, libc::S_IFSOCK, 0].map(u64::from);
     let kind = SeccompCmpOp::MaskedEq(u64::from(libc::S_IFMT));
-    rules.insert(libc::SYS_mknodat, alternatives(2, kind.clone(), &kinds)?);
+    rules.insert(libc::SYS_mknodat, alternatives(2, &kind, &kinds)?);
     #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_mknod, alternatives(1, kind, &kinds)?);
+    rules.insert(libc::SYS_mknod, alternatives(1, &kind, &kinds)?);
     let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let architecture = std::env::consts::ARCH.try_into()?;
     let filter = SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?;
@@ -83,6 +83,6 @@ fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> Result<SeccompRule, Err
 }
 
 /// Lets a call pass if an argument is one of these values.
-fn alternatives(argument: u8, operator: SeccompCmpOp, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
+fn alternatives(argument: u8, operator: &SeccompCmpOp, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
     values.iter().map(|value| rule([condition(argument, operator.clone(), *value)?])).collect()
 }

@@ -211,7 +211,11 @@ async fn what_is_put_into_the_workspace_does_not_lead_the_host_out(host: Host) {
     );
     said(&sandbox, &traps).await;
     let dir = host.workspace("one");
-    assert_eq!(std::fs::read(dir.join("link")).unwrap(), b"secret", "the control: followed, it leads out");
+    assert_eq!(
+        std::fs::read_to_string(dir.join("link")).unwrap(),
+        "secret",
+        "the control: followed, it leads out"
+    );
     let path = |text: &str| WorkspacePath::parse(text).unwrap();
     let read = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).unwrap();
@@ -224,7 +228,7 @@ async fn what_is_put_into_the_workspace_does_not_lead_the_host_out(host: Host) {
         assert!(workspace.write_atomic(&path("dir/secret"), b"mine", 100).is_err());
     });
     read.await.unwrap();
-    assert_eq!(std::fs::read(&secret).unwrap(), b"secret");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(said(&sandbox, "cat link").await, "mine");
     host.stop().await;
 }

@@ -48,9 +48,9 @@ soak: ## Run the same tests with many more rounds and cases; takes hours
 		$(SDK) test -- server/stream
 
 bench: ## Measure latency, throughput and memory
-	@scripts/setup.sh rust sandbox
+	@scripts/setup.sh rust sandbox docker
 	cargo build --release -p herm-cli
-	cargo run --release -p herm-bench
+	scripts/docker.sh cargo run --release -p herm-bench
 
 check: check-format check-lint check-docs check-dependencies check-scripts check-sdk ## Run all checks that are not tests
 

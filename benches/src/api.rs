@@ -21,7 +21,15 @@ impl Api {
 
     /// Makes a deployment with everything at its default; gives its id.
     pub(crate) async fn create(&self) -> anyhow::Result<String> {
-        let body = json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."});
+        self.create_with(None).await
+    }
+
+    /// Makes a deployment whose sandbox is of this type.
+    pub(crate) async fn create_with(&self, sandbox_type: Option<&str>) -> anyhow::Result<String> {
+        let mut body = json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."});
+        if let (Some(kind), Some(fields)) = (sandbox_type, body.as_object_mut()) {
+            fields.insert("sandbox".to_owned(), json!({"type": kind}));
+        }
         text(&self.post("/v1/deployments", &body).await?, "deployment_id")
     }
 

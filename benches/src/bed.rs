@@ -48,6 +48,12 @@ impl Bed {
         Ok(Self { model, launch, key, dir })
     }
 
+    /// The same, with a Docker engine and the image of its sandboxes.
+    pub(crate) fn with_docker(self, host: &str, image: &str) -> Self {
+        let launch = self.launch.env("HERM_DOCKER_HOST", host).env("HERM_SANDBOX_IMAGE", image);
+        Self { launch: launch.env("HERM_SANDBOX", "refuse"), ..self }
+    }
+
     pub(crate) fn respond_with(&self, responder: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) {
         self.model.respond_with(responder);
     }

@@ -1,4 +1,5 @@
-//! Commands in a `local` sandbox, as a run makes them.
+//! Commands in sandboxes, as a run makes them. Docker and gVisor are measured where `HERM_TEST_DOCKER_HOST` says which
+//! engine to use, as `make bench` does.
 
 use std::time::Instant;
 
@@ -24,16 +25,49 @@ struct Batch {
 }
 
 pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
+    let mut rows = measure_local(scale).await?;
+    if let Ok(host) = std::env::var("HERM_TEST_DOCKER_HOST") {
+        rows.extend(measure_containers(scale, &host).await?);
+    }
+    Ok(rows)
+}
+
+/// Starts and commands alone: what a command takes inside is the same guest's work.
+async fn measure_containers(scale: Scale, docker_host: &str) -> anyhow::Result<Vec<Row>> {
+    let bed = Bed::new().await?.with_docker(docker_host, "herm-sandbox:test");
+    bed.respond_with(call_each_line);
+    let (_server, api) = bed.start().await?;
+    let mut rows = Vec::new();
+    for (engine, first, warm) in [
+        ("docker", "first command, cold `docker` sandbox", "a command, warm `docker` sandbox"),
+        ("gvisor", "first command, cold `gvisor` sandbox", "a command, warm `gvisor` sandbox"),
+    ] {
+        let (mut cold_ms, mut warm_ms) = (Vec::new(), Vec::new());
+        for _ in 0..scale.of(10, 1) {
+            let deployment_id = api.create_with(Some(engine)).await?;
+            let mut frames = api.stream(&deployment_id, "").await?;
+            cold_ms.push(run_batch(&api, &deployment_id, &mut frames, "true").await?.events);
+            for _ in 0..scale.of(10, 1) {
+                warm_ms.push(run_batch(&api, &deployment_id, &mut frames, "true").await?.events);
+            }
+        }
+        rows.push(Part::Sandbox.row(first, Bar::None, "ms", cold_ms, String::new())?);
+        rows.push(Part::Sandbox.row(warm, Bar::None, "ms", warm_ms, String::new())?);
+    }
+    Ok(rows)
+}
+
+async fn measure_local(scale: Scale) -> anyhow::Result<Vec<Row>> {
     let bed = Bed::new().await?;
     bed.respond_with(call_each_line);
     let (_server, api) = bed.start().await?;
     let mut cold = Vec::new();
     for _ in 0..scale.of(20, 2) {
-        let deployment_id = api.create().await?;
+        let deployment_id = api.create_with(Some("local")).await?;
         let mut frames = api.stream(&deployment_id, "").await?;
         cold.push(run_batch(&api, &deployment_id, &mut frames, "true").await?);
     }
-    let deployment_id = api.create().await?;
+    let deployment_id = api.create_with(Some("local")).await?;
     let mut frames = api.stream(&deployment_id, "").await?;
     let mut repeat = async |count: usize, commands: &str| {
         let mut batches = Vec::new();

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use herm_crypto::Cell;
-use herm_store::{Store, placeholders, secrets};
+use herm_store::placeholders::{self, BoundSecret};
+use herm_store::{Store, secrets};
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
 use herm_types::secret::{HostPattern, Inject, Secret};
@@ -206,7 +207,8 @@ pub async fn open(
 }
 
 /// The value of a secret that the deployment uses now, for whoever puts it into a request on the way out; nobody else may
-/// ask. `None`: it does not use the secret (any more).
+/// ask. `None`: it does not use the secret (any more), or the secret is not what it was known as: a value that was given
+/// together with other hosts is not for the old ones.
 ///
 /// # Errors
 /// The stored value is damaged, or was sealed with another master key.
@@ -214,16 +216,21 @@ pub async fn open_for(
     store: &Store,
     sealer: &Sealer,
     deployment_id: DeploymentId,
-    secret_id: &SecretId,
+    known: BoundSecret,
 ) -> Result<Option<SecretString>, Error> {
-    let wanted = secret_id.clone();
+    let secret_id = known.secret_id.clone();
     let found = store
         .read("open_secret", move |tx| {
-            Box::pin(async move { placeholders::find_sealed(tx, deployment_id, &wanted).await })
+            Box::pin(async move {
+                if !placeholders::bound(tx, deployment_id).await?.contains(&known) {
+                    return Ok(None);
+                }
+                placeholders::find_sealed(tx, deployment_id, &known.secret_id).await
+            })
         })
         .await?;
     let Some((account_id, sealed)) = found else { return Ok(None) };
-    let row = row(account_id, secret_id);
+    let row = row(account_id, &secret_id);
     let value = sealer.open(cell(&row), &sealed)?;
     let text = std::str::from_utf8(&value)
         .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not text")))?;

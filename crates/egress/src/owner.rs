@@ -1,10 +1,9 @@
 //! What egress asks of the server about the sandbox whose connections it serves.
 
 use futures_util::future::BoxFuture;
-use herm_types::secret::SecretId;
 use secrecy::SecretString;
 
-use crate::Policy;
+use crate::{Policy, PolicySecret};
 
 /// The deployment that a sandbox's connections belong to. It is asked anew for each connection and each request, so
 /// that a change acts from the next one on.
@@ -12,8 +11,10 @@ pub trait Owner: Send + Sync + 'static {
     /// What may be reached now.
     fn policy(&self) -> BoxFuture<'_, Result<Policy, Unavailable>>;
 
-    /// The value of a secret of the policy. It is asked for only when a host is reached that the secret allows.
-    fn value(&self, secret_id: SecretId) -> BoxFuture<'_, Result<SecretString, Unavailable>>;
+    /// The value of a secret of the policy, if all else of the secret is still as the policy has it: a value that was
+    /// given together with other hosts is not for the old ones. It is asked for only when a host is reached that the
+    /// secret allows.
+    fn value(&self, secret: PolicySecret) -> BoxFuture<'_, Result<SecretString, Unavailable>>;
 
     /// Records an attempt. Nothing is sent out before this has succeeded.
     fn record(&self, attempt: Attempt) -> BoxFuture<'_, Result<RecordId, Unavailable>>;

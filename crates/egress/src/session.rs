@@ -84,7 +84,7 @@ impl Session {
         let mut given = Vec::new();
         for secret in policy.secrets_for(target) {
             given.push(Given {
-                value: self.owner.value(secret.secret_id.clone()).await?,
+                value: self.owner.value(secret.clone()).await?,
                 secret_id: secret.secret_id.clone(),
                 placeholder: secret.placeholder.clone(),
                 inject: secret.inject.clone(),

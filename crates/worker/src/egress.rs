@@ -138,10 +138,16 @@ impl Deployment {
             .map_err(|error| self.unavailable("read a policy's hosts", &error))
     }
 
-    async fn open(&self, secret_id: SecretId) -> Result<SecretString, Unavailable> {
+    async fn open(&self, secret: PolicySecret) -> Result<SecretString, Unavailable> {
         let Shared { store, sealer, .. } = &*self.ways_out.0;
-        let opened = secrets::open_for(store, sealer, self.deployment_id, &secret_id).await;
-        // One that was taken away since the policy was read: the next policy does not have it.
+        let known = BoundSecret {
+            secret_id: secret.secret_id,
+            placeholder: Some(secret.placeholder),
+            allowed_hosts: secret.allowed_hosts,
+            inject: secret.inject,
+        };
+        let opened = secrets::open_for(store, sealer, self.deployment_id, known).await;
+        // One that was taken away or changed since the policy was read: the next policy does not have it.
         opened.map_err(|error| self.unavailable("open a secret", &error))?.ok_or(Unavailable)
     }
 }
@@ -151,8 +157,8 @@ impl Owner for Deployment {
         self.read_policy().boxed()
     }
 
-    fn value(&self, secret_id: SecretId) -> BoxFuture<'_, Result<SecretString, Unavailable>> {
-        self.open(secret_id).boxed()
+    fn value(&self, secret: PolicySecret) -> BoxFuture<'_, Result<SecretString, Unavailable>> {
+        self.open(secret).boxed()
     }
 
     fn record(&self, attempt: Attempt) -> BoxFuture<'_, Result<RecordId, Unavailable>> {

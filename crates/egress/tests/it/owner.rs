@@ -98,8 +98,8 @@ impl Owner for TestOwner {
         Box::pin(async move { Ok(policy) })
     }
 
-    fn value(&self, secret_id: SecretId) -> BoxFuture<'_, Result<SecretString, Unavailable>> {
-        let value = self.values.lock().unwrap().get(&secret_id).cloned();
+    fn value(&self, secret: PolicySecret) -> BoxFuture<'_, Result<SecretString, Unavailable>> {
+        let value = self.values.lock().unwrap().get(&secret.secret_id).cloned();
         Box::pin(async move { value.map(SecretString::from).ok_or(Unavailable) })
     }
 

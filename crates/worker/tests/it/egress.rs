@@ -212,21 +212,23 @@ async fn what_is_changed_of_a_secret_acts_at_the_next_request() {
     let ways_out = world.ways_out(EgressMode::Open);
     let env = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
     let owner = ways_out.owner(deployment.deployment_id);
-    let secret_id: SecretId = "sec_a".parse().unwrap();
-    assert_eq!(owner.value(secret_id.clone()).await.unwrap().expose_secret(), VALUE);
+    let old = owner.policy().await.unwrap().secrets[0].clone();
+    assert_eq!(owner.value(old.clone()).await.unwrap().expose_secret(), VALUE);
     world.put_secret("sec_a", ROTATED, &["new.acme.example"]).await;
+    assert_eq!(owner.value(old).await.unwrap_err(), Unavailable, "the new value is not for the old hosts");
     let policy = owner.policy().await.unwrap();
+    let new = policy.secrets[0].clone();
     assert_eq!(policy.secrets[0].allowed_hosts[0].to_string(), "new.acme.example");
     assert_eq!(placeholders(&policy), [env[0].1.as_str()], "the placeholder stays");
-    assert_eq!(owner.value(secret_id.clone()).await.unwrap().expose_secret(), ROTATED);
+    assert_eq!(owner.value(new.clone()).await.unwrap().expose_secret(), ROTATED);
     // Taken away, it ends for what runs, too; a run that knew it knows it no more.
     world.bind(&deployment, Vec::new()).await;
     assert!(owner.policy().await.unwrap().secrets.is_empty());
-    assert_eq!(owner.value(secret_id.clone()).await.unwrap_err(), Unavailable);
+    assert_eq!(owner.value(new).await.unwrap_err(), Unavailable);
     let after = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
     assert_eq!(after, []);
     // Given back, it has another placeholder.
-    world.bind(&deployment, vec![secret_id]).await;
+    world.bind(&deployment, vec!["sec_a".parse().unwrap()]).await;
     let anew = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
     assert_ne!(anew, env);
 }
@@ -386,13 +388,13 @@ async fn no_value_reaches_a_log_or_a_text() {
     let owner = ways_out.owner(deployment.deployment_id);
     let env = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
     let policy = owner.policy().await.unwrap();
-    let value = owner.value("sec_a".parse().unwrap()).await.unwrap();
+    let value = owner.value(policy.secrets[0].clone()).await.unwrap();
     assert_eq!(value.expose_secret(), VALUE);
     // Also where it fails: another key opens nothing, and says so.
     let (store, rng) = (world.store.clone(), Arc::new(SystemRng));
     let foreign = egress::Options { store, sealer: sealer(), rng, default_mode: EgressMode::Open };
     let foreign = WaysOut::new(foreign).owner(deployment.deployment_id);
-    assert_eq!(foreign.value("sec_a".parse().unwrap()).await.unwrap_err(), Unavailable);
+    assert_eq!(foreign.value(policy.secrets[0].clone()).await.unwrap_err(), Unavailable);
     let texts = format!("{env:?} {policy:?} {value:?} {:?}", BTreeMap::from([("v", &value)]));
     let traced = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
     assert!(traced.contains("failed to open a secret"), "nothing was traced");

@@ -17,6 +17,7 @@ every_engine![
     what_goes_on_in_the_background_does_not_hold_the_command,
     many_commands_run_side_by_side,
     output_that_is_not_text_arrives_as_it_is,
+    common_programs_do_their_work,
 ];
 
 async fn a_command_gives_both_its_streams_and_its_exit_status(host: Host) {
@@ -148,5 +149,32 @@ async fn output_that_is_not_text_arrives_as_it_is(host: Host) {
     let sandbox = host.sandbox("one").await;
     let outcome = run(&sandbox, r"printf '\377\000\001\r\n'").await;
     assert_eq!(outcome.stdout, b"\xff\x00\x01\r\n");
+    host.stop().await;
+}
+
+/// What the guest gives up is nothing that these need.
+async fn common_programs_do_their_work(host: Host) {
+    let sandbox = host.sandbox("one").await;
+    for (command, result) in [
+        (
+            "git init -q repo && cd repo && git config user.email a@b.c && git config user.name Ada && echo x > f && git add f && \
+          git commit -qm first && git log --format=%s",
+            "first\n",
+        ),
+        (
+            "/usr/bin/python3 -c 'import threading, os; t = threading.Thread(target=lambda: os.write(1, b\"threads\\n\")); t.start(); t.join()'",
+            "threads\n",
+        ),
+        (
+            "/usr/bin/python3 -c 'import os; p = os.fork(); os._exit(7) if p == 0 else print(os.waitstatus_to_exitcode(os.wait()[1]))'",
+            "7\n",
+        ),
+        ("mkfifo pipe && (echo through > pipe &) && cat pipe && rm pipe", "through\n"),
+        ("printf 'b\\na\\n' | sort | tar -cf x.tar --files-from=/dev/null && tar -tf x.tar | wc -l", "0\n"),
+        ("curl -sS file:///etc/passwd | head -c 4", "root"),
+        ("date -d @0 -u +%Y; nice -n 5 true; timeout 5 true; nproc > /dev/null && echo well", "1970\nwell\n"),
+    ] {
+        assert_eq!(said(&sandbox, command).await, result, "{command}");
+    }
     host.stop().await;
 }

@@ -16,7 +16,7 @@ use herm_types::Rng;
 use crate::engine::{Body, Engine};
 use crate::place::Place;
 use crate::sandboxes::Options;
-use crate::shared::Shared;
+use crate::shared::{Shared, group, passwd};
 use crate::spec::{Error, Spec};
 use crate::user;
 use container::{Container, name_of};
@@ -154,6 +154,8 @@ impl Engine for Docker {
             place,
             spec,
             user_id,
+            passwd_file: place.write("passwd", &passwd(user_id))?,
+            group_file: place.write("group", &group(user_id))?,
             away,
         };
         let started = match (container.start(&wanted).await, &spec.image) {

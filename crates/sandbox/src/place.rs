@@ -48,6 +48,13 @@ impl Place {
         self.dir.join("log")
     }
 
+    /// Writes a file that the sandbox is to have, and that no other has like it; gives its path on the host.
+    pub(crate) fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.dir.join(name);
+        write_new(&path, text, 0o644)?;
+        Ok(path)
+    }
+
     /// Makes the place anew, with a new token: one copy for the guest, one for the servers to come.
     pub(crate) fn prepare(&self, engine: SandboxType, rng: &dyn Rng) -> io::Result<String> {
         self.remove()?;

@@ -5,13 +5,25 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::engine::USER_ID;
 use crate::sandboxes::Options;
 
 /// The guest, as it is carried in the server.
 const GUEST: &[u8] = include_bytes!(env!("HERM_GUEST_PROGRAM"));
-const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:1000:1000:agent:/workspace:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nagent:x:1000:\n";
 const HOSTS: &str = "127.0.0.1 localhost sandbox\n::1 localhost\n";
+
+/// The users that programs in a sandbox know by name.
+pub(crate) fn passwd(user_id: u32) -> String {
+    format!(
+        "root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{user_id}:{user_id}:agent:/workspace:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    )
+}
+
+/// Their groups.
+pub(crate) fn group(group_id: u32) -> String {
+    format!("root:x:0:\nagent:x:{group_id}:\nnogroup:x:65534:\n")
+}
 
 /// Bytes of randomness in the name of a data directory.
 const INSTANCE_BYTES: usize = 8;
@@ -30,10 +42,11 @@ impl Shared {
         let dir = sandboxes_dir.join(".shared");
         fs::create_dir_all(&dir)?;
         let certificates = &options.certificates;
+        let (passwd, group) = (passwd(USER_ID), group(USER_ID));
         let files: [(&str, &[u8], u32); 6] = [
             ("guest", GUEST, 0o755),
-            ("passwd", PASSWD.as_bytes(), 0o644),
-            ("group", GROUP.as_bytes(), 0o644),
+            ("passwd", passwd.as_bytes(), 0o644),
+            ("group", group.as_bytes(), 0o644),
             ("hosts", HOSTS.as_bytes(), 0o644),
             ("ca-bundle.pem", certificates.bundle.as_bytes(), 0o644),
             ("ca.pem", certificates.proxy.as_bytes(), 0o644),

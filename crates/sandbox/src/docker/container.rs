@@ -1,7 +1,7 @@
 //! One container: made, watched, removed.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,9 @@ pub(super) struct Wanted<'a> {
     pub(super) place: &'a Place,
     pub(super) spec: &'a Spec,
     pub(super) user_id: u32,
+    /// In which the user has a name.
+    pub(super) passwd_file: PathBuf,
+    pub(super) group_file: PathBuf,
     pub(super) away: Duration,
 }
 
@@ -222,6 +225,8 @@ fn host_config(wanted: &Wanted<'_>) -> HostConfig {
         shared("guest", GUEST_PATH),
         shared("ca-bundle.pem", "/run/herm/ca-bundle.pem"),
         shared("ca.pem", "/run/herm/ca.pem"),
+        mount(&wanted.passwd_file, "/etc/passwd", true),
+        mount(&wanted.group_file, "/etc/group", true),
     ];
     let tmp = format!("rw,nosuid,nodev,exec,mode=1777,size={TMP_BYTES}");
     HostConfig {

@@ -169,6 +169,7 @@ async fn common_programs_do_their_work(host: Host) {
             "/usr/bin/python3 -c 'import os; p = os.fork(); os._exit(7) if p == 0 else print(os.waitstatus_to_exitcode(os.wait()[1]))'",
             "7\n",
         ),
+        ("id -un; id -gn", "agent\nagent\n"),
         ("mkfifo pipe && (echo through > pipe &) && cat pipe && rm pipe", "through\n"),
         ("printf 'b\\na\\n' | sort | tar -cf x.tar --files-from=/dev/null && tar -tf x.tar | wc -l", "0\n"),
         ("curl -sS file:///etc/passwd | head -c 4", "root"),

@@ -117,7 +117,12 @@ fn print(report: &Report) {
     }
     println!("\nsandbox engines");
     for engine in &report.engines {
-        let found = engine.reason.as_deref().unwrap_or("starts sandboxes");
+        let found = engine.reason.as_deref().unwrap_or(match engine.own_users {
+            Some(true) => "starts sandboxes, each with a user of its own",
+            _ => {
+                "starts sandboxes, which share the server's user: run the server as root to give each its own"
+            }
+        });
         line(engine.works, engine.name, found, engine.advice.as_deref());
     }
 }

@@ -117,6 +117,10 @@ impl Engine for Docker {
         Err(Error::NoImage { image: self.image.clone(), reason })
     }
 
+    async fn has_users(&self) -> bool {
+        user::is_root()
+    }
+
     async fn has_image(&self, image: Option<&str>) -> Result<bool, Error> {
         match self.connect().await?.inspect_image(self.image(image)).await {
             Ok(_) => Ok(true),

@@ -53,6 +53,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Whether a sandbox can be started here.
     async fn check(&self) -> Result<(), Error>;
 
+    /// Whether each sandbox has a user of its own to the host's kernel.
+    async fn has_users(&self) -> bool;
+
     /// Whether this image can be used without getting it first. An engine without images has every one.
     async fn has_image(&self, image: Option<&str>) -> Result<bool, Error>;
 

@@ -91,6 +91,10 @@ impl Engine for Local {
         .await
     }
 
+    async fn has_users(&self) -> bool {
+        self.stage(Duration::ZERO).await.is_some()
+    }
+
     async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
         Ok(true)
     }

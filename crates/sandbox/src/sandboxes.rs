@@ -102,6 +102,11 @@ impl Sandboxes {
         self.engine(engine).check().await
     }
 
+    /// Whether sandboxes of this kind have users of their own to the host's kernel; else they share the server's.
+    pub async fn have_users(&self, engine: SandboxType) -> bool {
+        self.engine(engine).has_users().await
+    }
+
     /// Whether an engine has an image already; `None` is the one that the server is configured with.
     pub async fn has_image(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, Error> {
         self.engine(engine).has_image(image).await

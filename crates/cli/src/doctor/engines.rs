@@ -12,6 +12,9 @@ use serde::Serialize;
 pub(super) struct EngineReport {
     pub(super) name: &'static str,
     pub(super) works: bool,
+    /// Whether each sandbox has a user of its own to the host's kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) own_users: Option<bool>,
     /// Why it does not work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
@@ -40,15 +43,21 @@ pub(super) async fn engines(config: &Config) -> Vec<EngineReport> {
     let mut reports = Vec::new();
     for kind in SandboxType::ALL {
         let checked = match &prepared {
-            Ok((_, sandboxes)) => sandboxes.check(kind).await,
+            Ok((_, sandboxes)) => match sandboxes.check(kind).await {
+                Ok(()) => Ok(sandboxes.have_users(kind).await),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error.clone()),
         };
         let name = kind.as_str();
         reports.push(match checked {
-            Ok(()) => EngineReport { name, works: true, reason: None, advice: None },
+            Ok(own_users) => {
+                EngineReport { name, works: true, own_users: Some(own_users), reason: None, advice: None }
+            }
             Err(error) => EngineReport {
                 name,
                 works: false,
+                own_users: None,
                 reason: Some(error.to_string()),
                 advice: Some(advice(kind).to_owned()),
             },

@@ -20,6 +20,8 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// The time over which a share of processors is measured.
 const CPU_PERIOD_US: u64 = 100_000;
+/// How often a group is made whose place goes again and again.
+const MAKE_ATTEMPTS: u32 = 10;
 /// How often a group is asked to go: its last process may be on its way out.
 const REMOVE_ATTEMPTS: u32 = 100;
 const REMOVE_EVERY: Duration = Duration::from_millis(20);
@@ -51,9 +53,9 @@ impl Cgroups {
     fn below(mount: &Path, own: &str, instance: &str) -> io::Result<Self> {
         let name = format!("herm-{instance}");
         if mount.join("cgroup.controllers").exists() {
-            let parent = own_group(mount, own, "").join(name);
-            delegate(&own_group(mount, own, ""), &parent)?;
-            return Ok(Self { version: Version::Two, parents: vec![parent] });
+            let group = own_group(mount, own, "");
+            delegate(&group)?;
+            return Self { version: Version::Two, parents: vec![group.join(name)] }.tried();
         }
         let mut parents = Vec::new();
         for controller in CONTROLLERS {
@@ -63,13 +65,21 @@ impl Cgroups {
                 return Err(io::Error::new(io::ErrorKind::NotFound, message));
             }
             let parent = own_group(&hierarchy, own, controller).join(&name);
-            make_dir(&parent)?;
             // Hierarchies that are mounted together are one.
             if !parents.contains(&parent) {
                 parents.push(parent);
             }
         }
-        Ok(Self { version: Version::One, parents })
+        Self { version: Version::One, parents }.tried()
+    }
+
+    /// Whether groups can be made: nothing is left of the trial, as there are servers that never start a sandbox.
+    fn tried(self) -> io::Result<Self> {
+        for parent in &self.parents {
+            make_parent(parent, self.version)?;
+            remove_if_empty(parent);
+        }
+        Ok(self)
     }
 
     pub(super) fn of(&self, sandbox_id: &str) -> Cgroup {
@@ -90,21 +100,32 @@ fn own_group(hierarchy: &Path, own: &str, controller: &str) -> PathBuf {
     if group.join("cgroup.procs").exists() { group } else { hierarchy.to_owned() }
 }
 
-/// Makes a group of version 2 whose children can be limited.
-fn delegate(own: &Path, parent: &Path) -> io::Result<()> {
-    let enable = |group: &Path| {
-        CONTROLLERS
-            .iter()
-            .try_for_each(|name| fs::write(group.join("cgroup.subtree_control"), format!("+{name}")))
-    };
-    if enable(own).is_err() {
+/// Lets this process's own group of version 2 have limited children.
+fn delegate(own: &Path) -> io::Result<()> {
+    if enable_controllers(own).is_err() {
         let server = own.join("herm-server");
         make_dir(&server)?;
         fs::write(server.join("cgroup.procs"), std::process::id().to_string())?;
-        enable(own)?;
+        enable_controllers(own)?;
     }
+    Ok(())
+}
+
+fn enable_controllers(group: &Path) -> io::Result<()> {
+    let file = group.join("cgroup.subtree_control");
+    CONTROLLERS.iter().try_for_each(|name| fs::write(&file, format!("+{name}")))
+}
+
+/// Makes the group that holds those of a server's sandboxes.
+fn make_parent(parent: &Path, version: Version) -> io::Result<()> {
     make_dir(parent)?;
-    enable(parent)
+    if version == Version::Two { enable_controllers(parent) } else { Ok(()) }
+}
+
+/// The group that held others goes with the last of them.
+fn remove_if_empty(parent: &Path) {
+    // That it is not empty, or gone already, is as good.
+    let _ = fs::remove_dir(parent);
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
@@ -144,7 +165,7 @@ impl Cgroup {
             Version::Two => ("memory.swap.max", "0".to_owned()),
         };
         for dir in &self.dirs {
-            make_dir(dir)?;
+            self.make_group(dir)?;
         }
         for (file, value) in &settings {
             let dirs: Vec<&PathBuf> = self.dirs.iter().filter(|dir| dir.join(file).exists()).collect();
@@ -157,6 +178,22 @@ impl Cgroup {
             fs::write(dir.join(swap.0), &swap.1)?;
         }
         Ok(())
+    }
+
+    fn make_group(&self, dir: &Path) -> io::Result<()> {
+        let mut attempts = 0;
+        loop {
+            if let Some(parent) = dir.parent() {
+                make_parent(parent, self.version)?;
+            }
+            match make_dir(dir) {
+                // The last of the others went in between, and took the group that held it along.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < MAKE_ATTEMPTS => {
+                    attempts += 1;
+                }
+                made => return made,
+            }
+        }
     }
 
     /// A process that writes its id into each of these is in the groups.
@@ -190,6 +227,7 @@ impl Cgroup {
                     _ => return Err(error),
                 }
             }
+            dir.parent().into_iter().for_each(remove_if_empty);
         }
         Ok(())
     }

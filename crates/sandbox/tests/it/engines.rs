@@ -208,21 +208,19 @@ fn docker(command: &[&str], arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// The control groups that sandboxes of this server have now.
+/// The control groups that sandboxes of this server have now; of a group that should have gone with the last of them,
+/// itself.
 fn control_groups(instance: &str) -> Vec<String> {
     let name = format!("herm-{instance}");
     let mut found = Vec::new();
     let mut look_in = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = look_in.pop() {
-        let is_ours = dir.file_name().is_some_and(|found| found == name.as_str());
-        for entry in
-            std::fs::read_dir(&dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir())
-        {
-            if is_ours {
-                found.push(entry.path().display().to_string());
-            } else if !entry.path().is_symlink() {
-                look_in.push(entry.path());
-            }
+        let below = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let below: Vec<PathBuf> = below.filter(|path| path.is_dir() && !path.is_symlink()).collect();
+        match dir.file_name().is_some_and(|found| found == name.as_str()) {
+            false => look_in.extend(below),
+            true if below.is_empty() => found.push(dir.display().to_string()),
+            true => found.extend(below.iter().map(|path| path.display().to_string())),
         }
     }
     found

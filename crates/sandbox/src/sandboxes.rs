@@ -236,6 +236,20 @@ impl Sandboxes {
         Ok(())
     }
 
+    /// Clears up after sandboxes of earlier servers that have ended since. One that is alive is taken over.
+    pub async fn clear_left(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            // What all share is no sandbox's name.
+            let Some(sandbox_id) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            if let Err(error) = self.find(sandbox_id).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(sandbox_id, error, "failed to clear up after a sandbox");
+            }
+        }
+        Ok(())
+    }
+
     /// Ends every sandbox of this server.
     pub async fn stop_all(&self) {
         let all: Vec<String> = {

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use herm_sandbox::{Error, Exec, Limits, Outcome, Sandboxes, Spec, WorkspaceId};
+use herm_sandbox::{AWAY_LIMIT, Error, Exec, Limits, Outcome, Sandboxes, Spec, WorkspaceId};
 use herm_types::sandbox::SandboxSettings;
 use serde_json::Number;
 use tokio::sync::Notify;
@@ -18,6 +18,8 @@ use crate::disk;
 /// A sandbox that nobody used for so long is stopped, if its deployment says nothing else; the next command starts it
 /// again.
 const IDLE: Duration = Duration::from_secs(300);
+/// After a server's start: by then the sandboxes of an earlier one that nobody needs have ended by themselves.
+const CLEAR_AFTER: Duration = AWAY_LIMIT.saturating_mul(2);
 /// Between two looks for idle sandboxes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of a MiB, in which deployments say their limits.
@@ -219,7 +221,16 @@ impl Keeper {
 
     /// Stops idle sandboxes, now and then, until the worker stops.
     pub(crate) async fn stop_idle_until(&self, stop: CancellationToken) {
+        let mut clear_at = Some(Instant::now() + CLEAR_AFTER);
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            if clear_at.take_if(|at| *at <= Instant::now()).is_some()
+                && let Err(error) = self.sandboxes.clear_left().await
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to clear up after sandboxes"
+                );
+            }
             for workspace in self.idle() {
                 let is_unused = || !self.is_used(workspace);
                 if let Err(error) = self.sandboxes.stop_if(&workspace.to_string(), is_unused).await {

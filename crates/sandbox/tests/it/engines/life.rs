@@ -14,6 +14,7 @@ every_engine![
     a_server_that_comes_back_finds_the_sandbox_and_the_result_of_what_ran_on,
     a_guest_whose_server_stays_away_ends_itself,
     sandboxes_come_and_go_without_leaving_anything,
+    what_an_earlier_server_left_of_a_sandbox_that_ended_is_cleared,
     an_image_that_is_not_there_is_fetched_or_said_to_be_missing,
 ];
 
@@ -115,4 +116,16 @@ async fn an_image_that_is_not_there_is_fetched_or_said_to_be_missing(host: Host)
     }
     host.sandboxes.stop_all().await;
     assert_eq!(host.traces(), [""; 0]);
+}
+
+async fn what_an_earlier_server_left_of_a_sandbox_that_ended_is_cleared(host: Host) {
+    drop(host.sandbox("one").await);
+    let host = host.restarted();
+    host.kill_all();
+    wait_until(|| host.alive() == 0).await;
+    assert!(host.dir.path().join("sandboxes/one").exists(), "the control: something is left");
+    host.sandboxes.clear_left().await.unwrap();
+    assert_eq!(host.traces(), [""; 0]);
+    assert!(!host.dir.path().join("sandboxes/one").exists());
+    assert!(host.dir.path().join("sandboxes/.shared").exists());
 }

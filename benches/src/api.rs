@@ -33,6 +33,13 @@ impl Api {
         text(&self.post("/v1/deployments", &body).await?, "deployment_id")
     }
 
+    pub(crate) async fn delete(&self, deployment_id: &str) -> anyhow::Result<()> {
+        let url = format!("{}/v1/deployments/{deployment_id}", self.base_url);
+        let status = self.authorised(self.http.delete(url)).send().await?.status();
+        ensure!(status.is_success(), "a deletion was answered with {status}");
+        Ok(())
+    }
+
     pub(crate) async fn create_many(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let mut deployments = Vec::with_capacity(count);
         for _ in 0..count {

@@ -54,6 +54,12 @@ impl Bed {
         Self { launch: launch.env("HERM_SANDBOX", "refuse"), ..self }
     }
 
+    /// The same, with sandboxes that may reach this address of the machine.
+    pub(crate) fn with_private_egress(self, address: &str) -> Self {
+        let launch = self.launch.env("HERM_ALLOW_PRIVATE_EGRESS", address);
+        Self { launch, ..self }
+    }
+
     pub(crate) fn respond_with(&self, responder: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) {
         self.model.respond_with(responder);
     }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod create;
+mod egress;
 mod first_token;
 mod memory;
 mod sandbox;
@@ -22,6 +23,7 @@ pub(crate) enum Part {
     Throughput,
     Memory,
     Sandbox,
+    Egress,
     Streams,
     Bytes,
     WritePath,
@@ -40,13 +42,14 @@ impl Scale {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Start,
         Self::Create,
         Self::FirstToken,
         Self::Throughput,
         Self::Memory,
         Self::Sandbox,
+        Self::Egress,
         Self::Streams,
         Self::Bytes,
         Self::WritePath,
@@ -60,6 +63,7 @@ impl Part {
             Self::Throughput => "throughput",
             Self::Memory => "memory",
             Self::Sandbox => "sandbox",
+            Self::Egress => "egress",
             Self::Streams => "streams",
             Self::Bytes => "bytes",
             Self::WritePath => "write-path",
@@ -74,6 +78,7 @@ impl Part {
             Self::Throughput => throughput::measure(scale).await,
             Self::Memory => memory::measure(scale).await,
             Self::Sandbox => sandbox::measure(scale).await,
+            Self::Egress => egress::measure(scale).await,
             Self::Streams => streams::measure(scale).await,
             Self::Bytes => bytes::measure(scale).await,
             Self::WritePath => write_path::measure(scale).await,

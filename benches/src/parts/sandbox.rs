@@ -1,16 +1,19 @@
 //! Commands in sandboxes, as a run makes them. Docker and gVisor are measured where `HERM_TEST_DOCKER_HOST` says which
 //! engine to use, as `make bench` does.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use herm_testkit::model_server::{RecordedRequest, Reply};
+use herm_testkit::process::processes_that_mention;
 use serde_json::{Value, json};
 
 use super::{Part, Scale, ms};
 use crate::api::Api;
 use crate::bed::Bed;
 use crate::frames::Frames;
+use crate::machine::resident_bytes;
 use crate::report::{Bar, Row};
 use crate::stats::Samples;
 
@@ -79,6 +82,7 @@ async fn measure_local(scale: Scale) -> anyhow::Result<Vec<Row>> {
     repeat(2, "true").await?;
     let warm = repeat(scale.of(200, 3), "true").await?;
     let sleeps = repeat(scale.of(5, 1), "sleep 1\nsleep 1\nsleep 1").await?;
+    let (rounds, resident) = (rounds(scale, &api).await?, guests(scale, &bed, &api).await?);
     let events = |batches: &[Batch]| batches.iter().map(|batch| batch.events).collect::<Vec<_>>();
     let note = |batches: &[Batch]| {
         let said = Samples::new(batches.iter().map(|batch| batch.said).collect())?.median();
@@ -91,7 +95,59 @@ async fn measure_local(scale: Scale) -> anyhow::Result<Vec<Row>> {
         row("first command, cold sandbox", Bar::Below(80.0), &cold)?,
         row("a command, warm sandbox", Bar::Below(5.0), &warm)?,
         row("three `sleep 1` in one batch", Bar::Below(1200.0), &sleeps)?,
+        Part::Sandbox.row(
+            "create, one command, delete",
+            Bar::None,
+            "rounds/s",
+            rounds,
+            "one after the other",
+        )?,
+        Part::Sandbox.row(
+            "resident, a running `local` sandbox",
+            Bar::None,
+            "MB",
+            resident,
+            "guest and bubblewrap",
+        )?,
     ])
+}
+
+/// Deployments that live for one command, a second.
+async fn rounds(scale: Scale, api: &Api) -> anyhow::Result<Vec<f64>> {
+    let mut rates = Vec::new();
+    for _ in 0..scale.of(5, 1) {
+        let (begun, count) = (Instant::now(), scale.of(20, 1));
+        for _ in 0..count {
+            let deployment_id = api.create_with(Some("local")).await?;
+            let mut frames = api.stream(&deployment_id, "").await?;
+            run_batch(api, &deployment_id, &mut frames, "true").await?;
+            api.delete(&deployment_id).await?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "there are few")]
+        rates.push(count as f64 / begun.elapsed().as_secs_f64());
+    }
+    Ok(rates)
+}
+
+/// What the processes take that a sandbox has without a command.
+async fn guests(scale: Scale, bed: &Bed, api: &Api) -> anyhow::Result<Vec<f64>> {
+    let instance = std::fs::read_to_string(bed.data_dir().join("sandboxes/.shared/instance"))?;
+    let mut resident = Vec::new();
+    for _ in 0..scale.of(5, 1) {
+        let deployment_id = api.create_with(Some("local")).await?;
+        let mut frames = api.stream(&deployment_id, "").await?;
+        run_batch(api, &deployment_id, &mut frames, "true").await?;
+        let name = format!("herm-sandbox:{instance}:{deployment_id}");
+        let outside = processes_that_mention(Path::new(&name));
+        let outside = outside.first().with_context(|| format!("there is no process {name}"))?;
+        let inside = std::fs::read_to_string(format!("/proc/{outside}/task/{outside}/children"))?;
+        let mut bytes = resident_bytes(*outside)?;
+        for guest in inside.split_whitespace() {
+            bytes += resident_bytes(guest.parse()?)?;
+        }
+        resident.push(bytes / 1e6);
+    }
+    Ok(resident)
 }
 
 /// Calls the shell once for each line of the message, then is content.

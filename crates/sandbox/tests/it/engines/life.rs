@@ -91,7 +91,7 @@ async fn a_guest_whose_server_stays_away_ends_itself(host: Host) {
 }
 
 async fn sandboxes_come_and_go_without_leaving_anything(host: Host) {
-    for round in 0..crate::rounds(if host.engine == SandboxType::Local { 50 } else { 5 }) {
+    for round in 0..crate::rounds(50) {
         let sandbox = host.sandbox("one").await;
         assert_eq!(run(&sandbox, &format!("echo {round}")).await.exit, Exit::Code(0));
         host.sandboxes.stop("one").await.unwrap();

@@ -87,6 +87,29 @@ impl Docker {
         client.negotiate_version().await.map_err(no_docker)
     }
 
+    /// Whether this image can be used without getting it first.
+    async fn has_image(&self, image: Option<&str>) -> Result<bool, Error> {
+        match self.connect().await?.inspect_image(self.image(image)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_status(&error, 404) => Ok(false),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    /// Gets an image, which may take minutes.
+    async fn get_image(&self, image: &str) -> Result<(), Error> {
+        let client = self.connect().await?;
+        let options = CreateImageOptionsBuilder::new().from_image(image).build();
+        let progress = client.create_image(Some(options), None, None);
+        let pulled = tokio::time::timeout(IMAGE_LIMIT, progress.try_for_each(async |_| Ok(()))).await;
+        let reason = match pulled {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it did not come within {} s", IMAGE_LIMIT.as_secs()),
+        };
+        Err(Error::NoImage { image: image.to_owned(), reason })
+    }
+
     fn image<'a>(&'a self, wanted: Option<&'a str>) -> &'a str {
         wanted.unwrap_or(&self.image)
     }
@@ -119,27 +142,6 @@ impl Engine for Docker {
 
     async fn has_users(&self) -> bool {
         user::is_root()
-    }
-
-    async fn has_image(&self, image: Option<&str>) -> Result<bool, Error> {
-        match self.connect().await?.inspect_image(self.image(image)).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_status(&error, 404) => Ok(false),
-            Err(error) => Err(refused(&error)),
-        }
-    }
-
-    async fn get_image(&self, image: &str) -> Result<(), Error> {
-        let client = self.connect().await?;
-        let options = CreateImageOptionsBuilder::new().from_image(image).build();
-        let progress = client.create_image(Some(options), None, None);
-        let pulled = tokio::time::timeout(IMAGE_LIMIT, progress.try_for_each(async |_| Ok(()))).await;
-        let reason = match pulled {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it did not come within {} s", IMAGE_LIMIT.as_secs()),
-        };
-        Err(Error::NoImage { image: image.to_owned(), reason })
     }
 
     async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error> {

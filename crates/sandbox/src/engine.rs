@@ -56,12 +56,6 @@ pub(crate) trait Engine: Send + Sync {
     /// Whether each sandbox has a user of its own to the host's kernel.
     async fn has_users(&self) -> bool;
 
-    /// Whether this image can be used without getting it first. An engine without images has every one.
-    async fn has_image(&self, image: Option<&str>) -> Result<bool, Error>;
-
-    /// Gets an image.
-    async fn get_image(&self, image: &str) -> Result<(), Error>;
-
     /// Starts a sandbox, whose guest will dial the socket of this place.
     async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error>;
 

@@ -95,14 +95,6 @@ impl Engine for Local {
         self.stage(Duration::ZERO).await.is_some()
     }
 
-    async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
-        Ok(true)
-    }
-
-    async fn get_image(&self, _image: &str) -> Result<(), Error> {
-        Ok(())
-    }
-
     async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error> {
         let body = self.body(place);
         if let Some(cgroup) = &body.cgroup {

@@ -107,16 +107,6 @@ impl Sandboxes {
         self.engine(engine).has_users().await
     }
 
-    /// Whether an engine has an image already; `None` is the one that the server is configured with.
-    pub async fn has_image(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, Error> {
-        self.engine(engine).has_image(image).await
-    }
-
-    /// Lets an engine get an image, which may take minutes.
-    pub async fn get_image(&self, engine: SandboxType, image: &str) -> Result<(), Error> {
-        self.engine(engine).get_image(image).await
-    }
-
     fn slot(&self, sandbox_id: &str) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(sandbox_id.to_owned()).or_default())

@@ -124,3 +124,56 @@ CREATE INDEX connections_open ON connections (connection_id) WHERE ended_at IS N
 -- By these the tool calls are found that a deployment makes at the moment, whatever it made before.
 CREATE INDEX threads_active ON threads (deployment_id) WHERE active_run_id IS NOT NULL;
 CREATE INDEX steps_open ON steps (run_id) WHERE result IS NULL AND call_no > 0;
+
+-- What runs ask people. `outcome` is NULL while a request waits.
+CREATE TABLE steering_requests (
+    steering_id TEXT NOT NULL PRIMARY KEY,
+    account_id TEXT NOT NULL,
+    deployment_id TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    step_no BIGINT NOT NULL,
+    call_no BIGINT NOT NULL,
+    kind TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    tool_call_id TEXT NOT NULL,
+    -- JSON; NULL where it is a question.
+    arguments TEXT,
+    -- JSON.
+    options TEXT NOT NULL,
+    -- Of the tool and the arguments that were asked for, or approved.
+    fingerprint TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT,
+    outcome TEXT,
+    -- How far an approval reaches; NULL where there is none.
+    remember TEXT,
+    answered_by TEXT,
+    -- JSON; NULL where no person answered.
+    answer TEXT,
+    resolved_at BIGINT,
+    UNIQUE (run_id, step_no, call_no)
+);
+CREATE INDEX steering_of_account ON steering_requests (account_id, steering_id);
+CREATE INDEX steering_of_deployment ON steering_requests (deployment_id, steering_id);
+CREATE INDEX steering_of_thread ON steering_requests (thread_id);
+CREATE INDEX steering_pending ON steering_requests (account_id, steering_id) WHERE outcome IS NULL;
+CREATE INDEX steering_pending_of_thread ON steering_requests (thread_id, steering_id) WHERE outcome IS NULL;
+
+-- Calls that need not be asked about again.
+CREATE TABLE approvals (
+    approval_id TEXT NOT NULL PRIMARY KEY,
+    deployment_id TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    -- JSON.
+    arguments TEXT NOT NULL,
+    steering_id TEXT NOT NULL,
+    granted_by TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    UNIQUE (deployment_id, fingerprint)
+);
+
+-- The request that a message answered: it is no input of its own then.
+ALTER TABLE messages ADD COLUMN answers TEXT;

@@ -283,12 +283,13 @@ fn emit_status(
 
 fn message(message_id: MessageId, thread_id: ThreadId, run_id: RunId, role: Role) -> NewMessage {
     let (content, attachments) = (SAID.to_owned(), Vec::new());
-    NewMessage { message_id, thread_id, run_id, role, content, attachments, truncated: false }
+    NewMessage { message_id, thread_id, run_id, role, content, attachments, truncated: false, answers: None }
 }
 
 async fn add_message(tx: &mut Tx, deployment_id: DeploymentId, message: NewMessage) -> Result<()> {
     messages::insert(tx, &message).await?;
-    let NewMessage { message_id, thread_id, run_id, role, content, attachments, truncated } = message;
+    let NewMessage { message_id, thread_id, run_id, role, content, attachments, truncated, answers: _ } =
+        message;
     let event = Event::Message { run_id, thread_id, message_id, role, content, attachments, truncated };
     tx.emit(deployment_id, event);
     Ok(())

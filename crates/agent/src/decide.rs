@@ -4,6 +4,7 @@ use herm_types::model::{ModelReply, StopReason, ToolCall, Turn};
 use herm_types::run::RunError;
 
 use crate::run_state::{RunState, Step, turns};
+use crate::steering::Settlement;
 
 /// Model calls that one run may make.
 pub const MAX_STEPS: usize = 100;
@@ -20,6 +21,8 @@ pub enum Decision {
     CallModel { step_no: i64, turns: Vec<Turn> },
     /// Run these tool calls of step `step_no`, side by side. Each comes with its number, from 1.
     RunTools { step_no: i64, calls: Vec<(i64, ToolCall)> },
+    /// Nothing can be done before a person answers.
+    Wait,
     /// The run is done.
     Finish,
     /// The run cannot go on.
@@ -32,7 +35,7 @@ pub fn decide(state: &RunState) -> Decision {
     let Some(reply) = &last.reply else { return call_model(state, last.step_no) };
     let open = open_calls(last, reply);
     if !open.is_empty() {
-        return Decision::RunTools { step_no: last.step_no, calls: open };
+        return make_or_wait(last, open);
     }
     let goes_on = !last.outcomes.is_empty() || !state.pending.is_empty() || is_empty(reply);
     if !goes_on {
@@ -49,6 +52,19 @@ pub fn decide(state: &RunState) -> Decision {
         return fail("empty_reply", format!("The model gave {MAX_EMPTY_REPLIES} empty replies in a row."));
     }
     call_model(state, last.step_no + 1)
+}
+
+fn make_or_wait(step: &Step, open: Vec<(i64, ToolCall)>) -> Decision {
+    let failed = step.asked.values().find_map(|settlement| match settlement {
+        Settlement::Fail(error) => Some(error.clone()),
+        _ => None,
+    });
+    if let Some(error) = failed {
+        return Decision::Fail(error);
+    }
+    let waits = |call_no: &i64| step.asked.get(call_no) == Some(&Settlement::Pending);
+    let calls: Vec<_> = open.into_iter().filter(|(call_no, _)| !waits(call_no)).collect();
+    if calls.is_empty() { Decision::Wait } else { Decision::RunTools { step_no: step.step_no, calls } }
 }
 
 fn open_calls(step: &Step, reply: &ModelReply) -> Vec<(i64, ToolCall)> {
@@ -118,7 +134,7 @@ mod tests {
         let calls = reply.as_ref().map_or(0, |reply| reply.tool_calls().count());
         let outcome = ToolOutcome { text: "ok".to_owned(), is_error: false };
         let outcomes = (0..calls).map(|number| (number < done).then(|| outcome.clone())).collect();
-        Step { step_no, heard: vec![format!("message {step_no}")], reply, outcomes }
+        Step { step_no, heard: vec![format!("message {step_no}")], reply, outcomes, ..Step::default() }
     }
 
     fn state(steps: Vec<Step>) -> RunState {
@@ -137,6 +153,21 @@ mod tests {
         let state = state(vec![step(1, Some(reply("", 3)), 1)]);
         let Decision::RunTools { step_no: 1, calls } = decide(&state) else { panic!() };
         assert_eq!(calls.iter().map(|(call_no, _)| *call_no).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn calls_that_wait_for_a_person_hold_up_no_other_and_then_the_run_waits() {
+        let mut asking = step(1, Some(reply("", 2)), 0);
+        asking.asked.insert(1, Settlement::Pending);
+        let Decision::RunTools { calls, .. } = decide(&state(vec![asking.clone()])) else { panic!() };
+        assert_eq!(calls.iter().map(|(call_no, _)| *call_no).collect::<Vec<_>>(), [2]);
+        asking.outcomes[1] = Some(ToolOutcome { text: "ok".to_owned(), is_error: false });
+        assert_eq!(decide(&state(vec![asking.clone()])), Decision::Wait);
+        asking.asked.insert(1, Settlement::Make { arguments: None, note: None });
+        assert!(matches!(decide(&state(vec![asking.clone()])), Decision::RunTools { .. }));
+        let error = RunError { code: "steering_expired".to_owned(), message: "late".to_owned() };
+        asking.asked.insert(1, Settlement::Fail(error.clone()));
+        assert_eq!(decide(&state(vec![asking])), Decision::Fail(error));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! A run as the journal tells it, and the conversation that a model reads from it.
 
+use std::collections::BTreeMap;
+
 use herm_types::model::{ModelReply, ToolOutcome, ToolResult, Turn};
+
+use crate::steering::Settlement;
 
 /// What is known of a run: the conversation before it and its own steps so far.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Step {
     pub reply: Option<ModelReply>,
     /// One for each tool call of the reply, in its order; `None` where there is no result yet.
     pub outcomes: Vec<Option<ToolOutcome>>,
+    /// What became of the calls that a person was asked about, by their numbers; told of the last step alone.
+    pub asked: BTreeMap<i64, Settlement>,
 }
 
 /// Told to a model about a tool call whose run ended before it was made.

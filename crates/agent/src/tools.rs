@@ -1,9 +1,8 @@
 //! The built-in tools: how a model is told of them, and what its calls mean.
 
-use std::collections::BTreeMap;
-
+use herm_types::deployment::DeploymentSettings;
 use herm_types::model::{ToolCall, ToolSchema};
-use herm_types::tool::{BUILTIN, Permission, ToolSetting};
+use herm_types::tool::{ASK_HUMAN, BUILTIN, Permission};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -16,6 +15,11 @@ pub const MAX_CALLS_PER_TURN: i64 = 32;
 /// Lines that `read_file` gives when the model does not say.
 pub const DEFAULT_READ_LINES: usize = 2000;
 
+/// Answers that a question may suggest.
+pub const MAX_OPTIONS: usize = 10;
+/// Characters of a question, and of all its options together.
+pub const MAX_QUESTION_CHARS: usize = 10_000;
+
 /// A tool call that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolRequest {
@@ -23,6 +27,7 @@ pub enum ToolRequest {
     ReadFile(ReadFile),
     WriteFile(WriteFile),
     EditFile(EditFile),
+    AskHuman(AskHuman),
 }
 
 /// What making a call twice would do: how a call whose result was lost is settled.
@@ -70,38 +75,55 @@ pub struct EditFile {
     pub replace_all: bool,
 }
 
+/// A question to a person.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskHuman {
+    pub question: String,
+    /// Answers that the agent suggests.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
 impl ToolRequest {
     pub fn effect(&self) -> Effect {
         match self {
-            Self::ReadFile(_) => Effect::Read,
+            Self::ReadFile(_) | Self::AskHuman(_) => Effect::Read,
             Self::WriteFile(_) => Effect::Idempotent,
             Self::Shell(_) | Self::EditFile(_) => Effect::Unsafe,
         }
     }
 }
 
-/// The tools that are enabled as a model is told of them, always in this order.
-pub fn schemas(settings: &BTreeMap<String, ToolSetting>) -> Vec<ToolSchema> {
-    BUILTIN.iter().filter(|name| is_enabled(settings, name)).filter_map(|name| schema(name)).collect()
+/// The tools that an agent has and that are enabled, as a model is told of them, always in this order.
+pub fn schemas(settings: &DeploymentSettings) -> Vec<ToolSchema> {
+    let shown = |name: &&&str| {
+        has(settings, name) && settings.tools.get(**name).is_none_or(|setting| setting.enabled)
+    };
+    BUILTIN.iter().filter(shown).filter_map(|name| schema(name)).collect()
 }
 
-fn is_enabled(settings: &BTreeMap<String, ToolSetting>, name: &str) -> bool {
-    settings.get(name).is_none_or(|setting| setting.enabled)
+/// Whether an agent has a built-in tool: what acts in a sandbox takes one, and who asks must be allowed to.
+pub fn has(settings: &DeploymentSettings, name: &str) -> bool {
+    if name == ASK_HUMAN { settings.features.steering } else { settings.sandbox.enabled }
 }
 
-/// Why a call of a tool is not made, told to the model; `None`: it may be made.
-pub fn refusal(settings: &BTreeMap<String, ToolSetting>, name: &str) -> Option<String> {
-    let setting = settings.get(name)?;
-    match setting.permission {
-        _ if !setting.enabled => Some(format!("The tool {name} is switched off for this agent.")),
-        Permission::AlwaysAllow => None,
-        Permission::Deny => {
-            Some(format!("The tool {name} may not be used by this agent. Don't try it again."))
-        }
-        Permission::AlwaysAsk => Some(format!(
-            "The tool {name} needs a person's approval, and nobody can be asked from here. Say what you would have done."
-        )),
+/// Why no call of a tool is made, told to the model; `None`: one may be made, perhaps after a person was asked.
+pub fn refusal(settings: &DeploymentSettings, name: &str) -> Option<String> {
+    if name == ASK_HUMAN && !has(settings, name) {
+        return Some(
+            "This agent may not ask a person. Decide as best you can, or say what is open.".to_owned(),
+        );
     }
+    if BUILTIN.contains(&name) && !has(settings, name) {
+        return Some(format!("This agent has no sandbox, and so no {name}."));
+    }
+    let setting = settings.tools.get(name)?;
+    if !setting.enabled {
+        return Some(format!("The tool {name} is switched off for this agent."));
+    }
+    (setting.permission == Permission::Deny)
+        .then(|| format!("The tool {name} may not be used by this agent. Don't try it again."))
 }
 
 fn schema(name: &str) -> Option<ToolSchema> {
@@ -143,6 +165,17 @@ fn schema(name: &str) -> Option<ToolSchema> {
             }),
             json!(["path", "old_text", "new_text"]),
         ),
+        ASK_HUMAN => (
+            format!(
+                "Ask a person and wait for the answer, be it days. Only for what you cannot find out or decide \
+                 yourself. options: up to {MAX_OPTIONS} short answers to choose from; any other may be given."
+            ),
+            json!({
+                "question": {"type": "string"},
+                "options": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_OPTIONS},
+            }),
+            json!(["question"]),
+        ),
         _ => return None,
     };
     let parameters = json!({
@@ -165,12 +198,29 @@ pub fn parse(call: &ToolCall) -> Result<ToolRequest, String> {
         "read_file" => serde_json::from_str(arguments).map(ToolRequest::ReadFile),
         "write_file" => serde_json::from_str(arguments).map(ToolRequest::WriteFile),
         "edit_file" => serde_json::from_str(arguments).map(ToolRequest::EditFile),
+        ASK_HUMAN => serde_json::from_str(arguments).and_then(check_question).map(ToolRequest::AskHuman),
         unknown => return Err(unknown_tool(unknown)),
     };
     parsed.map_err(|error| {
         let schema = schema(&call.tool).map(|schema| schema.parameters.to_string()).unwrap_or_default();
         format!("The arguments are not what {} takes: {error}. Its schema: {schema}", call.tool)
     })
+}
+
+fn check_question(question: AskHuman) -> Result<AskHuman, serde_json::Error> {
+    let chars = |text: &String| text.chars().count();
+    let fault = if question.question.trim().is_empty() {
+        "question is empty".to_owned()
+    } else if question.options.len() > MAX_OPTIONS {
+        format!("there are more than {MAX_OPTIONS} options")
+    } else if chars(&question.question) + question.options.iter().map(chars).sum::<usize>()
+        > MAX_QUESTION_CHARS
+    {
+        format!("question and options have more than {MAX_QUESTION_CHARS} characters")
+    } else {
+        return Ok(question);
+    };
+    Err(serde::de::Error::custom(fault))
 }
 
 fn unknown_tool(name: &str) -> String {
@@ -181,7 +231,14 @@ fn unknown_tool(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use herm_types::sandbox::{SandboxSettings, SandboxType};
+    use herm_types::tool::ToolSetting;
+
     use super::*;
+
+    fn settings() -> DeploymentSettings {
+        DeploymentSettings::new(SandboxSettings::new(SandboxType::Local, Some(SandboxType::Local)))
+    }
 
     fn call(tool: &str, arguments: &str) -> ToolCall {
         ToolCall { tool_call_id: "c".to_owned(), tool: tool.to_owned(), arguments: arguments.to_owned() }
@@ -189,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_tool_has_a_schema_and_all_together_stay_small() {
-        let schemas = schemas(&BTreeMap::new());
+        let schemas = schemas(&settings());
         assert_eq!(schemas.len(), BUILTIN.len());
         let size: usize =
             schemas.iter().map(|s| s.name.len() + s.description.len() + s.parameters.to_string().len()).sum();
@@ -211,18 +268,46 @@ mod tests {
 
     #[test]
     fn a_tool_that_is_off_or_denied_is_not_used_and_one_that_is_off_not_shown() {
-        let set =
-            |enabled, permission| BTreeMap::from([("shell".to_owned(), ToolSetting { enabled, permission })]);
+        let set = |enabled, permission| {
+            let mut settings = settings();
+            settings.tools.insert("shell".to_owned(), ToolSetting { enabled, permission });
+            settings
+        };
         let off = set(false, Permission::AlwaysAllow);
         assert!(schemas(&off).iter().all(|schema| schema.name != "shell"));
         assert!(refusal(&off, "shell").unwrap().contains("switched off"));
         assert_eq!(refusal(&off, "read_file"), None);
-        for permission in [Permission::Deny, Permission::AlwaysAsk] {
-            let set = set(true, permission);
-            assert_eq!(schemas(&set).len(), BUILTIN.len());
-            assert!(refusal(&set, "shell").is_some());
+        let denied = set(true, Permission::Deny);
+        assert_eq!(schemas(&denied).len(), BUILTIN.len());
+        assert!(refusal(&denied, "shell").is_some());
+        assert_eq!(refusal(&set(true, Permission::AlwaysAsk), "shell"), None);
+    }
+
+    #[test]
+    fn without_a_sandbox_an_agent_can_only_ask_and_without_steering_not_even_that() {
+        let mut settings = settings();
+        settings.sandbox.enabled = false;
+        let names = |settings: &DeploymentSettings| -> Vec<String> {
+            schemas(settings).into_iter().map(|schema| schema.name).collect()
+        };
+        assert_eq!(names(&settings), [ASK_HUMAN]);
+        assert!(refusal(&settings, "shell").unwrap().contains("no sandbox"));
+        settings.features.steering = false;
+        assert!(names(&settings).is_empty());
+        assert!(refusal(&settings, ASK_HUMAN).unwrap().contains("may not ask"));
+    }
+
+    #[test]
+    fn a_question_is_bounded() {
+        let ask = |arguments: serde_json::Value| parse(&call(ASK_HUMAN, &arguments.to_string()));
+        assert!(ask(json!({"question": "Which?", "options": ["a", "b"]})).is_ok());
+        for wrong in [
+            json!({"question": " "}),
+            json!({"question": "a", "options": vec!["x"; MAX_OPTIONS + 1]}),
+            json!({"question": "a".repeat(MAX_QUESTION_CHARS + 1)}),
+        ] {
+            assert!(ask(wrong).unwrap_err().contains("question"));
         }
-        assert_eq!(refusal(&set(true, Permission::AlwaysAllow), "shell"), None);
     }
 
     #[test]

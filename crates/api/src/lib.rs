@@ -25,6 +25,7 @@ mod serve;
 mod skills;
 mod snapshots;
 mod sse;
+mod steering;
 mod target;
 mod threads;
 mod tokens;

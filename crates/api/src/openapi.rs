@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::input::Query;
 use crate::{
     deployments, events, files, health, keys, mcp_servers, messages, models, runs, secrets, skills,
-    snapshots, threads, tokens, tools,
+    snapshots, steering, threads, tokens, tools,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -44,6 +44,13 @@ use crate::{
         runs::get_run,
         runs::list_steps,
         runs::cancel_run,
+        steering::list_all_steering,
+        steering::list_steering,
+        steering::get_steering,
+        steering::answer_steering,
+        steering::list_approvals,
+        steering::delete_approvals,
+        steering::delete_approval,
         skills::add_skill,
         skills::list_skills,
         skills::get_skill,

@@ -15,7 +15,7 @@ use crate::models::{self, ModelProvider};
 use crate::rate_limit::{self, RateLimits};
 use crate::{
     deployments, events, files, health, idempotency, keys, mcp_servers, messages, openapi, request_id, runs,
-    secrets, skills, snapshots, target, threads, tokens, tools,
+    secrets, skills, snapshots, steering, target, threads, tokens, tools,
 };
 
 /// What an operator decides about the HTTP side.
@@ -82,6 +82,10 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/runs/{run_id}", get(runs::get_run))
         .route("/runs/{run_id}/steps", get(runs::list_steps))
         .route("/runs/{run_id}/cancel", post(runs::cancel_run))
+        .route("/steering", get(steering::list_steering))
+        .route("/steering/{steering_id}", get(steering::get_steering).post(steering::answer_steering))
+        .route("/approvals", get(steering::list_approvals).delete(steering::delete_approvals))
+        .route("/approvals/{approval_id}", delete(steering::delete_approval))
         .route("/skills", get(skills::list_skills).post(skills::add_skill))
         .route(
             "/skills/{skill_id}",
@@ -105,6 +109,7 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/v1/tokens", post(tokens::create_token))
         .route("/v1/secrets", get(secrets::list_secrets).post(secrets::create_secret))
         .route("/v1/secrets/{secret_id}", patch(secrets::update_secret).delete(secrets::delete_secret))
+        .route("/v1/steering", get(steering::list_all_steering))
         .route("/v1/snapshots", get(snapshots::list_snapshots))
         .route("/v1/snapshots/{snapshot_id}", get(snapshots::get_snapshot).delete(snapshots::delete_snapshot))
         .route("/v1/snapshots/{snapshot_id}/content", get(snapshots::read_snapshot))

@@ -21,6 +21,7 @@ mod sealer;
 pub mod secrets;
 pub mod skills;
 pub mod snapshots;
+pub mod steering;
 pub mod steps;
 pub mod threads;
 pub mod tokens;

@@ -9,7 +9,7 @@ use herm_types::thread::{Attachment, Role};
 use herm_types::{DeploymentId, ErrorCode, IdSource, MessageId, RunId, ThreadId};
 
 use crate::idempotency::Reply;
-use crate::{App, Caller, Error};
+use crate::{App, Caller, Error, steering};
 
 /// Which thread a message goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Said {
     pub attachments: Vec<Attachment>,
 }
 
-/// Accepts a message. A run that is active on its thread takes it in at its next step; otherwise a new run is
-/// made for it.
+/// Accepts a message. If a run of its thread asks a person, it is the answer to what was asked first; another run
+/// that is active on it takes it in at its next step; otherwise a new run is made for it.
 pub async fn send(
     app: &App,
     caller: &Caller,
@@ -65,7 +65,7 @@ pub async fn send(
                     thread_id
                 }
             };
-            accept(tx, deployment_id, thread_id, &ids, said).await
+            accept(tx, &caller, deployment_id, thread_id, &ids, said).await
         })
     })
     .await
@@ -73,18 +73,28 @@ pub async fn send(
 
 async fn accept(
     tx: &mut Tx,
+    caller: &Caller,
     deployment_id: DeploymentId,
     thread_id: ThreadId,
     ids: &IdSource,
     said: Said,
 ) -> Result<Sent, Error> {
+    // Work items are locked before the thread, as workers do it.
+    if let Some(run_id) = steering::asking_run(tx, thread_id).await? {
+        queue::hasten(tx, deployment_id, &run_id.to_string()).await?;
+    }
     let thread = threads::find_and_lock(tx, deployment_id, thread_id)
         .await?
         .ok_or_else(|| herm_types::Error::not_found("thread", &thread_id.to_string()))?;
     // Ids are made under the thread's lock: in their order its messages are read, and so they are accepted.
     let message_id: MessageId = ids.next();
+    let mut answers = None;
     let (run_id, status) = match thread.active_run_id {
-        Some(run_id) => (run_id, status_of_active(tx, deployment_id, run_id).await?),
+        Some(run_id) => {
+            let text = herm_agent::user_text(&said.content, &said.attachments);
+            answers = steering::answer_by_message(tx, thread_id, &text, caller, ids).await?;
+            (run_id, status_of_active(tx, deployment_id, run_id, answers.is_some()).await?)
+        }
         None => {
             let run_id: RunId = ids.next();
             runs::insert(tx, run_id, deployment_id, thread_id).await?;
@@ -102,6 +112,7 @@ async fn accept(
         content: said.content,
         attachments: said.attachments,
         truncated: false,
+        answers,
     };
     messages::insert(tx, &message).await?;
     threads::touch(tx, thread_id, Some(run_id), 1).await?;
@@ -122,8 +133,9 @@ async fn status_of_active(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     run_id: RunId,
+    is_answer: bool,
 ) -> Result<RunStatus, Error> {
-    if messages::count_pending(tx, run_id).await? >= messages::MAX_PENDING {
+    if !is_answer && messages::count_pending(tx, run_id).await? >= messages::MAX_PENDING {
         let message = format!(
             "{} messages already wait for this thread's run; send more when it has read them.",
             messages::MAX_PENDING

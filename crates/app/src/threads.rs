@@ -9,7 +9,7 @@ use herm_types::thread::{Thread, ThreadInfo, ThreadItem};
 use herm_types::{DeploymentId, ErrorCode, MessageId, ThreadId, WorkId};
 
 use crate::idempotency::Reply;
-use crate::{App, Caller, Error};
+use crate::{App, Caller, Error, steering};
 
 /// Messages that come with a thread.
 const MESSAGES_SHOWN: u32 = 100;
@@ -204,6 +204,7 @@ async fn end_run(tx: &mut Tx, deployment_id: DeploymentId, thread_id: ThreadId) 
     for run_id in runs::last_of_thread(tx, thread_id, 1).await? {
         let run = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended());
         if run.is_some() {
+            steering::cancel_all(tx, thread_id).await?;
             let status = RunStatus::Cancelled;
             runs::end(tx, run_id, status, None, &Usage::default()).await?;
             tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });

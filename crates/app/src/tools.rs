@@ -65,7 +65,7 @@ pub async fn update(
 
 fn of_deployment(deployment: &Deployment) -> Vec<Tool> {
     let settings = &deployment.settings;
-    let builtin = BUILTIN.iter().filter(|_| settings.sandbox.enabled);
+    let builtin = BUILTIN.iter().filter(|name| herm_agent::tools::has(settings, name));
     let mut named: Vec<(String, &str)> = builtin.map(|name| ((*name).to_owned(), BUILTIN_ORIGIN)).collect();
     for server in &settings.mcp_servers {
         let tools = server.tools.iter().flatten();

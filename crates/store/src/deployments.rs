@@ -266,6 +266,8 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id IN \
          (SELECT thread_id FROM runs WHERE deployment_id = $1) LIMIT $2)",
+        "DELETE FROM steering_requests WHERE steering_id IN \
+         (SELECT steering_id FROM steering_requests WHERE deployment_id = $1 LIMIT $2)",
         "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
     ];
     for statement in statements {
@@ -277,6 +279,7 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
     let the_rest = [
         "DELETE FROM threads WHERE deployment_id = $1",
         "DELETE FROM skills WHERE deployment_id = $1",
+        "DELETE FROM approvals WHERE deployment_id = $1",
         "DELETE FROM deployment_versions WHERE deployment_id = $1",
         "DELETE FROM event_counters WHERE deployment_id = $1",
     ];

@@ -5,6 +5,7 @@
 //! events of a transaction are numbered last, committed with it, and published only after the commit.
 
 pub mod accounts;
+pub mod approvals;
 pub mod connections;
 pub mod deployments;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod secrets;
 pub mod skills;
 pub mod snapshots;
 mod sqlite;
+pub mod steering;
 mod store;
 pub mod threads;
 mod tx;

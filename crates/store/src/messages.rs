@@ -1,7 +1,7 @@
 //! Messages: what people and agents said, in the order of their ids.
 
 use herm_types::thread::{Attachment, Message, Role};
-use herm_types::{MessageId, RunId, ThreadId};
+use herm_types::{MessageId, RunId, SteeringId, ThreadId};
 
 use crate::deployments::last_id;
 use crate::row::{Row, params};
@@ -21,6 +21,8 @@ pub struct NewMessage {
     pub attachments: Vec<Attachment>,
     /// It was cut off: what there is of it was sent and stands.
     pub truncated: bool,
+    /// The request that a user's message answers, and the step that asked: it is no input of its own.
+    pub answers: Option<(SteeringId, i64)>,
 }
 
 /// Adds a message. A user's is pending until a step picks it up ([`pick_up`]).
@@ -29,17 +31,19 @@ pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
     let attachments = Some(&message.attachments).filter(|attachments| !attachments.is_empty());
     tx.execute(
         "INSERT INTO messages \
-         (message_id, thread_id, run_id, before_step, role, content, truncated, created_at, attachments) \
-         VALUES ($1, $2, $3, NULL, $4, $5, $6, $7, $8)",
+         (message_id, thread_id, run_id, before_step, role, content, truncated, created_at, attachments, answers) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         params![
             message.message_id.to_string(),
             message.thread_id.to_string(),
             message.run_id.to_string(),
+            message.answers.map(|(_, step_no)| step_no),
             message.role.as_str(),
             message.content.as_str(),
             i64::from(message.truncated),
             now,
             attachments.map(serde_json::to_string).transpose()?,
+            message.answers.map(|(steering_id, _)| steering_id.to_string()),
         ],
     )
     .await?;
@@ -78,12 +82,12 @@ pub struct UserMessage {
     pub attachments: Vec<Attachment>,
 }
 
-/// The user messages of a thread's runs from `from_run` on, oldest first.
+/// The user messages of a thread's runs from `from_run` on, oldest first, but for those that answered a request.
 pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Result<Vec<UserMessage>, Error> {
     let rows = tx
         .all(
             "SELECT message_id, run_id, before_step, content, attachments FROM messages \
-             WHERE thread_id = $1 AND run_id >= $2 AND role = 'user' ORDER BY message_id",
+             WHERE thread_id = $1 AND run_id >= $2 AND role = 'user' AND answers IS NULL ORDER BY message_id",
             params![thread_id.to_string(), from_run.to_string()],
         )
         .await?;

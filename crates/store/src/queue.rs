@@ -4,7 +4,7 @@
 //! each claim. Every write of a worker holds its lease in the same transaction ([`hold`]), so that a worker
 //! that lost it cannot write.
 
-use herm_types::{DeploymentId, ThreadId, WorkId};
+use herm_types::{DeploymentId, ThreadId, Timestamp, WorkId};
 
 use crate::row::params;
 use crate::{Error, Tx};
@@ -147,6 +147,17 @@ pub async fn postpone(tx: &mut Tx, lease: &Lease, delay_ms: i64) -> Result<(), E
     )
     .await?;
     tx.work_was_added = true;
+    Ok(())
+}
+
+/// Gives an item back, due at `due_at`; `None`: not before it is hastened.
+pub async fn postpone_until(tx: &mut Tx, lease: &Lease, due_at: Option<Timestamp>) -> Result<(), Error> {
+    hold(tx, lease).await?;
+    tx.execute(
+        "UPDATE work SET lease_owner = NULL, lease_expires_at = 0, due_at = $1 WHERE work_id = $2",
+        params![due_at.unwrap_or(Timestamp::from_micros(i64::MAX)), lease.work_id.to_string()],
+    )
+    .await?;
     Ok(())
 }
 

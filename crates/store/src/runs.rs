@@ -68,19 +68,30 @@ pub async fn list(
     rows.iter().map(run).collect()
 }
 
-/// Takes a queued run to `running`, on the deployment's version of this moment; gives its thread, or `None` if it was
-/// not queued.
+/// Takes a run that is queued, or waits for a person, to `running`; gives its thread, or `None` if it is neither. With
+/// the first time it is on the deployment's version of that moment.
 pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error> {
     let now = tx.now();
     tx.one(
-        "UPDATE runs SET status = 'running', started_at = $1, version = \
-         (SELECT version FROM deployments WHERE deployments.deployment_id = runs.deployment_id) \
-         WHERE run_id = $2 AND status = 'queued' RETURNING thread_id",
+        "UPDATE runs SET status = 'running', started_at = COALESCE(started_at, $1), version = COALESCE(version, \
+         (SELECT version FROM deployments WHERE deployments.deployment_id = runs.deployment_id)) \
+         WHERE run_id = $2 AND status IN ('queued', 'waiting_on_human') RETURNING thread_id",
         params![now, run_id.to_string()],
     )
     .await?
     .map(|row| row.parse(0))
     .transpose()
+}
+
+/// Notes that a run waits for a person; `false` if it is noted already.
+pub async fn wait(tx: &mut Tx, run_id: RunId) -> Result<bool, Error> {
+    let changed = tx
+        .execute(
+            "UPDATE runs SET status = 'waiting_on_human' WHERE run_id = $1 AND status = 'running'",
+            params![run_id.to_string()],
+        )
+        .await?;
+    Ok(changed == 1)
 }
 
 /// The deployment's version that a run began with; `None` if it has not begun.

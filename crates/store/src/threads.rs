@@ -187,6 +187,8 @@ pub async fn erase_contents(
         "DELETE FROM connections WHERE connection_id IN \
          (SELECT connection_id FROM runs r JOIN connections c \
          ON c.deployment_id = r.deployment_id AND c.run_id = r.run_id WHERE r.thread_id = $1 LIMIT $2)",
+        "DELETE FROM steering_requests WHERE steering_id IN \
+         (SELECT steering_id FROM steering_requests WHERE thread_id = $1 LIMIT $2)",
         "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
     ];
     for statement in statements {

@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("agent", &["types"]),
     ("outbound", &["types"]),
     ("egress", &["outbound", "types"]),
-    ("app", &["crypto", "outbound", "sandbox", "store", "types"]),
+    ("app", &["agent", "crypto", "outbound", "sandbox", "store", "types"]),
     ("api", &["app", "types"]),
     ("worker", &["agent", "app", "egress", "llm", "sandbox", "store", "types"]),
     (

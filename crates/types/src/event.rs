@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::deployment::DeploymentError;
-use crate::id::{EventId, MessageId, RunId, ThreadId};
+use crate::id::{EventId, MessageId, RunId, SteeringId, ThreadId};
 use crate::run::{RunError, RunStatus, Usage};
+use crate::steering::{SteeringKind, SteeringOutcome};
 use crate::thread::{Attachment, Role};
 use crate::time::Timestamp;
 
@@ -57,6 +58,28 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
     },
+    SteeringRequest {
+        run_id: RunId,
+        thread_id: ThreadId,
+        steering_id: SteeringId,
+        kind: SteeringKind,
+        summary: String,
+        tool: String,
+        tool_call_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        arguments: Option<serde_json::Value>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        options: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    SteeringResolved {
+        run_id: RunId,
+        thread_id: ThreadId,
+        steering_id: SteeringId,
+        outcome: SteeringOutcome,
+        by: String,
+    },
     DeploymentStatus {
         status: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,8 +88,16 @@ pub enum Event {
 }
 
 /// The names of all event types that may stand in a stream.
-pub const EVENT_TYPES: [&str; 6] =
-    ["token", "message", "tool_call", "tool_result", "run_status", "deployment_status"];
+pub const EVENT_TYPES: [&str; 8] = [
+    "token",
+    "message",
+    "tool_call",
+    "tool_result",
+    "steering_request",
+    "steering_resolved",
+    "run_status",
+    "deployment_status",
+];
 
 impl Event {
     /// A deployment's new status, of which there is nothing more to say.
@@ -82,6 +113,8 @@ impl Event {
             Self::ToolCall { .. } => "tool_call",
             Self::ToolResult { .. } => "tool_result",
             Self::RunStatus { .. } => "run_status",
+            Self::SteeringRequest { .. } => "steering_request",
+            Self::SteeringResolved { .. } => "steering_resolved",
             Self::DeploymentStatus { .. } => "deployment_status",
         }
     }
@@ -93,6 +126,8 @@ impl Event {
             | Self::Message { run_id, thread_id, .. }
             | Self::ToolCall { run_id, thread_id, .. }
             | Self::ToolResult { run_id, thread_id, .. }
+            | Self::SteeringRequest { run_id, thread_id, .. }
+            | Self::SteeringResolved { run_id, thread_id, .. }
             | Self::RunStatus { run_id, thread_id, .. } => Some((*run_id, *thread_id)),
             Self::DeploymentStatus { .. } => None,
         }

@@ -100,6 +100,10 @@ id!(/// The id of a secret whose maker chose none; see [`crate::SecretId`].
     NewSecretId, "sec");
 id!(/// A snapshot: the files of a deployment that was deleted.
     SnapshotId, "snap");
+id!(/// A steering request: what a run asks a person.
+    SteeringId, "str");
+id!(/// An approval that stands: a call that need not be asked about again.
+    ApprovalId, "apr");
 id!(/// A request to the API.
     RequestId, "req");
 id!(/// A work item of the queue.

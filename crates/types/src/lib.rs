@@ -19,14 +19,15 @@ pub mod sandbox;
 pub mod secret;
 pub mod skill;
 pub mod snapshot;
+pub mod steering;
 pub mod thread;
 pub mod time;
 pub mod tool;
 
 pub use error::{Error, ErrorCode, Fault};
 pub use id::{
-    AccountId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, SnapshotId, ThreadId,
-    WorkId,
+    AccountId, ApprovalId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, SnapshotId,
+    SteeringId, ThreadId, WorkId,
 };
 pub use secret::SecretId;
 pub use time::{Clock, Rng, Timestamp};

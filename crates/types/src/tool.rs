@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// The names of the built-in tools, in the order in which a model is told of them.
-pub const BUILTIN: [&str; 4] = ["shell", "read_file", "write_file", "edit_file"];
+pub const BUILTIN: [&str; 5] = ["shell", "read_file", "write_file", "edit_file", ASK_HUMAN];
+
+/// The tool by which an agent asks a person: the only one that needs no sandbox.
+pub const ASK_HUMAN: &str = "ask_human";
 
 /// The origin of the built-in tools.
 pub const BUILTIN_ORIGIN: &str = "builtin";

@@ -3,6 +3,7 @@
 mod cancel;
 mod load;
 mod model_call;
+mod steering;
 mod tool_calls;
 mod voice;
 mod writes;
@@ -55,6 +56,7 @@ async fn advance(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Pr
             tool_calls::make(context, lease, loaded, step_no, &calls).await?;
             Ok(Progress::GoesOn)
         }
+        Decision::Wait => steering::wait(context, lease, loaded).await,
         Decision::Finish => writes::finish(context, lease, loaded).await,
         Decision::Fail(error) => {
             writes::fail(context, lease, loaded, error, Vec::new()).await?;

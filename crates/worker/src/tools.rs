@@ -49,6 +49,8 @@ pub(crate) async fn run_tool(
 ) -> ToolOutcome {
     let outcome = match request {
         ToolRequest::Shell(shell) => shell::run(context, place, shell, attempt).await,
+        // A question has its answer, or is refused, before it comes here.
+        ToolRequest::AskHuman(_) => unknown(),
         ToolRequest::EditFile(_) if attempt == Attempt::Settle => unknown(),
         ToolRequest::ReadFile(_) | ToolRequest::WriteFile(_) | ToolRequest::EditFile(_) => {
             files::run(context, place, request).await

@@ -17,6 +17,7 @@ mod reader;
 mod readme;
 mod scripts;
 mod snapshots;
+mod steering;
 mod stopping;
 mod thread_files;
 mod tools;

@@ -7,6 +7,7 @@ import { Files } from "./resources/files.js";
 import { McpServers } from "./resources/mcp-servers.js";
 import { Runs } from "./resources/runs.js";
 import { Skills } from "./resources/skills.js";
+import { Approvals, Steering } from "./resources/steering.js";
 import { Snapshots } from "./resources/snapshots.js";
 import { Threads } from "./resources/threads.js";
 import { Tools } from "./resources/tools.js";
@@ -61,6 +62,8 @@ export class Herm {
   readonly tools: Tools;
   readonly mcpServers: McpServers;
   readonly snapshots: Snapshots;
+  readonly steering: Steering;
+  readonly approvals: Approvals;
   readonly secrets: Secrets;
   readonly keys: Keys;
   readonly tokens: Tokens;
@@ -110,6 +113,8 @@ export class Herm {
     this.tools = new Tools(transport);
     this.mcpServers = new McpServers(transport);
     this.snapshots = new Snapshots(transport);
+    this.steering = new Steering(transport);
+    this.approvals = new Approvals(transport);
     this.secrets = new Secrets(transport);
     this.keys = new Keys(transport);
     this.tokens = new Tokens(transport);

@@ -24,6 +24,7 @@ export type * from "./resources/messages.js";
 export type * from "./resources/runs.js";
 export type * from "./resources/skills.js";
 export type * from "./resources/snapshots.js";
+export type * from "./resources/steering.js";
 export type * from "./resources/threads.js";
 export type * from "./resources/tools.js";
 export { VERSION } from "./version.js";

@@ -96,6 +96,41 @@ export interface paths {
         patch: operations["update_deployment"];
         trace?: never;
     };
+    "/v1/deployments/{deployment_id}/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the calls that need not be asked about again, as they were approved with `remember: "always"`, newest first. */
+        get: operations["list_approvals"];
+        put?: never;
+        post?: never;
+        /** Withdraw all approvals of a deployment: such calls are asked about again. */
+        delete: operations["delete_approvals"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/approvals/{approval_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Withdraw one approval. */
+        delete: operations["delete_approval"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deployments/{deployment_id}/events": {
         parameters: {
             query?: never;
@@ -330,6 +365,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/deployments/{deployment_id}/steering": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what a deployment's runs ask or asked, newest first. */
+        get: operations["list_steering"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{deployment_id}/steering/{steering_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get what a run asks or asked. */
+        get: operations["get_steering"];
+        put?: never;
+        /** Answer what a run asks; the run goes on. The first answer stands: the same again is answered 200, another 409. */
+        post: operations["answer_steering"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deployments/{deployment_id}/threads": {
         parameters: {
             query?: never;
@@ -553,6 +623,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/steering": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what the runs of all deployments within the key's reach ask or asked, newest first. */
+        get: operations["list_all_steering"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tokens": {
         parameters: {
             query?: never;
@@ -578,6 +665,28 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         AccountId: string;
+        /** @description The shape of the body, for the OpenAPI document. */
+        AnswerSteering: {
+            /** @description What the call is made with, in place of what the agent wrote. */
+            arguments?: Record<string, unknown> | null;
+            decision: components["schemas"]["SteeringDecision"];
+            /** @description The answer to a question; the reason of a denial; what goes with an approval. The agent reads it. */
+            message?: string | null;
+            remember?: components["schemas"]["Remember"] | null;
+        };
+        /** @description A call that an approval with `remember: "always"` lets through from then on. */
+        Approval: {
+            approval_id: components["schemas"]["ApprovalId"];
+            /** @description The arguments that were approved. Of `shell` only the command counts. */
+            arguments: Record<string, unknown>;
+            /** @description The API key of whoever granted it. */
+            by: string;
+            created_at: components["schemas"]["Timestamp"];
+            /** @description The request at which it was granted. */
+            steering_id: components["schemas"]["SteeringId"];
+            tool: string;
+        };
+        ApprovalId: string;
         /** @description Something that comes along with a message: exactly one of `url` and `path` is there. */
         Attachment: {
             /** @description Where it is, relative to the workspace. */
@@ -1065,6 +1174,22 @@ export interface components {
          */
         OnExpiry: "deny" | "approve" | "fail";
         /** @description One page of a list. */
+        Page_Approval: {
+            data: {
+                approval_id: components["schemas"]["ApprovalId"];
+                /** @description The arguments that were approved. Of `shell` only the command counts. */
+                arguments: Record<string, unknown>;
+                /** @description The API key of whoever granted it. */
+                by: string;
+                created_at: components["schemas"]["Timestamp"];
+                /** @description The request at which it was granted. */
+                steering_id: components["schemas"]["SteeringId"];
+                tool: string;
+            }[];
+            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
         Page_DeploymentItem: {
             data: {
                 created_at: components["schemas"]["Timestamp"];
@@ -1211,6 +1336,36 @@ export interface components {
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
+        Page_SteeringRequest: {
+            data: {
+                answer?: components["schemas"]["SteeringAnswer"] | null;
+                /** @description Of an approval: the arguments as the agent wrote them. */
+                arguments?: Record<string, unknown> | null;
+                /** @description The API key of whoever answered; `expiry` and `cancel` where nobody did. */
+                by?: string | null;
+                created_at: components["schemas"]["Timestamp"];
+                deployment_id: components["schemas"]["DeploymentId"];
+                expires_at?: components["schemas"]["Timestamp"] | null;
+                kind: components["schemas"]["SteeringKind"];
+                /** @description Of a question: answers that the agent suggests. Any other may be given. */
+                options?: string[];
+                outcome?: components["schemas"]["SteeringOutcome"] | null;
+                resolved_at?: components["schemas"]["Timestamp"] | null;
+                run_id: components["schemas"]["RunId"];
+                status: components["schemas"]["SteeringStatus"];
+                steering_id: components["schemas"]["SteeringId"];
+                /** @description What is asked, in a sentence. */
+                summary: string;
+                thread_id: components["schemas"]["ThreadId"];
+                /** @description The tool whose call asks, or waits. */
+                tool: string;
+                /** @description As in the events `tool_call` and `tool_result`. */
+                tool_call_id: string;
+            }[];
+            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
         Page_ThreadItem: {
             data: {
                 last_activity_at: components["schemas"]["Timestamp"];
@@ -1228,6 +1383,12 @@ export interface components {
          * @enum {string}
          */
         Permission: "always_allow" | "always_ask" | "deny";
+        /**
+         * @description How far an approval reaches: to the same call alone, be it made again. Of `shell` that is the exact command, of
+         *     other tools the exact arguments.
+         * @enum {string}
+         */
+        Remember: "once" | "run" | "always";
         /** @description The shape of the body, for the OpenAPI document. */
         ReplaceSkill: {
             content?: string | null;
@@ -1466,6 +1627,26 @@ export interface components {
          * @enum {string}
          */
         SnapshotStatus: "creating" | "ready" | "error";
+        /** @description A person's answer to a request. */
+        SteeringAnswer: {
+            /** @description What the call is made with, in place of what the agent wrote. */
+            arguments?: Record<string, unknown> | null;
+            decision: components["schemas"]["SteeringDecision"];
+            /** @description The answer, the reason of a denial, or what goes with an approval; the agent reads it. */
+            message?: string | null;
+            remember?: components["schemas"]["Remember"];
+        };
+        /**
+         * @description What a person decides.
+         * @enum {string}
+         */
+        SteeringDecision: "approve" | "deny" | "answer";
+        SteeringId: string;
+        /**
+         * @description What a person is asked for.
+         * @enum {string}
+         */
+        SteeringKind: "approval" | "question";
         SteeringOptions: {
             /**
              * Format: int64
@@ -1475,6 +1656,11 @@ export interface components {
             /** @default deny */
             on_expiry?: components["schemas"]["OnExpiry"] | null;
         };
+        /**
+         * @description What became of a request; the first stands.
+         * @enum {string}
+         */
+        SteeringOutcome: "approved" | "denied" | "answered" | "expired" | "cancelled";
         /** @description How long a request to a person waits. */
         SteeringPolicy: {
             /**
@@ -1484,6 +1670,37 @@ export interface components {
             expires_after_s?: number | null;
             on_expiry: components["schemas"]["OnExpiry"];
         };
+        /** @description What a run asks, or asked, a person. */
+        SteeringRequest: {
+            answer?: components["schemas"]["SteeringAnswer"] | null;
+            /** @description Of an approval: the arguments as the agent wrote them. */
+            arguments?: Record<string, unknown> | null;
+            /** @description The API key of whoever answered; `expiry` and `cancel` where nobody did. */
+            by?: string | null;
+            created_at: components["schemas"]["Timestamp"];
+            deployment_id: components["schemas"]["DeploymentId"];
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            kind: components["schemas"]["SteeringKind"];
+            /** @description Of a question: answers that the agent suggests. Any other may be given. */
+            options?: string[];
+            outcome?: components["schemas"]["SteeringOutcome"] | null;
+            resolved_at?: components["schemas"]["Timestamp"] | null;
+            run_id: components["schemas"]["RunId"];
+            status: components["schemas"]["SteeringStatus"];
+            steering_id: components["schemas"]["SteeringId"];
+            /** @description What is asked, in a sentence. */
+            summary: string;
+            thread_id: components["schemas"]["ThreadId"];
+            /** @description The tool whose call asks, or waits. */
+            tool: string;
+            /** @description As in the events `tool_call` and `tool_result`. */
+            tool_call_id: string;
+        };
+        /**
+         * @description Whether a request still waits.
+         * @enum {string}
+         */
+        SteeringStatus: "pending" | "resolved";
         /** @description A connection of a program in the sandbox, from the program's wish on. */
         StepConnection: {
             ended_at?: components["schemas"]["Timestamp"] | null;
@@ -1659,6 +1876,14 @@ export interface components {
             tokens: components["schemas"]["TokenUsage"];
             /** Format: int64 */
             tool_calls: number;
+        };
+        /** @description Approvals that were withdrawn. */
+        WithdrawnApprovals: {
+            /**
+             * Format: int64
+             * @description How many there were.
+             */
+            withdrawn: number;
         };
         /** @description A file that was written. */
         WrittenFile: {
@@ -2227,6 +2452,241 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_approvals: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Approval"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_approvals: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WithdrawnApprovals"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_approval: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                approval_id: components["schemas"]["ApprovalId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WithdrawnApprovals"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4160,6 +4620,282 @@ export interface operations {
             };
         };
     };
+    list_steering: {
+        parameters: {
+            query?: {
+                status?: components["schemas"]["SteeringStatus"];
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SteeringRequest"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_steering: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                steering_id: components["schemas"]["SteeringId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SteeringRequest"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    answer_steering: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                deployment_id: components["schemas"]["DeploymentId"];
+                steering_id: components["schemas"]["SteeringId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AnswerSteering"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SteeringRequest"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_threads: {
         parameters: {
             query?: {
@@ -5817,6 +6553,77 @@ export interface operations {
                 };
             };
             416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_all_steering: {
+        parameters: {
+            query?: {
+                status?: components["schemas"]["SteeringStatus"];
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SteeringRequest"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -35,6 +35,12 @@ export type DeletedThread = Schemas["DeletedThread"];
 
 export type DeletedDeployment = Schemas["DeletedDeployment"];
 export type Deployment = Schemas["Deployment"];
+/** What a run asks, or asked, a person. */
+export type SteeringRequest = Schemas["SteeringRequest"];
+export type SteeringStatus = Schemas["SteeringStatus"];
+export type SteeringDecision = Schemas["SteeringDecision"];
+export type SteeringRemember = Schemas["Remember"];
+export type Approval = Schemas["Approval"];
 /** What is kept of a deleted deployment's files. */
 export type Snapshot = Schemas["Snapshot"];
 export type SnapshotStatus = Schemas["SnapshotStatus"];

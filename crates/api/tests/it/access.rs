@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use herm_app::keys::NewKey;
 use herm_types::deployment::DeploymentStatus;
 use herm_types::key::Scope;
-use herm_types::{KeyId, SnapshotId};
+use herm_types::steering::SteeringKind;
+use herm_types::{ApprovalId, KeyId, SnapshotId, SteeringId};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::snapshots;
 use crate::world::{World, minimal};
+use crate::{snapshots, steering};
 
 /// An operation, and what it answers each actor.
 pub(crate) struct Row {
@@ -54,10 +55,12 @@ fn row(
 const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 
 /// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`, `{k}`,
-/// `{x}` and `{n}` for a key, a secret and a snapshot of it.
+/// `{x}` and `{n}` for a key, a secret and a snapshot of it, `{q}` and `{a}` for a steering request and an approval.
 pub(crate) fn table() -> Vec<Row> {
     let mut table = of_deployments();
     table.extend(of_agents());
+    // Before the messages, which would be answers.
+    table.extend(of_steering());
     table.extend(of_threads_and_runs());
     table.extend(of_files());
     table.extend(of_account());
@@ -152,6 +155,24 @@ fn of_threads_and_runs() -> Vec<Row> {
     ]
 }
 
+fn of_steering() -> Vec<Row> {
+    let answer = Some(json!({"decision": "approve"}));
+    let (steering, approvals) = ("/v1/deployments/{d}/steering", "/v1/deployments/{d}/approvals");
+    let (one_request, one_approval) =
+        ("/v1/deployments/{d}/steering/{q}", "/v1/deployments/{d}/approvals/{a}");
+    vec![
+        row("list_all_steering", Method::GET, "/v1/steering", None, [401, 200, 200, 200]).token(200),
+        row("list_steering", Method::GET, steering, None, [401, 200, 200, 404]).token(200),
+        row("get_steering", Method::GET, one_request, None, [401, 200, 200, 404]).token(200),
+        // The writer's answer is the token's, once more.
+        row("answer_steering", Method::POST, one_request, answer, [401, 403, 200, 404]).token(200),
+        row("list_approvals", Method::GET, approvals, None, [401, 200, 200, 404]).token(200),
+        // The token has withdrawn it before the writer comes.
+        row("delete_approval", Method::DELETE, one_approval, None, [401, 403, 404, 404]).token(200),
+        row("delete_approvals", Method::DELETE, approvals, None, [401, 403, 200, 404]).token(200),
+    ]
+}
+
 fn of_files() -> Vec<Row> {
     vec![
         row(
@@ -216,6 +237,8 @@ pub(crate) struct Scene {
     skill: Value,
     key_id: KeyId,
     snapshot_id: SnapshotId,
+    steering_id: SteeringId,
+    approval_id: ApprovalId,
 }
 
 /// A secret that the scene has.
@@ -235,7 +258,9 @@ impl Scene {
         let secret = json!({"name": "n", "value": "v", "secret_id": SECRET});
         world.call(&world.admin, Method::POST, "/v1/secrets", Some(&secret)).await;
         let snapshot_id = snapshots::ready(world, "acme", &[("kept.txt", "text")]).await;
-        Self { deployment, run, skill, key_id, snapshot_id }
+        let steering_id = steering::ask(world, &run, SteeringKind::Approval).await;
+        let approval_id = steering::approve(world, &run, "ls").await;
+        Self { deployment, run, skill, key_id, snapshot_id, steering_id, approval_id }
     }
 
     /// Puts the deployment into `error`, as what can be provisioned again.
@@ -259,6 +284,8 @@ impl Scene {
             .replace("{s}", self.skill["skill_id"].as_str().unwrap())
             .replace("{k}", &self.key_id.to_string())
             .replace("{n}", &self.snapshot_id.to_string())
+            .replace("{q}", &self.steering_id.to_string())
+            .replace("{a}", &self.approval_id.to_string())
             .replace("{x}", SECRET)
     }
 

@@ -24,6 +24,7 @@ mod runs;
 mod secrets;
 mod skills;
 mod snapshots;
+mod steering;
 mod thread_files;
 mod threads;
 mod tokens;

@@ -152,6 +152,7 @@ async fn a_long_thread_is_read_page_by_page() {
         content: "the last".to_owned(),
         attachments: Vec::new(),
         truncated: false,
+        answers: None,
     };
     world
         .store

@@ -1,16 +1,18 @@
 //! Lists, page by page: every operation of the OpenAPI document that takes a cursor.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
 use herm_api::{ModelProvider, Options, router};
 use herm_store::journal::{self, Position};
 use herm_types::run::StepKind;
+use herm_types::steering::SteeringKind;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::snapshots;
 use crate::world::{Answer, World, minimal, read};
+use crate::{snapshots, steering};
 
 /// A list: where it is, what tells its rows apart, and whether a row of it can be deleted.
 struct List {
@@ -21,7 +23,7 @@ struct List {
 }
 
 /// `{d}` and `{r}` stand for a deployment and a run, `{id}` for a row.
-const LISTS: [List; 9] = [
+const LISTS: [List; 12] = [
     List {
         operation: "list_deployments",
         path: "/v1/deployments",
@@ -56,6 +58,19 @@ const LISTS: [List; 9] = [
         id: "/name",
         deleted_at: None,
     },
+    List { operation: "list_all_steering", path: "/v1/steering", id: "/steering_id", deleted_at: None },
+    List {
+        operation: "list_steering",
+        path: "/v1/deployments/{d}/steering",
+        id: "/steering_id",
+        deleted_at: None,
+    },
+    List {
+        operation: "list_approvals",
+        path: "/v1/deployments/{d}/approvals",
+        id: "/approval_id",
+        deleted_at: Some("/v1/deployments/{d}/approvals/{id}"),
+    },
     List { operation: "stream_events", path: "/v1/deployments/{d}/events", id: "/id", deleted_at: None },
 ];
 
@@ -64,6 +79,10 @@ struct Ground {
     world: World,
     deployment_id: String,
     run_id: String,
+    /// The message's answer.
+    run: Value,
+    /// Approvals that were added: there is one for each command.
+    added: AtomicU64,
 }
 
 impl Ground {
@@ -79,7 +98,8 @@ impl Ground {
         let made = world.deployment().await;
         let run = world.post(&World::path(&made, "/messages"), &json!({"content": "first"})).await.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        Self { world, deployment_id: text(&made["deployment_id"]), run_id: text(&run["run_id"]) }
+        let (deployment_id, run_id) = (text(&made["deployment_id"]), text(&run["run_id"]));
+        Self { world, deployment_id, run_id, run, added: AtomicU64::new(0) }
     }
 
     fn path(&self, template: &str) -> String {
@@ -108,6 +128,13 @@ impl Ground {
                 post("/v1/deployments/{d}/messages", body).await;
             }
             "list_steps" => self.add_step(number).await,
+            "list_all_steering" | "list_steering" => {
+                steering::ask(&self.world, &self.run, SteeringKind::Question).await;
+            }
+            "list_approvals" => {
+                let number = self.added.fetch_add(1, Ordering::Relaxed);
+                steering::approve(&self.world, &self.run, &format!("command {number}")).await;
+            }
             other => panic!("say here how a row of {other} is made"),
         }
     }

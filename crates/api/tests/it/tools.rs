@@ -31,11 +31,15 @@ async fn tools_are_listed_and_set() {
 }
 
 #[tokio::test]
-async fn an_agent_without_a_sandbox_has_no_built_in_tools() {
+async fn an_agent_without_a_sandbox_can_only_ask_and_without_steering_not_even_that() {
     let world = World::new().await;
     let mut body = minimal();
     body["sandbox"] = json!({"enabled": false});
     let made = world.post("/v1/deployments", &body).await.json();
+    let asks =
+        json!({"name": "ask_human", "origin": "builtin", "enabled": true, "permission": "always_allow"});
+    assert_eq!(tools(&world, &made).await, [asks]);
+    world.patch(&World::path(&made, ""), &json!({"features": {"steering": false}})).await;
     assert_eq!(tools(&world, &made).await, [] as [Value; 0]);
 }
 

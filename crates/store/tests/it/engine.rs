@@ -116,6 +116,7 @@ pub(crate) async fn add_message(
             content,
             attachments: Vec::new(),
             truncated: false,
+            answers: None,
         },
     )
     .await

@@ -54,6 +54,7 @@ async fn attachments_come_back_as_they_were_sent(world: World) {
         content: String::new(),
         attachments: attachments.clone(),
         truncated: false,
+        answers: None,
     };
     let added = world
         .store

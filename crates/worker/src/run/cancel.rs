@@ -1,5 +1,6 @@
 //! Cancelling a run: what is under way is stopped, and the thread is left as if the agent had been interrupted.
 
+use herm_app::steering;
 use herm_store::journal;
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, Tx, events, runs, threads};
@@ -58,6 +59,7 @@ pub(super) async fn wind_up(context: &Context, lease: &Lease) -> Result<(), Erro
                 record_partial_reply(tx, &loaded, &said).await?;
                 let closed = writes::utter(tx, run.deployment_id, said).await?;
                 let stopped = stop_tools(tx, &loaded).await?;
+                steering::cancel_all(tx, run.thread_id).await?;
                 writes::end(tx, &held, run, RunStatus::Cancelled, None, closed, &loaded.usage).await?;
                 Ok(Some((loaded.workspace, stopped)))
             })

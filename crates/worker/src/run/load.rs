@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use herm_agent::steering::{Settlement, settle};
 use herm_agent::{RunState, Step, turns};
 use herm_sandbox::{WorkspaceId, Workspaces};
 use herm_store::journal;
 use herm_store::messages::{self, UserMessage};
 use herm_store::queue::Lease;
-use herm_store::{Error, Tx, deployments, runs};
+use herm_store::{Error, Tx, deployments, runs, steering};
 use herm_types::deployment::Deployment;
 use herm_types::model::{ModelReply, ToolOutcome, Turn};
 use herm_types::run::{Run, StepKind, Usage};
@@ -41,6 +42,11 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// What became of a call of the last step that a person was asked about.
+    pub(super) fn settlement(&self, call_no: i64) -> Option<&Settlement> {
+        self.state.steps.last()?.asked.get(&call_no)
+    }
+
     /// The sandbox that the run's commands are for.
     pub(super) fn sandbox(&self) -> Wanted {
         Wanted {
@@ -92,10 +98,13 @@ pub(super) async fn read(
     let mut history = History::default();
     journal.into_iter().try_for_each(|step| history.add_step(step, run_id))?;
     let pending = history.add_messages(heard, run_id);
-    let own = history.steps.split_off(&(run_id, 0));
+    let mut own: Vec<Step> = history.steps.split_off(&(run_id, 0)).into_values().collect();
+    if let Some(last) = own.last_mut() {
+        last.asked = asked(tx, &deployment, run_id, last).await?;
+    }
     let state = RunState {
         earlier: earlier_turns(history.steps),
-        steps: own.into_values().collect(),
+        steps: own,
         pending: pending.iter().map(said).collect(),
     };
     Ok(Some(Loaded {
@@ -109,6 +118,21 @@ pub(super) async fn read(
         deployment,
         run,
     }))
+}
+
+/// What became of the calls of a step that a person was asked about; only where some have no result yet.
+async fn asked(
+    tx: &mut Tx,
+    deployment: &Deployment,
+    run_id: RunId,
+    step: &Step,
+) -> Result<BTreeMap<i64, Settlement>, Error> {
+    if step.outcomes.iter().all(Option::is_some) {
+        return Ok(BTreeMap::new());
+    }
+    let on_expiry = deployment.settings.steering.on_expiry;
+    let asked = steering::of_step(tx, run_id, step.step_no).await?;
+    Ok(asked.into_iter().map(|asked| (asked.position.call_no, settle(&asked.request, on_expiry))).collect())
 }
 
 fn earlier_turns(steps: BTreeMap<(RunId, i64), Step>) -> Vec<Turn> {

@@ -45,7 +45,7 @@ pub(super) async fn make(
     let request = ModelRequest {
         model: name.model.clone(),
         system: system_prompt(&deployment.system_prompt, has_sandbox),
-        tools: if has_sandbox { tools::schemas(&deployment.settings.tools) } else { Vec::new() },
+        tools: tools::schemas(&deployment.settings),
         turns,
         max_output_tokens: MAX_OUTPUT_TOKENS,
     };

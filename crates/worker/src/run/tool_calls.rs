@@ -1,6 +1,9 @@
 //! The tool calls of one step: intents together, effects side by side, each result as it comes.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
+use herm_agent::steering::{Gate, Settlement, gate};
 use herm_agent::tools::{self, Effect, MAX_CALLS_PER_TURN, ToolRequest};
 use herm_store::journal::Position;
 use herm_store::queue::Lease;
@@ -12,11 +15,12 @@ use herm_types::run::Run;
 use tokio::time::Instant;
 
 use super::load::Loaded;
+use super::steering;
 use super::writes::{self, ToolIntent};
 use crate::tools::{Attempt, Place, run_tool};
 use crate::worker::Context;
 
-/// Makes these calls of step `step_no` and records what they gave.
+/// Makes these calls of step `step_no` and records what they gave; asks a person about those that take one.
 pub(super) async fn make(
     context: &Context,
     lease: &Lease,
@@ -24,24 +28,36 @@ pub(super) async fn make(
     step_no: i64,
     calls: &[(i64, ToolCall)],
 ) -> Result<(), Error> {
-    let new: Vec<ToolIntent> = calls
-        .iter()
-        .filter(|(call_no, _)| !loaded.open_tools.contains(call_no))
-        .map(|(call_no, call)| intent(&loaded.run, *call_no, call))
-        .collect();
-    if !new.is_empty() {
-        writes::begin_tools(context, lease, &loaded.run, step_no, new).await?;
-    }
-    let made = calls.iter().map(|(call_no, call)| {
+    let calls: Vec<(i64, ToolCall)> =
+        calls.iter().map(|(call_no, call)| (*call_no, as_approved(loaded, *call_no, call))).collect();
+    let new: Vec<_> =
+        calls.iter().filter(|(call_no, _)| !loaded.open_tools.contains(call_no)).cloned().collect();
+    let begun = if new.is_empty() {
+        BTreeSet::new()
+    } else {
+        steering::begin(context, lease, loaded, step_no, &new).await?
+    };
+    let made = calls.iter().filter_map(|(call_no, call)| {
         // An intent that an earlier worker wrote: its effect may have happened.
         let was_begun = loaded.open_tools.contains(call_no);
-        make_one(context, lease, loaded, (step_no, *call_no), call, was_begun)
+        let is_made = was_begun || begun.contains(call_no);
+        is_made.then(|| make_one(context, lease, loaded, (step_no, *call_no), call, was_begun))
     });
     try_join_all(made).await?;
     Ok(())
 }
 
-fn intent(run: &Run, call_no: i64, call: &ToolCall) -> ToolIntent {
+/// A call with the arguments with which a person approved it.
+fn as_approved(loaded: &Loaded, call_no: i64, call: &ToolCall) -> ToolCall {
+    match loaded.settlement(call_no) {
+        Some(Settlement::Make { arguments: Some(arguments), .. }) => {
+            ToolCall { arguments: arguments.clone(), ..call.clone() }
+        }
+        _ => call.clone(),
+    }
+}
+
+pub(super) fn intent(run: &Run, call_no: i64, call: &ToolCall) -> ToolIntent {
     let arguments = call.arguments.clone();
     let shown = serde_json::from_str(&arguments).unwrap_or_else(|_| arguments.clone().into());
     ToolIntent {
@@ -103,13 +119,16 @@ async fn outcome(
             format!("This call was not made: one turn may make {MAX_CALLS_PER_TURN} calls. Make it again.");
         return ToolOutcome { text, is_error };
     }
-    if !loaded.deployment.settings.sandbox.enabled {
-        return ToolOutcome { text: "This agent has no sandbox, and no tools.".to_owned(), is_error };
-    }
     // One that was begun was allowed then; what it gave is still told.
-    if let Some(text) = tools::refusal(&loaded.deployment.settings.tools, &call.tool).filter(|_| !was_begun) {
-        return ToolOutcome { text, is_error };
-    }
+    let note = match loaded.settlement(at.1) {
+        Some(Settlement::Say(outcome)) => return outcome.clone(),
+        Some(Settlement::Make { note, .. }) => note.as_deref(),
+        _ if was_begun => None,
+        _ => match gate(&loaded.deployment.settings, call) {
+            Gate::Refuse(text) => return ToolOutcome { text, is_error },
+            Gate::Go | Gate::Ask(_) => None,
+        },
+    };
     let request: ToolRequest = match tools::parse(call) {
         Ok(request) => request,
         Err(text) => return ToolOutcome { text, is_error },
@@ -126,5 +145,8 @@ async fn outcome(
     fault::reach("effect.before", &call.tool);
     let outcome = run_tool(context, &place, request, attempt).await;
     fault::reach("effect.after", &call.tool);
-    outcome
+    match note {
+        Some(note) => ToolOutcome { text: format!("{note}\n{}", outcome.text), ..outcome },
+        None => outcome,
+    }
 }

@@ -1,5 +1,6 @@
 //! The named transactions of a run. Each holds the run's lease: a worker that lost it writes nothing.
 
+use herm_app::steering;
 use herm_store::journal::{self, Position};
 use herm_store::queue::{self, Lease};
 use herm_store::{Error, Tx, events, messages, runs, threads};
@@ -116,6 +117,7 @@ pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Ev
                 content: content.clone(),
                 attachments: Vec::new(),
                 truncated: *truncated,
+                answers: None,
             };
             messages::insert(tx, &message).await?;
             closed += 1;
@@ -194,6 +196,7 @@ pub(super) async fn fail(
                 queue::hold(tx, &held).await?;
                 threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
                 let spoken = utter(tx, run.deployment_id, said).await?;
+                steering::cancel_all(tx, run.thread_id).await?;
                 end(tx, &held, &run, RunStatus::Error, Some(error), spoken, &usage).await
             })
         })
@@ -238,28 +241,18 @@ pub(super) struct ToolIntent {
 
 /// Writes that these tool calls are about to be made, and shows them.
 pub(super) async fn begin_tools(
-    context: &Context,
-    lease: &Lease,
+    tx: &mut Tx,
     run: &Run,
     step_no: i64,
     intents: Vec<ToolIntent>,
 ) -> Result<(), Error> {
-    let (held, run) = (lease.clone(), run.clone());
-    context
-        .store
-        .transaction("begin_tools", move |tx| {
-            Box::pin(async move {
-                queue::hold(tx, &held).await?;
-                for intent in intents {
-                    let position = position(&run, step_no, intent.call_no);
-                    let text = serde_json::to_string(&intent.arguments)?;
-                    journal::record_intent(tx, position, StepKind::Tool, &intent.tool, &text).await?;
-                    tx.emit(run.deployment_id, intent.event);
-                }
-                Ok(())
-            })
-        })
-        .await
+    for intent in intents {
+        let position = position(run, step_no, intent.call_no);
+        let text = serde_json::to_string(&intent.arguments)?;
+        journal::record_intent(tx, position, StepKind::Tool, &intent.tool, &text).await?;
+        tx.emit(run.deployment_id, intent.event);
+    }
+    Ok(())
 }
 
 /// Records what a tool call gave, and shows it.

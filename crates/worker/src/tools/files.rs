@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, place: &Place, request: ToolRequest) 
             ToolRequest::ReadFile(request) => read(&workspace, &request),
             ToolRequest::WriteFile(request) => write(&workspace, &dir, &quota, &request),
             ToolRequest::EditFile(request) => edit(&workspace, &dir, &quota, &request),
-            ToolRequest::Shell(_) => Err("shell is not a file tool".to_owned()),
+            ToolRequest::Shell(_) | ToolRequest::AskHuman(_) => Err("this is no file tool".to_owned()),
         }
     });
     match work.await {

@@ -154,6 +154,8 @@ fn in_path(name: &str, operation: &Value, ids: &Ids, dice: &mut Dice) -> String 
         "skill_id" => "skl",
         "secret_id" => "sec",
         "key_id" => "key",
+        "steering_id" => "str",
+        "approval_id" => "apr",
         // A name that the test made up, and may have given to something.
         _ => return "Ada".to_owned(),
     };

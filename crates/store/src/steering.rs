@@ -1,0 +1,233 @@
+//! Steering requests: what runs ask people. Whoever resolves one holds its thread's lock, so that the first wins.
+
+use herm_types::paging::PageRequest;
+use herm_types::steering::{
+    Remember, SteeringAnswer, SteeringKind, SteeringOutcome, SteeringRequest, SteeringStatus,
+};
+use herm_types::{AccountId, DeploymentId, RunId, SteeringId, ThreadId, Timestamp};
+
+use crate::deployments::last_id;
+use crate::journal::Position;
+use crate::row::{Row, params};
+use crate::{Error, Tx};
+
+/// What is read of a request, from where the rest of the statement says.
+macro_rules! select {
+    ($($rest:expr),+ $(,)?) => {
+        concat!(
+            "SELECT s.steering_id, s.deployment_id, s.thread_id, s.run_id, s.kind, s.summary, s.tool, s.tool_call_id, \
+             s.arguments, s.options, s.created_at, s.expires_at, s.outcome, s.answered_by, s.answer, s.resolved_at, \
+             s.step_no, s.call_no FROM steering_requests s ",
+            $($rest),+
+        )
+    };
+}
+
+/// A request as the harness reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub position: Position,
+    pub request: SteeringRequest,
+}
+
+/// Adds a request that waits. `fingerprint`: of the tool and its arguments.
+pub async fn insert(
+    tx: &mut Tx,
+    account_id: AccountId,
+    asked: &Asked,
+    fingerprint: &str,
+) -> Result<(), Error> {
+    let Asked { position, request } = asked;
+    tx.execute(
+        "INSERT INTO steering_requests (steering_id, account_id, deployment_id, thread_id, run_id, step_no, call_no, \
+         kind, summary, tool, tool_call_id, arguments, options, fingerprint, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+        params![
+            request.steering_id.to_string(),
+            account_id.to_string(),
+            request.deployment_id.to_string(),
+            request.thread_id.to_string(),
+            request.run_id.to_string(),
+            position.step_no,
+            position.call_no,
+            request.kind.as_str(),
+            request.summary.as_str(),
+            request.tool.as_str(),
+            request.tool_call_id.as_str(),
+            request.arguments.as_ref().map(serde_json::to_string).transpose()?,
+            serde_json::to_string(&request.options)?,
+            fingerprint,
+            request.created_at,
+            request.expires_at.map(Timestamp::as_micros),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The request, if the deployment has it.
+pub async fn find(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    steering_id: SteeringId,
+) -> Result<Option<Asked>, Error> {
+    let sql = select!("WHERE s.steering_id = $1 AND s.deployment_id = $2");
+    let row = tx.one(sql, params![steering_id.to_string(), deployment_id.to_string()]).await?;
+    row.map(|row| asked(&row)).transpose()
+}
+
+/// What one step of a run asked, in the order of its calls.
+pub async fn of_step(tx: &mut Tx, run_id: RunId, step_no: i64) -> Result<Vec<Asked>, Error> {
+    let sql = select!("WHERE s.run_id = $1 AND s.step_no = $2 ORDER BY s.call_no");
+    tx.all(sql, params![run_id.to_string(), step_no]).await?.iter().map(asked).collect()
+}
+
+/// What waits on a thread, the oldest first.
+pub async fn pending_of_thread(tx: &mut Tx, thread_id: ThreadId) -> Result<Vec<Asked>, Error> {
+    let sql = select!("WHERE s.thread_id = $1 AND s.outcome IS NULL ORDER BY s.steering_id");
+    tx.all(sql, params![thread_id.to_string()]).await?.iter().map(asked).collect()
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    pub outcome: SteeringOutcome,
+    pub by: String,
+    pub answer: Option<SteeringAnswer>,
+    /// Of the call that was approved, where its arguments were changed.
+    pub fingerprint: Option<String>,
+}
+
+/// Resolves a request that waits; `false`, and nothing changes, if it is resolved already.
+pub async fn resolve(tx: &mut Tx, steering_id: SteeringId, end: &Resolution) -> Result<bool, Error> {
+    let now = tx.now();
+    let remember = end.answer.as_ref().filter(|_| end.outcome == SteeringOutcome::Approved);
+    let changed = tx
+        .execute(
+            "UPDATE steering_requests SET outcome = $1, answered_by = $2, answer = $3, remember = $4, \
+             resolved_at = $5, fingerprint = COALESCE($6, fingerprint) WHERE steering_id = $7 AND outcome IS NULL",
+            params![
+                end.outcome.as_str(),
+                end.by.as_str(),
+                end.answer.as_ref().map(serde_json::to_string).transpose()?,
+                remember.map(|answer| remember_text(answer.remember).to_owned()),
+                now,
+                end.fingerprint.clone(),
+                steering_id.to_string(),
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// The fingerprint of what a request asked for, or was approved with.
+pub async fn fingerprint(tx: &mut Tx, steering_id: SteeringId) -> Result<Option<String>, Error> {
+    let sql = "SELECT fingerprint FROM steering_requests WHERE steering_id = $1";
+    tx.one(sql, params![steering_id.to_string()]).await?.map(|row| row.text(0)).transpose()
+}
+
+/// Whether a person approved this call for the rest of its run.
+pub async fn is_approved_for_run(tx: &mut Tx, run_id: RunId, fingerprint: &str) -> Result<bool, Error> {
+    let row = tx
+        .one(
+            "SELECT 1 FROM steering_requests WHERE run_id = $1 AND fingerprint = $2 AND remember = 'run' LIMIT 1",
+            params![run_id.to_string(), fingerprint],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Which requests of an account are listed; what is `None` does not filter.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub deployment_id: Option<DeploymentId>,
+    pub customer_id: Option<String>,
+    pub status: Option<SteeringStatus>,
+}
+
+/// A page of what the runs of an account's deployments ask, newest first, with one row more than asked for where
+/// there is one. What belongs to a deleted deployment or thread is not in it.
+pub async fn list(
+    tx: &mut Tx,
+    account_id: AccountId,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Vec<SteeringRequest>, Error> {
+    macro_rules! page {
+        ($filter:expr) => {
+            select!(
+                "JOIN deployments d ON d.deployment_id = s.deployment_id JOIN threads t ON t.thread_id = s.thread_id \
+                 WHERE s.account_id = $1 AND s.steering_id < $2 AND ($3 = '' OR s.deployment_id = $3) \
+                 AND ($4 = '' OR d.customer_id = $4) ",
+                $filter,
+                " ORDER BY s.steering_id DESC LIMIT $5"
+            )
+        };
+    }
+    // Written out, so that the few that wait are found by an index of their own.
+    let sql = match filter.status {
+        None => page!(""),
+        Some(SteeringStatus::Pending) => page!("AND s.outcome IS NULL"),
+        Some(SteeringStatus::Resolved) => page!("AND s.outcome IS NOT NULL"),
+    };
+    let rows = tx
+        .all(
+            sql,
+            params![
+                account_id.to_string(),
+                page.after.clone().unwrap_or_else(last_id::<SteeringId>),
+                filter.deployment_id.map(|id| id.to_string()).unwrap_or_default(),
+                filter.customer_id.clone().unwrap_or_default(),
+                i64::from(page.limit) + 1,
+            ],
+        )
+        .await?;
+    rows.iter().map(|row| asked(row).map(|asked| asked.request)).collect()
+}
+
+fn remember_text(remember: Remember) -> &'static str {
+    match remember {
+        Remember::Once => "once",
+        Remember::Run => "run",
+        Remember::Always => "always",
+    }
+}
+
+fn asked(row: &Row) -> Result<Asked, Error> {
+    let kind = row.str(4)?;
+    let outcome = row.opt_str(12)?;
+    let outcome = outcome
+        .map(|text| {
+            SteeringOutcome::parse(text).ok_or_else(|| Error::Corrupt(format!("unknown outcome {text:?}")))
+        })
+        .transpose()?;
+    let run_id = row.parse(3)?;
+    let request = SteeringRequest {
+        steering_id: row.parse(0)?,
+        deployment_id: row.parse(1)?,
+        thread_id: row.parse(2)?,
+        run_id,
+        kind: SteeringKind::parse(kind)
+            .ok_or_else(|| Error::Corrupt(format!("unknown kind of request {kind:?}")))?,
+        status: if outcome.is_some() { SteeringStatus::Resolved } else { SteeringStatus::Pending },
+        summary: row.text(5)?,
+        tool: row.text(6)?,
+        tool_call_id: row.text(7)?,
+        arguments: row.opt_str(8)?.map(serde_json::from_str).transpose()?,
+        options: serde_json::from_str(row.str(9)?)?,
+        created_at: row.time(10)?,
+        expires_at: row.opt_time(11)?,
+        outcome,
+        by: row.opt_str(13)?.map(str::to_owned),
+        answer: row.opt_str(14)?.map(serde_json::from_str).transpose()?,
+        resolved_at: row.opt_time(15)?,
+    };
+    Ok(Asked { position: Position { run_id, step_no: row.int(16)?, call_no: row.int(17)? }, request })
+}
+
+impl Asked {
+    /// Whether nobody may answer it any more.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.request.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+}

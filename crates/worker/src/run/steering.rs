@@ -1,0 +1,176 @@
+//! Asking a person, and waiting for one.
+
+use std::collections::BTreeSet;
+
+use herm_agent::steering::{Ask, Gate, Settlement, gate};
+use herm_app::steering as app;
+use herm_store::queue::{self, Lease};
+use herm_store::steering::{self, Asked};
+use herm_store::{Error, Tx, fault, runs, threads};
+use herm_types::SteeringId;
+use herm_types::deployment::Deployment;
+use herm_types::event::Event;
+use herm_types::model::ToolCall;
+use herm_types::run::{Run, RunStatus};
+use herm_types::steering::{SteeringKind, SteeringRequest, SteeringStatus};
+
+use super::load::Loaded;
+use super::tool_calls::intent;
+use super::{Progress, writes};
+use crate::worker::Context;
+
+/// Milliseconds of a second.
+const SECOND_MS: i64 = 1000;
+
+/// A call that nothing is known of yet, and what a person is to be asked before it is made.
+struct New {
+    call_no: i64,
+    call: ToolCall,
+    ask: Option<(SteeringId, Ask)>,
+}
+
+/// Begins calls of step `step_no`, or asks a person about them, all in one transaction. Gives the numbers of those
+/// that may be made now.
+pub(super) async fn begin(
+    context: &Context,
+    lease: &Lease,
+    loaded: &Loaded,
+    step_no: i64,
+    calls: &[(i64, ToolCall)],
+) -> Result<BTreeSet<i64>, Error> {
+    let settings = &loaded.deployment.settings;
+    let new: Vec<New> = calls
+        .iter()
+        .map(|(call_no, call)| {
+            let ask = match gate(settings, call) {
+                // What a person has answered already is not asked again.
+                Gate::Ask(ask) if loaded.settlement(*call_no).is_none() => Some((context.ids.next(), ask)),
+                _ => None,
+            };
+            New { call_no: *call_no, call: call.clone(), ask }
+        })
+        .collect();
+    let (held, run, deployment) = (lease.clone(), loaded.run.clone(), loaded.deployment.clone());
+    context
+        .store
+        .transaction("begin_tools", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                let (mut intents, mut made) = (Vec::new(), BTreeSet::new());
+                for New { call_no, call, ask } in new {
+                    if let Some((steering_id, ask)) = ask
+                        && !is_approved(tx, &run, &call, ask.kind).await?
+                    {
+                        let position = writes::position(&run, step_no, call_no);
+                        ask_person(
+                            tx,
+                            &deployment,
+                            Asked { position, request: request(&run, steering_id, call, ask) },
+                        )
+                        .await?;
+                    } else {
+                        intents.push(intent(&run, call_no, &call));
+                        made.insert(call_no);
+                    }
+                }
+                writes::begin_tools(tx, &run, step_no, intents).await?;
+                Ok(made)
+            })
+        })
+        .await
+}
+
+async fn is_approved(tx: &mut Tx, run: &Run, call: &ToolCall, kind: SteeringKind) -> Result<bool, Error> {
+    if kind == SteeringKind::Question {
+        return Ok(false);
+    }
+    let fingerprint = app::fingerprint(&call.tool, &call.arguments);
+    app::is_approved(tx, run.deployment_id, run.run_id, &fingerprint).await
+}
+
+fn request(run: &Run, steering_id: SteeringId, call: ToolCall, ask: Ask) -> SteeringRequest {
+    SteeringRequest {
+        steering_id,
+        deployment_id: run.deployment_id,
+        thread_id: run.thread_id,
+        run_id: run.run_id,
+        kind: ask.kind,
+        status: SteeringStatus::Pending,
+        summary: ask.summary,
+        tool: call.tool,
+        tool_call_id: call.tool_call_id,
+        arguments: (ask.kind == SteeringKind::Approval)
+            .then(|| serde_json::from_str(&call.arguments).unwrap_or(call.arguments.into())),
+        options: ask.options,
+        created_at: run.created_at,
+        expires_at: None,
+        outcome: None,
+        by: None,
+        answer: None,
+        resolved_at: None,
+    }
+}
+
+async fn ask_person(tx: &mut Tx, deployment: &Deployment, mut asked: Asked) -> Result<(), Error> {
+    // Whoever answers compares with the same clock.
+    let now = tx.database_now().await?;
+    let expires_after_ms = deployment
+        .settings
+        .steering
+        .expires_after_s
+        .map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(SECOND_MS));
+    let request = &mut asked.request;
+    request.created_at = now;
+    request.expires_at = expires_after_ms.map(|after_ms| now.plus_ms(after_ms));
+    let arguments = request.arguments.clone().unwrap_or_default().to_string();
+    let fingerprint = app::fingerprint(&request.tool, &arguments);
+    tx.emit(
+        deployment.deployment_id,
+        Event::SteeringRequest {
+            run_id: request.run_id,
+            thread_id: request.thread_id,
+            steering_id: request.steering_id,
+            kind: request.kind,
+            summary: request.summary.clone(),
+            tool: request.tool.clone(),
+            tool_call_id: request.tool_call_id.clone(),
+            arguments: request.arguments.clone(),
+            options: request.options.clone(),
+            expires_at: request.expires_at,
+        },
+    );
+    steering::insert(tx, deployment.account_id, &asked, &fingerprint).await
+}
+
+/// Lets go of a run that waits for a person: from now on it is a row. What has waited too long is resolved, and what
+/// was answered meanwhile is gone on with.
+pub(super) async fn wait(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Progress, Error> {
+    let (held, run) = (lease.clone(), loaded.run.clone());
+    let asked = loaded.state.steps.last().map(|step| step.asked.values());
+    let waited_for = asked.into_iter().flatten().filter(|end| **end == Settlement::Pending).count();
+    fault::reach("run", "waits");
+    context
+        .store
+        .transaction("wait_for_person", move |tx| {
+            Box::pin(async move {
+                queue::hold(tx, &held).await?;
+                threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
+                let pending = app::expire(tx, run.thread_id).await?;
+                if pending.len() < waited_for || runs::is_cancel_requested(tx, run.run_id).await? {
+                    return Ok(Progress::GoesOn);
+                }
+                if runs::wait(tx, run.run_id).await? {
+                    let (run_id, thread_id) = (run.run_id, run.thread_id);
+                    let status = RunStatus::WaitingOnHuman;
+                    tx.emit(
+                        run.deployment_id,
+                        Event::RunStatus { run_id, thread_id, status, error: None, usage: None },
+                    );
+                }
+                let due_at = pending.iter().filter_map(|asked| asked.request.expires_at).min();
+                queue::postpone_until(tx, &held, due_at).await?;
+                Ok(Progress::LetGo)
+            })
+        })
+        .await
+}

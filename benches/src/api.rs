@@ -48,6 +48,24 @@ impl Api {
         Ok(deployments)
     }
 
+    pub(crate) async fn create_thread(&self, deployment_id: &str) -> anyhow::Result<String> {
+        let path = format!("/v1/deployments/{deployment_id}/threads");
+        text(&self.post(&path, &json!({})).await?, "thread_id")
+    }
+
+    /// What a path answers, as text.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<String> {
+        let request = self.authorised(self.http.get(format!("{}{path}", self.base_url)));
+        let response = request.header("Accept", "application/json").send().await;
+        let response = response.with_context(|| format!("failed to get {path}"))?;
+        Ok(response.error_for_status()?.text().await?)
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        let answer = self.http.get(format!("{}/readyz", self.base_url)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Sends a message to a thread, or to `new`; gives the thread's id.
     pub(crate) async fn send(
         &self,

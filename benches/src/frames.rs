@@ -14,6 +14,8 @@ pub(crate) struct Frames {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) name: &'a str,
+    /// Of its id, `evt_<n>`.
+    pub(crate) number: u64,
     pub(crate) data: &'a str,
 }
 
@@ -70,6 +72,11 @@ impl Frames {
         Frame::parse(std::str::from_utf8(frame)?).context("an event has no name or no data")
     }
 
+    /// The number of the event that was given last.
+    pub(crate) fn last_number(&self) -> anyhow::Result<u64> {
+        Ok(self.last()?.number)
+    }
+
     fn find_frame(&mut self) -> Option<(usize, usize)> {
         let start = self.read;
         let rest = self.buffer.get(start..)?;
@@ -95,7 +102,9 @@ fn is_event(buffer: &[u8], start: usize, end: usize) -> bool {
 impl<'a> Frame<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let (name, rest) = text.strip_prefix("event: ")?.split_once('\n')?;
-        Some(Self { name, data: rest.split_once("data: ")?.1 })
+        let (id, data) = rest.split_once("\ndata: ")?;
+        let number = id.strip_prefix("id: evt_")?.parse().ok()?;
+        Some(Self { name, number, data })
     }
 
     /// Whether a run has completed.
@@ -129,13 +138,13 @@ mod tests {
     #[test]
     fn a_frame_is_taken_apart() {
         let frame = Frame::parse("event: token\nid: evt_3\ndata: {\"a\":1,\"delta\":\"7 8 \"}").unwrap();
-        assert_eq!((frame.name, frame.delta()), ("token", Some("7 8 ")));
+        assert_eq!((frame.name, frame.number, frame.delta()), ("token", 3, Some("7 8 ")));
         assert!(!frame.is_completion().unwrap());
     }
 
     #[test]
     fn a_run_that_failed_is_an_error() {
-        let frame = |status| Frame { name: "run_status", data: status };
+        let frame = |status| Frame { name: "run_status", number: 1, data: status };
         assert!(frame(r#"{"status":"completed"}"#).is_completion().unwrap());
         assert!(!frame(r#"{"status":"running"}"#).is_completion().unwrap());
         assert!(frame(r#"{"status":"error"}"#).is_completion().is_err());

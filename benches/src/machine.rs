@@ -30,6 +30,21 @@ pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<f64> {
     Ok(kib * 1024.0)
 }
 
+/// Resident memory of a process and all that came from it, in bytes; what they share counts for each.
+pub(crate) fn tree_resident_bytes(pid: u32) -> anyhow::Result<f64> {
+    let children = fs::read_dir("/proc").context("failed to read /proc")?.flatten().filter_map(|entry| {
+        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
+        // One that has ended meanwhile has no parent any more.
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        (field(&status, "PPid")?.parse() == Ok(pid)).then_some(id)
+    });
+    let mut bytes = resident_bytes(pid)?;
+    for child in children {
+        bytes += tree_resident_bytes(child).unwrap_or_default();
+    }
+    Ok(bytes)
+}
+
 /// One paragraph about the machine.
 pub(crate) fn describe() -> anyhow::Result<String> {
     let processor = fs::read_to_string("/proc/cpuinfo").context("failed to read /proc/cpuinfo")?;

@@ -7,11 +7,14 @@
 mod api;
 mod bed;
 mod conversation;
+mod drive;
 mod frames;
 mod machine;
 mod parts;
+mod plot;
 mod report;
 mod stats;
+mod subject;
 
 use std::process::ExitCode;
 
@@ -55,10 +58,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     for part in &parts {
         let measured = part.measure(Scale { quick: args.quick }).await;
         let measured = measured.with_context(|| format!("failed to measure {}", part.name()))?;
-        for row in &measured {
+        for row in &measured.rows {
             say(&row.line());
         }
-        rows.extend(measured);
+        if let Some(section) = &measured.section {
+            say(&section.text);
+        }
+        if !args.quick {
+            report::write_extras(&measured)?;
+        }
+        rows.extend(measured.rows);
         if !args.quick {
             // After each part, so that an error in a later one costs nothing.
             report::write(&parts, &rows)?;

@@ -4,14 +4,17 @@ mod bytes;
 mod create;
 mod egress;
 mod first_token;
+mod load;
 mod memory;
+mod peers;
 mod sandbox;
+mod scale;
 mod start;
 mod streams;
 mod throughput;
 mod write_path;
 
-use crate::report::{Bar, Row};
+use crate::report::{Bar, Measured, Row};
 use crate::stats::Samples;
 
 /// A part of the bench, by the name it is asked for.
@@ -27,6 +30,9 @@ pub(crate) enum Part {
     Streams,
     Bytes,
     WritePath,
+    Scale,
+    Load,
+    Peers,
 }
 
 /// How much is done: enough to say something, or as little as shows that it works.
@@ -42,7 +48,7 @@ impl Scale {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Start,
         Self::Create,
         Self::FirstToken,
@@ -53,6 +59,9 @@ impl Part {
         Self::Streams,
         Self::Bytes,
         Self::WritePath,
+        Self::Scale,
+        Self::Load,
+        Self::Peers,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -67,22 +76,29 @@ impl Part {
             Self::Streams => "streams",
             Self::Bytes => "bytes",
             Self::WritePath => "write-path",
+            Self::Scale => "scale",
+            Self::Load => "load",
+            Self::Peers => "peers",
         }
     }
 
-    pub(crate) async fn measure(self, scale: Scale) -> anyhow::Result<Vec<Row>> {
-        match self {
-            Self::Start => start::measure(scale).await,
-            Self::Create => create::measure(scale).await,
-            Self::FirstToken => first_token::measure(scale).await,
-            Self::Throughput => throughput::measure(scale).await,
-            Self::Memory => memory::measure(scale).await,
-            Self::Sandbox => sandbox::measure(scale).await,
-            Self::Egress => egress::measure(scale).await,
-            Self::Streams => streams::measure(scale).await,
-            Self::Bytes => bytes::measure(scale).await,
-            Self::WritePath => write_path::measure(scale).await,
-        }
+    pub(crate) async fn measure(self, scale: Scale) -> anyhow::Result<Measured> {
+        let rows = match self {
+            Self::Scale => return scale::measure(scale).await,
+            Self::Load => return load::measure(scale).await,
+            Self::Peers => return peers::measure(scale).await,
+            Self::Start => start::measure(scale).await?,
+            Self::Create => create::measure(scale).await?,
+            Self::FirstToken => first_token::measure(scale).await?,
+            Self::Throughput => throughput::measure(scale).await?,
+            Self::Memory => memory::measure(scale).await?,
+            Self::Sandbox => sandbox::measure(scale).await?,
+            Self::Egress => egress::measure(scale).await?,
+            Self::Streams => streams::measure(scale).await?,
+            Self::Bytes => bytes::measure(scale).await?,
+            Self::WritePath => write_path::measure(scale).await?,
+        };
+        Ok(rows.into())
     }
 
     /// A row of this part; `values` has one value for each repetition.

@@ -7,10 +7,13 @@ use anyhow::{Context as _, ensure};
 
 use crate::machine;
 use crate::parts::Part;
+use crate::plot::Plot;
 use crate::stats::{Samples, three_digits};
 
 /// The page that holds the table, from this package's directory.
 const PAGE: &str = "../docs/reference/performance.md";
+/// Where the plots lie, from there.
+const PLOTS: &str = "../docs/reference/plots";
 /// Between these two lines of the page stands what is written here.
 const BEGIN: &str = "<!-- figures: written by `make bench` -->";
 const END: &str = "<!-- end of the figures -->";
@@ -24,6 +27,33 @@ pub(crate) enum Bar {
     Above(f64),
     /// It stands there for scale.
     None,
+}
+
+/// What a part gives.
+pub(crate) struct Measured {
+    /// For the table of figures.
+    pub(crate) rows: Vec<Row>,
+    /// For a place of its own on the page.
+    pub(crate) section: Option<Section>,
+    pub(crate) plots: Vec<PlotFile>,
+}
+
+/// Text that stands between the part's own two marks on the page.
+pub(crate) struct Section {
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+}
+
+/// A plot, and the name of its file without the ending.
+pub(crate) struct PlotFile {
+    pub(crate) name: &'static str,
+    pub(crate) plot: Plot,
+}
+
+impl From<Vec<Row>> for Measured {
+    fn from(rows: Vec<Row>) -> Self {
+        Self { rows, section: None, plots: Vec::new() }
+    }
 }
 
 /// One figure.
@@ -57,12 +87,7 @@ impl Row {
     }
 
     fn measured_text(&self) -> String {
-        let [median, min, max] =
-            [self.values.median(), self.values.min(), self.values.max()].map(three_digits);
-        if self.values.len() == 1 {
-            return format!("{median} {}", self.unit);
-        }
-        format!("{median} ({min}–{max}) {}", self.unit)
+        format!("{} {}", spread(&self.values), self.unit)
     }
 
     fn verdict(&self) -> &'static str {
@@ -97,6 +122,37 @@ impl Row {
             self.note,
         )
     }
+}
+
+/// The median, and between what the values lie if there are several.
+pub(crate) fn spread(values: &Samples) -> String {
+    let [median, min, max] = [values.median(), values.min(), values.max()].map(three_digits);
+    if values.len() == 1 { median } else { format!("{median} ({min}–{max})") }
+}
+
+/// Puts what a part says into its place on the page, with the day and the commit, and writes its plots.
+pub(crate) fn write_extras(measured: &Measured) -> anyhow::Result<()> {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    if let Some(section) = &measured.section {
+        let path = here.join(PAGE);
+        let page = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        let page = replace_section(&page, section, &machine::when()?)?;
+        fs::write(&path, page).with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    for file in &measured.plots {
+        let path = here.join(PLOTS).join(format!("{}.svg", file.name));
+        fs::create_dir_all(here.join(PLOTS))?;
+        fs::write(&path, file.plot.svg()).with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn replace_section(page: &str, section: &Section, when: &str) -> anyhow::Result<String> {
+    let begin = format!("<!-- {}: written by `make bench` -->", section.name);
+    let end = format!("<!-- end of {} -->", section.name);
+    let (before, rest) = page.split_once(&begin).with_context(|| format!("the page has no line {begin}"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("the page has no line {end}"))?;
+    Ok(format!("{before}{begin}\n\n{}\nMeasured {when}.\n\n{end}{after}", section.text))
 }
 
 /// Puts the rows into the page; those of parts that were not measured stay as they are.
@@ -161,5 +217,16 @@ mod tests {
         );
         assert_eq!(page, expected);
         assert!(replace("no marks", "", &[], "").is_err());
+    }
+
+    #[test]
+    fn a_section_replaces_itself_and_nothing_else() {
+        let page = "above\n<!-- peers: written by `make bench` -->\nold\n<!-- end of peers -->\nbelow\n";
+        let section = Section { name: "peers", text: "new\n".to_owned() };
+        let once = replace_section(page, &section, "monday").unwrap();
+        assert_eq!(replace_section(&once, &section, "monday").unwrap(), once);
+        assert!(once.starts_with("above\n<!-- peers") && once.ends_with("-->\nbelow\n"), "{once}");
+        assert!(once.contains("\n\nnew\n\nMeasured monday.\n\n") && !once.contains("old"), "{once}");
+        assert!(replace_section("no marks", &section, "monday").is_err());
     }
 }

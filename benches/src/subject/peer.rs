@@ -1,0 +1,309 @@
+//! Servers for agents that others make: what they are called, how they are started, what their APIs look like.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, ensure};
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use super::install::{Installed, write_sources};
+
+/// What Hermes' API is asked with; it listens on loopback alone.
+const HERMES_KEY: &str = "a-key-for-the-bench-on-loopback-alone";
+/// Runs that LangGraph's server works on side by side.
+const LANGGRAPH_JOBS: &str = "20";
+/// Whose threads Mastra keeps.
+const RESOURCE: &str = "acme";
+/// What of a peer's log an error shows, in characters.
+const LOG_SHOWN_CHARS: usize = 400;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Hermes,
+    LangGraph,
+    Mastra,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Self; 3] = [Self::Hermes, Self::LangGraph, Self::Mastra];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hermes => "Hermes gateway",
+            Self::LangGraph => "LangGraph server",
+            Self::Mastra => "Mastra server",
+        }
+    }
+
+    pub(super) fn slug(self) -> &'static str {
+        match self {
+            Self::Hermes => "hermes",
+            Self::LangGraph => "langgraph",
+            Self::Mastra => "mastra",
+        }
+    }
+
+    /// Of the package that gives it its server.
+    pub(crate) fn version(self) -> &'static str {
+        match self {
+            Self::Hermes => "0.19.0",
+            Self::LangGraph => "0.4.40",
+            Self::Mastra => "1.31.0",
+        }
+    }
+
+    /// What the page says of how it was set up.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Hermes => {
+                "`hermes-agent` 0.19.0 of PyPI: `hermes gateway run` with its API server, toolsets switched off, no \
+                 limit of runs side by side; sessions in its own SQLite. The process is the one agent; a thread is \
+                 a session, a turn `POST /api/sessions/ID/chat/stream`."
+            }
+            Self::LangGraph => {
+                "`langgraph-cli[inmem]` 0.4.40 with `langgraph` 1.2.22 of PyPI: `langgraph dev --no-reload \
+                 --n-jobs-per-worker 20`, tracing off; state in memory, which it writes to files from time to time. \
+                 An agent is an assistant of a graph of one node, a turn `POST /threads/ID/runs/stream`. It calls \
+                 itself a server for development; the other one needs a licence."
+            }
+            Self::Mastra => {
+                "`mastra` 1.31.0 with `@mastra/core` 1.71.0 of npm: `mastra build`, then the built server under \
+                 Node with `NODE_ENV=production`; threads in LibSQL, a file. Agents are code, so none can be made; \
+                 a turn is `POST /api/agents/ID/stream` with the thread named."
+            }
+        }
+    }
+
+    /// Whether an agent can be made through the API.
+    pub(crate) fn makes_agents(self) -> bool {
+        self == Self::LangGraph
+    }
+
+    pub(super) fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Hermes => &["hermes-agent==0.19.0", "aiohttp==3.14.5"],
+            Self::LangGraph => {
+                &["langgraph-cli[inmem]==0.4.40", "langgraph==1.2.22", "langchain-openai==1.7.4"]
+            }
+            // Its package.json says them.
+            Self::Mastra => &[],
+        }
+    }
+
+    pub(super) fn sources(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Hermes => &[("config.yaml", include_str!("../../peers/hermes/config.yaml"))],
+            Self::LangGraph => &[
+                ("graph.py", include_str!("../../peers/langgraph/graph.py")),
+                ("langgraph.json", include_str!("../../peers/langgraph/langgraph.json")),
+            ],
+            Self::Mastra => &[
+                ("package.json", include_str!("../../peers/mastra/package.json")),
+                ("src/mastra/index.ts", include_str!("../../peers/mastra/src/mastra/index.ts")),
+            ],
+        }
+    }
+}
+
+pub(crate) struct PeerServer {
+    /// Behind a lock, since to look whether it has ended changes it.
+    child: Mutex<Child>,
+    pid: u32,
+    client: Client,
+    log: PathBuf,
+}
+
+impl PeerServer {
+    /// Starts it on a free port; all it keeps is below `state`.
+    pub(super) fn start(installed: &Installed, model: &str, state: &Path) -> anyhow::Result<Self> {
+        let peer = installed.peer;
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port().to_string();
+        let log = state.join("log.txt");
+        let mut command = command(installed, model, state, &port)?;
+        let mut path = installed.dir.join("venv/bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("PATH", path)
+            .env("HOME", state)
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&log)?)
+            .stderr(fs::OpenOptions::new().append(true).open(&log)?)
+            .kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("failed to start the {}", peer.name()))?;
+        let pid = child.id().context("a process ended as it was started")?;
+        let client =
+            Client { http: reqwest::Client::new(), base_url: format!("http://127.0.0.1:{port}"), peer };
+        Ok(Self { child: Mutex::new(child), pid, client, log })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(child.try_wait(), Ok(Some(_)))
+    }
+
+    /// The end of what it wrote.
+    pub(super) fn said(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let skipped = text.chars().count().saturating_sub(LOG_SHOWN_CHARS);
+        text.chars().skip(skipped).collect()
+    }
+
+    pub(super) async fn is_ready(&self) -> bool {
+        let path = match self.client.peer {
+            Peer::Hermes => "/health",
+            Peer::LangGraph => "/ok",
+            Peer::Mastra => "/api/agents",
+        };
+        let answer = self.client.http.get(format!("{}{path}", self.client.base_url)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    pub(super) async fn create_agent(&self) -> anyhow::Result<String> {
+        match self.client.peer {
+            Peer::Hermes => Ok("hermes".to_owned()),
+            Peer::LangGraph => {
+                let body = json!({"graph_id": "agent", "name": "Ada"});
+                self.client.create("/assistants", &body, "/assistant_id").await
+            }
+            Peer::Mastra => Ok("ada".to_owned()),
+        }
+    }
+
+    pub(super) async fn create_thread(&self, agent: &str) -> anyhow::Result<String> {
+        match self.client.peer {
+            Peer::Hermes => self.client.create("/api/sessions", &json!({}), "/session/id").await,
+            Peer::LangGraph => self.client.create("/threads", &json!({}), "/thread_id").await,
+            Peer::Mastra => {
+                let path = format!("/api/memory/threads?agentId={agent}");
+                self.client.create(&path, &json!({"resourceId": RESOURCE, "title": "talk"}), "/id").await
+            }
+        }
+    }
+
+    pub(super) async fn kill(self) -> anyhow::Result<()> {
+        herm_testkit::process::kill_children(self.pid);
+        let mut child = self.child.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(child.kill().await?)
+    }
+}
+
+fn command(installed: &Installed, model: &str, state: &Path, port: &str) -> anyhow::Result<Command> {
+    let bin = installed.dir.join("venv/bin");
+    let mut command = match installed.peer {
+        Peer::Hermes => {
+            let config = include_str!("../../peers/hermes/config.yaml").replace("MODEL_BASE_URL", model);
+            fs::write(state.join("config.yaml"), config)?;
+            let mut command = Command::new(bin.join("hermes"));
+            command.env_clear().args(["gateway", "run"]).env("HERMES_HOME", state);
+            command.env("API_SERVER_ENABLED", "true").env("API_SERVER_KEY", HERMES_KEY);
+            command.env("API_SERVER_PORT", port);
+            command
+        }
+        Peer::LangGraph => {
+            write_sources(installed.peer, state)?;
+            let mut command = Command::new(bin.join("langgraph"));
+            command.env_clear().args(["dev", "--no-browser", "--no-reload", "--host", "127.0.0.1"]);
+            command.args(["--port", port, "--n-jobs-per-worker", LANGGRAPH_JOBS]);
+            command.env("LANGSMITH_TRACING", "false").env("MODEL_BASE_URL", model);
+            command
+        }
+        Peer::Mastra => {
+            let store = format!("file:{}", state.join("mastra.db").display());
+            let mut command = Command::new("node");
+            command.env_clear().arg(installed.dir.join(".mastra/output/index.mjs"));
+            command.env("PORT", port).env("NODE_ENV", "production").env("MASTRA_TELEMETRY_DISABLED", "1");
+            command.env("MODEL_BASE_URL", model).env("STORAGE_URL", store);
+            command
+        }
+    };
+    command.current_dir(state);
+    Ok(command)
+}
+
+/// Speaks to one peer. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    peer: Peer,
+}
+
+impl Client {
+    /// Sends a message; the answer is the stream of the reply.
+    pub(super) async fn send(&self, agent: &str, thread: &str, content: &str) -> anyhow::Result<Response> {
+        let said = json!([{"role": "user", "content": content}]);
+        let (path, body) = match self.peer {
+            Peer::Hermes => (format!("/api/sessions/{thread}/chat/stream"), json!({"message": content})),
+            Peer::LangGraph => {
+                let input = json!({"messages": said});
+                let body = json!({"assistant_id": agent, "input": input, "stream_mode": ["messages-tuple"]});
+                (format!("/threads/{thread}/runs/stream"), body)
+            }
+            Peer::Mastra => {
+                let memory = json!({"thread": thread, "resource": RESOURCE});
+                (format!("/api/agents/{agent}/stream"), json!({"messages": said, "memory": memory}))
+            }
+        };
+        let response = self.authorised(self.http.post(format!("{}{path}", self.base_url))).json(&body).send();
+        Ok(response.await?.error_for_status()?)
+    }
+
+    /// What is in the stream with the first piece of the reply, and not before; the script says `ok`.
+    pub(super) fn token_mark(&self) -> &'static str {
+        match self.peer {
+            Peer::Hermes => "event: assistant.delta",
+            Peer::LangGraph => r#""content":"ok""#,
+            Peer::Mastra => r#""type":"text-delta""#,
+        }
+    }
+
+    /// What is in the stream of a turn that went well, where something is.
+    pub(super) fn end_mark(&self) -> Option<&'static str> {
+        match self.peer {
+            Peer::Hermes => Some("event: run.completed"),
+            Peer::LangGraph => None,
+            Peer::Mastra => Some(r#""type":"finish""#),
+        }
+    }
+
+    /// A thread's messages; `None` where there is no such thread any more.
+    pub(super) async fn history(&self, thread: &str) -> anyhow::Result<Option<String>> {
+        let path = match self.peer {
+            Peer::Hermes => format!("/api/sessions/{thread}/messages"),
+            Peer::LangGraph => format!("/threads/{thread}/state"),
+            Peer::Mastra => {
+                format!("/api/memory/threads/{thread}/messages?agentId=ada&resourceId={RESOURCE}")
+            }
+        };
+        let response = self.authorised(self.http.get(format!("{}{path}", self.base_url))).send().await?;
+        Ok(if response.status().is_success() { Some(response.text().await?) } else { None })
+    }
+
+    async fn create(&self, path: &str, body: &Value, id: &str) -> anyhow::Result<String> {
+        let request = self.authorised(self.http.post(format!("{}{path}", self.base_url))).json(body);
+        let response = request.send().await?;
+        let (status, answer) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "{path} answered {status}: {answer}");
+        let answer: Value = serde_json::from_str(&answer)?;
+        let text = answer.pointer(id).and_then(Value::as_str);
+        Ok(text.with_context(|| format!("an answer has no {id}: {answer}"))?.to_owned())
+    }
+
+    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+        if self.peer == Peer::Hermes { request.bearer_auth(HERMES_KEY) } else { request }
+    }
+}

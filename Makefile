@@ -47,7 +47,7 @@ soak: ## Run the same tests with many more rounds and cases; takes hours
 	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} HERM_BINARY="$(TARGET_DIR)/debug/herm" \
 		$(SDK) test -- server/stream
 
-bench: ## Measure latency, throughput and memory
+bench: ## Measure latency, throughput and memory, beside other servers for agents
 	@scripts/setup.sh rust sandbox docker
 	cargo build --release -p herm-cli
 	scripts/docker.sh cargo run --release -p herm-bench

@@ -7,11 +7,8 @@ SHELL := /bin/bash
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Of cargo nextest; .ci/run uses `ci`.
 NEXTEST_PROFILE ?= default
-# How often `make soak` repeats what is random, and how many cases it tries of each property.
-SOAK_ROUNDS ?= 2000
-SOAK_CASES ?= 5000
-# Spoilt requests that `make soak` sends.
-SOAK_MUTATIONS ?= 50000
+# What `make soak` runs; all of it if empty. See scripts/soak.sh.
+SOAK_PARTS ?=
 
 SDK := npm --silent --prefix sdk/typescript
 
@@ -41,11 +38,7 @@ test-sdk: ## Run the tests of the TypeScript SDK alone
 
 soak: ## Run the same tests with many more rounds and cases; takes hours
 	@scripts/setup.sh
-	HERM_TEST_MUTATIONS=$${HERM_TEST_MUTATIONS:-$(SOAK_MUTATIONS)} \
-		HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} PROPTEST_CASES=$${PROPTEST_CASES:-$(SOAK_CASES)} \
-		scripts/postgres.sh scripts/docker.sh scripts/test.sh --profile soak
-	HERM_TEST_ROUNDS=$${HERM_TEST_ROUNDS:-$(SOAK_ROUNDS)} HERM_BINARY="$(TARGET_DIR)/debug/herm" \
-		$(SDK) test -- server/stream
+	scripts/postgres.sh scripts/docker.sh scripts/soak.sh $(SOAK_PARTS)
 
 bench: ## Measure latency, throughput and memory, beside other servers for agents
 	@scripts/setup.sh rust sandbox docker

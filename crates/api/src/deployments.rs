@@ -105,7 +105,7 @@ pub(crate) async fn update_deployment(
     Ok(Json(DeploymentView::of(described, &shared, &headers)))
 }
 
-/// Provision a deployment again whose status is `error`.
+/// Provision a deployment again whose status is `error`. What it lacks may be there by now: then it is `ready` at once.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/retry", operation_id = "retry_deployment",
     tag = "deployments", params(("deployment_id" = DeploymentId, Path)),
     responses((status = 200, body = DeploymentView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),

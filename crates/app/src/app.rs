@@ -91,7 +91,23 @@ impl App {
     pub(crate) async fn choose_engine(&self, sandbox: &SandboxSettings) -> Result<SandboxType, Error> {
         match sandbox.engine {
             Some(engine) => Ok(engine),
-            None => engines::choose(&self.engines, sandbox.kind, self.settings.docker_becomes).await,
+            None => engines::choose(&self.engines, sandbox, self.settings.docker_becomes).await,
+        }
+    }
+
+    /// Whether a sandbox needs an image that its engine has not, as far as the engine says.
+    pub(crate) async fn lacks_image(&self, sandbox: &SandboxSettings) -> bool {
+        match sandbox.engine.filter(|_| sandbox.enabled) {
+            Some(engine) => self.engines.look(engine, sandbox.image.as_deref()).await != Ok(true),
+            None => false,
+        }
+    }
+
+    /// Whether a sandbox has a user of its own to the host's kernel; `None` if there is no sandbox.
+    pub(crate) async fn own_user(&self, sandbox: &SandboxSettings) -> Option<bool> {
+        match sandbox.engine.filter(|_| sandbox.enabled) {
+            Some(engine) => Some(self.engines.have_users(engine).await),
+            None => None,
         }
     }
 

@@ -2,8 +2,10 @@
 
 pub(crate) mod change;
 mod changes;
+mod provisioning;
 
 use herm_sandbox::workspace::Workspace;
+use herm_store::skills::Skill;
 use herm_store::{deployments, queue, skills, threads};
 use herm_types::deployment::{Deployment, DeploymentItem, DeploymentSettings, DeploymentStatus};
 use herm_types::event::Event;
@@ -51,15 +53,17 @@ pub struct ListFilter {
     pub status: Option<DeploymentStatus>,
 }
 
-/// A deployment with its skills as they are at this moment.
+/// A deployment with its skills, and with what its sandbox is, as they are at this moment.
 #[derive(Clone, Debug)]
 pub struct Described {
     pub deployment: Deployment,
     pub skills: Vec<SkillItem>,
+    /// Whether its sandbox has a user of its own to the host's kernel; `None` without a sandbox.
+    pub own_user: Option<bool>,
 }
 
-/// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed. One that
-/// begins with a snapshot's files is ready when they are there.
+/// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed. One whose
+/// image is to be fetched, or that begins with a snapshot's files, is ready when they are there.
 pub async fn create(
     app: &App,
     caller: &Caller,
@@ -83,10 +87,7 @@ pub async fn create(
         name,
         model: app.settings.default_model.to_string(),
         system_prompt,
-        status: match restore_snapshot {
-            Some(_) => DeploymentStatus::Provisioning,
-            None => DeploymentStatus::Ready,
-        },
+        status: DeploymentStatus::Ready,
         error: None,
         restore_snapshot,
         default_thread_id: app.ids.next::<ThreadId>(),
@@ -104,6 +105,8 @@ pub async fn create(
         let chosen = app.choose_engine(&deployment.settings.sandbox).await;
         engines::settle(&mut deployment.settings.sandbox, &chosen)?;
     }
+    let lacks_image = app.lacks_image(&deployment.settings.sandbox).await;
+    deployment.status = provisioning::status(&deployment, lacks_image);
     let headers = Headers::new(app, deployment.deployment_id);
     deployment.settings.mcp_servers = headers.take_all(given_servers.unwrap_or_default(), &[], now)?;
 
@@ -119,6 +122,7 @@ pub async fn create(
             .zip(looked)
             .map(|(row, (status, text))| item(row, status, text))
             .collect(),
+        own_user: app.own_user(&deployment.settings.sandbox).await,
         deployment: deployment.clone(),
     };
     let made = match written {
@@ -147,7 +151,7 @@ async fn insert(
         Box::pin(async move {
             change::insert(tx, &draft).await?;
             let deployment = &draft.deployment;
-            snapshots::begin_restore(tx, &caller, &ids, deployment).await?;
+            provisioning::begin(tx, &caller, &ids, deployment).await?;
             threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
             tx.emit(deployment.deployment_id, Event::deployment_status(deployment.status.as_str()));
             Ok(described)
@@ -199,7 +203,7 @@ pub async fn update(
             })
         })
         .await?;
-    Ok(Described { deployment: draft.deployment, skills: describe(dir, draft.skills).await })
+    Ok(describe_all(app, draft.deployment, draft.skills).await)
 }
 
 /// Provisions a deployment again whose provisioning failed.
@@ -212,8 +216,12 @@ pub async fn retry(
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
     // The files of skills are looked at before, as the answer commits with the change.
-    let Described { deployment, skills } = find(app, caller, deployment_id).await?;
-    let chosen = app.choose_engine(&deployment.settings.sandbox).await;
+    let Described { deployment, skills, .. } = find(app, caller, deployment_id).await?;
+    let mut sandbox = deployment.settings.sandbox;
+    let chosen = app.choose_engine(&sandbox).await;
+    // What is wrong with it is said below, if it still is to be provisioned.
+    let lacks_image = engines::settle(&mut sandbox, &chosen).is_ok() && app.lacks_image(&sandbox).await;
+    let own_user = app.own_user(&sandbox).await;
     let (caller, ids) = (caller.clone(), app.ids.clone());
     app.transaction("retry_deployment", reply, move |tx| {
         Box::pin(async move {
@@ -226,16 +234,13 @@ pub async fn retry(
                 }
                 engines::settle(&mut draft.deployment.settings.sandbox, &chosen)?;
                 draft.deployment.error = None;
-                draft.deployment.status = match draft.deployment.restore_snapshot {
-                    Some(_) => DeploymentStatus::Provisioning,
-                    None => DeploymentStatus::Ready,
-                };
+                draft.deployment.status = provisioning::status(&draft.deployment, lacks_image);
                 Ok(())
             };
             let (draft, ()) = change::make(tx, &caller, deployment_id, edit).await?;
-            snapshots::begin_restore(tx, &caller, &ids, &draft.deployment).await?;
+            provisioning::begin(tx, &caller, &ids, &draft.deployment).await?;
             tx.emit(deployment_id, Event::deployment_status(draft.deployment.status.as_str()));
-            Ok(Described { deployment: draft.deployment, skills })
+            Ok(Described { deployment: draft.deployment, skills, own_user })
         })
     })
     .await
@@ -257,7 +262,15 @@ async fn find(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result
             })
         })
         .await?;
-    Ok(Described { deployment, skills: describe(app.workspace_dir(deployment_id), rows).await })
+    Ok(describe_all(app, deployment, rows).await)
+}
+
+async fn describe_all(app: &App, deployment: Deployment, skills: Vec<Skill>) -> Described {
+    Described {
+        skills: describe(app.workspace_dir(deployment.deployment_id), skills).await,
+        own_user: app.own_user(&deployment.settings.sandbox).await,
+        deployment,
+    }
 }
 
 /// A page of the deployments within the caller's reach, newest first.

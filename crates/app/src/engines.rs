@@ -11,26 +11,37 @@ use herm_types::{Clock, ErrorCode, Timestamp};
 /// What was learnt of an engine is believed for so long, in microseconds.
 const FRESH_US: i64 = 10_000_000;
 
-/// Whether an engine answers; the error says why not, and what to do.
+/// What is known of the machine's engines.
 #[async_trait]
 pub trait Engines: Send + Sync {
-    async fn check(&self, engine: SandboxType) -> Result<(), String>;
+    /// Whether an engine that answers has this image, for `None` the one that the server is configured with; the error
+    /// says why it does not answer, and what to do.
+    async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String>;
+
+    /// Whether each of its sandboxes has a user of its own to the host's kernel.
+    async fn have_users(&self, engine: SandboxType) -> bool;
 }
 
 #[async_trait]
 impl Engines for Sandboxes {
-    async fn check(&self, engine: SandboxType) -> Result<(), String> {
-        Sandboxes::check(self, engine).await.map_err(|error| error.to_string())
+    async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
+        self.check(engine).await.map_err(|error| error.to_string())?;
+        self.has_image(engine, image).await.map_err(|error| error.to_string())
+    }
+
+    async fn have_users(&self, engine: SandboxType) -> bool {
+        Sandboxes::have_users(self, engine).await
     }
 }
 
-type Learnt = (Timestamp, Result<(), String>);
+type Learnt = (Timestamp, Result<bool, String>);
 
 /// The engines, asked now and then.
 #[derive(Clone)]
 pub(crate) struct EngineWatch {
     engines: Arc<dyn Engines>,
     clock: Arc<dyn Clock>,
+    /// Of the image that the server is configured with alone: there may be any number of others.
     learnt: Arc<Mutex<HashMap<SandboxType, Learnt>>>,
 }
 
@@ -39,7 +50,14 @@ impl EngineWatch {
         Self { engines, clock, learnt: Arc::default() }
     }
 
-    async fn check(&self, engine: SandboxType) -> Result<(), String> {
+    /// As [`Engines::look`]; what is wrong with `local` is said by the command that needs it.
+    pub(crate) async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
+        if engine == SandboxType::Local {
+            return Ok(true);
+        }
+        if image.is_some() {
+            return self.engines.look(engine, image).await;
+        }
         let now = self.clock.now();
         let known = self.learnt.lock().unwrap_or_else(PoisonError::into_inner).get(&engine).cloned();
         if let Some((at, learnt)) = known
@@ -47,27 +65,30 @@ impl EngineWatch {
         {
             return learnt;
         }
-        let learnt = self.engines.check(engine).await;
+        let learnt = self.engines.look(engine, None).await;
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner).insert(engine, (now, learnt.clone()));
         learnt
     }
+
+    pub(crate) async fn have_users(&self, engine: SandboxType) -> bool {
+        self.engines.have_users(engine).await
+    }
 }
 
-/// The engine for a sandbox of this type: itself, or what the operator lets take its place.
+/// The engine for a sandbox of this type: itself, or what the operator lets take its place where no engine answers, or
+/// the image is not there that the server is configured with. One that the deployment names can be fetched.
 pub(crate) async fn choose(
     watch: &EngineWatch,
-    kind: SandboxType,
+    sandbox: &SandboxSettings,
     docker_becomes: Option<SandboxType>,
 ) -> Result<SandboxType, herm_types::Error> {
-    let missing = match kind {
-        // What is wrong with it is said by the command that needs it: nothing takes its place.
-        SandboxType::Local => return Ok(SandboxType::Local),
-        SandboxType::Docker | SandboxType::Gvisor => match watch.check(kind).await {
-            Ok(()) => return Ok(kind),
-            Err(missing) => missing,
-        },
-    };
+    let kind = sandbox.kind;
     let instead = docker_becomes.filter(|_| kind == SandboxType::Docker);
+    let missing = match watch.look(kind, sandbox.image.as_deref()).await {
+        Ok(false) if sandbox.image.is_none() => return Ok(instead.unwrap_or(kind)),
+        Ok(_) => return Ok(kind),
+        Err(missing) => missing,
+    };
     instead.ok_or_else(|| {
         let way_out = match kind {
             SandboxType::Docker => "ask for sandbox.type local, or set HERM_SANDBOX=local on the server",

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use herm_store::{Tx, queue, snapshots};
-use herm_types::deployment::{Deployment, DeploymentStatus};
+use herm_store::{Tx, snapshots};
+use herm_types::deployment::Deployment;
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
 use herm_types::snapshot::{KEPT_MS, Snapshot, SnapshotStatus};
-use herm_types::{Error as Refusal, ErrorCode, Fault, IdSource, SnapshotId};
+use herm_types::{Error as Refusal, ErrorCode, Fault, SnapshotId};
 
 use crate::files::Opened;
 use crate::{App, Caller, Error};
@@ -175,17 +175,16 @@ fn of_another() -> Refusal {
     Refusal::invalid(vec![Fault::new("restore_snapshot", message)])
 }
 
-/// Lets the worker restore what a deployment is to begin with, if there is something.
-pub(crate) async fn begin_restore(
+/// Whether a deployment may begin with the snapshot that it is to begin with, if there is one.
+///
+/// # Errors
+/// It may not, for what the snapshot is, or the deployment.
+pub(crate) async fn refuse_restore(
     tx: &mut Tx,
     caller: &Caller,
-    ids: &IdSource,
     deployment: &Deployment,
 ) -> Result<(), Error> {
     let Some(snapshot_id) = deployment.restore_snapshot else { return Ok(()) };
-    if deployment.status != DeploymentStatus::Provisioning {
-        return Ok(());
-    }
     refuse_without_files(deployment, "restore_snapshot")?;
     let snapshot = caller.snapshot(tx, snapshot_id).await?;
     if snapshot.customer_id != deployment.customer_id {
@@ -198,8 +197,7 @@ pub(crate) async fn begin_restore(
         let message = format!("holds {size} bytes, more than the {disk_bytes} that sandbox.disk_mb allows");
         return Err(Refusal::invalid(vec![Fault::new("restore_snapshot", message)]).into());
     }
-    let (work_id, id) = (ids.next(), deployment.deployment_id);
-    Ok(queue::enqueue(tx, work_id, queue::Kind::Restore, id.to_string(), id).await?)
+    Ok(())
 }
 
 /// Does what blocks where it may.

@@ -3,6 +3,7 @@
 
 mod container;
 
+use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,19 +88,10 @@ impl Docker {
         client.negotiate_version().await.map_err(no_docker)
     }
 
-    /// Whether this image can be used without getting it first.
-    async fn has_image(&self, image: Option<&str>) -> Result<bool, Error> {
-        match self.connect().await?.inspect_image(self.image(image)).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_status(&error, 404) => Ok(false),
-            Err(error) => Err(refused(&error)),
-        }
-    }
-
-    /// Gets an image, which may take minutes.
-    async fn get_image(&self, image: &str) -> Result<(), Error> {
+    /// Fetches an image from where its name says, also one that is there already.
+    async fn fetch_image(&self, image: &str) -> Result<(), Error> {
         let client = self.connect().await?;
-        let options = CreateImageOptionsBuilder::new().from_image(image).build();
+        let options = CreateImageOptionsBuilder::new().from_image(&with_tag(image)).build();
         let progress = client.create_image(Some(options), None, None);
         let pulled = tokio::time::timeout(IMAGE_LIMIT, progress.try_for_each(async |_| Ok(()))).await;
         let reason = match pulled {
@@ -113,6 +105,13 @@ impl Docker {
     fn image<'a>(&'a self, wanted: Option<&'a str>) -> &'a str {
         wanted.unwrap_or(&self.image)
     }
+}
+
+/// An image's name as engines mean it where it says no tag; asked to fetch it without one, they fetch every tag there is.
+fn with_tag(image: &str) -> Cow<'_, str> {
+    // What stands before the last slash may be a host with a port.
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    if name.contains([':', '@']) { image.into() } else { format!("{image}:latest").into() }
 }
 
 fn refused(error: &bollard::errors::Error) -> Error {
@@ -133,11 +132,19 @@ impl Engine for Docker {
                 return Err(Error::NoRuntime(runtime));
             }
         }
-        if self.has_image(None).await? {
-            return Ok(());
+        Ok(())
+    }
+
+    async fn has_image(&self, image: Option<&str>) -> Result<bool, Error> {
+        match self.connect().await?.inspect_image(self.image(image)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_status(&error, 404) => Ok(false),
+            Err(error) => Err(refused(&error)),
         }
-        let reason = "build it from images/sandbox, or name another in HERM_SANDBOX_IMAGE".to_owned();
-        Err(Error::NoImage { image: self.image.clone(), reason })
+    }
+
+    async fn get_image(&self, image: Option<&str>) -> Result<(), Error> {
+        if self.has_image(image).await? { Ok(()) } else { self.fetch_image(self.image(image)).await }
     }
 
     async fn has_users(&self) -> bool {
@@ -164,20 +171,36 @@ impl Engine for Docker {
             group_file: place.write("group", &group(user_id))?,
             away,
         };
-        let started = match (container.start(&wanted).await, &spec.image) {
-            // One that the deployment names is fetched when it is first needed.
-            (Err(Error::NoImage { .. }), Some(image)) => {
-                self.get_image(image).await?;
-                container.start(&wanted).await
+        match container.start(&wanted).await {
+            // It was there when the deployment was made, and was lost or named since.
+            Err(Error::NoImage { .. }) => {
+                self.fetch_image(wanted.image).await?;
+                container.start(&wanted).await?;
             }
-            (started, _) => started,
-        };
-        started?;
+            started => started?,
+        }
         Ok(Box::new(container))
     }
 
     async fn find(&self, place: &Place) -> Result<Box<dyn Body>, Error> {
         let client = self.connect().await?;
         Ok(Box::new(Container::new(client, name_of(&self.shared.instance, place.sandbox_id()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_tag;
+
+    #[test]
+    fn a_name_without_a_tag_means_the_latest_and_no_other() {
+        for (image, expected) in [
+            ("alpine", "alpine:latest"),
+            ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
+            ("localhost:5000/a/b:1", "localhost:5000/a/b:1"),
+            ("ghcr.io/a/b@sha256:00", "ghcr.io/a/b@sha256:00"),
+        ] {
+            assert_eq!(with_tag(image), expected);
+        }
     }
 }

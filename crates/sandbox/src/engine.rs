@@ -50,8 +50,14 @@ pub(crate) const MASKED: [&str; 16] = [
 /// Starts sandboxes of one kind.
 #[async_trait]
 pub(crate) trait Engine: Send + Sync {
-    /// Whether a sandbox can be started here.
+    /// Whether a sandbox can be started here, its image aside.
     async fn check(&self) -> Result<(), Error>;
+
+    /// Whether this image, or for `None` the server's own, is there already.
+    async fn has_image(&self, image: Option<&str>) -> Result<bool, Error>;
+
+    /// Gets that image, if it is not there, which may take minutes. It may be given up at any time.
+    async fn get_image(&self, image: Option<&str>) -> Result<(), Error>;
 
     /// Whether each sandbox has a user of its own to the host's kernel.
     async fn has_users(&self) -> bool;

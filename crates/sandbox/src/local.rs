@@ -91,6 +91,15 @@ impl Engine for Local {
         .await
     }
 
+    /// Local sandboxes have the host's programs.
+    async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn get_image(&self, _image: Option<&str>) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn has_users(&self) -> bool {
         self.stage(Duration::ZERO).await.is_some()
     }

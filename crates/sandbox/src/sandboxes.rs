@@ -94,12 +94,25 @@ impl Sandboxes {
         }
     }
 
-    /// Whether a sandbox of this kind can be started on this machine.
+    /// Whether a sandbox of this kind can be started on this machine, its image aside.
     ///
     /// # Errors
     /// What is missing, and what to do.
     pub async fn check(&self, engine: SandboxType) -> Result<(), Error> {
         self.engine(engine).check().await
+    }
+
+    /// Whether the image of such a sandbox, for `None` the one that the server is configured with, is there already.
+    pub async fn has_image(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, Error> {
+        self.engine(engine).has_image(image).await
+    }
+
+    /// Gets that image, if it is not there, which may take minutes. It may be given up at any time.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`]: it cannot be had; the engine's own words say why.
+    pub async fn get_image(&self, engine: SandboxType, image: Option<&str>) -> Result<(), Error> {
+        self.engine(engine).get_image(image).await
     }
 
     /// Whether sandboxes of this kind have users of their own to the host's kernel; else they share the server's.

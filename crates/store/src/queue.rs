@@ -18,8 +18,8 @@ pub enum Kind {
     Teardown,
     /// Erase what a deleted thread left; the subject is its id.
     EraseThread,
-    /// Restore the snapshot that a new deployment begins with; the subject is the deployment's id.
-    Restore,
+    /// Get ready what a new deployment needs: its image, the files that it begins with; the subject is its id.
+    Provision,
 }
 
 impl Kind {
@@ -28,12 +28,12 @@ impl Kind {
             Self::Run => "run",
             Self::Teardown => "teardown",
             Self::EraseThread => "erase_thread",
-            Self::Restore => "restore",
+            Self::Provision => "provision",
         }
     }
 
     fn parse(text: &str) -> Result<Self, Error> {
-        [Self::Run, Self::Teardown, Self::EraseThread, Self::Restore]
+        [Self::Run, Self::Teardown, Self::EraseThread, Self::Provision]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| Error::Corrupt(format!("unknown kind of work {text:?}")))

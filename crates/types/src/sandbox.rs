@@ -53,7 +53,7 @@ pub struct Egress {
 }
 
 /// A deployment's sandbox: what was asked for, and the engine that was chosen when it was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSettings {
     pub enabled: bool,
     #[serde(rename = "type")]
@@ -65,7 +65,6 @@ pub struct SandboxSettings {
     pub image: Option<String>,
     /// Cores.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<f64>)]
     pub cpu: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u64>,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::in_hand::{InHand, Signals};
 use crate::worker::Context;
-use crate::{restore, run, teardown};
+use crate::{provision, run, teardown};
 
 /// Items that one worker has in hand at most.
 const MAX_IN_HAND: usize = 512;
@@ -117,7 +117,7 @@ async fn carry_out(context: Arc<Context>, lease: Lease, signals: Signals) {
             Kind::Run => run::drive(&context, &lease, &signals.look).await,
             Kind::Teardown => teardown::tear_down(&context, &lease, &in_hand).await,
             Kind::EraseThread => teardown::erase_thread(&context, &lease, &in_hand).await,
-            Kind::Restore => restore::restore(&context, &lease, &in_hand).await,
+            Kind::Provision => provision::provision(&context, &lease, &in_hand).await,
         }
     };
     let result = tokio::select! {

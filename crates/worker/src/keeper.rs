@@ -23,7 +23,7 @@ const CLEAR_AFTER: Duration = AWAY_LIMIT.saturating_mul(2);
 /// Between two looks for idle sandboxes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of a MiB, in which deployments say their limits.
-const MIB: u64 = 1024 * 1024;
+pub(crate) const MIB: u64 = 1024 * 1024;
 
 struct Use {
     users: usize,

@@ -11,7 +11,7 @@ pub mod egress;
 mod in_hand;
 mod keeper;
 mod models;
-mod restore;
+mod provision;
 mod retention;
 mod run;
 mod snapshot;

@@ -9,6 +9,7 @@ use herm_sandbox::workspace::Quotas;
 use herm_sandbox::{Sandboxes, Workspaces};
 use herm_store::{Store, connections, idempotent_requests, queue};
 use herm_types::{IdSource, Rng};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::egress::WaysOut;
 use crate::in_hand::Running;
 use crate::keeper::Keeper;
 use crate::models::Models;
-use crate::{dispatch, retention};
+use crate::{dispatch, provision, retention};
 
 /// What a worker works with.
 pub struct Options {
@@ -40,7 +41,10 @@ pub(crate) struct Context {
     pub(crate) ids: IdSource,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) models: Models,
+    pub(crate) sandboxes: Sandboxes,
     pub(crate) keeper: Keeper,
+    /// Each is an image that is being fetched.
+    pub(crate) fetches: Semaphore,
     pub(crate) workspaces: Workspaces,
     pub(crate) snapshots: Snapshots,
     pub(crate) quotas: Quotas,
@@ -73,7 +77,9 @@ impl Worker {
     pub async fn start(options: Options) -> Result<Self, herm_store::Error> {
         let context = Arc::new(Context {
             models: Models::new(options.providers),
-            keeper: Keeper::new(options.sandboxes),
+            keeper: Keeper::new(options.sandboxes.clone()),
+            sandboxes: options.sandboxes,
+            fetches: Semaphore::new(provision::MAX_FETCHES),
             store: options.store,
             ids: options.ids,
             rng: options.rng,

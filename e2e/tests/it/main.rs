@@ -7,6 +7,7 @@ mod deleted;
 mod egress;
 mod files;
 mod idempotency;
+mod images;
 mod kill_matrix;
 mod killed;
 mod log;

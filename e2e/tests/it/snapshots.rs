@@ -14,7 +14,7 @@ use crate::world::{World, create, deployment_of, text};
 
 const MODEL: &str = "anthropic/claude-sonnet-4.5";
 /// The steps of keeping files and of restoring them.
-const STEPS: [&str; 5] = ["teardown", "snapshot", "restore", "provisioning", "erase_deployment"];
+const STEPS: [&str; 4] = ["teardown", "snapshot", "provision", "erase_deployment"];
 
 fn is_step(point: &str) -> bool {
     STEPS.iter().any(|step| point.contains(step))
@@ -23,7 +23,7 @@ fn is_step(point: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_files_through_a_kill_at_every_step() {
     let points = walk(async || World::sqlite().await, 2, is_step, |life| Box::pin(live(life))).await;
-    for expected in ["snapshot:put", "snapshot:record", "teardown:workspace", "restore:record"] {
+    for expected in ["snapshot:put", "snapshot:record", "teardown:workspace", "provision:record"] {
         assert!(points.contains_key(expected), "{expected} is not among {points:?}");
     }
 }

@@ -1480,7 +1480,7 @@ export interface components {
             /** @default docker */
             type?: components["schemas"]["SandboxType"] | null;
         };
-        /** @description A deployment's sandbox: what was asked for, and the engine that was chosen when it was made. */
+        /** @description A deployment's sandbox: what was asked for, the engine that was chosen when it was made, and what that gives here. */
         SandboxSettings: {
             /**
              * Format: double
@@ -1497,6 +1497,11 @@ export interface components {
             image?: string | null;
             /** Format: int64 */
             memory_mb?: number | null;
+            /**
+             * @description Whether it has a user of its own to the host's kernel; `false`: it shares the server's with all other sandboxes.
+             *     `null` when the sandbox is not enabled.
+             */
+            own_user?: boolean | null;
             persistent_filesystem: boolean;
             type: components["schemas"]["SandboxType"];
         };

@@ -8,13 +8,14 @@ use herm_types::deployment::{
     Budget, DeploymentError, DeploymentStatus, Dreaming, Features, RUNTIME, SteeringPolicy,
 };
 use herm_types::mcp::McpServerItem;
-use herm_types::sandbox::SandboxSettings;
+use herm_types::sandbox::{Egress, SandboxSettings, SandboxType};
 use herm_types::secret::SecretId;
 use herm_types::skill::SkillItem;
 use herm_types::{DeploymentId, ThreadId, Timestamp};
 use http::HeaderMap;
 use http::header::HOST;
 use serde::Serialize;
+use serde_json::Number;
 
 use crate::router::Shared;
 
@@ -36,7 +37,7 @@ pub(crate) struct DeploymentView {
     thread_id: ThreadId,
     filesystem: Filesystem,
     events: EventsLink,
-    sandbox: SandboxSettings,
+    sandbox: SandboxView,
     /// Left out for a browser token.
     #[serde(skip_serializing_if = "Option::is_none")]
     mcp_servers: Option<Vec<McpServerItem>>,
@@ -73,9 +74,56 @@ pub(crate) struct EventsLink {
     url: String,
 }
 
+/// A deployment's sandbox: what was asked for, the engine that was chosen when it was made, and what that gives here.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = SandboxSettings)]
+pub(crate) struct SandboxView {
+    enabled: bool,
+    #[serde(rename = "type")]
+    kind: SandboxType,
+    persistent_filesystem: bool,
+    /// The engine that is really used; `null` when the sandbox is not enabled.
+    engine: Option<SandboxType>,
+    /// Whether it has a user of its own to the host's kernel; `false`: it shares the server's with all other sandboxes.
+    /// `null` when the sandbox is not enabled.
+    own_user: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    /// Cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    cpu: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_mb: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_mb: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_timeout_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress: Option<Egress>,
+}
+
+impl SandboxView {
+    fn of(settings: SandboxSettings, own_user: Option<bool>) -> Self {
+        Self {
+            enabled: settings.enabled,
+            kind: settings.kind,
+            persistent_filesystem: settings.persistent_filesystem,
+            engine: settings.engine,
+            own_user,
+            image: settings.image,
+            cpu: settings.cpu,
+            memory_mb: settings.memory_mb,
+            disk_mb: settings.disk_mb,
+            idle_timeout_s: settings.idle_timeout_s,
+            egress: settings.egress,
+        }
+    }
+}
+
 impl DeploymentView {
     pub(crate) fn of(described: Described, shared: &Shared, headers: &HeaderMap) -> Self {
-        let Described { deployment, skills } = described;
+        let Described { deployment, skills, own_user } = described;
         let settings = deployment.settings;
         let url = format!("{}/v1/deployments/{}/events", base_url(shared, headers), deployment.deployment_id);
         Self {
@@ -92,7 +140,7 @@ impl DeploymentView {
                 persistent: settings.sandbox.persistent_filesystem,
             },
             events: EventsLink { transport: "sse", url },
-            sandbox: settings.sandbox,
+            sandbox: SandboxView::of(settings.sandbox, own_user),
             mcp_servers: Some(settings.mcp_servers.iter().map(McpServerItem::from).collect()),
             skills,
             secrets: Some(settings.secrets),

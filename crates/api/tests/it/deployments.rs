@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use herm_types::sandbox::SandboxType;
 
-use crate::world::{SandboxFallback, World, minimal};
+use crate::world::{ABSENT_IMAGE, SandboxFallback, World, minimal};
 
 #[tokio::test]
 async fn a_deployment_is_ready_with_every_default() {
@@ -25,7 +25,7 @@ async fn a_deployment_is_ready_with_every_default() {
         "thread_id": made["thread_id"],
         "filesystem": {"workspace_path": "/workspace", "persistent": true},
         "events": {"transport": "sse", "url": format!("http://herm.example/v1/deployments/{id}/events")},
-        "sandbox": {"enabled": true, "type": "docker", "persistent_filesystem": true, "engine": "local"},
+        "sandbox": {"enabled": true, "type": "docker", "persistent_filesystem": true, "engine": "local", "own_user": false},
         "mcp_servers": [],
         "skills": [],
         "secrets": {},
@@ -65,8 +65,7 @@ async fn every_field_is_kept_as_it_was_given() {
     body["sandbox"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let made = world.post("/v1/deployments", &body).await.json();
     assert_eq!(made["model"], "openrouter/vendor/model");
-    let mut sandbox =
-        json!({"enabled": false, "type": "local", "persistent_filesystem": true, "engine": null});
+    let mut sandbox = json!({"enabled": false, "type": "local", "persistent_filesystem": true, "engine": null, "own_user": null});
     sandbox.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     assert_eq!(made["sandbox"], sandbox);
     for field in ["budget", "steering", "dreaming", "fallback_models"] {
@@ -199,6 +198,66 @@ async fn a_sandbox_has_the_engine_it_asks_for_or_docker_what_the_operator_says()
             None => assert_eq!(answer.refusal(), (503, "unavailable".to_owned()), "{kind} with {engines:?}"),
         }
     }
+}
+
+/// Which engine is really used is told, and what it gives: an operator may not know what the server can do here.
+#[tokio::test]
+async fn a_sandbox_that_shares_the_servers_user_says_so() {
+    let world = World::with(SandboxFallback::Local, &[SandboxType::Docker]).await;
+    for (sandbox, own_user) in [
+        (json!({"type": "local"}), json!(false)),
+        (json!({"type": "docker"}), json!(true)),
+        (json!({"enabled": false}), Value::Null),
+    ] {
+        let mut body = minimal();
+        body["sandbox"] = sandbox;
+        let made = world.post("/v1/deployments", &body).await.json();
+        assert_eq!(made["sandbox"]["own_user"], own_user, "{made}");
+        assert_eq!(world.get(&World::path(&made, "")).await.json()["sandbox"], made["sandbox"]);
+        let patched = world
+            .call(&world.writer, Method::PATCH, &World::path(&made, ""), Some(&json!({"name": "Other"})))
+            .await;
+        assert_eq!(patched.json()["sandbox"], made["sandbox"]);
+    }
+}
+
+/// What the server is configured with is the operator's to have there; what a deployment names is fetched.
+#[tokio::test]
+async fn an_image_that_is_not_there_is_waited_for_and_other_images_are_not() {
+    for fallback in [SandboxFallback::Local, SandboxFallback::Refuse] {
+        let world = World::with(fallback, &[SandboxType::Docker]).await;
+        let mut body = minimal();
+        body["sandbox"] = json!({"image": "registry.example/present:1"});
+        let present = world.post("/v1/deployments", &body).await.json();
+        assert_eq!((&present["status"], &present["sandbox"]["engine"]), (&json!("ready"), &json!("docker")));
+        body["sandbox"] = json!({"image": ABSENT_IMAGE});
+        let absent = world.post("/v1/deployments", &body).await;
+        assert_eq!(absent.status, StatusCode::CREATED);
+        let absent = absent.json();
+        assert_eq!(
+            (&absent["status"], &absent["sandbox"]["engine"]),
+            (&json!("provisioning"), &json!("docker"))
+        );
+        let early = world.post(&World::path(&absent, "/messages"), &json!({"content": "Hello?"})).await;
+        assert_eq!(early.refusal(), (409, "deployment_not_ready".to_owned()));
+        body["sandbox"] = json!({"image": ABSENT_IMAGE, "enabled": false});
+        let without = world.post("/v1/deployments", &body).await.json();
+        assert_eq!(without["status"], "ready", "nothing runs in it");
+        body["sandbox"] = json!({"image": ABSENT_IMAGE, "type": "local"});
+        assert_eq!(world.post("/v1/deployments", &body).await.json()["status"], "ready", "it has no images");
+    }
+}
+
+#[tokio::test]
+async fn an_update_that_names_another_image_leaves_the_agent_at_work() {
+    let world = World::with(SandboxFallback::Local, &[SandboxType::Docker]).await;
+    let made = world.deployment().await;
+    let patch = json!({"sandbox": {"image": ABSENT_IMAGE}});
+    let patched =
+        world.call(&world.writer, Method::PATCH, &World::path(&made, ""), Some(&patch)).await.json();
+    assert_eq!((&patched["status"], &patched["sandbox"]["image"]), (&json!("ready"), &json!(ABSENT_IMAGE)));
+    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "Hello?"})).await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]

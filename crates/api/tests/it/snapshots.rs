@@ -247,7 +247,7 @@ async fn one_whose_restoring_failed_says_why_and_is_tried_again() {
     let queued = world.store.read("work", move |tx| {
         Box::pin(async move {
             let leases = queue::claim(tx, "test", 9, 1000).await?;
-            Ok::<_, Error>(leases.into_iter().filter(|lease| lease.kind == queue::Kind::Restore).count())
+            Ok::<_, Error>(leases.into_iter().filter(|lease| lease.kind == queue::Kind::Provision).count())
         })
     });
     assert_eq!(queued.await.unwrap(), 1);

@@ -85,7 +85,7 @@ async fn groups_are_changed_field_by_field() {
     });
     let after = updated(&world, &made, &changes).await;
     let sandbox = json!({
-        "enabled": true, "type": "docker", "persistent_filesystem": true, "engine": "local", "memory_mb": 512,
+        "enabled": true, "type": "docker", "persistent_filesystem": true, "engine": "local", "own_user": false, "memory_mb": 512,
         "disk_mb": 64,
     });
     assert_eq!(after["sandbox"], sandbox);

@@ -78,13 +78,24 @@ impl Answer {
     }
 }
 
+/// Which no engine has.
+pub(crate) const ABSENT_IMAGE: &str = "registry.example/absent:1";
+
 /// A machine with some sandbox engines.
 struct Machine(&'static [SandboxType]);
 
 #[async_trait]
 impl herm_app::Engines for Machine {
-    async fn check(&self, engine: SandboxType) -> Result<(), String> {
-        if self.0.contains(&engine) { Ok(()) } else { Err("no engine answers: start one".to_owned()) }
+    async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
+        if self.0.contains(&engine) {
+            Ok(image.is_none_or(|image| image != ABSENT_IMAGE))
+        } else {
+            Err("no engine answers: start one".to_owned())
+        }
+    }
+
+    async fn have_users(&self, engine: SandboxType) -> bool {
+        engine != SandboxType::Local
     }
 }
 

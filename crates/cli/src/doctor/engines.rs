@@ -43,10 +43,7 @@ pub(super) async fn engines(config: &Config) -> Vec<EngineReport> {
     let mut reports = Vec::new();
     for kind in SandboxType::ALL {
         let checked = match &prepared {
-            Ok((_, sandboxes)) => match sandboxes.check(kind).await {
-                Ok(()) => Ok(sandboxes.have_users(kind).await),
-                Err(error) => Err(error),
-            },
+            Ok((_, sandboxes)) => look(sandboxes, kind, &config.sandbox.image).await,
             Err(error) => Err(error.clone()),
         };
         let name = kind.as_str();
@@ -64,6 +61,16 @@ pub(super) async fn engines(config: &Config) -> Vec<EngineReport> {
         });
     }
     reports
+}
+
+/// Whether its sandboxes have users of their own, if it can start any.
+async fn look(sandboxes: &Sandboxes, kind: SandboxType, image: &str) -> Result<bool, herm_sandbox::Error> {
+    sandboxes.check(kind).await?;
+    if !sandboxes.has_image(kind, None).await? {
+        let reason = "build it from images/sandbox, or name another in HERM_SANDBOX_IMAGE".to_owned();
+        return Err(herm_sandbox::Error::NoImage { image: image.to_owned(), reason });
+    }
+    Ok(sandboxes.have_users(kind).await)
 }
 
 fn advice(kind: SandboxType) -> &'static str {

@@ -7,7 +7,7 @@ use herm_sandbox::{Error, Exec, Exit};
 use herm_types::model::ToolOutcome;
 
 use super::{Attempt, Place, unknown};
-use crate::keeper::{Ran, Wanted};
+use crate::keeper::{MIB, Ran, Wanted};
 use crate::worker::Context;
 
 /// Bytes of output that are kept of one command: its beginning and its end.
@@ -82,7 +82,6 @@ async fn make(
 /// The exit status by which a shell tells that what it ran was ended by `SIGKILL`.
 const KILLED_STATUS: i32 = 128 + KILL_SIGNAL;
 const KILL_SIGNAL: i32 = 9;
-const MIB: u64 = 1024 * 1024;
 
 fn describe(ran: &Ran, sandbox: &Wanted, timeout_s: u64) -> ToolOutcome {
     let outcome = &ran.outcome;

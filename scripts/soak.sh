@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The tests that find what happens rarely, for long. Each part can be run alone; without a name all are.
+#
+#   scripts/postgres.sh scripts/docker.sh scripts/soak.sh [PART…]
+#
+#   sandboxes   sandboxes of each engine come and go, 1,000 of each; nothing of them may be left
+#   suite       all other tests, with more rounds of what is random and more cases of each property
+#   stream      streams of events through servers that are killed, with the SDK
+#
+# HERM_TEST_ROUNDS, HERM_TEST_MUTATIONS and PROPTEST_CASES say how many; docs/reference/reliability.md what was found.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+COME_AND_GO='test(sandboxes_come_and_go_without_leaving_anything)'
+
+rounds() { # rounds USUAL COMMAND [ARGUMENT…]
+    local usual=$1
+    shift
+    HERM_TEST_ROUNDS=${HERM_TEST_ROUNDS:-$usual} "$@"
+}
+
+part() {
+    case "$1" in
+    sandboxes) rounds 1000 cargo nextest run -p herm-sandbox --profile soak -E "$COME_AND_GO" ;;
+    suite) HERM_TEST_MUTATIONS=${HERM_TEST_MUTATIONS:-50000} PROPTEST_CASES=${PROPTEST_CASES:-5000} \
+        rounds 2000 scripts/test.sh --profile soak -E "not $COME_AND_GO" ;;
+    stream)
+        cargo build -p herm-cli
+        HERM_BINARY="$(cargo_target)/debug/herm" rounds 2000 \
+            npm --silent --prefix sdk/typescript test -- server/stream
+        ;;
+    *)
+        echo "soak: there is no part $1; there are: ${PARTS[*]}" >&2
+        exit 2
+        ;;
+    esac
+}
+
+cargo_target() {
+    realpath -m "${CARGO_TARGET_DIR:-target}"
+}
+
+PARTS=(sandboxes suite stream)
+[ $# -gt 0 ] || set -- "${PARTS[@]}"
+for name in "$@"; do
+    echo "soak: $name" >&2
+    part "$name"
+done

@@ -33,6 +33,17 @@ impl Api {
         text(&self.post("/v1/deployments", &body).await?, "deployment_id")
     }
 
+    /// Makes a deployment with a `local` sandbox, whose commands find as `API_TOKEN` what stands for a secret of this host.
+    pub(crate) async fn create_with_secret(&self, host: &str) -> anyhow::Result<String> {
+        let secret = json!({"name": "API", "value": "sk-bench-Zq8fP2mWn4Lx7Vt1", "allowed_hosts": [host]});
+        let secret_id = text(&self.post("/v1/secrets", &secret).await?, "secret_id")?;
+        let body = json!({
+            "customer_id": "acme", "name": "Ada", "system_prompt": "Be brief.", "sandbox": {"type": "local"},
+            "secrets": {"API_TOKEN": secret_id},
+        });
+        text(&self.post("/v1/deployments", &body).await?, "deployment_id")
+    }
+
     pub(crate) async fn delete(&self, deployment_id: &str) -> anyhow::Result<()> {
         let url = format!("{}/v1/deployments/{deployment_id}", self.base_url);
         let status = self.authorised(self.http.delete(url)).send().await?.status();

@@ -60,6 +60,12 @@ impl Bed {
         Self { launch, ..self }
     }
 
+    /// The same, with a server that trusts the authorities in this file of PEM, and no other.
+    pub(crate) fn with_roots(self, file: &Path) -> Self {
+        let launch = self.launch.env("SSL_CERT_FILE", file.to_string_lossy());
+        Self { launch, ..self }
+    }
+
     pub(crate) fn respond_with(&self, responder: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) {
         self.model.respond_with(responder);
     }

@@ -1,6 +1,7 @@
 //! Commands in sandboxes, as a run makes them. Docker and gVisor are measured where `HERM_TEST_DOCKER_HOST` says which
 //! engine to use, as `make bench` does.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -56,6 +57,13 @@ async fn measure_containers(scale: Scale, docker_host: &str) -> anyhow::Result<V
         }
         rows.push(Part::Sandbox.row(first, Bar::None, "ms", cold_ms, String::new())?);
         rows.push(Part::Sandbox.row(warm, Bar::None, "ms", warm_ms, String::new())?);
+        let lives = format!("create, one command, delete: `{engine}`");
+        let rates = rounds(scale, &api, engine, 5).await?;
+        rows.push(Part::Sandbox.row(lives, Bar::None, "rounds/s", rates, "one after the other")?);
+        let resident = containers(scale, &bed, &api, engine, docker_host).await?;
+        let running = format!("resident, a running `{engine}` sandbox");
+        let note = "the container's processes and those of the engine that are its own";
+        rows.push(Part::Sandbox.row(running, Bar::None, "MB", resident, note)?);
     }
     Ok(rows)
 }
@@ -82,7 +90,7 @@ async fn measure_local(scale: Scale) -> anyhow::Result<Vec<Row>> {
     repeat(2, "true").await?;
     let warm = repeat(scale.of(200, 3), "true").await?;
     let sleeps = repeat(scale.of(5, 1), "sleep 1\nsleep 1\nsleep 1").await?;
-    let (rounds, resident) = (rounds(scale, &api).await?, guests(scale, &bed, &api).await?);
+    let (rounds, resident) = (rounds(scale, &api, "local", 20).await?, guests(scale, &bed, &api).await?);
     let events = |batches: &[Batch]| batches.iter().map(|batch| batch.events).collect::<Vec<_>>();
     let note = |batches: &[Batch]| {
         let said = Samples::new(batches.iter().map(|batch| batch.said).collect())?.median();
@@ -113,12 +121,12 @@ async fn measure_local(scale: Scale) -> anyhow::Result<Vec<Row>> {
 }
 
 /// Deployments that live for one command, a second.
-async fn rounds(scale: Scale, api: &Api) -> anyhow::Result<Vec<f64>> {
+async fn rounds(scale: Scale, api: &Api, engine: &str, at_a_time: usize) -> anyhow::Result<Vec<f64>> {
     let mut rates = Vec::new();
     for _ in 0..scale.of(5, 1) {
-        let (begun, count) = (Instant::now(), scale.of(20, 1));
+        let (begun, count) = (Instant::now(), scale.of(at_a_time, 1));
         for _ in 0..count {
-            let deployment_id = api.create_with(Some("local")).await?;
+            let deployment_id = api.create_with(Some(engine)).await?;
             let mut frames = api.stream(&deployment_id, "").await?;
             run_batch(api, &deployment_id, &mut frames, "true").await?;
             api.delete(&deployment_id).await?;
@@ -139,15 +147,55 @@ async fn guests(scale: Scale, bed: &Bed, api: &Api) -> anyhow::Result<Vec<f64>> 
         run_batch(api, &deployment_id, &mut frames, "true").await?;
         let name = format!("herm-sandbox:{instance}:{deployment_id}");
         let outside = processes_that_mention(Path::new(&name));
-        let outside = outside.first().with_context(|| format!("there is no process {name}"))?;
-        let inside = std::fs::read_to_string(format!("/proc/{outside}/task/{outside}/children"))?;
-        let mut bytes = resident_bytes(*outside)?;
-        for guest in inside.split_whitespace() {
-            bytes += resident_bytes(guest.parse()?)?;
-        }
-        resident.push(bytes / 1e6);
+        anyhow::ensure!(!outside.is_empty(), "there is no process {name}");
+        resident.push(resident_with_children(outside)? / 1e6);
     }
     Ok(resident)
+}
+
+/// The same of containers: whatever the engine runs for one names it by its id, and the rest are children of that.
+async fn containers(
+    scale: Scale,
+    bed: &Bed,
+    api: &Api,
+    engine: &str,
+    docker_host: &str,
+) -> anyhow::Result<Vec<f64>> {
+    let instance = std::fs::read_to_string(bed.data_dir().join("sandboxes/.shared/instance"))?;
+    let mut resident = Vec::new();
+    for _ in 0..scale.of(5, 1) {
+        let deployment_id = api.create_with(Some(engine)).await?;
+        let mut frames = api.stream(&deployment_id, "").await?;
+        run_batch(api, &deployment_id, &mut frames, "true").await?;
+        let name = format!("herm-{instance}-{deployment_id}");
+        let arguments = ["-H", docker_host, "inspect", "--format", "{{.Id}}", &name];
+        let found = tokio::process::Command::new("docker").args(arguments).output().await?;
+        anyhow::ensure!(found.status.success(), "there is no container {name}");
+        let id = String::from_utf8(found.stdout)?;
+        let of_it = processes_that_mention(Path::new(id.trim()));
+        anyhow::ensure!(!of_it.is_empty(), "no process is of the container {name}");
+        resident.push(resident_with_children(of_it)? / 1e6);
+    }
+    Ok(resident)
+}
+
+/// What these processes take together with all below them.
+fn resident_with_children(mut processes: Vec<u32>) -> anyhow::Result<f64> {
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0.0;
+    while let Some(pid) = processes.pop() {
+        if !seen.insert(pid) {
+            continue;
+        }
+        // What has ended meanwhile, as a short-lived helper does, takes nothing.
+        let Ok(of_it) = resident_bytes(pid) else { continue };
+        bytes += of_it;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let children = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            processes.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    Ok(bytes)
 }
 
 /// Calls the shell once for each line of the message, then is content.

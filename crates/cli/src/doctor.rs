@@ -38,6 +38,7 @@ struct Report {
     works: bool,
     data_directory: Check,
     database: Check,
+    master_key: Check,
     /// Some of them may be without a key; the one of the default model may not.
     providers: Vec<Check>,
     /// Some of them may be missing; the one that deployments get by default may not.
@@ -67,9 +68,10 @@ pub(crate) async fn run(doctor: Doctor) -> anyhow::Result<()> {
 async fn report(config: &Config) -> Report {
     let data_directory = places::data_directory(&config.server.data_dir);
     let database = places::database(&config.database).await;
+    let master_key = places::master_key(config).await;
     let providers = providers(config);
     let engines = engines(config).await;
-    let mut faults: Vec<String> = [&data_directory, &database]
+    let mut faults: Vec<String> = [&data_directory, &database, &master_key]
         .into_iter()
         .filter(|check| !check.works)
         .map(|check| check.name.clone())
@@ -78,7 +80,7 @@ async fn report(config: &Config) -> Report {
     let lacks_key = providers.iter().any(|check| check.name == *default && !check.works);
     faults.extend(lacks_key.then(|| format!("the default model's provider {default}")));
     faults.extend(engines::fault(config, &engines));
-    Report { works: faults.is_empty(), data_directory, database, providers, engines, faults }
+    Report { works: faults.is_empty(), data_directory, database, master_key, providers, engines, faults }
 }
 
 /// Whether each provider can be called, as far as that can be seen without calling it.
@@ -108,7 +110,7 @@ fn print(report: &Report) {
             println!("                        → {advice}");
         }
     };
-    for check in [&report.data_directory, &report.database] {
+    for check in [&report.data_directory, &report.database, &report.master_key] {
         line(check.works, &check.name, &check.found, check.advice.as_deref());
     }
     println!("\nproviders");

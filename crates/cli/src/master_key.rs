@@ -31,6 +31,16 @@ pub(crate) fn ring(config: &Config, must_exist: bool) -> anyhow::Result<KeyRing>
     Ok(KeyRing::new(&key))
 }
 
+/// Where the key is that a server would use; `None` if it would make one. Nothing is made here.
+pub(crate) fn find(config: &Config) -> anyhow::Result<Option<String>> {
+    if let Some(given) = &config.keys.master {
+        master_key::from_base64(given.expose_secret()).context("cannot use HERM_MASTER_KEY")?;
+        return Ok(Some("HERM_MASTER_KEY".to_owned()));
+    }
+    let path = config.server.data_dir.join(FILE);
+    Ok(read(&path)?.map(|_| path.display().to_string()))
+}
+
 /// The key in the directory's file; made if there is none, unless it must be there. The caller holds the directory.
 fn of_directory(dir: &Path, must_exist: bool) -> anyhow::Result<MasterKey> {
     let path = dir.join(FILE);

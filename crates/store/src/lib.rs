@@ -35,7 +35,7 @@ mod tx;
 
 pub use error::Error;
 pub use feed::Feed;
-pub use inspect::schema_version;
+pub use inspect::{is_sealed, schema_version};
 pub use migrate::SCHEMA_VERSION;
 pub use store::{DatabaseClock, Location, Options, Store};
 pub use tx::Tx;

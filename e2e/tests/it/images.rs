@@ -10,6 +10,7 @@ use herm_testkit::process::{Launch, wait_until};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::kill_matrix::{Life, walk};
 use crate::reader::Reader;
@@ -215,6 +216,7 @@ struct Silent {
     address: std::net::SocketAddr,
     open: Arc<AtomicUsize>,
     most: Arc<Mutex<usize>>,
+    hung_up: watch::Sender<bool>,
 }
 
 impl Silent {
@@ -223,24 +225,36 @@ impl Silent {
         let address = listener.local_addr().unwrap();
         let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(0)));
         let (counted, highest) = (Arc::clone(&open), Arc::clone(&most));
+        let hung_up = watch::Sender::new(false);
+        let end = hung_up.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let now = counted.fetch_add(1, Ordering::SeqCst) + 1;
                 let mut highest = highest.lock().unwrap();
                 *highest = now.max(*highest);
-                let counted = Arc::clone(&counted);
+                let (counted, mut end) = (Arc::clone(&counted), end.subscribe());
                 tokio::spawn(async move {
                     let mut bytes = [0; 4096];
-                    while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+                    let said = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
+                    tokio::select! {
+                        () = said => {}
+                        _ = end.wait_for(|end| *end) => {}
+                    }
+                    drop(stream);
                     counted.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, open, most }
+        Self { address, open, most, hung_up }
     }
 
     fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
+    }
+
+    /// Ends every connection, those to come too.
+    fn hang_up(&self) {
+        self.hung_up.send_replace(true);
     }
 
     fn image(&self, n: usize) -> String {
@@ -249,7 +263,7 @@ impl Silent {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_is_silent_holds_nobody_up_and_is_left_when_the_deployment_is_deleted() {
+async fn a_registry_that_is_silent_holds_up_neither_runs_nor_deletions() {
     let (world, registry) = (World::sqlite().await, Silent::start().await);
     let server = crate::world::start(&serve(&world)).await;
     let client = world.client_of(&server);
@@ -272,7 +286,6 @@ async fn a_registry_that_is_silent_holds_nobody_up_and_is_left_when_the_deployme
         reader.until(&client, |event| event.data["status"] == "deleted").await;
         assert_eq!(client.get(&path_of(id)).await.unwrap().status, 404);
     }
-    wait_until(|| registry.open() == 0).await;
     server.terminate().unwrap();
     let finished = server.wait().await.unwrap();
     assert!(finished.status.success(), "{finished:?}");
@@ -298,4 +311,23 @@ async fn a_server_that_dies_while_an_image_comes_leaves_it_to_the_next() {
     let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
     assert_eq!(statuses, ["provisioning", "ready"]);
     image.remove().await;
+}
+
+/// The image that was fetched in vain is not the deployment's any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_is_named_while_another_is_fetched_takes_its_place() {
+    let (world, registry) = (World::sqlite().await, Silent::start().await);
+    let server = crate::world::start(&serve(&world)).await;
+    let client = world.client_of(&server);
+    let made = client.post("/v1/deployments", &body("docker", &registry.image(0))).await.unwrap().json();
+    let id = text(&made, "deployment_id");
+    wait_until(|| registry.open() > 0).await;
+    let patch = json!({"sandbox": {"image": PRESENT}});
+    let patched = client.call(http::Method::PATCH, &path_of(&id), Some(&patch)).await.unwrap().json();
+    assert_eq!(patched["status"], "provisioning");
+    registry.hang_up();
+    let mut reader = Reader::from_the_start(&id);
+    reader.until(&client, |event| event.data["status"] == "ready").await;
+    let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
+    assert_eq!(statuses, ["provisioning", "ready"]);
 }

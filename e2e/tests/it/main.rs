@@ -4,6 +4,7 @@
 mod cancelled;
 mod command_line;
 mod deleted;
+mod doctor;
 mod egress;
 mod files;
 mod idempotency;

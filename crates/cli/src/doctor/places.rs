@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use herm_config::Database;
-use herm_store::{Location, SCHEMA_VERSION, schema_version};
+use herm_config::{Config, Database};
+use herm_store::{Location, SCHEMA_VERSION, is_sealed, schema_version};
 
 use super::Check;
+use crate::master_key;
 
 const DATA_DIRECTORY: &str = "data directory";
 const DATABASE: &str = "database";
+const MASTER_KEY: &str = "master key";
 /// Less room than this is a fault: workspaces and the database grow.
 const LEAST_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const MIB: u64 = 1024 * 1024;
@@ -49,12 +51,35 @@ fn advice() -> String {
     "give the user that runs the server a directory to write in, by --data-dir or HERM_DATA_DIR".to_owned()
 }
 
-/// Whether the database answers, and with which schema.
-pub(super) async fn database(database: &Database) -> Check {
-    let (location, kind) = match database {
+fn location(database: &Database) -> (Location, &'static str) {
+    match database {
         Database::Sqlite { dir } => (Location::Sqlite(dir.clone()), "SQLite"),
         Database::Postgres { url } => (Location::Postgres(url.clone()), "PostgreSQL"),
-    };
+    }
+}
+
+/// Whether there is a master key that can be used; a server makes one where nothing is sealed yet.
+pub(super) async fn master_key(config: &Config) -> Check {
+    let advice =
+        "put the right file master.key back into the data directory, or set HERM_MASTER_KEY to its text";
+    match master_key::find(config) {
+        Ok(Some(place)) => Check::works(MASTER_KEY, place),
+        Err(error) => Check::fails(MASTER_KEY, format!("{error:#}"), advice.to_owned()),
+        // A database that does not answer is told as what it is.
+        Ok(None) => match is_sealed(&location(&config.database).0).await {
+            Ok(true) => Check::fails(
+                MASTER_KEY,
+                "the one with which the database is sealed is gone".to_owned(),
+                advice.to_owned(),
+            ),
+            _ => Check::works(MASTER_KEY, "none yet; the server makes one".to_owned()),
+        },
+    }
+}
+
+/// Whether the database answers, and with which schema.
+pub(super) async fn database(database: &Database) -> Check {
+    let (location, kind) = location(database);
     let is_sqlite = matches!(location, Location::Sqlite(_));
     match schema_version(&location).await {
         Ok(Some(version)) if version == SCHEMA_VERSION => {

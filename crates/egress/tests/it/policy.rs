@@ -109,6 +109,39 @@ async fn of_several_addresses_the_allowed_ones_alone_are_tried() {
     world.tunnel(&format!("mixed.test:{}", allowed.port())).await.unwrap();
 }
 
+/// It does not skip itself: what works with IPv4 alone would be shipped untested for IPv6.
+#[tokio::test]
+async fn an_ipv6_peer_is_reached_where_the_operator_allows_it_and_nowhere_else() {
+    if let Err(error) = tokio::net::TcpListener::bind("[::1]:0").await {
+        panic!(
+            "this test needs IPv6 on loopback, and this machine has no ::1 ({error}): set net.ipv6.conf.lo.disable_ipv6=0"
+        );
+    }
+    let peer = Peer::start("::1", None, echo).await;
+    let (literal, name) = (format!("[::1]:{}", peer.port()), format!("six.test:{}", peer.port()));
+    let world = World::allowing(&["::1/128"]);
+    world.names.set("six.test", &[&["::1"]]);
+    let mut client = world.plain().await;
+    for at in [&literal, &name] {
+        let (status, body) = client.get(&format!("http://{at}/seen"), &[]).await;
+        assert!(status == 200 && body.contains("/seen"), "{at}: {status} {body}");
+        world.tunnel(at).await.unwrap();
+    }
+    assert!(
+        world.tunnel("127.0.0.1:1").await.unwrap_err().starts_with("HTTP/1.1 403"),
+        "it is no leave for IPv4"
+    );
+    let reached = peer.connections();
+    // The same peer, where the operator allows its like of IPv4.
+    let world = World::allowing(&["127.0.0.1/32"]);
+    world.names.set("six.test", &[&["::1"]]);
+    for at in [&literal, &name] {
+        let refused = world.tunnel(at).await.unwrap_err();
+        assert!(refused.starts_with("HTTP/1.1 403"), "{at}: {refused}");
+    }
+    assert_eq!(peer.connections(), reached);
+}
+
 #[tokio::test]
 async fn a_name_that_resolves_to_another_address_the_next_time_wins_nothing() {
     let world = World::allowing(&["127.0.0.2/32"]);

@@ -1,6 +1,7 @@
 //! `herm doctor --json`: what scripts read of it, on a machine where all is well, and where it is not.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use herm_testkit::process::Launch;
 use serde_json::{Value, json};
@@ -36,10 +37,10 @@ async fn a_fresh_machine_is_told_what_it_has_and_nothing_is_made() {
     let (status, report) = said(&doctor(&world)).await;
     assert_eq!((status, &report["works"], &report["faults"]), (0, &json!(true), &json!([])), "{report}");
     let fields: Vec<_> = report.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut expected =
-        ["works", "data_directory", "database", "master_key", "providers", "engines", "faults"];
-    expected.sort_unstable();
-    assert_eq!(fields, expected);
+    assert_eq!(
+        fields,
+        ["works", "data_directory", "database", "master_key", "providers", "engines", "faults"]
+    );
     for check in ["data_directory", "database", "master_key"] {
         assert_eq!(report[check]["works"], true, "{report}");
         assert_eq!(report[check].get("advice"), None);
@@ -77,11 +78,14 @@ async fn a_master_key_that_is_missing_or_spoilt_is_a_fault(world: World) {
     assert!(faulty(&doctor).await.contains("gone"));
     fs::write(&file, "no key").unwrap();
     assert!(faulty(&doctor).await.contains("master.key"));
-    // Nobody can read a directory, not even root.
+    // Nobody can read what is a way to itself, not even root.
     fs::remove_file(&file).unwrap();
-    fs::create_dir(&file).unwrap();
+    symlink("master.key", &file).unwrap();
     assert!(faulty(&doctor).await.contains("failed to read"));
-    assert!(faulty(&doctor.clone().env("HERM_MASTER_KEY", "c2hvcnQ=")).await.contains("HERM_MASTER_KEY"));
+    // A setting that is wrong is refused as every command refuses it.
+    let malformed = doctor.clone().env("HERM_MASTER_KEY", "c2hvcnQ=").run().await.unwrap();
+    assert_eq!((malformed.status.code(), malformed.stdout.as_str()), (Some(1), ""));
+    assert!(malformed.stderr.contains("HERM_MASTER_KEY") && malformed.stderr.lines().count() == 1);
     let (status, report) = said(&doctor.env("HERM_MASTER_KEY", key.trim())).await;
     assert_eq!((status, &report["master_key"]["found"]), (0, &json!("HERM_MASTER_KEY")), "{report}");
 }

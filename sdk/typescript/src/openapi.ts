@@ -252,7 +252,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Provision a deployment again whose status is `error`. */
+        /** Provision a deployment again whose status is `error`. What it lacks may be there by now: then it is `ready` at once. */
         post: operations["retry_deployment"];
         delete?: never;
         options?: never;

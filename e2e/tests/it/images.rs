@@ -114,15 +114,19 @@ async fn an_image_is_waited_for(engine: &str) {
     assert_eq!((retried.status.as_u16(), &retried.json()["status"]), (200, &json!("ready")));
     assert_eq!(retried.json().get("error"), None);
     assert_eq!(retry(&client, &id).await.status, 409, "there is nothing to be done again");
-    world.model.respond_with(crate::scripts::use_shell("echo ran in its image"));
-    let run_id = send(&client, &id, "Go.").await;
-    assert_eq!(reader.until_ended(&client, &run_id).await, "completed");
-    assert!(text(&reader.of("tool_result")[0].data, "result").contains("ran in its image"));
-    let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
-    assert_eq!(statuses, ["provisioning", "error", "provisioning", "error", "ready"]);
+    works_in_its_image(&world, &client, &id, &mut reader).await;
     server.terminate().unwrap();
     assert!(server.wait().await.unwrap().status.success());
     image.remove().await;
+}
+
+async fn works_in_its_image(world: &World, client: &Client, id: &str, reader: &mut Reader) {
+    world.model.respond_with(crate::scripts::use_shell("echo ran in its image"));
+    let run_id = send(client, id, "Go.").await;
+    assert_eq!(reader.until_ended(client, &run_id).await, "completed");
+    assert!(text(&reader.of("tool_result")[0].data, "result").contains("ran in its image"));
+    let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
+    assert_eq!(statuses, ["provisioning", "error", "provisioning", "error", "ready"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,8 @@
 -- What the rest of the API's contract needs.
 
+-- Events up to this one were removed because of their age.
+ALTER TABLE event_counters ADD COLUMN trimmed_seq BIGINT NOT NULL DEFAULT 0;
+
 -- A run that is to be cancelled: whoever has it in hand ends it.
 ALTER TABLE runs ADD COLUMN cancel_requested_at BIGINT;
 -- NULL where a message has none, else a JSON array.

@@ -47,8 +47,7 @@ pub fn decide(state: &RunState) -> Decision {
             format!("The run made {MAX_STEPS} model calls, the most one run may make."),
         );
     }
-    let empty = state.steps.iter().rev().take_while(|step| step.reply.as_ref().is_some_and(is_empty)).count();
-    if empty >= MAX_EMPTY_REPLIES && state.pending.is_empty() {
+    if empty_replies(&state.steps) >= MAX_EMPTY_REPLIES && state.pending.is_empty() {
         return fail("empty_reply", format!("The model gave {MAX_EMPTY_REPLIES} empty replies in a row."));
     }
     call_model(state, last.step_no + 1)
@@ -76,6 +75,11 @@ fn open_calls(step: &Step, reply: &ModelReply) -> Vec<(i64, ToolCall)> {
         })
         .map(|(call_no, call)| (call_no, call.clone()))
         .collect()
+}
+
+/// How many replies, the last ones in a row, were empty.
+pub fn empty_replies(steps: &[Step]) -> usize {
+    steps.iter().rev().take_while(|step| step.reply.as_ref().is_some_and(is_empty)).count()
 }
 
 fn is_empty(reply: &ModelReply) -> bool {

@@ -11,7 +11,7 @@ mod speech;
 pub mod steering;
 pub mod tools;
 
-pub use decide::{Decision, MAX_EMPTY_REPLIES, MAX_STEPS, decide};
+pub use decide::{Decision, MAX_EMPTY_REPLIES, MAX_STEPS, decide, empty_replies};
 pub use prompt::{system_prompt, user_text};
 pub use run_state::{RunState, Step, turns};
 pub use speech::{Said, Speech};

@@ -88,9 +88,11 @@ async fn gather(chunk: &mut String, first: Next, subscription: &mut Subscription
                     write!(chunk, "event: {}\nid: {}\ndata: {}\n\n", event.event, event.event_id, event.data);
             }
             Next::Gap { requested, earliest, latest } => {
+                // The id is where the stream goes on: a resume misses nothing of what is kept.
+                let position = subscription.position();
                 let _ = write!(
                     chunk,
-                    "event: gap\nid: {latest}\ndata: {{\"requested\":\"{requested}\",\"earliest\":\"{earliest}\",\
+                    "event: gap\nid: {position}\ndata: {{\"requested\":\"{requested}\",\"earliest\":\"{earliest}\",\
                      \"latest\":\"{latest}\"}}\n\n"
                 );
             }

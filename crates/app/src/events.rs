@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use herm_store::events::Kept;
 use herm_store::{Store, events};
 use herm_types::event::{EventFilter, StoredEvent};
 use herm_types::id::EventId;
@@ -21,7 +22,8 @@ const MAX_CONSIDERED: usize = 5000;
 #[derive(Clone, Debug)]
 pub enum Next {
     Event(Arc<StoredEvent>),
-    /// What was asked for lies beyond the head; the stream goes on from there.
+    /// What was asked for lies beyond the head, where the stream then goes on; or is no longer kept, and it goes on with
+    /// the earliest event that is.
     Gap {
         requested: EventId,
         earliest: EventId,
@@ -64,12 +66,12 @@ pub async fn subscribe(
     // Heard from before the head is read: what is committed in between arrives both ways, and counts once.
     let live = app.store.feed().subscribe(deployment_id);
     let key = Arc::new(app.key_watch.hold(caller.key()));
-    let head = head(app, caller, deployment_id).await?;
+    let kept = kept(app, caller, deployment_id).await?;
+    let head = kept.head;
     let (position, gap) = match after {
         None => (head, None),
-        Some(after) if after > head => {
-            (head, Some(Next::Gap { requested: after, earliest: EventId(1), latest: head }))
-        }
+        Some(after) if after > head => (head, Some(gap(after, kept))),
+        Some(after) if after < kept.trimmed => (kept.trimmed, Some(gap(after, kept))),
         Some(after) => (after, None),
     };
     let store = app.store.clone();
@@ -89,15 +91,19 @@ pub async fn subscribe(
     })
 }
 
-async fn head(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<EventId, Error> {
+fn gap(requested: EventId, kept: Kept) -> Next {
+    Next::Gap { requested, earliest: EventId(kept.trimmed.0 + 1), latest: kept.head }
+}
+
+async fn kept(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Kept, Error> {
     let (caller, now) = (caller.clone(), app.now());
     app.store
-        .read("event_head", move |tx| {
+        .read("events_kept", move |tx| {
             Box::pin(async move {
                 // Looked at again under the key's hold: a revocation from here on ends the stream.
                 caller.check_live(tx, now).await?;
                 caller.deployment(tx, deployment_id).await?;
-                Ok(events::head(tx, deployment_id).await?)
+                Ok(events::kept(tx, deployment_id).await?)
             })
         })
         .await
@@ -129,10 +135,10 @@ impl Subscription {
     }
 
     async fn advance(&mut self) -> Result<Next, Error> {
-        if let Some(gap) = self.gap.take() {
-            return Ok(gap);
-        }
         loop {
+            if let Some(gap) = self.gap.take() {
+                return Ok(gap);
+            }
             if self.ended {
                 return Ok(Next::End);
             }
@@ -159,12 +165,24 @@ impl Subscription {
 
     async fn read_log(&mut self) -> Result<(), Error> {
         let (deployment_id, position) = (self.deployment_id, self.position);
-        let read = self
+        let (read, kept) = self
             .store
             .read("read_events", move |tx| {
-                Box::pin(events::read_after(tx, deployment_id, position, events::MAX_READ))
+                Box::pin(async move {
+                    let read = events::read_after(tx, deployment_id, position, events::MAX_READ).await?;
+                    let goes_on = read.first().is_some_and(|first| first.event_id.0 == position.0 + 1);
+                    // Asked afterwards: what is removed in between shows.
+                    let kept = if goes_on { None } else { Some(events::kept(tx, deployment_id).await?) };
+                    Ok::<_, herm_store::Error>((read, kept))
+                })
             })
             .await?;
+        if let Some(kept) = kept.filter(|kept| kept.trimmed > position) {
+            // Removed because of its age before this subscriber came to it.
+            self.gap = Some(gap(position, kept));
+            self.position = kept.trimmed;
+            return Ok(());
+        }
         self.behind = !read.is_empty();
         self.keeps_up = false;
         self.backlog.extend(read.into_iter().map(Arc::new));

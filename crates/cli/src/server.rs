@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use herm_app::{App, Sealer, Settings};
 use herm_config::{Config, EgressDefault, SandboxFallback};
 use herm_egress::{Authority, Egress};
-use herm_llm::{ProviderKind, ProviderOptions, Providers};
+use herm_llm::{Limits, ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
@@ -92,6 +92,7 @@ impl Server {
             snapshots,
             quotas,
             ways_out,
+            event_retention_days: config.server.event_retention_days,
         })
         .await
         .context("failed to start the worker")?;
@@ -180,5 +181,6 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
         base_url: provider.base_url.clone(),
         api_key: provider.api_key.clone(),
     });
-    Providers::new(options.collect()).context("failed to set up the model providers")
+    let limits = Limits { headers: config.models.first_byte, silence: config.models.silence, ..Limits::DEFAULT };
+    Providers::with_limits(options.collect(), limits).context("failed to set up the model providers")
 }

@@ -3,14 +3,16 @@
 //! Three providers are built in; a table of the same name in the file changes one, any other adds one. A
 //! provider is known with or without a key: what is missing is said when a run needs it.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use herm_types::model::ModelName;
 use secrecy::SecretString;
 
 use crate::address::http_base;
 use crate::file::{MODELS_KEY, ProviderTable, provider_origin};
-use crate::setting::{self, PREFIX, known_variables};
+use crate::setting::{self, PREFIX, Setting, known_variables};
 use crate::source::{Found, Sources};
 use crate::{Error, Origin};
 
@@ -28,6 +30,10 @@ const MAX_PROVIDERS: usize = 64;
 const MAX_PROVIDER_NAME_BYTES: usize = 64;
 /// Most models that are listed of one provider.
 const MAX_LISTED_MODELS: usize = 256;
+const DEFAULT_FIRST_BYTE: Duration = Duration::from_secs(300);
+const DEFAULT_SILENCE: Duration = Duration::from_secs(120);
+/// How long a provider may be waited for, in seconds: an hour is as good as never.
+const WAIT_S: RangeInclusive<u64> = 1..=3600;
 /// Longest model name, provider included, in bytes.
 const MAX_MODEL_NAME_BYTES: usize = 256;
 
@@ -93,6 +99,10 @@ pub struct Models {
     pub default_model: ModelName,
     /// Every provider but `demo`: the built-in ones first, then the file's by name.
     pub providers: Vec<Provider>,
+    /// How long a provider may take until it begins to answer.
+    pub first_byte: Duration,
+    /// How long a provider may say nothing in the middle of an answer.
+    pub silence: Duration,
 }
 
 impl Models {
@@ -107,7 +117,12 @@ impl Models {
     }
 
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
-        let mut models = Self { default_model: built_in_default(), providers: providers(sources)? };
+        let mut models = Self {
+            default_model: built_in_default(),
+            providers: providers(sources)?,
+            first_byte: wait(sources, &setting::MODEL_FIRST_BYTE_S)?.unwrap_or(DEFAULT_FIRST_BYTE),
+            silence: wait(sources, &setting::MODEL_SILENCE_S)?.unwrap_or(DEFAULT_SILENCE),
+        };
         if let Some(found) = sources.text(&setting::DEFAULT_MODEL)? {
             models.default_model = model_name(&found)?;
             if !models.is_known(&models.default_model.provider) {
@@ -310,6 +325,11 @@ fn check_name(path: &Path, name: &str) -> Result<(), Error> {
         "a provider's name has 1 to {MAX_PROVIDER_NAME_BYTES} characters of a-z, 0-9, - and _, as it begins \
          model names"
     )))
+}
+
+fn wait(sources: &Sources<'_>, setting: &'static Setting) -> Result<Option<Duration>, Error> {
+    let Some(found) = sources.text(setting)? else { return Ok(None) };
+    Ok(Some(Duration::from_secs(found.number(WAIT_S)?)))
 }
 
 fn built_in_default() -> ModelName {

@@ -19,6 +19,8 @@ const LARGEST_FILE_BYTES: u64 = i64::MAX as u64;
 const DEFAULT_MAX_JSON_BYTES: usize = 1024 * 1024;
 /// What a JSON body may be limited to, in bytes: it must hold a deployment's prompt, and is read into memory whole.
 const JSON_BYTES: RangeInclusive<u64> = 16 * 1024..=64 * 1024 * 1024;
+/// How many days events may be kept; a hundred years are for ever.
+const RETENTION_DAYS: RangeInclusive<u64> = 1..=36_500;
 const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:4376 or [::]:4376";
 
 /// Addresses, directories and limits of the server.
@@ -42,6 +44,8 @@ pub struct Server {
     pub metering: bool,
     /// Bytes of a file that is written through the API, at most.
     pub max_file_bytes: u64,
+    /// Days for which events are kept; `None`: as long as their deployment.
+    pub event_retention_days: Option<u32>,
 }
 
 impl Server {
@@ -74,6 +78,7 @@ impl Server {
             max_json_bytes: max_json_bytes(sources)?,
             metering,
             max_file_bytes,
+            event_retention_days: event_retention_days(sources)?,
         })
     }
 }
@@ -88,6 +93,15 @@ fn rate_limit(sources: &Sources<'_>) -> Result<Option<NonZeroU32>, Error> {
         None => Err(found.invalid("0 would refuse every request; write `off` for no limit")),
         limit => Ok(limit),
     }
+}
+
+fn event_retention_days(sources: &Sources<'_>) -> Result<Option<u32>, Error> {
+    let Some(found) = sources.text(&setting::EVENT_RETENTION_DAYS)? else { return Ok(None) };
+    if found.value == "off" {
+        return Ok(None);
+    }
+    let days = found.number(RETENTION_DAYS)?;
+    u32::try_from(days).map(Some).map_err(|_| found.invalid("it is more days than can be counted"))
 }
 
 fn max_json_bytes(sources: &Sources<'_>) -> Result<usize, Error> {

@@ -40,6 +40,10 @@ pub(crate) static MAX_JSON_BYTES: Setting = setting("HERM_MAX_JSON_BYTES", "max_
 pub(crate) static METRICS_LISTEN: Setting = setting("HERM_METRICS_LISTEN", "metrics_listen");
 pub(crate) static METERING: Setting = setting("HERM_METERING", "metering");
 pub(crate) static MAX_FILE_BYTES: Setting = setting("HERM_MAX_FILE_BYTES", "max_file_bytes");
+pub(crate) static EVENT_RETENTION_DAYS: Setting =
+    setting("HERM_EVENT_RETENTION_DAYS", "event_retention_days");
+pub(crate) static MODEL_FIRST_BYTE_S: Setting = setting("HERM_MODEL_FIRST_BYTE_S", "model_first_byte_s");
+pub(crate) static MODEL_SILENCE_S: Setting = setting("HERM_MODEL_SILENCE_S", "model_silence_s");
 pub(crate) static OBSERVE_TOKENS: Setting = setting("HERM_MEMORY_OBSERVE_TOKENS", "memory_observe_tokens");
 pub(crate) static OBSERVE_IDLE_S: Setting = setting("HERM_MEMORY_OBSERVE_IDLE_S", "memory_observe_idle_s");
 pub(crate) static REFLECT_TOKENS: Setting = setting("HERM_MEMORY_REFLECT_TOKENS", "memory_reflect_tokens");
@@ -49,7 +53,7 @@ pub(crate) static LOG: Setting = setting("HERM_LOG", "log");
 pub(crate) static LOG_FORMAT: Setting = setting("HERM_LOG_FORMAT", "log_format");
 pub(crate) static OTLP_ENDPOINT: Setting = setting("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint");
 
-pub(crate) static SETTINGS: [&Setting; 27] = [
+pub(crate) static SETTINGS: [&Setting; 30] = [
     &LISTEN,
     &DATA_DIR,
     &DATABASE_URL,
@@ -57,6 +61,8 @@ pub(crate) static SETTINGS: [&Setting; 27] = [
     &BOOTSTRAP_KEY,
     &MASTER_KEY,
     &DEFAULT_MODEL,
+    &MODEL_FIRST_BYTE_S,
+    &MODEL_SILENCE_S,
     &SANDBOX,
     &DOCKER_HOST,
     &SANDBOX_IMAGE,
@@ -69,6 +75,7 @@ pub(crate) static SETTINGS: [&Setting; 27] = [
     &METRICS_LISTEN,
     &METERING,
     &MAX_FILE_BYTES,
+    &EVENT_RETENTION_DAYS,
     &OBSERVE_TOKENS,
     &OBSERVE_IDLE_S,
     &REFLECT_TOKENS,

@@ -89,7 +89,7 @@ impl Providers {
         Self::with_limits(options, Limits::DEFAULT)
     }
 
-    /// Providers with other limits, for tests of the limits themselves; fails as [`Providers::new`] does.
+    /// Providers with other limits; fails as [`Providers::new`] does.
     pub fn with_limits(options: Vec<ProviderOptions>, limits: Limits) -> Result<Self, Error> {
         let mut clients = Clients::default();
         let mut inner = Inner { limits, names: Vec::new(), providers: HashMap::new() };
@@ -107,6 +107,11 @@ impl Providers {
     /// The names of the providers in the order they were given, keys or not.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.inner.names.iter().map(String::as_str)
+    }
+
+    /// Whether a provider is configured and has the key that it needs.
+    pub fn can_call(&self, provider: &str) -> bool {
+        self.inner.providers.get(provider).is_some_and(|found| found.client.is_some())
     }
 
     /// Calls a model once and gives its reply as it comes in; nothing is retried. Returns once the provider has

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use herm_types::event::{Event, StoredEvent};
 use herm_types::id::EventId;
-use herm_types::{DeploymentId, RunId};
+use herm_types::{DeploymentId, RunId, Timestamp};
 
 use crate::row::{Row, params};
 use crate::{Error, Tx};
@@ -77,6 +77,83 @@ pub async fn head(tx: &mut Tx, deployment_id: DeploymentId) -> Result<EventId, E
         .await?
         .map(|row| row.int(0).map(EventId))
         .unwrap_or(Err(Error::DeploymentDeleted))
+}
+
+/// What is kept of a deployment's log: the events behind `trimmed`, up to `head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The latest event that was removed because of its age; `evt_0` while none was.
+    pub trimmed: EventId,
+    /// The latest event; `evt_0` while there is none.
+    pub head: EventId,
+}
+
+/// What is kept of a deployment's log.
+pub async fn kept(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Kept, Error> {
+    let row = tx
+        .one(
+            "SELECT trimmed_seq, last_seq FROM event_counters WHERE deployment_id = $1",
+            params![deployment_id.to_string()],
+        )
+        .await?
+        .ok_or(Error::DeploymentDeleted)?;
+    Ok(Kept { trimmed: EventId(row.int(0)?), head: EventId(row.int(1)?) })
+}
+
+/// Up to `limit` deployments behind `after` whose oldest event was written before `before`, in order.
+pub async fn with_older(
+    tx: &mut Tx,
+    after: Option<DeploymentId>,
+    before: Timestamp,
+    limit: i64,
+) -> Result<Vec<DeploymentId>, Error> {
+    let rows = tx
+        .all(
+            "SELECT deployment_id FROM event_counters WHERE deployment_id > $1 AND closed = 0 AND \
+             (SELECT created_at FROM events WHERE events.deployment_id = event_counters.deployment_id \
+             ORDER BY seq LIMIT 1) < $2 ORDER BY deployment_id LIMIT $3",
+            params![after.map(|id| id.to_string()).unwrap_or_default(), before, limit],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse(0)).collect()
+}
+
+/// Removes up to `limit` of a deployment's oldest events, all written before `before`; gives how many. It ends at the
+/// first event of a run at work, which finds in the log what it has said.
+pub async fn trim(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, Error> {
+    let rows = tx
+        .all(
+            "SELECT events.seq, events.created_at, runs.run_id FROM events \
+             LEFT JOIN runs ON runs.run_id = events.run_id AND runs.ended_at IS NULL \
+             WHERE events.deployment_id = $1 ORDER BY events.seq LIMIT $2",
+            params![deployment_id.to_string(), limit],
+        )
+        .await?;
+    let mut last = None;
+    for row in &rows {
+        if row.time(1)? >= before || row.opt_str(2)?.is_some() {
+            break;
+        }
+        last = Some(row.int(0)?);
+    }
+    let Some(last) = last else { return Ok(0) };
+    let removed = tx
+        .execute(
+            "DELETE FROM events WHERE deployment_id = $1 AND seq <= $2",
+            params![deployment_id.to_string(), last],
+        )
+        .await?;
+    tx.execute(
+        "UPDATE event_counters SET trimmed_seq = $1 WHERE deployment_id = $2 AND closed = 0",
+        params![last, deployment_id.to_string()],
+    )
+    .await?;
+    Ok(removed)
 }
 
 /// Events after `after`, in order, at most `limit` and [`MAX_READ`]; unfiltered.

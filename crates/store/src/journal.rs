@@ -45,7 +45,7 @@ pub struct Step {
 }
 
 /// Records that an effect is about to be made. One that is recorded already keeps its time, and takes the new
-/// intent.
+/// intent and name: another model may stand in.
 pub async fn record_intent(
     tx: &mut Tx,
     position: Position,
@@ -57,7 +57,8 @@ pub async fn record_intent(
     tx.execute(
         "INSERT INTO steps (run_id, step_no, call_no, kind, name, intent, result, started_at, ended_at) \
          VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, NULL) \
-         ON CONFLICT (run_id, step_no, call_no) DO UPDATE SET intent = excluded.intent",
+         ON CONFLICT (run_id, step_no, call_no) DO UPDATE SET intent = excluded.intent, \
+         name = excluded.name",
         params![
             position.run_id.to_string(),
             position.step_no,

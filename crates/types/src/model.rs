@@ -200,6 +200,12 @@ impl ModelFaultKind {
         )
     }
 
+    /// Whether another model may answer the same request. A refusal stands: models are not asked one after the other
+    /// until one complies.
+    pub fn may_pass_elsewhere(self) -> bool {
+        self != Self::ContentRefused
+    }
+
     /// The stable code that `run_status` carries.
     pub fn code(self) -> &'static str {
         match self {

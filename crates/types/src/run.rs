@@ -51,10 +51,37 @@ pub struct RunError {
 }
 
 /// What a run used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Usage {
     pub model_calls: u64,
     pub tool_calls: u64,
+    pub tokens: TokenUsage,
+    /// The same by model, in the order in which they first answered: more than one where a fallback stood in.
+    #[serde(default)]
+    pub models: Vec<ModelUsage>,
+}
+
+impl Usage {
+    /// Counts a model call that was answered.
+    pub fn add_model_call(&mut self, model: &str, tokens: TokenUsage) {
+        self.model_calls += 1;
+        self.tokens += tokens;
+        let known = self.models.iter_mut().find(|of| of.model == model);
+        if let Some(of_model) = known {
+            of_model.model_calls += 1;
+            of_model.tokens += tokens;
+        } else {
+            self.models.push(ModelUsage { model: model.to_owned(), model_calls: 1, tokens });
+        }
+    }
+}
+
+/// What a run used of one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ModelUsage {
+    /// `provider/model`.
+    pub model: String,
+    pub model_calls: u64,
     pub tokens: TokenUsage,
 }
 

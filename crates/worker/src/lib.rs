@@ -20,5 +20,5 @@ mod tools;
 mod worker;
 
 pub use demo::PROVIDER as DEMO_PROVIDER;
-pub use retention::{sweep, sweep_snapshots, sweep_threads};
+pub use retention::{sweep, sweep_events, sweep_snapshots, sweep_threads};
 pub use worker::{Options, Worker};

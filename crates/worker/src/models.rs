@@ -18,6 +18,12 @@ impl Models {
         Self { providers }
     }
 
+    /// Whether a model can be called at all: its provider is configured, and has its key.
+    pub(crate) fn can_call(&self, name: &str) -> bool {
+        let provider = ModelName::parse(name).map(|name| name.provider).unwrap_or_default();
+        provider == demo::PROVIDER || self.providers.can_call(&provider)
+    }
+
     /// Calls a model once.
     pub(crate) async fn call(&self, name: &ModelName, request: &ModelRequest) -> Result<Reply, ModelFault> {
         if name.provider == demo::PROVIDER {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::{WorkspaceId, Workspaces};
-use herm_store::{Error, Store, Tx, idempotent_requests, snapshots, threads};
+use herm_store::{Error, Store, Tx, events, idempotent_requests, snapshots, threads};
 use herm_types::{DeploymentId, ThreadId};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,9 @@ use crate::worker::Context;
 /// Rows that one transaction removes at most, so that others never wait long for it.
 const BATCH: i64 = 500;
 /// How long a thread's own workspace is kept that nobody uses, in milliseconds: a day.
-const IDLE_MS: i64 = 24 * 60 * 60 * 1000;
+const IDLE_MS: i64 = DAY_MS;
+/// A day, in milliseconds.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Between two sweeps, in milliseconds.
 const SWEEP_EVERY_MS: i64 = 10 * 60 * 1000;
 
@@ -25,6 +27,9 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     loop {
         let sweeps = async {
             told("idempotency records", sweep(&context.store).await);
+            if let Some(days) = context.event_retention_days {
+                told("events", sweep_events(&context.store, days).await);
+            }
             told("snapshots", sweep_snapshots(&context.store, &context.snapshots).await);
             let stop = |workspace| {
                 let keeper = context.keeper.clone();
@@ -66,6 +71,44 @@ pub async fn sweep(store: &Store) -> Result<u64, Error> {
     loop {
         let batch = store
             .transaction("remove_outdated", |tx| Box::pin(idempotent_requests::remove_outdated(tx, BATCH)))
+            .await?;
+        removed += batch;
+        if batch < BATCH.unsigned_abs() {
+            return Ok(removed);
+        }
+    }
+}
+
+/// Removes events that are older than so many days, deployment by deployment; gives how many.
+pub async fn sweep_events(store: &Store, days: u32) -> Result<u64, Error> {
+    let kept_ms = i64::from(days) * DAY_MS;
+    let (mut after, mut removed) = (None, 0);
+    loop {
+        let found = store
+            .read("find_outdated_events", move |tx| {
+                let before = tx.now().plus_ms(-kept_ms);
+                Box::pin(events::with_older(tx, after, before, BATCH))
+            })
+            .await?;
+        for deployment_id in found.iter().copied() {
+            removed += trim(store, deployment_id, kept_ms).await?;
+        }
+        after = found.last().copied();
+        if (found.len() as u64) < BATCH.unsigned_abs() {
+            return Ok(removed);
+        }
+    }
+}
+
+/// Removes a deployment's outdated events, batch by batch.
+async fn trim(store: &Store, deployment_id: DeploymentId, kept_ms: i64) -> Result<u64, Error> {
+    let mut removed = 0;
+    loop {
+        let batch = store
+            .transaction("trim_events", move |tx| {
+                let before = tx.now().plus_ms(-kept_ms);
+                Box::pin(events::trim(tx, deployment_id, before, BATCH))
+            })
             .await?;
         removed += batch;
         if batch < BATCH.unsigned_abs() {

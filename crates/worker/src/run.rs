@@ -1,6 +1,7 @@
 //! Driving one run: read what is known of it, decide, carry that out, and again.
 
 mod cancel;
+mod fallback;
 mod load;
 mod model_call;
 mod steering;

@@ -33,6 +33,8 @@ pub struct Options {
     pub quotas: Quotas,
     /// Closed by the worker when it stops.
     pub ways_out: WaysOut,
+    /// Days for which events are kept; `None`: as long as their deployment.
+    pub event_retention_days: Option<u32>,
 }
 
 /// What everything in a worker shares.
@@ -50,6 +52,7 @@ pub(crate) struct Context {
     pub(crate) quotas: Quotas,
     pub(crate) ways_out: WaysOut,
     pub(crate) running: Running,
+    pub(crate) event_retention_days: Option<u32>,
 }
 
 impl Context {
@@ -88,6 +91,7 @@ impl Worker {
             quotas: options.quotas,
             ways_out: options.ways_out,
             running: Running::default(),
+            event_retention_days: options.event_retention_days,
         });
         context
             .store

@@ -6,6 +6,7 @@ mod command_line;
 mod deleted;
 mod doctor;
 mod egress;
+mod fallback_models;
 mod files;
 mod idempotency;
 mod images;

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 /// The wire format that a path speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WireFormat {
     /// `/v1/messages`.
     Anthropic,

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use herm_agent::steering::{Settlement, settle};
-use herm_agent::{RunState, Step, turns};
+use herm_agent::{RunState, Step, empty_replies, turns};
 use herm_sandbox::{WorkspaceId, Workspaces};
 use herm_store::journal;
 use herm_store::messages::{self, UserMessage};
 use herm_store::queue::Lease;
 use herm_store::{Error, Tx, deployments, runs, steering};
 use herm_types::deployment::Deployment;
-use herm_types::model::{ModelReply, ToolOutcome, Turn};
+use herm_types::model::{Block, ModelName, ModelReply, ToolOutcome, Turn};
 use herm_types::run::{Run, StepKind, Usage};
 use herm_types::{DeploymentId, MessageId, RunId};
 use serde::{Deserialize, Serialize};
 
+use super::fallback;
 use crate::dispatch::subject;
 use crate::keeper::Wanted;
 use crate::worker::Context;
@@ -33,6 +34,8 @@ pub(super) struct Loaded {
     pub(super) pending: Vec<MessageId>,
     /// What the run's finished steps used.
     pub(super) usage: Usage,
+    /// The place among the agent's models of the one that is called next.
+    pub(super) model: usize,
     /// The last step's model call, if it was begun and has no result.
     pub(super) open_call: Option<ModelIntent>,
     /// The tool calls of the last step that were begun and have no result.
@@ -60,7 +63,10 @@ impl Loaded {
 /// The intent of a model call.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct ModelIntent {
-    /// How often it has failed so far.
+    /// The place among the agent's models of the one that is called.
+    #[serde(default)]
+    pub(super) model: usize,
+    /// How often that one has failed so far.
     pub(super) failures: u32,
     /// The deployment's last event before it: what it said aloud comes after.
     pub(super) after: i64,
@@ -98,6 +104,8 @@ pub(super) async fn read(
     let mut history = History::default();
     journal.into_iter().try_for_each(|step| history.add_step(step, run_id))?;
     let pending = history.add_messages(heard, run_id);
+    let model = history.model_of_next_step(&deployment, run_id);
+    history.forget_thoughts_of_others(fallback::model(&deployment, model));
     let mut own: Vec<Step> = history.steps.split_off(&(run_id, 0)).into_values().collect();
     if let Some(last) = own.last_mut() {
         last.asked = asked(tx, &deployment, run_id, last).await?;
@@ -108,7 +116,8 @@ pub(super) async fn read(
         pending: pending.iter().map(said).collect(),
     };
     Ok(Some(Loaded {
-        usage: usage_of(&state.steps),
+        usage: history.usage,
+        model,
         state,
         pending: pending.into_iter().map(|message| message.message_id).collect(),
         open_call: history.open_call,
@@ -144,22 +153,14 @@ fn said(message: &UserMessage) -> String {
     herm_agent::user_text(&message.content, &message.attachments)
 }
 
-fn usage_of(steps: &[Step]) -> Usage {
-    let mut usage = Usage::default();
-    for step in steps {
-        if let Some(reply) = &step.reply {
-            usage.model_calls += 1;
-            usage.tokens += reply.usage;
-        }
-        usage.tool_calls += step.outcomes.iter().flatten().count() as u64;
-    }
-    usage
-}
-
 /// A thread's steps by run and number, as they are put together from the journal and the messages.
 #[derive(Default)]
 struct History {
     steps: BTreeMap<(RunId, i64), Step>,
+    /// Which model gave the reply of a step.
+    models: BTreeMap<(RunId, i64), String>,
+    /// What the current run's finished steps used.
+    usage: Usage,
     open_call: Option<ModelIntent>,
     open_tools: Vec<i64>,
 }
@@ -176,6 +177,10 @@ impl History {
             (StepKind::Model, Some(result)) => {
                 let reply: ModelReply = serde_json::from_str(&result)?;
                 step.outcomes = reply.tool_calls().map(|_| None).collect();
+                if is_current {
+                    self.usage.add_model_call(&row.name, reply.usage);
+                }
+                self.models.insert((position.run_id, position.step_no), row.name);
                 step.reply = Some(reply);
             }
             (StepKind::Model, None) if is_current => {
@@ -186,12 +191,37 @@ impl History {
                 let index = usize::try_from(position.call_no - 1).unwrap_or(usize::MAX);
                 if let Some(place) = step.outcomes.get_mut(index) {
                     *place = Some(outcome);
+                    self.usage.tool_calls += u64::from(is_current);
                 }
             }
             (StepKind::Tool, None) if is_current => self.open_tools.push(position.call_no),
             (StepKind::Model | StepKind::Tool, None) => {}
         }
         Ok(())
+    }
+
+    /// The place of the model that is called next, if one is.
+    fn model_of_next_step(&self, deployment: &Deployment, current: RunId) -> usize {
+        if let Some(intent) = self.open_call {
+            return intent.model;
+        }
+        let last = self.models.range((current, 0)..).next_back().map(|(_, model)| model.as_str());
+        let own: Vec<Step> = self.steps.range((current, 0)..).map(|(_, step)| step.clone()).collect();
+        fallback::at_start(deployment, last, empty_replies(&own))
+    }
+
+    /// Drops what models of other providers thought: a signature means nothing elsewhere, and is refused there.
+    fn forget_thoughts_of_others(&mut self, model: &str) {
+        let provider = |name: &str| ModelName::parse(name).map(|name| name.provider);
+        let own = provider(model);
+        for (key, _) in self.models.iter().filter(|(_, name)| provider(name) != own) {
+            let reply = self.steps.get_mut(key).and_then(|step| step.reply.as_mut());
+            if let Some(reply) = reply {
+                let is_thought =
+                    |block: &Block| matches!(block, Block::Thinking { .. } | Block::RedactedThinking { .. });
+                reply.blocks.retain(|block| !is_thought(block));
+            }
+        }
     }
 
     /// Puts each message before the step that first read it; gives those of the current run that none has read.

@@ -9,10 +9,11 @@ use herm_store::queue::Lease;
 use herm_store::{Error, events, fault};
 use herm_types::id::EventId;
 use herm_types::model::{ModelEvent, ModelFault, ModelFaultKind, ModelName, ModelReply, ModelRequest, Turn};
-use herm_types::run::{Run, RunError};
+use herm_types::run::Run;
 use tokio::time::Instant;
 
 use super::Progress;
+use super::fallback::{self, Next};
 use super::load::{Loaded, ModelIntent};
 use super::voice::Voice;
 use super::writes;
@@ -22,12 +23,6 @@ use crate::worker::Context;
 const MAX_OUTPUT_TOKENS: u32 = 16_384;
 /// Between two batches of text. The first goes at once.
 const BATCH_EVERY: Duration = Duration::from_millis(40);
-/// Times that a model call is made before the run fails.
-const MAX_ATTEMPTS: u32 = 5;
-/// Before the second attempt, in milliseconds; doubled for each further one.
-const FIRST_RETRY_MS: i64 = 500;
-/// The longest wait that a provider may ask for, in milliseconds.
-const MAX_RETRY_MS: i64 = 60_000;
 
 /// Calls the model for step `step_no`, and records what it said. Ends the run where that was its last word.
 pub(super) async fn make(
@@ -38,8 +33,9 @@ pub(super) async fn make(
     turns: Vec<Turn>,
 ) -> Result<Progress, Error> {
     let deployment = &loaded.deployment;
-    let Some(name) = ModelName::parse(&deployment.model) else {
-        return Err(Error::Corrupt(format!("{} is not a model's name", deployment.model)));
+    let model = fallback::model(deployment, loaded.model);
+    let Some(name) = ModelName::parse(model) else {
+        return Err(Error::Corrupt(format!("{model} is not a model's name")));
     };
     let has_sandbox = deployment.settings.sandbox.enabled;
     let request = ModelRequest {
@@ -51,7 +47,7 @@ pub(super) async fn make(
     };
     let mut voice = resume_voice(context, loaded).await?;
     // The call may be made again without harm, so its intent is written while it is under way.
-    let begin = writes::begin_model_call(context, lease, loaded, step_no, &deployment.model);
+    let begin = writes::begin_model_call(context, lease, loaded, step_no, model);
     fault::reach("effect.before", "model");
     let (intent, reply) = tokio::join!(begin, context.models.call(&name, &request));
     let intent = intent?;
@@ -151,18 +147,27 @@ async fn give_up_or_wait(
     fault: ModelFault,
     mut voice: Voice,
 ) -> Result<(), Error> {
-    let failures = intent.failures + 1;
-    let deployment_id = loaded.run.deployment_id;
-    tracing::warn!(%deployment_id, run_id = %loaded.run.run_id, failures, kind = fault.kind.code(), "a model call failed");
-    if !fault.kind.is_transient() || failures >= MAX_ATTEMPTS {
-        voice.abandon();
-        let error = RunError { code: fault.kind.code().to_owned(), message: fault.message };
-        return writes::fail(context, lease, loaded, error, voice.take_unsent()).await;
-    }
-    let asked_ms =
-        fault.retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(MAX_RETRY_MS));
-    let backoff_ms = context.jittered(FIRST_RETRY_MS << (failures - 1));
-    let delay_ms = backoff_ms.max(asked_ms.min(MAX_RETRY_MS));
-    let intent = ModelIntent { failures, ..intent };
+    let deployment = &loaded.deployment;
+    let (failures, place) = (intent.failures + 1, intent.model);
+    tracing::warn!(
+        deployment_id = %deployment.deployment_id,
+        run_id = %loaded.run.run_id,
+        model = fallback::model(deployment, place),
+        failures,
+        kind = fault.kind.code(),
+        "a model call failed"
+    );
+    let other = fallback::next(deployment, place, |model| context.models.can_call(model));
+    let (intent, delay_ms) = match (fallback::after(&fault, failures, other.is_some()), other) {
+        (Next::Again { asked_ms, backoff_ms }, _) => {
+            (ModelIntent { failures, ..intent }, asked_ms + context.jittered(backoff_ms))
+        }
+        (Next::Other, Some(model)) => (ModelIntent { model, failures: 0, ..intent }, 0),
+        (Next::Other | Next::Fail, _) => {
+            voice.abandon();
+            let error = fallback::error(deployment, place, fault);
+            return writes::fail(context, lease, loaded, error, voice.take_unsent()).await;
+        }
+    };
     writes::wait_to_call_again(context, lease, loaded, step_no, intent, delay_ms).await
 }

@@ -11,6 +11,7 @@ use herm_types::run::{Run, RunError, RunStatus, StepKind, Usage};
 use herm_types::thread::Role;
 
 use super::Progress;
+use super::fallback;
 use super::load::{Loaded, ModelIntent};
 use super::voice::Voice;
 use crate::worker::Context;
@@ -29,7 +30,7 @@ pub(super) async fn begin_model_call(
 ) -> Result<ModelIntent, Error> {
     let (held, model, pending, earlier) =
         (lease.clone(), model.to_owned(), loaded.pending.clone(), loaded.open_call);
-    let position = position(&loaded.run, step_no, 0);
+    let (place, position) = (loaded.model, position(&loaded.run, step_no, 0));
     context
         .store
         .transaction("begin_model_call", move |tx| {
@@ -38,7 +39,10 @@ pub(super) async fn begin_model_call(
                 messages::pick_up(tx, &pending, step_no).await?;
                 let intent = match earlier {
                     Some(intent) => intent,
-                    None => ModelIntent { failures: 0, after: events::head(tx, held.deployment_id).await?.0 },
+                    None => {
+                        let after = events::head(tx, held.deployment_id).await?.0;
+                        ModelIntent { model: place, failures: 0, after }
+                    }
                 };
                 let text = serde_json::to_string(&intent)?;
                 journal::record_intent(tx, position, StepKind::Model, &model, &text).await?;
@@ -80,9 +84,8 @@ pub(super) async fn finish_model_call(
     voice.finish();
     let said = voice.take_unsent();
     let (held, run) = (lease.clone(), loaded.run.clone());
-    let mut usage = loaded.usage;
-    usage.model_calls += 1;
-    usage.tokens += reply.usage;
+    let mut usage = loaded.usage.clone();
+    usage.add_model_call(fallback::model(&loaded.deployment, loaded.model), reply.usage);
     let result = serde_json::to_string(&reply)?;
     context
         .store
@@ -129,7 +132,7 @@ pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Ev
 
 /// Ends a run whose reply is recorded already.
 pub(super) async fn finish(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Progress, Error> {
-    let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage);
+    let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage.clone());
     context
         .store
         .transaction("finish_run", move |tx| {
@@ -176,7 +179,7 @@ pub(super) async fn end(
     threads::touch(tx, run.thread_id, None, new_messages).await?;
     queue::complete(tx, lease).await?;
     let (run_id, thread_id) = (run.run_id, run.thread_id);
-    tx.emit(run.deployment_id, Event::RunStatus { run_id, thread_id, status, error, usage: Some(*usage) });
+    tx.emit(run.deployment_id, Event::RunStatus { run_id, thread_id, status, error, usage: Some(usage.clone()) });
     Ok(())
 }
 
@@ -188,7 +191,7 @@ pub(super) async fn fail(
     error: RunError,
     said: Vec<Event>,
 ) -> Result<(), Error> {
-    let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage);
+    let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage.clone());
     context
         .store
         .transaction("fail_run", move |tx| {
@@ -203,7 +206,8 @@ pub(super) async fn fail(
         .await
 }
 
-/// Lets go of a run whose model call failed, until it is time to make it again. Meanwhile it is a row.
+/// Lets go of a run whose model call failed, until it is time to make it again, be it of another model. Meanwhile it is
+/// a row.
 pub(super) async fn wait_to_call_again(
     context: &Context,
     lease: &Lease,
@@ -212,7 +216,7 @@ pub(super) async fn wait_to_call_again(
     intent: ModelIntent,
     delay_ms: i64,
 ) -> Result<(), Error> {
-    let (held, model) = (lease.clone(), loaded.deployment.model.clone());
+    let (held, model) = (lease.clone(), fallback::model(&loaded.deployment, intent.model).to_owned());
     let position = position(&loaded.run, step_no, 0);
     context
         .store

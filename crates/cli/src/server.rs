@@ -181,6 +181,7 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
         base_url: provider.base_url.clone(),
         api_key: provider.api_key.clone(),
     });
-    let limits = Limits { headers: config.models.first_byte, silence: config.models.silence, ..Limits::DEFAULT };
+    let limits =
+        Limits { headers: config.models.first_byte, silence: config.models.silence, ..Limits::DEFAULT };
     Providers::with_limits(options.collect(), limits).context("failed to set up the model providers")
 }

@@ -7,10 +7,10 @@ use herm_testkit::client::Client;
 use herm_testkit::model_server::{RecordedRequest, Reply, WireFormat};
 use serde_json::{Value, json};
 
+use crate::log;
 use crate::provider_faults::{LASTING, PASSING, fault, fault_of};
 use crate::reader::{Reader, is_end};
 use crate::world::{World, deployment_of, on_both_databases, send, text, try_send};
-use crate::log;
 
 const ANTHROPIC: &str = "anthropic/claude-sonnet-4.5";
 const OPENAI: &str = "openai/gpt-5";

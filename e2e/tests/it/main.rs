@@ -16,6 +16,7 @@ mod log;
 mod main_job;
 mod mutations;
 mod provider_faults;
+mod racing;
 mod reader;
 mod readme;
 mod scripts;

@@ -51,7 +51,7 @@ pub(crate) const PASSING: [(&str, &str); 13] = [
     ("silent in the middle", "provider_stalled"),
     ("silent from the start", "provider_stalled"),
     ("no JSON", "provider_malformed_response"),
-    ("no end", "provider_malformed_response"),
+    ("no end", "provider_unreachable"),
     ("a page", "provider_malformed_response"),
 ];
 
@@ -161,7 +161,10 @@ async fn what_never_passes_ends_the_run_with_its_code() {
         for (end, (_, code)) in
             ends_of(model, PASSING.into_iter().map(|(name, _)| name), 5).await.iter().zip(PASSING)
         {
-            assert_eq!((&end.status["status"], &end.status["error"]["code"]), (&json!("error"), &json!(code)));
+            assert_eq!(
+                (&end.status["status"], &end.status["error"]["code"]),
+                (&json!("error"), &json!(code))
+            );
             assert_eq!(end.asked, 5, "{model}, {}", end.name);
             assert!(end.said.iter().all(|said| said["truncated"] == true), "{model}, {}", end.name);
         }
@@ -174,7 +177,10 @@ async fn what_does_not_pass_ends_the_run_at_once() {
         for (end, (_, code)) in
             ends_of(model, LASTING.into_iter().map(|(name, _)| name), 5).await.iter().zip(LASTING)
         {
-            assert_eq!((&end.status["status"], &end.status["error"]["code"]), (&json!("error"), &json!(code)));
+            assert_eq!(
+                (&end.status["status"], &end.status["error"]["code"]),
+                (&json!("error"), &json!(code))
+            );
             assert_eq!(end.asked, 1, "{model}, {}", end.name);
         }
     }

@@ -8,6 +8,7 @@ mod contract;
 mod cors;
 mod deployments;
 mod errors;
+mod event_streams;
 mod events;
 mod file_writes;
 mod files;

@@ -53,6 +53,7 @@ async fn a_run_tells_where_it_stands() {
             "model_calls": 0,
             "tool_calls": 0,
             "tokens": {"input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0},
+            "models": [],
         },
         "created_at": "2027-01-15T08:00:00.000000Z",
         "started_at": null,

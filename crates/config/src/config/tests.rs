@@ -197,6 +197,30 @@ fn the_largest_body_lies_within_limits() {
 }
 
 #[test]
+fn events_are_kept_for_days_or_for_good() {
+    assert_eq!(good(&[], "").server.event_retention_days, None);
+    assert_eq!(
+        good(&[("HERM_EVENT_RETENTION_DAYS", "off")], "event_retention_days = 5").server.event_retention_days,
+        None
+    );
+    assert_eq!(good(&[], "event_retention_days = 30").server.event_retention_days, Some(30));
+    for value in ["0", "36501", "30d", "-1"] {
+        says(&[("HERM_EVENT_RETENTION_DAYS", value)], "", &["HERM_EVENT_RETENTION_DAYS", "1 to 36500"]);
+    }
+}
+
+#[test]
+fn models_are_waited_for_as_long_as_is_said() {
+    let models = good(&[("HERM_MODEL_FIRST_BYTE_S", "900")], "model_silence_s = 1").models;
+    assert_eq!((models.first_byte.as_secs(), models.silence.as_secs()), (900, 1));
+    let models = good(&[], "").models;
+    assert_eq!((models.first_byte.as_secs(), models.silence.as_secs()), (300, 120));
+    for variable in ["HERM_MODEL_FIRST_BYTE_S", "HERM_MODEL_SILENCE_S"] {
+        says(&[(variable, "0")], "", &[variable, "1 to 3600"]);
+    }
+}
+
+#[test]
 fn a_rate_limit_of_nothing_is_refused() {
     assert_eq!(good(&[("HERM_RATE_LIMIT", "off")], "rate_limit = 5").server.rate_limit, None);
     says(&[("HERM_RATE_LIMIT", "0")], "", &["refuse every request"]);

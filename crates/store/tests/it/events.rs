@@ -2,7 +2,8 @@
 
 use herm_store::{Error, events};
 use herm_types::event::Event;
-use herm_types::{DeploymentId, EventId};
+use herm_types::run::{RunStatus, Usage};
+use herm_types::{DeploymentId, EventId, Timestamp};
 
 use crate::engine::{World, log, on_both_engines};
 
@@ -12,6 +13,9 @@ on_both_engines!(
     a_subscriber_hears_what_the_log_holds,
     what_a_run_said_is_found_again,
     nothing_is_appended_after_a_deletion,
+    old_events_go_and_the_numbers_go_on,
+    events_of_a_run_at_work_stay_whatever_their_age,
+    deployments_with_old_events_are_found_page_by_page,
 );
 
 async fn emit(world: &World, deployment_id: DeploymentId, count: usize) -> Result<(), Error> {
@@ -113,4 +117,92 @@ async fn nothing_is_appended_after_a_deletion(world: World) {
     assert!(matches!(emit(&world, deployment_id, 1).await, Err(Error::DeploymentDeleted)));
     let log = log(&world.store, deployment_id).await;
     assert_eq!(log.len(), 1, "the deletion is the last event: {log:?}");
+}
+
+async fn trim(world: &World, deployment_id: DeploymentId, before: Timestamp, limit: i64) -> u64 {
+    let trimmed =
+        world.store.transaction("trim", move |tx| Box::pin(events::trim(tx, deployment_id, before, limit)));
+    trimmed.await.unwrap()
+}
+
+async fn kept(world: &World, deployment_id: DeploymentId) -> (i64, i64) {
+    let kept = world.store.read("kept", move |tx| Box::pin(events::kept(tx, deployment_id))).await.unwrap();
+    (kept.trimmed.0, kept.head.0)
+}
+
+fn now(world: &World) -> Timestamp {
+    herm_types::Clock::now(&*world.clock)
+}
+
+async fn numbers(world: &World, deployment_id: DeploymentId) -> Vec<i64> {
+    log(&world.store, deployment_id).await.iter().map(|(number, ..)| *number).collect()
+}
+
+async fn old_events_go_and_the_numbers_go_on(world: World) {
+    let deployment_id = world.deployment().await.deployment_id;
+    emit(&world, deployment_id, 5).await.unwrap();
+    let other = world.deployment().await.deployment_id;
+    emit(&world, other, 2).await.unwrap();
+    world.clock.advance_ms(1000);
+    emit(&world, deployment_id, 2).await.unwrap();
+    let before = now(&world);
+    assert_eq!(kept(&world, deployment_id).await, (0, 7));
+    // Some at a time, and nothing that is not older.
+    assert_eq!(trim(&world, deployment_id, before, 3).await, 3);
+    assert_eq!(kept(&world, deployment_id).await, (3, 7));
+    assert_eq!(trim(&world, deployment_id, before, 100).await, 2);
+    assert_eq!(trim(&world, deployment_id, before, 100).await, 0);
+    assert_eq!(numbers(&world, deployment_id).await, [6, 7]);
+    assert_eq!(numbers(&world, other).await, [1, 2]);
+    // Also where none is left.
+    assert_eq!(trim(&world, deployment_id, before.plus_ms(1), 100).await, 2);
+    emit(&world, deployment_id, 1).await.unwrap();
+    assert_eq!((kept(&world, deployment_id).await, numbers(&world, deployment_id).await), ((7, 8), vec![8]));
+}
+
+async fn events_of_a_run_at_work_stay_whatever_their_age(world: World) {
+    let deployment = world.deployment().await;
+    let (deployment_id, thread_id) = (deployment.deployment_id, deployment.default_thread_id);
+    let (run_id, message_id) = world.run(&deployment).await;
+    emit(&world, deployment_id, 2).await.unwrap();
+    let say = world.store.transaction("say", move |tx| {
+        Box::pin(async move {
+            tx.emit(deployment_id, Event::Token { run_id, thread_id, message_id, delta: "One".to_owned() });
+            Ok::<_, Error>(())
+        })
+    });
+    say.await.unwrap();
+    emit(&world, deployment_id, 1).await.unwrap();
+    let before = now(&world).plus_ms(1);
+    assert_eq!(trim(&world, deployment_id, before, 100).await, 2);
+    assert_eq!(numbers(&world, deployment_id).await, [3, 4]);
+    let end = world.store.transaction("end", move |tx| {
+        Box::pin(async move {
+            herm_store::runs::end(tx, run_id, RunStatus::Completed, None, &Usage::default()).await
+        })
+    });
+    end.await.unwrap();
+    assert_eq!(trim(&world, deployment_id, before, 100).await, 2);
+}
+
+async fn deployments_with_old_events_are_found_page_by_page(world: World) {
+    let mut old = Vec::new();
+    for _ in 0..3 {
+        let deployment_id = world.deployment().await.deployment_id;
+        emit(&world, deployment_id, 1).await.unwrap();
+        old.push(deployment_id);
+    }
+    old.sort();
+    // Of one without events nothing can be removed.
+    world.deployment().await;
+    world.clock.advance_ms(1000);
+    emit(&world, world.deployment().await.deployment_id, 1).await.unwrap();
+    let before = now(&world);
+    let find = async |after| {
+        let found = world.store.read("find", move |tx| Box::pin(events::with_older(tx, after, before, 2)));
+        found.await.unwrap()
+    };
+    assert_eq!(find(None).await, old[..2]);
+    assert_eq!(find(Some(old[1])).await, old[2..]);
+    assert_eq!(find(Some(old[2])).await, []);
 }

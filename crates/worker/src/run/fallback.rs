@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn what_may_pass_is_tried_five_times_with_growing_waits() {
         for kind in TRANSIENT {
-            let waits: Vec<Next> = (1..=5).map(|failures| after(&fault(kind, None), failures, false)).collect();
+            let waits: Vec<Next> =
+                (1..=5).map(|failures| after(&fault(kind, None), failures, false)).collect();
             let again = |backoff_ms| Next::Again { asked_ms: 0, backoff_ms };
             assert_eq!(waits, [again(500), again(1000), again(2000), again(4000), Next::Fail]);
         }

@@ -241,3 +241,42 @@ impl History {
         pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use herm_types::model::{StopReason, TokenUsage};
+
+    use super::*;
+
+    fn row(step_no: i64, model: &str) -> journal::Step {
+        let blocks = vec![
+            Block::Thinking { text: "Hm.".to_owned(), signature: Some("signed".to_owned()) },
+            Block::RedactedThinking { data: "sealed".to_owned() },
+            Block::Text { text: "Yes.".to_owned() },
+        ];
+        let reply = ModelReply { blocks, stop: StopReason::EndTurn, usage: TokenUsage::default() };
+        let run_id = "run_01h455vb4pex5vsknk084sn02q".parse().unwrap();
+        journal::Step {
+            position: journal::Position { run_id, step_no, call_no: 0 },
+            kind: StepKind::Model,
+            name: model.to_owned(),
+            intent: "{}".to_owned(),
+            result: Some(serde_json::to_string(&reply).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_model_is_not_shown_what_another_providers_thought() {
+        let mut history = History::default();
+        for (step_no, model) in [(1, "anthropic/one"), (2, "own/two"), (3, "own/three")] {
+            let row = row(step_no, model);
+            let run_id = row.position.run_id;
+            history.add_step(row, run_id).unwrap();
+        }
+        history.forget_thoughts_of_others("own/three");
+        let blocks: Vec<usize> =
+            history.steps.values().map(|step| step.reply.as_ref().unwrap().blocks.len()).collect();
+        assert_eq!(blocks, [1, 3, 3]);
+        assert_eq!(history.usage.models.len(), 3);
+    }
+}

@@ -179,7 +179,10 @@ pub(super) async fn end(
     threads::touch(tx, run.thread_id, None, new_messages).await?;
     queue::complete(tx, lease).await?;
     let (run_id, thread_id) = (run.run_id, run.thread_id);
-    tx.emit(run.deployment_id, Event::RunStatus { run_id, thread_id, status, error, usage: Some(usage.clone()) });
+    tx.emit(
+        run.deployment_id,
+        Event::RunStatus { run_id, thread_id, status, error, usage: Some(usage.clone()) },
+    );
     Ok(())
 }
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use herm_store::idempotent_requests::{self as records, KEPT_MS, RequestKey};
-use herm_store::{DatabaseClock, Error, Location, Options, Store};
+use herm_store::{DatabaseClock, Error, Location, Options, Store, deployments};
+use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus};
+use herm_types::event::Event;
+use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::time::{ManualClock, SystemRng};
-use herm_types::{IdSource, KeyId, Timestamp};
-use herm_worker::sweep;
+use herm_types::{DeploymentId, IdSource, KeyId, Timestamp};
+use herm_worker::{sweep, sweep_events};
 
 /// More than one batch.
 const RECORDS: usize = 1201;
@@ -31,8 +34,7 @@ async fn add(store: &Store, key_id: KeyId, records: usize) {
         .unwrap();
 }
 
-#[tokio::test]
-async fn idempotency_records_of_yesterday_go_and_those_of_today_stay() {
+async fn open() -> (tempfile::TempDir, Arc<ManualClock>, IdSource, Store) {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
     let ids = IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
@@ -45,6 +47,12 @@ async fn idempotency_records_of_yesterday_go_and_those_of_today_stay() {
     })
     .await
     .unwrap();
+    (dir, clock, ids, store)
+}
+
+#[tokio::test]
+async fn idempotency_records_of_yesterday_go_and_those_of_today_stay() {
+    let (_dir, clock, ids, store) = open().await;
     add(&store, ids.next(), RECORDS).await;
     clock.advance_ms(KEPT_MS);
     add(&store, ids.next(), 3).await;
@@ -52,4 +60,65 @@ async fn idempotency_records_of_yesterday_go_and_those_of_today_stay() {
     assert_eq!(sweep(&store).await.unwrap(), 0);
     clock.advance_ms(KEPT_MS);
     assert_eq!(sweep(&store).await.unwrap(), 3);
+}
+
+async fn emit(store: &Store, deployment_id: DeploymentId, events: usize) {
+    let emitted = store.transaction("emit", move |tx| {
+        Box::pin(async move {
+            (0..events).for_each(|_| tx.emit(deployment_id, Event::deployment_status("ready")));
+            Ok::<_, Error>(())
+        })
+    });
+    emitted.await.unwrap();
+}
+
+#[tokio::test]
+async fn events_go_when_they_are_as_old_as_was_said() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let (_dir, clock, ids, store) = open().await;
+    let agents = [deployment(&ids), deployment(&ids), deployment(&ids)];
+    let made = agents.clone();
+    let insert = store.transaction("create", move |tx| {
+        Box::pin(async move {
+            for deployment in &made {
+                deployments::insert(tx, deployment).await?;
+            }
+            Ok::<_, Error>(())
+        })
+    });
+    insert.await.unwrap();
+    // More than one batch of one, and some of another.
+    emit(&store, agents[0].deployment_id, 1201).await;
+    emit(&store, agents[1].deployment_id, 2).await;
+    clock.advance_ms(7 * DAY_MS);
+    assert_eq!(sweep_events(&store, 7).await.unwrap(), 0);
+    for agent in &agents {
+        emit(&store, agent.deployment_id, 1).await;
+    }
+    clock.advance_ms(1);
+    assert_eq!(sweep_events(&store, 7).await.unwrap(), 1203);
+    assert_eq!(sweep_events(&store, 7).await.unwrap(), 0);
+    clock.advance_ms(7 * DAY_MS);
+    assert_eq!(sweep_events(&store, 7).await.unwrap(), 3);
+}
+
+fn deployment(ids: &IdSource) -> Deployment {
+    let sandbox = SandboxSettings::new(SandboxType::Docker, Some(SandboxType::Local));
+    let now = Timestamp::from_micros(1_800_000_000_000_000);
+    Deployment {
+        deployment_id: ids.next(),
+        account_id: ids.next(),
+        customer_id: "acme".to_owned(),
+        name: "Ada".to_owned(),
+        model: "demo/tour".to_owned(),
+        system_prompt: "Be brief.".to_owned(),
+        status: DeploymentStatus::Ready,
+        error: None,
+        restore_snapshot: None,
+        default_thread_id: ids.next(),
+        version: 1,
+        settings: DeploymentSettings::new(sandbox),
+        created_at: now,
+        updated_at: now,
+    }
 }

@@ -1136,6 +1136,14 @@ export interface components {
              */
             provider: string;
         };
+        /** @description What a run used of one model. */
+        ModelUsage: {
+            /** @description `provider/model`. */
+            model: string;
+            /** Format: int64 */
+            model_calls: number;
+            tokens: components["schemas"]["TokenUsage"];
+        };
         /** @description The shape of the body, for the OpenAPI document. */
         NewMcpServer: {
             /**
@@ -1878,6 +1886,8 @@ export interface components {
         Usage: {
             /** Format: int64 */
             model_calls: number;
+            /** @description The same by model, in the order in which they first answered: more than one where a fallback stood in. */
+            models?: components["schemas"]["ModelUsage"][];
             tokens: components["schemas"]["TokenUsage"];
             /** Format: int64 */
             tool_calls: number;

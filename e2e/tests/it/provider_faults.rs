@@ -126,7 +126,7 @@ async fn ends_of(model: &str, names: impl Iterator<Item = &'static str>, times: 
         let said = of_run().filter(|event| event.name == "message" && event.data["role"] == "agent");
         End {
             name,
-            status: of_run().last().unwrap().data.clone(),
+            status: of_run().next_back().unwrap().data.clone(),
             said: said.map(|event| event.data.clone()).collect(),
             asked: asked.lock().unwrap()[*name],
         }

@@ -18,6 +18,8 @@ mod place;
 mod sandbox;
 mod sandboxes;
 mod shared;
+#[cfg(feature = "simulated")]
+mod simulated;
 pub mod snapshots;
 mod spec;
 mod user;
@@ -29,5 +31,7 @@ pub use door::Carry;
 pub use herm_guest::protocol::{Exit, PROXY_PORT};
 pub use sandbox::Sandbox;
 pub use sandboxes::{AWAY_LIMIT, Certificates, Options, Sandboxes};
+#[cfg(feature = "simulated")]
+pub use simulated::Machine;
 pub use spec::{Error, Exec, Limits, Outcome, Spec};
 pub use workspaces::{WorkspaceId, Workspaces};

@@ -65,6 +65,8 @@ pub struct Sandboxes {
     local: Arc<Local>,
     docker: Arc<Docker>,
     gvisor: Arc<Docker>,
+    #[cfg(feature = "simulated")]
+    simulated: Option<Arc<dyn Engine>>,
     slots: Arc<Mutex<HashMap<String, Slot>>>,
 }
 
@@ -80,13 +82,26 @@ impl Sandboxes {
             local: Arc::new(Local::new(shared.clone(), Arc::clone(&options.rng))),
             docker: docker(Runtime::Default),
             gvisor: docker(Runtime::Gvisor),
+            #[cfg(feature = "simulated")]
+            simulated: None,
             options: Arc::new(options),
             dir,
             slots: Arc::default(),
         })
     }
 
+    /// The same, with all sandboxes on a machine that a test simulates.
+    #[cfg(feature = "simulated")]
+    #[must_use]
+    pub fn on(self, machine: Arc<dyn crate::Machine>) -> Self {
+        Self { simulated: Some(Arc::new(crate::simulated::Simulated(machine))), ..self }
+    }
+
     fn engine(&self, kind: SandboxType) -> &dyn Engine {
+        #[cfg(feature = "simulated")]
+        if let Some(simulated) = &self.simulated {
+            return simulated.as_ref();
+        }
         match kind {
             SandboxType::Local => self.local.as_ref(),
             SandboxType::Docker => self.docker.as_ref(),

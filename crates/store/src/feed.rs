@@ -61,6 +61,10 @@ impl Feed {
     }
 
     pub(crate) fn announce_work(&self) {
+        #[cfg(feature = "fault-points")]
+        if crate::fault::hints_are_lost() {
+            return;
+        }
         self.work.notify_one();
     }
 

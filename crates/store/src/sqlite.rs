@@ -146,6 +146,8 @@ fn run_writer(connection: Connection, orders: &mut Receiver<Order>, clock: &Arc<
 }
 
 fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
+    #[cfg(feature = "fault-points")]
+    limit_size(tx);
     let mut broken = statement(tx, "BEGIN IMMEDIATE").err().map(|error| format!("failed to begin: {error}"));
     let mut names = Vec::new();
     let mut answers = Vec::new();
@@ -187,6 +189,17 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
     }
     for answer in answers {
         answer(committed.clone());
+    }
+}
+
+/// Lets the database grow no further while a test fills the disk: the real error at whichever statement needs a page.
+#[cfg(feature = "fault-points")]
+fn limit_size(tx: &Tx) {
+    // SQLite raises a limit below the present size to that size.
+    let pages = if crate::fault::disk_is_full() { 1 } else { i64::from(u32::MAX - 1) };
+    let limited = statement(tx, &format!("PRAGMA max_page_count = {pages}"));
+    if let Err(error) = limited {
+        tracing::error!(%error, "failed to limit the database's size");
     }
 }
 

@@ -128,6 +128,10 @@ impl Store {
                 let result = body(&mut tx).await?;
                 events::write_emitted(&mut tx).await?;
                 crate::fault::reach("commit.before", name);
+                #[cfg(feature = "fault-points")]
+                if crate::fault::disk_is_full() {
+                    return Err(Error::Commit("the disk is full, says a test".to_owned()).into());
+                }
                 let Tx { session, stored, work_was_added, .. } = tx;
                 if let Session::Postgres(transaction) = session {
                     transaction.commit().await.map_err(|error| Error::Commit(error.to_string()))?;

@@ -1,0 +1,86 @@
+//! The model: what it says is decided by what it is told, so that an attempt that is made again says the same; how it
+//! fails is decided by the dice.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use herm_testkit::model_server::{ModelServer, RecordedRequest, Reply};
+use serde_json::{Value, json};
+
+use crate::plan::Dice;
+
+/// Calls that a message leads to at most, one or two in a step.
+const MAX_CALLS: u64 = 3;
+/// Requests of a hundred that fail.
+const FAILURES: u64 = 25;
+/// How a message that is looked for is marked in a text.
+const MARK: (&str, &str) = ("<<", ">>");
+
+pub(crate) fn marked(name: &str) -> String {
+    format!("{}{name}{} Do it.", MARK.0, MARK.1)
+}
+
+/// The marks in a text, in their order.
+fn marks(text: &str) -> impl Iterator<Item = String> {
+    text.split(MARK.0).skip(1).filter_map(|rest| Some(rest.split_once(MARK.1)?.0.to_owned()))
+}
+
+/// The messages that a request tells the model of, in their order.
+pub(crate) fn heard(body: &Value) -> Vec<String> {
+    let of_user = |message: &&Value| message["role"] == "user";
+    let messages = body["messages"].as_array().into_iter().flatten().filter(of_user);
+    let blocks = messages.flat_map(|message| match &message["content"] {
+        Value::Array(blocks) => {
+            blocks.iter().filter_map(|block| Some(block.get("text")?.as_str()?.to_owned())).collect()
+        }
+        Value::String(text) => vec![text.clone()],
+        _ => Vec::new(),
+    });
+    blocks.flat_map(|text: String| marks(&text).collect::<Vec<_>>()).collect()
+}
+
+/// Starts the model; from when `is_calm` is set it does not fail.
+pub(crate) async fn start(seed: u64, is_calm: Arc<AtomicBool>) -> ModelServer {
+    let server = ModelServer::start().await;
+    let dice = Mutex::new(Dice::new(seed ^ 0x6d6f_6465_6c00));
+    server.record(false);
+    server.respond_with(move |request| {
+        let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = answer(seed, request);
+        if is_calm.load(Ordering::SeqCst) || !dice.percent(FAILURES) {
+            return answer;
+        }
+        fail(&mut dice, answer)
+    });
+    server
+}
+
+fn answer(seed: u64, request: &RecordedRequest) -> Reply {
+    let name = heard(request.body()).pop().unwrap_or_default();
+    let mut dice = Dice::of(seed, &name);
+    let calls = if name.starts_with("probe") { 0 } else { dice.below(MAX_CALLS + 1) };
+    let (at_once, commands) = (dice.between(1, 2), dice.next());
+    let made = request.tool_results_since_user().len() as u64;
+    let mut reply = Reply::text(format!("{name} ")).text_in(["one ", "two ", "three."]);
+    for number in made..calls.min(made + at_once) {
+        reply = if (commands >> number) & 3 == 0 {
+            let file = format!("{name}.{number}");
+            reply.tool_call("write_file", json!({"path": file, "content": file}))
+        } else {
+            reply.tool_call("shell", json!({"command": format!("{name}.{number}")}))
+        };
+    }
+    reply
+}
+
+fn fail(dice: &mut Dice, answer: Reply) -> Reply {
+    match dice.below(8) {
+        0 => Reply::status(429, json!({"error": {"message": "slow down"}})).retry_after("2"),
+        1 => Reply::status(529, json!({"error": {"message": "overloaded"}})),
+        2 => Reply::status(500, json!({"error": {"message": "broken"}})),
+        3 => Reply::raw("text/event-stream", b"event: message_start\ndata: {\n\n".to_vec()),
+        4 => Reply::error_mid_stream("overloaded_error"),
+        5 => Reply::text("Something else").cut(),
+        _ => answer.cut_after_text(usize::try_from(dice.between(1, 12)).unwrap_or(1)),
+    }
+}

@@ -1,0 +1,2 @@
+//! Histories that are broken on purpose: each rule refuses its own.
+

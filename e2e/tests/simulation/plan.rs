@@ -1,0 +1,114 @@
+//! What a seed decides: how much is asked for, and which troubles come when.
+
+/// A stream of numbers that its seed decides (SplitMix64: Steele, Lea, Flood, 2014).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Dice that a text decides together with this seed.
+    pub(crate) fn of(seed: u64, text: &str) -> Self {
+        Self(text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from 0 to below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn between(&mut self, first: u64, last: u64) -> u64 {
+        first + self.below(last - first + 1)
+    }
+
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// The process dies where it stands.
+    Crash,
+    /// It is told to stop, and is started again: the database is closed and opened.
+    Restart,
+    /// Backwards, too.
+    ClockJump { ms: i64 },
+    /// All leases are ended and taken by a second worker, while the first one goes on.
+    Usurp,
+    DoubledWakeUp,
+    LostWakeUps,
+    FullDisk,
+    /// Every connection to the database is cut; SQLite, which has none, is closed and opened.
+    DatabaseRestart,
+    /// A sandbox dies with all that it knows.
+    DeadSandbox,
+    /// A guest's connection is cut.
+    CutLine,
+}
+
+/// When it goes wrong: at the n-th fault point that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Planned {
+    pub(crate) at: u64,
+    pub(crate) trouble: Trouble,
+}
+
+/// Fault points among which troubles are spread: a life of this size reaches about as many.
+const FAULT_POINTS: u64 = 220;
+const MAX_TROUBLES: u64 = 9;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The threads of each deployment.
+    pub(crate) threads: Vec<u64>,
+    /// Messages for each thread.
+    pub(crate) messages: u64,
+    /// Deployments that are deleted in the middle.
+    pub(crate) deleted: usize,
+    pub(crate) troubles: Vec<Planned>,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let threads = (0..dice.between(1, 3)).map(|_| dice.between(1, 3)).collect();
+        let messages = dice.between(1, 4);
+        let deleted = usize::from(dice.percent(30));
+        let mut troubles: Vec<Planned> = (0..dice.between(1, MAX_TROUBLES))
+            .map(|_| Planned { at: dice.between(1, FAULT_POINTS), trouble: trouble(&mut dice) })
+            .collect();
+        troubles.sort();
+        Self { threads, messages, deleted, troubles }
+    }
+}
+
+fn trouble(dice: &mut Dice) -> Trouble {
+    match dice.below(14) {
+        0..=4 => Trouble::Crash,
+        5 => Trouble::Restart,
+        6 => {
+            // Far enough that leases run out, or back by any time.
+            let ms = i64::try_from(dice.between(1_000, 2 * HOUR_MS)).unwrap_or_default();
+            Trouble::ClockJump { ms: if dice.percent(40) { -ms } else { ms } }
+        }
+        7 => Trouble::Usurp,
+        8 => Trouble::DoubledWakeUp,
+        9 => Trouble::LostWakeUps,
+        10 => Trouble::FullDisk,
+        11 => Trouble::DatabaseRestart,
+        12 => Trouble::DeadSandbox,
+        _ => Trouble::CutLine,
+    }
+}

@@ -126,6 +126,12 @@ pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Resul
     Ok(())
 }
 
+/// The newest message of all, whosever it is: ids go on after it.
+pub async fn newest(tx: &mut Tx) -> Result<Option<MessageId>, Error> {
+    let row = tx.one("SELECT message_id FROM messages ORDER BY message_id DESC LIMIT 1", &[]).await?;
+    row.map(|row| row.parse(0)).transpose()
+}
+
 fn message(row: &Row) -> Result<Message, Error> {
     let role = match row.str(1)? {
         "user" => Role::User,

@@ -152,6 +152,12 @@ pub async fn last_of_thread(tx: &mut Tx, thread_id: ThreadId, limit: i64) -> Res
     rows.iter().map(|row| row.parse(0)).collect()
 }
 
+/// The newest run of all, whosever it is: ids go on after it.
+pub async fn newest(tx: &mut Tx) -> Result<Option<RunId>, Error> {
+    let row = tx.one("SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1", &[]).await?;
+    row.map(|row| row.parse(0)).transpose()
+}
+
 /// The run with which a thread's context begins: at least the last `blocks_of` runs are in it, and less than twice
 /// as many. It moves on by a whole block at a time. `None`: the context begins with the thread.
 pub async fn first_of_context(

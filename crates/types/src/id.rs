@@ -22,6 +22,7 @@ pub struct InvalidId {
 pub trait Id: Copy + std::fmt::Display + std::str::FromStr<Err = InvalidId> + Send + Sync + 'static {
     const PREFIX: &'static str;
     fn from_bits(bits: u128) -> Self;
+    fn to_bits(self) -> u128;
 }
 
 macro_rules! id {
@@ -34,6 +35,9 @@ macro_rules! id {
             const PREFIX: &'static str = $prefix;
             fn from_bits(bits: u128) -> Self {
                 Self(bits)
+            }
+            fn to_bits(self) -> u128 {
+                self.0
             }
         }
 
@@ -175,6 +179,15 @@ impl IdSource {
         Self { clock, rng, last: Arc::new(Mutex::new(0)) }
     }
 
+    /// From now on makes ids that come after this one, whatever the clock says: it may have gone back since.
+    pub fn resume_after<I: Id>(&self, id: I) {
+        let bits = id.to_bits();
+        let (milliseconds, fraction) = (bits >> 80, (bits >> 64) & 0xfff);
+        let stamp = u64::try_from((milliseconds << 12) | fraction).unwrap_or(u64::MAX);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = stamp.max(*last);
+    }
+
     /// A new id. The 12 bits after the milliseconds (RFC 9562, method 3) hold the fraction of the millisecond
     /// and are pushed forward where two ids would fall on the same one.
     pub fn next<I: Id>(&self) -> I {
@@ -207,6 +220,21 @@ mod tests {
         let made: Vec<RunId> = (0..5000).map(|_| ids.next()).collect();
         assert!(made.windows(2).all(|pair| pair[0] < pair[1] && pair[0].to_string() < pair[1].to_string()));
         assert_eq!(made[7].to_string().parse(), Ok(made[7]));
+    }
+
+    #[test]
+    fn ids_go_on_after_an_earlier_sources_although_the_clock_has_gone_back() {
+        let clock = Arc::new(crate::time::ManualClock::at(crate::Timestamp::from_micros(1_800_000_000_000_000)));
+        let source = || IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
+        let before: RunId = source().next();
+        clock.advance_ms(-60_000);
+        let ids = source();
+        assert!(ids.next::<RunId>() < before);
+        ids.resume_after(before);
+        let after: [RunId; 2] = [ids.next(), ids.next()];
+        assert!(before < after[0] && after[0] < after[1]);
+        ids.resume_after(before);
+        assert!(after[1] < ids.next(), "an older one changes nothing");
     }
 
     #[test]

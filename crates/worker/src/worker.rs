@@ -7,7 +7,7 @@ use herm_llm::Providers;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
 use herm_sandbox::{Sandboxes, Workspaces};
-use herm_store::{Store, connections, idempotent_requests, queue};
+use herm_store::{Store, connections, idempotent_requests, messages, queue, runs};
 use herm_types::{IdSource, Rng};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -93,16 +93,20 @@ impl Worker {
             running: Running::default(),
             event_retention_days: options.event_retention_days,
         });
-        context
+        let newest = context
             .store
             .transaction("release_leases", |tx| {
                 Box::pin(async move {
                     idempotent_requests::release_all(tx).await?;
                     connections::end_all(tx).await?;
-                    queue::release_all(tx).await
+                    queue::release_all(tx).await?;
+                    Ok::<_, herm_store::Error>((messages::newest(tx).await?, runs::newest(tx).await?))
                 })
             })
             .await?;
+        // Messages and runs are read in the order of their ids, and the clock may have gone back since the last ones.
+        newest.0.into_iter().for_each(|message_id| context.ids.resume_after(message_id));
+        newest.1.into_iter().for_each(|run_id| context.ids.resume_after(run_id));
         let stop = CancellationToken::new();
         let dispatcher = tokio::spawn(dispatch::run(Arc::clone(&context), stop.clone()));
         let nudged = tokio::spawn(dispatch::hear_nudges(Arc::clone(&context), stop.clone()));

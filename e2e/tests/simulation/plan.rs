@@ -65,9 +65,11 @@ pub(crate) struct Planned {
 }
 
 /// Fault points among which troubles are spread: a life of this size reaches about as many.
-const FAULT_POINTS: u64 = 220;
+const FAULT_POINTS: u64 = 160;
 const MAX_TROUBLES: u64 = 9;
-const HOUR_MS: u64 = 60 * 60 * 1000;
+/// How far the clock jumps at most, in milliseconds.
+const MAX_AHEAD_MS: u64 = 2 * 60 * 60 * 1000;
+const MAX_BACK_MS: u64 = 60 * 1000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -83,7 +85,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let threads = (0..dice.between(1, 3)).map(|_| dice.between(1, 3)).collect();
+        let threads = (0..dice.between(1, 2)).map(|_| dice.between(1, 3)).collect();
         let messages = dice.between(1, 4);
         let deleted = usize::from(dice.percent(30));
         let mut troubles: Vec<Planned> = (0..dice.between(1, MAX_TROUBLES))
@@ -99,9 +101,11 @@ fn trouble(dice: &mut Dice) -> Trouble {
         0..=4 => Trouble::Crash,
         5 => Trouble::Restart,
         6 => {
-            // Far enough that leases run out, or back by any time.
-            let ms = i64::try_from(dice.between(1_000, 2 * HOUR_MS)).unwrap_or_default();
-            Trouble::ClockJump { ms: if dice.percent(40) { -ms } else { ms } }
+            // Far enough ahead that leases run out. Back not so far: what waits then waits so much longer.
+            let goes_back = dice.percent(50);
+            let ms = dice.between(1, if goes_back { MAX_BACK_MS } else { MAX_AHEAD_MS });
+            let ms = i64::try_from(ms).unwrap_or_default();
+            Trouble::ClockJump { ms: if goes_back { -ms } else { ms } }
         }
         7 => Trouble::Usurp,
         8 => Trouble::DoubledWakeUp,

@@ -29,7 +29,7 @@ use crate::world::Shared;
 /// Simulated time from one tick to the next.
 const TICK: Duration = Duration::from_millis(5);
 /// How often tasks take turns in a tick: what they wait for is real, so it must not outlast what they wait for at most.
-const TURNS: u32 = 60;
+const TURNS: u32 = 25;
 /// Ticks that a full disk or the loss of hints lasts.
 const TROUBLE_TICKS: u64 = 200;
 /// How long a runtime may take to end what blocks.
@@ -71,7 +71,7 @@ pub(crate) fn live(shared: &Arc<Shared>) {
     }
 }
 
-/// A server's life: `true` when it has stopped, or died.
+/// A server's life, until it has stopped, or died.
 async fn run(shared: &Arc<Shared>) {
     let mut starting = tokio::spawn(start(Arc::clone(shared)));
     let mut server = None;

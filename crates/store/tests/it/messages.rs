@@ -1,6 +1,6 @@
 //! Messages wait until a step picks them up, and page from the newest back.
 
-use herm_store::messages;
+use herm_store::{Error, messages, runs};
 use herm_types::MessageId;
 use herm_types::thread::{Attachment, AttachmentType, Role};
 
@@ -10,7 +10,21 @@ on_both_engines!(
     a_message_waits_until_it_is_picked_up,
     attachments_come_back_as_they_were_sent,
     pages_lead_back_to_the_first_message,
+    the_newest_message_and_run_are_found_whosever_they_are,
 );
+
+async fn the_newest_message_and_run_are_found_whosever_they_are(world: World) {
+    let newest = || {
+        world.store.read("newest", |tx| {
+            Box::pin(async move { Ok::<_, Error>((messages::newest(tx).await?, runs::newest(tx).await?)) })
+        })
+    };
+    assert_eq!(newest().await.unwrap(), (None, None));
+    let (first, second) = (world.deployment().await, world.deployment().await);
+    world.run(&second).await;
+    let (run_id, message_id) = world.run(&first).await;
+    assert_eq!(newest().await.unwrap(), (Some(message_id), Some(run_id)));
+}
 
 async fn a_message_waits_until_it_is_picked_up(world: World) {
     let deployment = world.deployment().await;

@@ -12,7 +12,8 @@ SOAK_PARTS ?=
 
 SDK := npm --silent --prefix sdk/typescript
 
-FEATURES := $(shell grep -qs '^fault-points' crates/cli/Cargo.toml && echo --features herm-cli/fault-points)
+comma := ,
+FEATURES := $(shell grep -qs '^fault-points' crates/cli/Cargo.toml && echo --features herm-cli/fault-points$(comma)herm-e2e/fault-points)
 
 .PHONY: help demo test soak bench openapi check check-format check-lint check-docs check-dependencies check-scripts \
 	check-sdk sdk test-sdk fmt setup release

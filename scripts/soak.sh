@@ -4,14 +4,16 @@
 #   scripts/postgres.sh scripts/docker.sh scripts/soak.sh [PART…]
 #
 #   sandboxes   sandboxes of each engine come and go, 1,000 of each; nothing of them may be left
+#   simulation  lives of simulated servers, by seeds; on PostgreSQL a tenth as many as on SQLite
 #   suite       all other tests, with more rounds of what is random and more cases of each property
 #   stream      streams of events through servers that are killed, with the SDK
 #
-# HERM_TEST_ROUNDS, HERM_TEST_MUTATIONS and PROPTEST_CASES say how many; docs/reference/reliability.md what was found.
+# HERM_TEST_ROUNDS, HERM_TEST_SEEDS, HERM_TEST_MUTATIONS and PROPTEST_CASES say how many; docs/reference/reliability.md what was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 COME_AND_GO='test(sandboxes_come_and_go_without_leaving_anything)'
+SEEDS='(binary(simulation) and test(seeds))'
 
 rounds() { # rounds USUAL COMMAND [ARGUMENT…]
     local usual=$1
@@ -22,8 +24,10 @@ rounds() { # rounds USUAL COMMAND [ARGUMENT…]
 part() {
     case "$1" in
     sandboxes) rounds 1000 cargo nextest run -p herm-sandbox --profile soak -E "$COME_AND_GO" ;;
+    simulation) HERM_TEST_SEEDS=${HERM_TEST_SEEDS:-5000} cargo nextest run --workspace --profile soak \
+        --features herm-cli/fault-points,herm-e2e/fault-points --no-capture -E "$SEEDS" ;;
     suite) HERM_TEST_MUTATIONS=${HERM_TEST_MUTATIONS:-50000} PROPTEST_CASES=${PROPTEST_CASES:-5000} \
-        rounds 2000 scripts/test.sh --profile soak -E "not $COME_AND_GO" ;;
+        rounds 2000 scripts/test.sh --profile soak -E "not ($COME_AND_GO or $SEEDS)" ;;
     stream)
         cargo build -p herm-cli
         HERM_BINARY="$(cargo_target)/debug/herm" rounds 2000 \
@@ -40,7 +44,7 @@ cargo_target() {
     realpath -m "${CARGO_TARGET_DIR:-target}"
 }
 
-PARTS=(sandboxes suite stream)
+PARTS=(sandboxes simulation suite stream)
 [ $# -gt 0 ] || set -- "${PARTS[@]}"
 for name in "$@"; do
     echo "soak: $name" >&2

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn ids_go_on_after_an_earlier_sources_although_the_clock_has_gone_back() {
-        let clock = Arc::new(crate::time::ManualClock::at(crate::Timestamp::from_micros(1_800_000_000_000_000)));
+        let clock =
+            Arc::new(crate::time::ManualClock::at(crate::Timestamp::from_micros(1_800_000_000_000_000)));
         let source = || IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
         let before: RunId = source().next();
         clock.advance_ms(-60_000);

@@ -19,6 +19,7 @@ use crate::{log, scripts};
 pub(crate) type Live = for<'a> fn(&'a mut Life<'_>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 const FAULT_POINT: &str = "HERM_FAULT_POINT";
+/// Before the name of a point, in a server's log.
 const REACHED: &str = "fault point: ";
 /// How often each point is tried: the first time that it is reached, the second time, …
 const TIMES: usize = 3;
@@ -72,7 +73,7 @@ pub(crate) async fn walk(
 }
 
 /// All points that a life reaches, and how often.
-async fn points(world: World, live: Live) -> BTreeMap<String, usize> {
+pub(crate) async fn points(world: World, live: Live) -> BTreeMap<String, usize> {
     let mut life = Life::new(&world, "list").await;
     live(&mut life).await;
     let mut points = BTreeMap::new();
@@ -117,7 +118,7 @@ impl<'a> Life<'a> {
         self.deaths
     }
 
-    async fn live(&mut self) {
+    pub(crate) async fn live(&mut self) {
         let deployment_id = self.create(&deployment_of("anthropic/claude-sonnet-4.5")).await;
         let run_id = self.send(&deployment_id).await;
         let mut reader = Reader::from_the_start(&deployment_id);

@@ -56,7 +56,7 @@ fn names(dir: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-async fn live(life: &mut Life<'_>) {
+pub(crate) async fn live(life: &mut Life<'_>) {
     let first = life.create(&deployment_of(MODEL)).await;
     let dir = life.world.workspace(&first);
     fill(&dir);

@@ -68,7 +68,8 @@ fn check_log(of_it: &OfDeployment) -> Result<(), String> {
             return Err(format!("event {} of the log is {}", index + 1, event["id"]));
         }
     }
-    let changed = of_it.events_before.iter().enumerate().find(|(at, event)| of_it.events.get(*at) != Some(event));
+    let changed =
+        of_it.events_before.iter().enumerate().find(|(at, event)| of_it.events.get(*at) != Some(event));
     changed.map_or(Ok(()), |(_, event)| Err(format!("an event that was read has changed: {event}")))
 }
 
@@ -76,7 +77,8 @@ fn check_log(of_it: &OfDeployment) -> Result<(), String> {
 fn check_messages(of_it: &OfDeployment) -> Result<(), String> {
     let mut stored: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
     for event in of(&of_it.events, "message").filter(|event| event["data"]["role"] == "user") {
-        let name = text(event, "content").split_once(">>").map_or("", |(name, _)| name.trim_start_matches("<<"));
+        let name =
+            text(event, "content").split_once(">>").map_or("", |(name, _)| name.trim_start_matches("<<"));
         stored.entry(text(event, "thread_id")).or_default().push((name, text(event, "run_id")));
     }
     let mut sent: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
@@ -105,8 +107,9 @@ fn check_speech(of_it: &OfDeployment) -> Result<(), String> {
 /// Each call is made once, and has one result.
 fn check_calls(of_it: &OfDeployment) -> Result<(), String> {
     let ids = |name| {
-        let all: Vec<_> =
-            of(&of_it.events, name).map(|event| (text(event, "run_id"), text(event, "tool_call_id"))).collect();
+        let all: Vec<_> = of(&of_it.events, name)
+            .map(|event| (text(event, "run_id"), text(event, "tool_call_id")))
+            .collect();
         let unique: BTreeSet<_> = all.iter().copied().collect();
         if all.len() == unique.len() { Ok(unique) } else { Err(format!("a {name} is doubled: {all:?}")) }
     };
@@ -149,5 +152,9 @@ fn check_heard(of_it: &OfDeployment) -> Result<(), String> {
     for message in &of_it.acknowledged {
         sent.entry(message.thread_id.clone()).or_default().push(message.name.clone());
     }
-    if sent == of_it.heard { Ok(()) } else { Err(format!("sent were {sent:?}, heard were {:?}", of_it.heard)) }
+    if sent == of_it.heard {
+        Ok(())
+    } else {
+        Err(format!("sent were {sent:?}, heard were {:?}", of_it.heard))
+    }
 }

@@ -43,7 +43,9 @@ pub(crate) enum Trouble {
     /// It is told to stop, and is started again: the database is closed and opened.
     Restart,
     /// Backwards, too.
-    ClockJump { ms: i64 },
+    ClockJump {
+        ms: i64,
+    },
     /// All leases are ended and taken by a second worker, while the first one goes on.
     Usurp,
     DoubledWakeUp,

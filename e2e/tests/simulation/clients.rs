@@ -154,7 +154,7 @@ impl<'a> Customer<'a> {
             self.world.model.record(false);
             let asked = self.world.model.requests();
             let heard = asked.iter().map(|request| model::heard(request.body()));
-            let heard = heard.filter(|heard| heard.contains(&name)).last().unwrap_or_default();
+            let heard = heard.rev().find(|heard| heard.contains(&name)).unwrap_or_default();
             of_it.heard.insert(thread.thread_id, heard);
             of_it.acknowledged.extend(thread.acknowledged);
             of_it.acknowledged.push(probe);
@@ -174,9 +174,9 @@ async fn post(world: &World, path: &str, key: &str, body: &Value) -> Answer {
     loop {
         let client = world.client().await;
         let Ok(answer) = client.post_once(path, key, body).await else { continue };
-        // The same request under way, or one that took over from this one.
-        let is_under_way = answer.json()["error"] == "idempotency_conflict"
-            || answer.json()["message"].as_str().is_some_and(|message| message.contains("took over"));
+        // The same request under way, or one that took over from this one: both say to send it again.
+        let told = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        let is_under_way = told.contains("is under way") || told.contains("took over");
         if answer.status.is_success() || (answer.status.is_client_error() && !is_under_way) {
             return answer;
         }
@@ -226,6 +226,5 @@ async fn look_at_queue(world: &World) -> Result<i64, herm_store::Error> {
         exclusive: false,
     })
     .await?;
-    let left = store.read("queued", |tx| Box::pin(queue::len(tx))).await;
-    left
+    store.read("queued", |tx| Box::pin(queue::len(tx))).await
 }

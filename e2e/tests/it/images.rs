@@ -101,11 +101,7 @@ async fn an_image_is_waited_for(engine: &str) {
     assert_eq!(refused(&client, &id).await, json!([409, "deployment_not_ready"]));
     let mut reader = Reader::from_the_start(&id);
     reader.until(&client, |event| event.data["status"] == "error").await;
-    let shown = client.get(&path_of(&id)).await.unwrap().json();
-    let (code, message) = (&shown["error"]["code"], text(&shown["error"], "message"));
-    assert_eq!((&shown["status"], code), (&json!("error"), &json!("image_unavailable")));
-    assert!(message.contains(&image.name()) && message.contains("sandbox.image"), "{message}");
-    assert_eq!(refused(&client, &id).await, json!([409, "deployment_not_ready"]));
+    says_why(&client, &id, &image).await;
     // Again in vain, then not.
     assert_eq!(retry(&client, &id).await.json()["status"], "provisioning");
     reader.until(&client, |event| event.data["status"] == "error").await;
@@ -118,6 +114,14 @@ async fn an_image_is_waited_for(engine: &str) {
     server.terminate().unwrap();
     assert!(server.wait().await.unwrap().status.success());
     image.remove().await;
+}
+
+async fn says_why(client: &Client, id: &str, image: &Image) {
+    let shown = client.get(&path_of(id)).await.unwrap().json();
+    let (code, message) = (&shown["error"]["code"], text(&shown["error"], "message"));
+    assert_eq!((&shown["status"], code), (&json!("error"), &json!("image_unavailable")));
+    assert!(message.contains(&image.name()) && message.contains("sandbox.image"), "{message}");
+    assert_eq!(refused(client, id).await, json!([409, "deployment_not_ready"]));
 }
 
 async fn works_in_its_image(world: &World, client: &Client, id: &str, reader: &mut Reader) {

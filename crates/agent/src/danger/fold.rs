@@ -1,0 +1,144 @@
+//! Letters that look like others, as those others.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+/// Letters of other scripts that no reader tells from Latin ones, and dashes and slashes that pass for others.
+const LOOKALIKES: &[(char, char)] = &[
+    ('а', 'a'),
+    ('е', 'e'),
+    ('о', 'o'),
+    ('р', 'p'),
+    ('с', 'c'),
+    ('у', 'y'),
+    ('х', 'x'),
+    ('ѕ', 's'),
+    ('і', 'i'),
+    ('ј', 'j'),
+    ('һ', 'h'),
+    ('ԁ', 'd'),
+    ('ԛ', 'q'),
+    ('ԝ', 'w'),
+    ('к', 'k'),
+    ('м', 'm'),
+    ('т', 't'),
+    ('в', 'b'),
+    ('г', 'r'),
+    ('п', 'n'),
+    ('ѵ', 'v'),
+    ('ӏ', 'l'),
+    ('ƅ', 'b'),
+    ('ɡ', 'g'),
+    ('ο', 'o'),
+    ('α', 'a'),
+    ('ρ', 'p'),
+    ('ν', 'v'),
+    ('υ', 'u'),
+    ('ι', 'i'),
+    ('κ', 'k'),
+    ('τ', 't'),
+    ('χ', 'x'),
+    ('γ', 'y'),
+    ('η', 'n'),
+    ('ϲ', 'c'),
+    ('ϳ', 'j'),
+    ('А', 'A'),
+    ('В', 'B'),
+    ('Е', 'E'),
+    ('К', 'K'),
+    ('М', 'M'),
+    ('Н', 'H'),
+    ('О', 'O'),
+    ('Р', 'P'),
+    ('С', 'C'),
+    ('Т', 'T'),
+    ('Х', 'X'),
+    ('Α', 'A'),
+    ('Β', 'B'),
+    ('Ε', 'E'),
+    ('Η', 'H'),
+    ('Ι', 'I'),
+    ('Κ', 'K'),
+    ('Μ', 'M'),
+    ('Ν', 'N'),
+    ('Ο', 'O'),
+    ('Ρ', 'P'),
+    ('Τ', 'T'),
+    ('Χ', 'X'),
+    ('ı', 'i'),
+    ('ɩ', 'i'),
+    ('ʀ', 'r'),
+    ('ɾ', 'r'),
+    ('ꭇ', 'r'),
+    ('ᴍ', 'm'),
+    ('ɴ', 'n'),
+    ('ᴄ', 'c'),
+    ('ᴏ', 'o'),
+    ('ᴜ', 'u'),
+    ('ᴠ', 'v'),
+    ('ᴡ', 'w'),
+    ('ᴢ', 'z'),
+    ('ꜱ', 's'),
+    ('‐', '-'),
+    ('‑', '-'),
+    ('‒', '-'),
+    ('–', '-'),
+    ('—', '-'),
+    ('―', '-'),
+    ('−', '-'),
+    ('⁄', '/'),
+    ('∕', '/'),
+    ('⧸', '/'),
+    ('∗', '*'),
+    ('∼', '~'),
+];
+
+/// A command with every such letter replaced and what cannot be seen left out; `None` if it has none.
+pub(super) fn fold(command: &str) -> Option<String> {
+    if command.chars().all(|c| c == '\t' || c == '\n' || (c.is_ascii() && !c.is_ascii_control())) {
+        return None;
+    }
+    let mut folded = String::with_capacity(command.len());
+    for c in command.chars() {
+        if matches!(c, '\t' | '\n') || (c.is_ascii() && !c.is_ascii_control()) {
+            folded.push(c);
+        } else if !is_invisible(c) && !c.is_control() && !is_combining_mark(c) {
+            let apart: String =
+                std::iter::once(c).nfkd().filter(|c| !is_combining_mark(*c)).map(lookalike).collect();
+            // What looks like a quote or a semicolon is none: it would only make a command of a text.
+            if apart.chars().all(is_plain) { folded.push_str(&apart) } else { folded.push(c) }
+        }
+    }
+    (folded != command).then_some(folded)
+}
+
+/// Whether a character means nothing to a shell where words and commands end.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_./*~?=+:,@%".contains(c)
+}
+
+fn lookalike(c: char) -> char {
+    LOOKALIKES.iter().find_map(|(from, to)| (*from == c).then_some(*to)).unwrap_or(c)
+}
+
+/// Whether a character takes no room on the screen, or turns the direction of its neighbours.
+pub(super) fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e01ef}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_letter_is_that_letter() {
+        assert_eq!(fold("rｍ －ｒｆ ／").as_deref(), Some("rm -rf /"));
+        assert_eq!(fold("r\u{200b}m\u{feff} –rf /").as_deref(), Some("rm -rf /"));
+        assert_eq!(fold("ѕuԁо r̶m̶").as_deref(), Some("sudo rm"));
+        assert_eq!(fold("rm\r\n").as_deref(), Some("rm\n"));
+        assert_eq!(fold("echo a\tb\n"), None);
+        assert_eq!(fold("echo 日本"), None);
+    }
+}

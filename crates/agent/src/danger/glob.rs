@@ -1,0 +1,78 @@
+//! Patterns of file names.
+
+/// Whether a text holds characters that a shell takes for a pattern.
+pub(super) fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// Whether a pattern (`*`, `?`, `[…]`) matches a whole text. Takes at most their lengths multiplied.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
+    let (mut p, mut t) = (0, 0);
+    // The last star, and where in the text it was tried last.
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(c) = text.get(t) {
+        if pattern.get(p) == Some(&'*') {
+            star = Some((p + 1, t));
+            p += 1;
+        } else if let Some(next) = one(&pattern, p, *c) {
+            p = next;
+            t += 1;
+        } else if let Some((after, tried)) = star {
+            star = Some((after, tried + 1));
+            (p, t) = (after, tried + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
+}
+
+/// Whether the element of the pattern at `p` matches a character: where the next one begins.
+fn one(pattern: &[char], p: usize, c: char) -> Option<usize> {
+    match pattern.get(p)? {
+        '?' => Some(p + 1),
+        '[' => {
+            let Some(length) = pattern.get(p + 2..).unwrap_or_default().iter().position(|c| *c == ']') else {
+                return (c == '[').then_some(p + 1);
+            };
+            let end = p + 2 + length;
+            let (inside, negated) = match pattern.get(p + 1..end)? {
+                ['!' | '^', rest @ ..] => (rest, true),
+                inside => (inside, false),
+            };
+            (in_set(inside, c) != negated).then_some(end + 1)
+        }
+        literal => (*literal == c).then_some(p + 1),
+    }
+}
+
+fn in_set(set: &[char], c: char) -> bool {
+    let range = |w: &[char]| matches!(w, [from, '-', to] if (*from..=*to).contains(&c));
+    set.contains(&c) || set.windows(3).any(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_texts() {
+        for (pattern, text) in [
+            ("r?", "rm"),
+            ("r*m", "rm"),
+            ("[q-s]m", "rm"),
+            ("[!a]m", "rm"),
+            ("*", ""),
+            ("a*b*c", "aXbYbc"),
+            ("[", "["),
+            ("w*space", "workspace"),
+        ] {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("r?", "r"), ("r", "rm"), ("[a-b]m", "rm"), ("*x", "rm"), ("", "a")] {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+}

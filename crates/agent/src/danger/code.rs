@@ -205,6 +205,7 @@ impl Judge {
             self.script(literal)?;
         }
         for list in arguments(code, &["["]) {
+            self.budget.charge(list.len())?;
             let words: Vec<Text> = self::literals(list).into_iter().map(Text::known).collect();
             self.command(&words)?;
         }
@@ -247,14 +248,15 @@ fn arguments<'a>(text: &'a str, words: &[&str]) -> Vec<&'a str> {
                 }
                 depth == 0
             });
-            found.extend(rest.get(..end.unwrap_or(rest.len())));
+            let end = end.unwrap_or_else(|| rest.floor_char_boundary(MAX_ARGUMENT_BYTES));
+            found.extend(rest.get(..end));
         }
     }
     found
 }
 
 /// Bytes of an argument that are looked at for its end.
-const MAX_ARGUMENT_BYTES: usize = 4096;
+const MAX_ARGUMENT_BYTES: usize = 512;
 
 /// The texts in quotes of a program, without their quotes.
 fn literals(code: &str) -> Vec<String> {

@@ -171,9 +171,11 @@ impl Judge {
         origin.decoded |= !self.input.text.trim().is_empty() && !has_unknown;
         let packs = matches!(name, "tar" | "zip" | "7z" | "cpio" | "bsdtar");
         for operand in operands {
-            let file = self.read(operand);
-            origin.secret |= files::holds_credentials(&operand.text) || file.origin.secret;
-            origin.network |= file.origin.network;
+            let file =
+                self.written.get(&self.resolve(&operand.text)).map(|file| file.origin).unwrap_or_default();
+            origin.secret |= files::holds_credentials(&operand.text) || operand.origin.secret || file.secret;
+            origin.network |= file.network;
+            origin.decoded |= file.decoded;
             origin.secret |= packs && self.broad(&operand.text).is_some();
         }
         origin.setup = false;

@@ -74,11 +74,14 @@ const KNOWN: &[&str] = &[
     "command",
 ];
 
+/// What it takes to hold a command against all rules, besides reading it.
+const COMMAND_STEPS: usize = 32;
+
 impl Judge {
     /// Judges a program and its arguments; what it prints.
     pub(super) fn command(&mut self, argv: &[Text]) -> Verdict<Text> {
         let [first, args @ ..] = argv else { return Ok(Text::default()) };
-        self.budget.charge(argv.iter().map(|word| word.text.len() + 1).sum())?;
+        self.budget.charge(argv.iter().map(|word| word.text.len()).sum::<usize>() + COMMAND_STEPS)?;
         self.budget.enter()?;
         let output = self.dispatch(first, args)?;
         self.budget.leave();
@@ -115,6 +118,9 @@ impl Judge {
 
     fn program(&mut self, name: &str, args: &[Text]) -> Verdict<Text> {
         let here = self.here();
+        if rules::reads_input(name) {
+            self.budget.charge(self.input.text.len())?;
+        }
         rules::judge(&Act { name, args, here: &here, input: &self.input })?;
         if let Some(output) = self.wrapper(name, args)? {
             return Ok(output);

@@ -53,6 +53,11 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     outside::names()
 }
 
+/// Whether a rule looks at what a program reads.
+pub(super) fn reads_input(name: &str) -> bool {
+    outside::DATABASES.contains(&name)
+}
+
 /// A redirection: to a device, or to another machine.
 pub(super) fn redirect(target: &Text, kind: &RedirectKind) -> Verdict<()> {
     let path = target.text.as_str();

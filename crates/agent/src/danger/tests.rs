@@ -84,6 +84,16 @@ fn what_is_too_long_too_deep_or_too_much_is_unreadable() {
 }
 
 #[test]
+fn what_is_looked_for_in_vain_again_and_again_is_paid_for() {
+    assert_eq!(rule(&"echo $(( '((' ));".repeat(8000)), Some("unreadable"));
+    let brackets = "[".repeat(100_000);
+    judge(&format!("python3 -c 'import subprocess; x = {brackets}'"));
+    judge(&format!("cat > x <<EOF\n{}\nEOF\nfoo {}", "y".repeat(60_000), "x ".repeat(30_000)));
+    let calls = "psql;".repeat(10_000);
+    assert_eq!(rule(&format!("{{ {calls} }} <<EOF\n{}\nEOF", "select 1;".repeat(6000))), Some("unreadable"));
+}
+
+#[test]
 fn a_long_ordinary_command_is_read_to_its_end() {
     let file = "some text of a file, with $variables and 'quotes'\n".repeat(2000);
     let command = format!("cat > notes.txt <<'EOF'\n{file}EOF\n");

@@ -122,7 +122,7 @@ impl Parser<'_> {
             }
             Some('"') if !quoted => {}
             Some('(') => {
-                if let Some(text) = self.calculation() {
+                if let Some(text) = self.calculation()? {
                     self.budget.enter()?;
                     let inside = Parser::new(&text, self.budget)?.quoted_until(None)?;
                     self.budget.leave();
@@ -165,28 +165,26 @@ impl Parser<'_> {
     }
 
     /// The inside of `$((…))`, if this is one: its second parenthesis closes together with the first.
-    fn calculation(&mut self) -> Option<String> {
+    fn calculation(&mut self) -> Result<Option<String>, Danger> {
         if self.peek(1) != Some('(') {
-            return None;
+            return Ok(None);
         }
-        let rest = self.chars.get(self.at + 2..)?;
+        let rest = self.chars.get(self.at + 2..).unwrap_or_default();
         let mut depth = 2_usize;
-        for (i, c) in rest.iter().enumerate() {
+        let end = rest.iter().position(|c| {
             match c {
                 '(' => depth += 1,
                 ')' => depth -= 1,
                 _ => {}
             }
-            if depth == 1 {
-                if rest.get(i + 1) != Some(&')') {
-                    return None;
-                }
-                let text = rest.iter().take(i).collect();
-                self.at += i + 4;
-                return Some(text);
-            }
-        }
-        None
+            depth == 1
+        });
+        // One that is never closed is looked for again from the next.
+        self.budget.charge(end.unwrap_or(rest.len()))?;
+        let Some(end) = end.filter(|end| rest.get(end + 1) == Some(&')')) else { return Ok(None) };
+        let text = rest.iter().take(end).collect();
+        self.at += end + 4;
+        Ok(Some(text))
     }
 
     fn backticks(&mut self, word: &mut Word, quoted: bool) -> Result<(), Danger> {

@@ -5,7 +5,7 @@ use super::super::sql;
 use super::Act;
 
 /// Programs that give statements to a database.
-const DATABASES: &[&str] = &[
+pub(super) const DATABASES: &[&str] = &[
     "psql",
     "mysql",
     "mariadb",

@@ -37,6 +37,14 @@ impl Engine for Simulated {
         false
     }
 
+    async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn get_image(&self, _image: Option<&str>) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn start(&self, place: &Place, _spec: &Spec, _away: Duration) -> Result<Box<dyn Body>, Error> {
         self.0.start(place.sandbox_id(), place.run_dir());
         self.find(place).await

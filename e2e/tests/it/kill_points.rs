@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::kill_matrix::points;
 use crate::world::World;
-use crate::{household, snapshots};
+use crate::{household, snapshots, steering};
 
 /// Moments whose subject is not in the source as a text: a tool, a kind of work, a transaction.
 const OF_ANY: [&str; 5] = ["effect.before", "effect.after", "work.taken", "commit.before", "commit.after"];
@@ -85,6 +85,7 @@ async fn every_point_of_the_source_is_reached() {
     reached.extend(
         points(World::sqlite().await, |life| Box::pin(household::keep_house(life))).await.into_keys(),
     );
+    reached.extend(points(World::sqlite().await, |life| Box::pin(steering::live(life))).await.into_keys());
     let elsewhere: BTreeSet<&str> = ELSEWHERE.iter().map(|(name, _)| *name).collect();
     for name in &transactions {
         for moment in ["commit.before", "commit.after"] {

@@ -154,6 +154,11 @@ async fn an_approval_lets_a_call_be_made_and_a_denials_reason_reaches_the_model(
 
     assert_eq!(scene.file("made.txt").as_deref(), Some("edited\n"));
     assert_eq!(scene.file("free2.txt").as_deref(), Some("unasked"));
+    check_what_was_made_and_told(&scene);
+}
+
+/// What was approved was made as it was approved, and the model knows how it went.
+fn check_what_was_made_and_told(scene: &Scene) {
     let told = told(&scene.world);
     assert!(told[0].contains("echo edited") && told[0].contains("Only this."), "{told:#?}");
     assert!(told[3].contains("denied") && told[3].contains("Keep the files."), "{told:#?}");
@@ -409,6 +414,7 @@ fn is_of_steering(point: &str) -> bool {
         "begin_tools",
         "wait_for_person",
         "answer_steering",
+        "withdraw_approvals",
         "send_message",
         "finish_tool",
         "claim_work",
@@ -419,7 +425,7 @@ fn is_of_steering(point: &str) -> bool {
 }
 
 /// A question and an approval, answered by their endpoint and by a message, with the server killed in between.
-async fn live(life: &mut Life<'_>) {
+pub(crate) async fn live(life: &mut Life<'_>) {
     let calls = vec![("ask_human", json!({"question": "Which?"})), ("shell", shell(DANGEROUS))];
     life.world.model.respond_with(answering(calls));
     let deployment_id = life.create(&deployment_of(MODEL)).await;
@@ -448,6 +454,8 @@ async fn live(life: &mut Life<'_>) {
     } else {
         assert_eq!(made, "made\n");
     }
+    let approvals = format!("{path}/approvals");
+    while life.client().await.delete(&approvals).await.is_err() {}
     life.stop().await;
 }
 

@@ -182,6 +182,7 @@ impl Parts {
             workspaces: self.workspaces.clone(),
             snapshots: self.snapshots.clone(),
             quotas: self.quotas.clone(),
+            event_retention_days: None,
             ways_out: WaysOut::new(egress::Options {
                 store: self.store.clone(),
                 sealer: self.sealer.clone(),

@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    fn call(tool: &str, arguments: serde_json::Value) -> ToolCall {
+    fn call(tool: &str, arguments: &serde_json::Value) -> ToolCall {
         ToolCall { tool_call_id: "c".to_owned(), tool: tool.to_owned(), arguments: arguments.to_string() }
     }
 
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_call_goes_and_one_that_needs_a_person_asks() {
-        let read = call("read_file", json!({"path": "a"}));
+        let read = call("read_file", &json!({"path": "a"}));
         assert_eq!(gate(&settings("shell", Permission::AlwaysAsk), &read), Gate::Go);
         let Gate::Ask(ask) = gate(&settings("read_file", Permission::AlwaysAsk), &read) else { panic!() };
         assert_eq!(ask.kind, SteeringKind::Approval);
@@ -270,13 +270,13 @@ mod tests {
     fn a_dangerous_command_is_asked_about_and_without_steering_refused_with_the_reason() {
         let mut settings =
             DeploymentSettings::new(SandboxSettings::new(SandboxType::Local, Some(SandboxType::Local)));
-        let wipe = call("shell", json!({"command": "rm -rf /workspace"}));
+        let wipe = call("shell", &json!({"command": "rm -rf /workspace"}));
         let Gate::Ask(ask) = gate(&settings, &wipe) else { panic!() };
         assert!(ask.summary.ends_with("rm -rf /workspace"), "{}", ask.summary);
-        assert_eq!(gate(&settings, &call("shell", json!({"command": "ls"}))), Gate::Go);
+        assert_eq!(gate(&settings, &call("shell", &json!({"command": "ls"}))), Gate::Go);
         settings.features.steering = false;
         assert!(matches!(gate(&settings, &wipe), Gate::Refuse(text) if text.contains("judged dangerous")));
-        let ask = call(ASK_HUMAN, json!({"question": "Which?"}));
+        let ask = call(ASK_HUMAN, &json!({"question": "Which?"}));
         assert!(matches!(gate(&settings, &ask), Gate::Refuse(_)));
     }
 

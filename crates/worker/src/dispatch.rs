@@ -110,7 +110,7 @@ pub(crate) async fn hear_nudges(context: Arc<Context>, stop: CancellationToken) 
 }
 
 async fn carry_out(context: Arc<Context>, lease: Lease, signals: Signals) {
-    let in_hand = Arc::new(InHand::new(&context, lease.work_id));
+    let in_hand = Arc::new(InHand::new(&context, &lease));
     fault::reach("work.taken", lease.kind.as_str());
     let work = async {
         match lease.kind {

@@ -16,8 +16,15 @@ use crate::worker::Context;
 /// The items in hand.
 #[derive(Default)]
 pub(crate) struct Running {
-    items: Mutex<HashMap<WorkId, Item>>,
+    /// By item and fence: one that was lost and claimed anew is two until its first task has stopped.
+    items: Mutex<HashMap<Claim, Item>>,
     count: watch::Sender<usize>,
+}
+
+type Claim = (WorkId, i64);
+
+fn claim_of(lease: &Lease) -> Claim {
+    (lease.work_id, lease.fence)
 }
 
 struct Item {
@@ -40,12 +47,18 @@ impl Running {
         let signals = Signals::default();
         let mut items = self.items();
         let (deployment_id, subject_id) = (lease.deployment_id, lease.subject_id.clone());
-        items.insert(lease.work_id, Item { deployment_id, subject_id, signals: signals.clone() });
+        items.insert(claim_of(lease), Item { deployment_id, subject_id, signals: signals.clone() });
         self.count.send_replace(items.len());
         signals
     }
 
-    fn items(&self) -> MutexGuard<'_, HashMap<WorkId, Item>> {
+    fn remove(&self, claim: Claim) {
+        let mut items = self.items();
+        items.remove(&claim);
+        self.count.send_replace(items.len());
+    }
+
+    fn items(&self) -> MutexGuard<'_, HashMap<Claim, Item>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,7 +90,7 @@ impl Running {
     async fn cancel_where(&self, is_one: impl Fn(WorkId, &Item) -> bool) {
         let chosen = || {
             let items = self.items();
-            let chosen = items.iter().filter(|(work_id, item)| is_one(**work_id, item));
+            let chosen = items.iter().filter(|((work_id, _), item)| is_one(*work_id, item));
             chosen.map(|(_, item)| item.signals.stop.clone()).collect::<Vec<_>>()
         };
         let mut count = self.count.subscribe();
@@ -100,12 +113,12 @@ impl Running {
 /// Takes an item out of hand when its task ends, also by a panic.
 pub(crate) struct InHand {
     context: Arc<Context>,
-    work_id: WorkId,
+    claim: Claim,
 }
 
 impl InHand {
-    pub(crate) fn new(context: &Arc<Context>, work_id: WorkId) -> Self {
-        Self { context: Arc::clone(context), work_id }
+    pub(crate) fn new(context: &Arc<Context>, lease: &Lease) -> Self {
+        Self { context: Arc::clone(context), claim: claim_of(lease) }
     }
 }
 
@@ -136,9 +149,35 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let running = &self.context.running;
-        let mut items = running.items();
-        items.remove(&self.work_id);
-        running.count.send_replace(items.len());
+        self.context.running.remove(self.claim);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herm_store::queue::Kind;
+    use herm_types::IdSource;
+    use herm_types::time::{SystemClock, SystemRng};
+
+    use super::*;
+
+    #[test]
+    fn an_item_that_is_claimed_anew_is_reached_also_when_its_first_task_has_stopped() {
+        let ids = IdSource::new(Arc::new(SystemClock), Arc::new(SystemRng));
+        let lease = Lease {
+            work_id: ids.next(),
+            kind: Kind::Run,
+            subject_id: "run".to_owned(),
+            deployment_id: ids.next(),
+            fence: 1,
+            attempts: 1,
+        };
+        let running = Running::default();
+        running.add(&lease);
+        let second = running.add(&Lease { fence: 2, ..lease.clone() });
+        running.remove(claim_of(&lease));
+        assert_eq!(running.len(), 1);
+        running.cancel_all();
+        assert!(second.stop.is_cancelled());
     }
 }

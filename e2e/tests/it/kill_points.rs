@@ -13,7 +13,7 @@ use crate::{household, snapshots, steering};
 const OF_ANY: [&str; 5] = ["effect.before", "effect.after", "work.taken", "commit.before", "commit.after"];
 
 /// Transactions that no life here comes to, and what they would need.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     (
         "delete_snapshot",
         "stands alone: nothing happens beside its one commit but the file's removal, which a sweep repeats",
@@ -24,8 +24,10 @@ const ELSEWHERE: [(&str, &str); 10] = [
     ("forget_work", "a run that ends in another worker's hands"),
     ("give_work_back", "a database that fails while work is under way"),
     ("note_activity", "files of a thread with a workspace of its own"),
+    ("postpone_provisioning", "more images to be fetched than are fetched at once"),
     ("record_connection", "as end_connections"),
     ("renew_lease", "a run of more than ten seconds"),
+    ("trim_events", "events that are older than a day"),
     ("set_workspace_aside", "a thread's workspace that was idle for a day"),
 ];
 

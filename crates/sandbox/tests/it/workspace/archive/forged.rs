@@ -219,14 +219,14 @@ fn what_is_cut_off_or_spoilt_anywhere_is_refused_and_leaves_nothing() {
     for at in 0..whole.len() {
         let mut spoilt = whole.clone();
         spoilt[at] ^= 0x10;
-        // A few bits of what is compressed say nothing.
+        // A few bits of what is compressed say nothing: how many, the times in the archive decide.
         if restore(&file_of(&spoilt), &ground.inside.join("spoilt"), contents).is_ok() {
             harmless += 1;
         } else {
             refused(&spoilt, format!("spoilt at {at}"));
         }
     }
-    assert!(harmless < 8, "{harmless} of {}", whole.len());
+    assert!(harmless * 40 < whole.len(), "{harmless} of {}", whole.len());
     refused(&[whole.as_slice(), b"x"].concat(), "with more".to_owned());
     refused(&[whole.as_slice(), &whole].concat(), "twice".to_owned());
     let tar = unpacked(&archive);

@@ -16,7 +16,7 @@ done
 # Compiles in the places where a test may end the process.
 features=()
 if grep -qs '^fault-points' crates/cli/Cargo.toml; then
-    features=(--features herm-cli/fault-points,herm-e2e/fault-points)
+    features=(--features "herm-cli/fault-points herm-e2e/fault-points")
 fi
 
 # The end-to-end tests run the binary, which no test of its own package makes Cargo build. With `--tests`, so that

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use herm_agent::steering::{Ask, Gate, Settlement, gate};
+use herm_agent::tools::MAX_CALLS_PER_TURN;
 use herm_app::steering as app;
 use herm_store::queue::{self, Lease};
 use herm_store::steering::{self, Asked};
@@ -42,9 +43,10 @@ pub(super) async fn begin(
     let new: Vec<New> = calls
         .iter()
         .map(|(call_no, call)| {
+            // What a person has answered already is not asked again, and what is not made anyway not at all.
+            let is_asked = *call_no <= MAX_CALLS_PER_TURN && loaded.settlement(*call_no).is_none();
             let ask = match gate(settings, call) {
-                // What a person has answered already is not asked again.
-                Gate::Ask(ask) if loaded.settlement(*call_no).is_none() => Some((context.ids.next(), ask)),
+                Gate::Ask(ask) if is_asked => Some((context.ids.next(), ask)),
                 _ => None,
             };
             New { call_no: *call_no, call: call.clone(), ask }

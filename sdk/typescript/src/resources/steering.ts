@@ -1,6 +1,12 @@
 import { paged, type PagePromise } from "../page.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
-import type { Approval, SteeringDecision, SteeringRemember, SteeringRequest, SteeringStatus } from "../types.js";
+import type {
+  Approval,
+  SteeringDecision,
+  SteeringRemember,
+  SteeringRequest,
+  SteeringStatus,
+} from "../types.js";
 
 export interface SteeringListParams {
   /** What waits for an answer, or what no longer does. */

@@ -10,7 +10,7 @@ use herm_types::id::EventId;
 use herm_types::key::Scope;
 use herm_types::{DeploymentId, Error as Refusal, ErrorCode};
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::key_watch::KeyHold;
 use crate::{App, Caller, Error};
@@ -135,6 +135,8 @@ impl Subscription {
     }
 
     async fn advance(&mut self) -> Result<Next, Error> {
+        // Only what piled up before it was asked again can be the reader's doing.
+        let mut has_waited = false;
         loop {
             if let Some(gap) = self.gap.take() {
                 return Ok(gap);
@@ -148,7 +150,7 @@ impl Subscription {
                 }
             } else if self.behind {
                 self.read_log().await?;
-            } else if let Some(event) = self.hear().await
+            } else if let Some(event) = self.hear(&mut has_waited).await
                 && self.consider(&event)
             {
                 return Ok(Next::Event(event));
@@ -190,8 +192,20 @@ impl Subscription {
     }
 
     /// Waits for a live event; `None` where the log has to be read first, or nothing follows.
-    async fn hear(&mut self) -> Option<Arc<StoredEvent>> {
-        match self.live.recv().await {
+    ///
+    /// A subscriber that takes too long to come back for more ends. One that was waiting is not slow, however much
+    /// went by before it had its turn: a burst, or a server at its limit, sends it to the log.
+    async fn hear(&mut self, has_waited: &mut bool) -> Option<Arc<StoredEvent>> {
+        let at_hand = if *has_waited { Err(TryRecvError::Empty) } else { self.live.try_recv() };
+        let is_slow = matches!(at_hand, Err(TryRecvError::Lagged(_))) && self.keeps_up;
+        *has_waited = true;
+        let heard = match at_hand {
+            Ok(event) => Ok(event),
+            Err(TryRecvError::Empty) => self.live.recv().await,
+            Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+            Err(TryRecvError::Closed) => Err(RecvError::Closed),
+        };
+        match heard {
             Ok(event) if event.event_id <= self.position => None,
             Ok(event) if event.event_id.0 == self.position.0 + 1 => {
                 self.keeps_up = true;
@@ -204,8 +218,8 @@ impl Subscription {
             }
             Err(RecvError::Lagged(_)) => {
                 // While it read the log the subscriber could not listen; that is not being slow.
-                self.behind = !self.keeps_up;
-                self.ended = self.keeps_up;
+                self.behind = !is_slow;
+                self.ended = is_slow;
                 None
             }
             Err(RecvError::Closed) => {

@@ -136,6 +136,27 @@ async fn a_reader_that_takes_nothing_is_dropped_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_reader_that_waits_is_not_dropped_for_what_its_filter_keeps_from_it() {
+    // More than is kept in memory for a reader.
+    const OTHERS: usize = 600;
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let token = || Event::Token {
+        run_id: world.ids.next(),
+        thread_id: world.ids.next(),
+        message_id: world.ids.next(),
+        delta: "ok".to_owned(),
+    };
+    let mut waiting = open(&world, &made, "types=token").await;
+    emit(&world, id_of(&made), vec![token()]).await;
+    assert_eq!(waiting.next().await.unwrap().1, "evt_2");
+    let mut burst = vec![Event::deployment_status("ready"); OTHERS];
+    burst.push(token());
+    let (next, ()) = tokio::join!(waiting.next(), emit(&world, id_of(&made), burst));
+    assert_eq!(next.unwrap().1, format!("evt_{}", 3 + OTHERS));
+}
+
+#[tokio::test]
 async fn a_thousand_streams_see_the_same() {
     const STREAMS: usize = 1000;
     const EVENTS: usize = 30;

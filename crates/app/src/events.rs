@@ -18,6 +18,10 @@ use crate::{App, Caller, Error};
 /// Events that one listing looks at, at most, to fill a page under a filter.
 const MAX_CONSIDERED: usize = 5000;
 
+/// Events that may go by, beyond those kept in memory for a subscriber, before it is taken for slow: a server at its
+/// limit is late with its readers too.
+const MAX_MISSED: u64 = 1024;
+
 /// What a subscriber gets next.
 #[derive(Clone, Debug)]
 pub enum Next {
@@ -197,7 +201,8 @@ impl Subscription {
     /// went by before it had its turn: a burst, or a server at its limit, sends it to the log.
     async fn hear(&mut self, has_waited: &mut bool) -> Option<Arc<StoredEvent>> {
         let at_hand = if *has_waited { Err(TryRecvError::Empty) } else { self.live.try_recv() };
-        let is_slow = matches!(at_hand, Err(TryRecvError::Lagged(_))) && self.keeps_up;
+        let is_slow =
+            self.keeps_up && matches!(at_hand, Err(TryRecvError::Lagged(missed)) if missed > MAX_MISSED);
         *has_waited = true;
         let heard = match at_hand {
             Ok(event) => Ok(event),

@@ -228,7 +228,8 @@ impl Subscription {
                 None
             }
             Err(RecvError::Closed) => {
-                self.ended = true;
+                self.live = self.store.feed().subscribe(self.deployment_id);
+                self.behind = true;
                 None
             }
         }

@@ -1,7 +1,7 @@
 //! Hints within one server: which events were just committed, that there is work, that a run was changed.
 //!
-//! Nothing depends on a hint arriving. A subscriber that finds a hole in the sequence, or fell behind, reads
-//! the log; a worker also looks by timer.
+//! A subscriber that finds a hole in the sequence, fell behind, or whose channel was closed reads the log; a worker also
+//! looks by timer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,6 +53,12 @@ impl Feed {
             channels.retain(|_, channel| channel.receiver_count() > 0);
         }
         channels.entry(deployment_id).or_insert_with(|| broadcast::channel(SUBSCRIBER_BACKLOG).0).subscribe()
+    }
+
+    /// Says that events of the deployment may have been committed, or not. Its channel closes, so that who hears it
+    /// subscribes anew and reads the log.
+    pub fn doubt(&self, deployment_id: DeploymentId) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment_id);
     }
 
     /// Resolves when work may have been added since it was last awaited.

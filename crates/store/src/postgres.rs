@@ -1,5 +1,6 @@
 //! PostgreSQL: a pool of connections, and one that holds the server's claim on the database.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use herm_types::Clock;
@@ -7,8 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
-use crate::Error;
 use crate::tx::{Session, Tx};
+use crate::{Error, Feed};
 
 /// Connections a server keeps open at most.
 const MAX_CONNECTIONS: u32 = 16;
@@ -48,6 +49,32 @@ impl Postgres {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Commits, and tells what was committed. It does both to the end also where who asked has gone away: a subscriber that
+/// is not told of the last event waits for the next one.
+pub(crate) async fn commit(tx: Tx, name: &'static str, feed: &Feed) -> Result<(), Error> {
+    let feed = feed.clone();
+    let committing = tokio::spawn(async move {
+        let Tx { session, stored, work_was_added, .. } = tx;
+        if let Session::Postgres(transaction) = session
+            && let Err(error) = transaction.commit().await
+        {
+            // It may be committed all the same, if only the answer was lost.
+            stored.iter().for_each(|(deployment_id, _)| feed.doubt(*deployment_id));
+            return Err(Error::Commit(error.to_string()));
+        }
+        crate::fault::reach("commit.after", name);
+        feed.publish(stored);
+        if work_was_added {
+            feed.announce_work();
+        }
+        Ok(())
+    });
+    committing.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => Err(Error::Closed),
+    })
 }
 
 async fn claim_server_lock(options: &PgConnectOptions) -> Result<PgConnection, Error> {

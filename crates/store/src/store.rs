@@ -10,9 +10,9 @@ use herm_types::Clock;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use crate::postgres::Postgres;
+use crate::postgres::{self, Postgres};
 use crate::sqlite::{Job, Ran, Sqlite};
-use crate::tx::{Session, Tx};
+use crate::tx::Tx;
 use crate::{Error, Feed, events, migrate};
 
 /// Where the database is.
@@ -132,15 +132,7 @@ impl Store {
                 if crate::fault::disk_is_full() {
                     return Err(Error::Commit("the disk is full, says a test".to_owned()).into());
                 }
-                let Tx { session, stored, work_was_added, .. } = tx;
-                if let Session::Postgres(transaction) = session {
-                    transaction.commit().await.map_err(|error| Error::Commit(error.to_string()))?;
-                }
-                crate::fault::reach("commit.after", name);
-                self.feed.publish(stored);
-                if work_was_added {
-                    self.feed.announce_work();
-                }
+                postgres::commit(tx, name, &self.feed).await?;
                 Ok(result)
             }
         }

@@ -9,11 +9,12 @@ use crate::log;
 use crate::reader::{Reader, is_end};
 use crate::world::{World, create, on_both_databases, send, text, try_send};
 
-on_both_databases!(streams_that_end_with_the_server_miss_nothing);
+on_both_databases!(
+    a_cancellation_that_races_with_the_end_leaves_a_sound_thread,
+    streams_that_end_with_the_server_miss_nothing
+);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancellation_that_races_with_the_end_leaves_a_sound_thread() {
-    let world = World::sqlite().await;
+async fn a_cancellation_that_races_with_the_end_leaves_a_sound_thread(world: World) {
     world.model.respond_with(|request| {
         if request.tool_results_since_user().is_empty() {
             Reply::text("I write. ").tool_call("write_file", json!({"path": "a.txt", "content": "a"}))

@@ -157,6 +157,22 @@ async fn a_reader_that_waits_is_not_dropped_for_what_its_filter_keeps_from_it() 
 }
 
 #[tokio::test]
+async fn a_stream_goes_on_where_it_is_not_known_what_was_committed() {
+    let world = World::new().await;
+    let made = world.deployment().await;
+    let mut stream = open(&world, &made, "").await;
+    emit_ready(&world, id_of(&made), 1).await;
+    assert_eq!(stream.next().await.unwrap().1, "evt_2");
+    world.store.feed().doubt(id_of(&made));
+    emit_ready(&world, id_of(&made), 2).await;
+    for number in [3, 4] {
+        assert_eq!(stream.next().await.unwrap().1, format!("evt_{number}"));
+    }
+    emit_ready(&world, id_of(&made), 1).await;
+    assert_eq!(stream.next().await.unwrap().1, "evt_5");
+}
+
+#[tokio::test]
 async fn a_thousand_streams_see_the_same() {
     const STREAMS: usize = 1000;
     const EVENTS: usize = 30;

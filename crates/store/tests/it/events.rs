@@ -1,9 +1,18 @@
 //! The event log is gapless, in commit order, and what a failed transaction emitted is not in it.
 
-use herm_store::{Error, events};
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use herm_store::{Error, Location, events};
 use herm_types::event::Event;
 use herm_types::run::{RunStatus, Usage};
 use herm_types::{DeploymentId, EventId, Timestamp};
+use secrecy::ExposeSecret as _;
+use sqlx::{Connection as _, Executor as _};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::engine::{World, log, on_both_engines};
 
@@ -18,6 +27,9 @@ on_both_engines!(
     events_of_a_run_at_work_stay_whatever_their_age,
     deployments_with_old_events_are_found_page_by_page,
 );
+
+/// After which a test gives up on what should have come.
+const LIMIT: Duration = Duration::from_secs(20);
 
 async fn emit(world: &World, deployment_id: DeploymentId, count: usize) -> Result<(), Error> {
     world
@@ -75,6 +87,65 @@ async fn a_subscriber_hears_what_the_log_holds(world: World) {
         assert_eq!((live.event_id.0, &*live.event, &*live.data), (number, event.as_str(), data.as_str()));
     }
 }
+
+/// Who asks for a transaction goes away at each of its awaits, the commit's among them: on one thread, so that each
+/// answer of the database is an await.
+#[tokio::test]
+async fn a_subscriber_hears_also_what_was_committed_for_nobody() {
+    let world = World::postgres().await;
+    let deployment_id = world.deployment().await.deployment_id;
+    let mut heard = world.store.feed().subscribe(deployment_id);
+    let mut unheard: BTreeSet<i64> = BTreeSet::new();
+    let mut last = 0;
+    for polls in 1.. {
+        let asked = polled(polls, pin!(emit(&world, deployment_id, 1))).await;
+        // It comes after all that was committed before it.
+        emit(&world, deployment_id, 1).await.unwrap();
+        let head = log(&world.store, deployment_id).await.last().unwrap().0;
+        unheard.extend(last + 1..=head);
+        last = head;
+        while !unheard.is_empty() {
+            let event = tokio::time::timeout(LIMIT, heard.recv()).await;
+            let event =
+                event.unwrap_or_else(|_| panic!("not told after {polls} polls: {unheard:?}")).unwrap();
+            assert!(unheard.remove(&event.event_id.0));
+        }
+        if asked.is_some() {
+            break;
+        }
+    }
+}
+
+/// What a future gives that is polled so often; `None` if it is not ready then.
+async fn polled<F: Future>(mut times: u32, mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(move |context| {
+        times -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if times == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn where_a_commit_is_not_answered_subscribers_are_told_to_read() {
+    let world = World::postgres().await;
+    let deployment_id = world.deployment().await.deployment_id;
+    let mut heard = world.store.feed().subscribe(deployment_id);
+    let Location::Postgres(url) = &world.location else { unreachable!() };
+    let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
+    connection.execute(CUT_OFF_AT_COMMIT).await.unwrap();
+    assert!(matches!(emit(&world, deployment_id, 1).await, Err(Error::Commit(_))));
+    assert_eq!(heard.recv().await.unwrap_err(), RecvError::Closed);
+}
+
+/// Ends the connection of whoever commits an event, before the commit is answered.
+const CUT_OFF_AT_COMMIT: &str = "CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER cut_off AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED \
+    FOR EACH ROW EXECUTE FUNCTION cut_off()";
 
 async fn what_a_run_said_is_found_again(world: World) {
     let deployment = world.deployment().await;

@@ -14,6 +14,8 @@ use crate::open::{self, Access};
 use crate::server::Server;
 
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
+    // Read while the database is opened.
+    tokio::task::spawn_blocking(herm_outbound::roots);
     let config = load_from_machine(&serve.place.flags(serve.listen))?;
     logging::start(&config.telemetry)?;
     for setting in &config.without_effect {

@@ -18,6 +18,7 @@ use herm_types::sandbox::{EgressMode, SandboxType};
 use herm_types::time::{SystemClock, SystemRng};
 use herm_worker::Worker;
 use herm_worker::egress::{self, WaysOut};
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,8 @@ impl Server {
         let ways_out = ways_out(config, &store, &sealer);
         let sandboxes = sandboxes(config, &ways_out)?;
         tokio::spawn(warn_without_sandbox(sandboxes.clone()));
-        let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into())
+        let tls = herm_outbound::tls().context("failed to set up TLS")?;
+        let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into(), tls.clone())
             .context("failed to set up the fetching of skills")?;
         let app = App::new(
             store.clone(),
@@ -86,7 +88,7 @@ impl Server {
             store: store.clone(),
             ids,
             rng: Arc::new(SystemRng),
-            providers: providers(config)?,
+            providers: providers(config, tls)?,
             sandboxes,
             workspaces,
             snapshots,
@@ -171,7 +173,7 @@ fn provider_names(config: &Config) -> Vec<String> {
     configured.chain([herm_worker::DEMO_PROVIDER.to_owned()]).collect()
 }
 
-fn providers(config: &Config) -> anyhow::Result<Providers> {
+fn providers(config: &Config, tls: ClientConfig) -> anyhow::Result<Providers> {
     let options = config.models.providers.iter().map(|provider| ProviderOptions {
         name: provider.name.clone(),
         kind: match provider.kind {
@@ -183,5 +185,5 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
     });
     let limits =
         Limits { headers: config.models.first_byte, silence: config.models.silence, ..Limits::DEFAULT };
-    Providers::with_limits(options.collect(), limits).context("failed to set up the model providers")
+    Providers::new(options.collect(), limits, tls).context("failed to set up the model providers")
 }

@@ -16,7 +16,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use crate::target::Target;
@@ -86,9 +86,9 @@ impl Authority {
     /// The certificates that this machine trusts and its own, in PEM: what programs in a sandbox are to trust.
     pub fn bundle(&self) -> String {
         let mut bundle = String::new();
-        for certificate in machine_roots() {
+        for certificate in herm_outbound::roots() {
             bundle.push_str("-----BEGIN CERTIFICATE-----\n");
-            for line in STANDARD.encode(&certificate).as_bytes().chunks(PEM_LINE_CHARS) {
+            for line in STANDARD.encode(certificate).as_bytes().chunks(PEM_LINE_CHARS) {
                 bundle.push_str(&String::from_utf8_lossy(line));
                 bundle.push('\n');
             }
@@ -143,20 +143,6 @@ impl Inner {
         let certificate = params.signed_by(&self.leaf_key, &self.issuer)?;
         Ok(CertifiedKey::new(vec![certificate.der().clone()], self.leaf_signer.clone()))
     }
-}
-
-/// What this machine trusts; what cannot be read of it is left out, and logged.
-pub(crate) fn machine_roots() -> Vec<CertificateDer<'static>> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "failed to read some of this machine's root certificates");
-    }
-    if found.certs.is_empty() {
-        tracing::warn!(
-            "this machine has no root certificates: sandboxes reach no host by https; install ca-certificates"
-        );
-    }
-    found.certs
 }
 
 fn date(at: Timestamp) -> time::OffsetDateTime {

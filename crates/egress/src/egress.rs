@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use crate::authority::{Authority, machine_roots};
+use crate::authority::Authority;
 use crate::dial::{Resolver, SystemResolver};
 use crate::owner::Owner;
 use crate::proxy;
@@ -68,7 +68,7 @@ impl Egress {
     /// TLS cannot be set up.
     pub fn new(options: Options) -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(machine_roots().into_iter().chain(options.extra_roots));
+        roots.add_parsable_certificates(herm_outbound::roots().iter().cloned().chain(options.extra_roots));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut to_hosts = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?

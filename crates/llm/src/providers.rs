@@ -7,6 +7,7 @@ use herm_types::model::{ModelFault, ModelFaultKind, ModelRequest};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
+use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -75,23 +76,17 @@ struct Provider {
     max_tokens: MaxTokensField,
     endpoint: Url,
     headers: HeaderMap,
-    /// Missing if the provider lacks its key; so a machine that calls no provider needs no certificates.
+    /// Missing if the provider lacks its key.
     client: Option<Client>,
     blame: Blame,
 }
 
 impl Providers {
-    /// Providers with the default limits. Nothing is called yet.
+    /// `tls`: whom their clients trust. Nothing is called yet.
     ///
-    /// Fails on a doubled name, a base URL that is not `http` or `https`, a key that no header can carry, and if
-    /// the machine has no usable TLS.
-    pub fn new(options: Vec<ProviderOptions>) -> Result<Self, Error> {
-        Self::with_limits(options, Limits::DEFAULT)
-    }
-
-    /// Providers with other limits; fails as [`Providers::new`] does.
-    pub fn with_limits(options: Vec<ProviderOptions>, limits: Limits) -> Result<Self, Error> {
-        let mut clients = Clients::default();
+    /// Fails on a doubled name, a base URL that is not `http` or `https`, and a key that no header can carry.
+    pub fn new(options: Vec<ProviderOptions>, limits: Limits, tls: ClientConfig) -> Result<Self, Error> {
+        let mut clients = Clients { tls, direct: None, proxied: None };
         let mut inner = Inner { limits, names: Vec::new(), providers: HashMap::new() };
         for options in options {
             let name = options.name.clone();
@@ -288,9 +283,9 @@ fn headers(
     Ok(headers)
 }
 
-/// The HTTP clients, each made when first needed: making one reads the machine's certificates.
-#[derive(Debug, Default)]
+/// The HTTP clients, each made when first needed.
 struct Clients {
+    tls: ClientConfig,
     direct: Option<Client>,
     proxied: Option<Client>,
 }
@@ -306,6 +301,7 @@ impl Clients {
             return Ok(client.clone());
         }
         let client = builder
+            .tls_backend_preconfigured(self.tls.clone())
             .connect_timeout(CONNECT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .redirect(reqwest::redirect::Policy::none())

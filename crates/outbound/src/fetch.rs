@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response};
+use rustls::ClientConfig;
 use url::{Host, Url};
 
 use crate::Allowed;
@@ -49,10 +50,13 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
+    /// `tls`: whom it trusts.
+    ///
     /// # Errors
-    /// The machine's certificates cannot be read.
-    pub fn new(allowed: Allowed) -> Result<Self, reqwest::Error> {
+    /// The client cannot be made.
+    pub fn new(allowed: Allowed, tls: ClientConfig) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
+            .tls_backend_preconfigured(tls)
             .dns_resolver(allowed.clone())
             // A proxy would resolve the name anew, and reach what this must not.
             .no_proxy()

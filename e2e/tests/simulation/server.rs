@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use herm_app::{App, Sealer, Settings};
-use herm_llm::{ProviderKind, ProviderOptions, Providers};
+use herm_llm::{Limits, ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
@@ -177,7 +177,8 @@ impl Parts {
             store: self.store.clone(),
             ids: self.ids.clone(),
             rng: Arc::new(SystemRng),
-            providers: Providers::new(vec![provider]).unwrap(),
+            providers: Providers::new(vec![provider], Limits::DEFAULT, herm_outbound::tls().unwrap())
+                .unwrap(),
             sandboxes: self.sandboxes.clone(),
             workspaces: self.workspaces.clone(),
             snapshots: self.snapshots.clone(),
@@ -254,7 +255,7 @@ async fn start(shared: Arc<Shared>) -> anyhow::Result<Server> {
         ids,
         Arc::clone(&shared.clock) as _,
         sealer,
-        Fetcher::new(herm_outbound::Allowed::default())?,
+        Fetcher::new(herm_outbound::Allowed::default(), herm_outbound::tls()?)?,
         Arc::new(parts.sandboxes.clone()),
         settings,
     );

@@ -131,7 +131,7 @@ impl World {
         let sealer = Sealer::new(KeyRing::new(&master_key), Arc::new(SystemRng));
         // Where tests have servers of their own.
         let private = PrivateTarget::Host("localhost".to_owned());
-        let fetcher = Fetcher::new(vec![private].into()).unwrap();
+        let fetcher = Fetcher::new(vec![private].into(), herm_outbound::tls().unwrap()).unwrap();
         let app = App::new(
             store.clone(),
             ids.clone(),

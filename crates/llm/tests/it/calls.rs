@@ -1,5 +1,5 @@
 use futures_util::StreamExt;
-use herm_llm::{ProviderKind, Providers};
+use herm_llm::ProviderKind;
 use herm_testkit::model_server::{Gate, ModelServer, Reply, Stop};
 use herm_types::model::{Block, ModelEvent, ModelFaultKind, StopReason, TokenUsage, ToolResult, Turn};
 use serde_json::json;
@@ -132,7 +132,7 @@ async fn base_urls_are_taken_with_and_without_version_and_slash() {
         (ProviderKind::OpenAiChat, format!("{versioned}/")),
     ];
     for (kind, base_url) in bases {
-        let providers = Providers::new(vec![options("own", kind, &base_url, Some(KEY))]).unwrap();
+        let providers = try_providers(vec![options("own", kind, &base_url, Some(KEY))]).unwrap();
         let (deltas, _) = call(&providers, "own", &hello()).await;
         assert_eq!(deltas, ["Hi"], "{base_url}");
     }
@@ -143,7 +143,7 @@ async fn a_server_of_ones_own_is_called_without_a_key() {
     let server = ModelServer::start().await;
     server.push(Reply::text("Hi"));
     let own = options("own", ProviderKind::OpenAiChat, &server.openai_base_url(), None);
-    let providers = Providers::new(vec![own]).unwrap();
+    let providers = try_providers(vec![own]).unwrap();
     assert_eq!(call(&providers, "own", &hello()).await.0, ["Hi"]);
     let request = server.requests().remove(0);
     assert_eq!(request.header("authorization"), None);
@@ -153,7 +153,7 @@ async fn a_server_of_ones_own_is_called_without_a_key() {
 #[tokio::test]
 async fn a_provider_without_key_or_name_says_what_to_set() {
     let server = ModelServer::start().await;
-    let providers = Providers::new(vec![
+    let providers = try_providers(vec![
         options("anthropic", ProviderKind::Anthropic, &server.base_url(), None),
         options("openrouter", ProviderKind::OpenAiChat, &server.openai_base_url(), Some("")),
         options("gateway", ProviderKind::Anthropic, &server.base_url(), None),
@@ -177,7 +177,7 @@ async fn a_provider_without_key_or_name_says_what_to_set() {
 fn providers_that_cannot_be_called_are_refused() {
     let build = |name: &str, base_url: &str, key: &str| {
         let own = || options(name, ProviderKind::Anthropic, base_url, Some(key));
-        Providers::new(vec![own(), own()]).unwrap_err().to_string()
+        try_providers(vec![own(), own()]).unwrap_err().to_string()
     };
     assert_eq!(build("own", "http://127.0.0.1:1", "k"), "there are two providers named `own`");
     for base_url in ["ftp://127.0.0.1", "nonsense", ""] {

@@ -183,7 +183,7 @@ async fn an_address_where_nothing_listens_is_a_network_fault() {
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let providers =
-        Providers::new(vec![options("own", ProviderKind::Anthropic, &base_url, Some(KEY))]).unwrap();
+        try_providers(vec![options("own", ProviderKind::Anthropic, &base_url, Some(KEY))]).unwrap();
     let fault = call(&providers, "own", &hello()).await.1.unwrap_err();
     assert_eq!(fault.kind, ModelFaultKind::Network);
     assert!(fault.message.starts_with("provider `own` cannot be reached: "), "{}", fault.message);

@@ -5,10 +5,13 @@
 mod calls;
 mod faults;
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
-use herm_llm::{Limits, ProviderKind, ProviderOptions, Providers};
+use herm_llm::{Error, Limits, ProviderKind, ProviderOptions, Providers};
 use herm_testkit::model_server::{ModelServer, Reply};
 use herm_types::model::{ModelEvent, ModelFault, ModelReply, ModelRequest, ToolSchema, Turn};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 
 pub(crate) const KEY: &str = "sk-hush-hush";
@@ -37,7 +40,17 @@ pub(crate) fn providers_with_limits(server: &ModelServer, limits: Limits) -> Pro
         options("anthropic", ProviderKind::Anthropic, &server.base_url(), Some(KEY)),
         options("openai", ProviderKind::OpenAiChat, &server.openai_base_url(), Some(KEY)),
     ];
-    Providers::with_limits(options, limits).unwrap()
+    Providers::new(options, limits, trusting_nobody()).unwrap()
+}
+
+pub(crate) fn try_providers(options: Vec<ProviderOptions>) -> Result<Providers, Error> {
+    Providers::new(options, Limits::DEFAULT, trusting_nobody())
+}
+
+fn trusting_nobody() -> ClientConfig {
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    config.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 pub(crate) fn providers(server: &ModelServer) -> Providers {

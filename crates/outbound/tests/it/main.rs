@@ -44,7 +44,7 @@ async fn serve() -> SocketAddr {
 }
 
 fn fetcher(allowed: Vec<PrivateTarget>) -> Fetcher {
-    Fetcher::new(Allowed::from(allowed)).unwrap()
+    Fetcher::new(Allowed::from(allowed), herm_outbound::tls().unwrap()).unwrap()
 }
 
 fn loopback() -> PrivateTarget {

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use herm_store::events::Kept;
-use herm_store::{Store, events};
+use herm_store::{Listener, Store, events};
 use herm_types::event::{EventFilter, StoredEvent};
 use herm_types::id::EventId;
 use herm_types::key::Scope;
 use herm_types::{DeploymentId, Error as Refusal, ErrorCode};
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::key_watch::KeyHold;
@@ -44,7 +43,7 @@ pub struct Subscription {
     store: Store,
     deployment_id: DeploymentId,
     filter: EventFilter,
-    live: Receiver<Arc<StoredEvent>>,
+    live: Listener,
     backlog: VecDeque<Arc<StoredEvent>>,
     /// The last event that was considered.
     position: EventId,
@@ -68,7 +67,7 @@ pub async fn subscribe(
     caller.require(Scope::DeploymentsRead)?;
     app.refuse_while_draining()?;
     // Heard from before the head is read: what is committed in between arrives both ways, and counts once.
-    let live = app.store.feed().subscribe(deployment_id);
+    let live = app.store.feed().subscribe(deployment_id, filter.clone());
     let key = Arc::new(app.key_watch.hold(caller.key()));
     let kept = kept(app, caller, deployment_id).await?;
     let head = kept.head;
@@ -228,7 +227,7 @@ impl Subscription {
                 None
             }
             Err(RecvError::Closed) => {
-                self.live = self.store.feed().subscribe(self.deployment_id);
+                self.live = self.store.feed().subscribe(self.deployment_id, self.filter.clone());
                 self.behind = true;
                 None
             }

@@ -4,21 +4,18 @@
 //! looks by timer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use herm_types::event::StoredEvent;
+use herm_types::event::{EventFilter, StoredEvent};
 use herm_types::{DeploymentId, RunId};
 use tokio::sync::{Notify, broadcast};
 
-/// Events a subscriber may be behind before it has to read the log again.
-const SUBSCRIBER_BACKLOG: usize = 256;
-
-type Channels = HashMap<DeploymentId, broadcast::Sender<Arc<StoredEvent>>>;
+use crate::listener::{BACKLOG, Channel, Listener};
 
 /// The hub of hints; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Feed {
-    channels: Arc<Mutex<Channels>>,
+    channels: Arc<Mutex<HashMap<DeploymentId, Channel>>>,
     work: Arc<Notify>,
     nudges: Nudges,
 }
@@ -29,7 +26,7 @@ struct Nudges(broadcast::Sender<RunId>);
 
 impl Default for Nudges {
     fn default() -> Self {
-        Self(broadcast::channel(SUBSCRIBER_BACKLOG).0)
+        Self(broadcast::channel(BACKLOG).0)
     }
 }
 
@@ -45,20 +42,22 @@ impl Feed {
         self.nudges.0.subscribe()
     }
 
-    /// Hears every event of the deployment that is committed from now on.
-    pub fn subscribe(&self, deployment_id: DeploymentId) -> broadcast::Receiver<Arc<StoredEvent>> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Hears every event of the deployment that is committed from now on, also those that the filter does not want: by
+    /// them a hole shows. It is woken for those that the filter wants.
+    pub fn subscribe(&self, deployment_id: DeploymentId, filter: EventFilter) -> Listener {
+        let mut channels = self.channels();
         if channels.len().is_power_of_two() {
             // Where nobody listens any more the channel goes; now and then is often enough.
-            channels.retain(|_, channel| channel.receiver_count() > 0);
+            channels.retain(|_, channel| channel.has_listeners());
         }
-        channels.entry(deployment_id).or_insert_with(|| broadcast::channel(SUBSCRIBER_BACKLOG).0).subscribe()
+        channels.entry(deployment_id).or_default().subscribe(filter)
     }
 
     /// Says that events of the deployment may have been committed, or not. Its channel closes, so that who hears it
     /// subscribes anew and reads the log.
     pub fn doubt(&self, deployment_id: DeploymentId) {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment_id);
+        let closed = self.channels().remove(&deployment_id);
+        drop(closed);
     }
 
     /// Resolves when work may have been added since it was last awaited.
@@ -74,17 +73,24 @@ impl Feed {
         self.work.notify_one();
     }
 
+    /// Tells of what one transaction committed.
     pub(crate) fn publish(&self, events: Vec<(DeploymentId, StoredEvent)>) {
         if events.is_empty() {
             return;
         }
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        for (deployment_id, event) in events {
-            if let Some(channel) = channels.get(&deployment_id)
-                && channel.send(Arc::new(event)).is_err()
+        let events: Vec<_> = events.into_iter().map(|(id, event)| (id, Arc::new(event))).collect();
+        let mut channels = self.channels();
+        for of_one in events.chunk_by(|(left, _), (right, _)| left == right) {
+            let Some((deployment_id, _)) = of_one.first() else { continue };
+            if let Some(channel) = channels.get_mut(deployment_id)
+                && !channel.publish(of_one.iter().map(|(_, event)| event))
             {
-                channels.remove(&deployment_id);
+                channels.remove(deployment_id);
             }
         }
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<DeploymentId, Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

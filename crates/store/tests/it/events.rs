@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use herm_store::{Error, Location, events};
-use herm_types::event::Event;
+use herm_types::event::{Event, EventFilter};
 use herm_types::run::{RunStatus, Usage};
 use herm_types::{DeploymentId, EventId, Timestamp};
 use secrecy::ExposeSecret as _;
@@ -80,7 +80,7 @@ async fn a_failed_transaction_leaves_no_event_and_no_hole(world: World) {
 
 async fn a_subscriber_hears_what_the_log_holds(world: World) {
     let deployment_id = world.deployment().await.deployment_id;
-    let mut heard = world.store.feed().subscribe(deployment_id);
+    let mut heard = world.store.feed().subscribe(deployment_id, EventFilter::default());
     emit(&world, deployment_id, 3).await.unwrap();
     for (number, event, data) in log(&world.store, deployment_id).await {
         let live = heard.recv().await.unwrap();
@@ -94,7 +94,7 @@ async fn a_subscriber_hears_what_the_log_holds(world: World) {
 async fn a_subscriber_hears_also_what_was_committed_for_nobody() {
     let world = World::postgres().await;
     let deployment_id = world.deployment().await.deployment_id;
-    let mut heard = world.store.feed().subscribe(deployment_id);
+    let mut heard = world.store.feed().subscribe(deployment_id, EventFilter::default());
     let mut unheard: BTreeSet<i64> = BTreeSet::new();
     let mut last = 0;
     for polls in 1.. {
@@ -133,7 +133,7 @@ async fn polled<F: Future>(mut times: u32, mut future: Pin<&mut F>) -> Option<F:
 async fn where_a_commit_is_not_answered_subscribers_are_told_to_read() {
     let world = World::postgres().await;
     let deployment_id = world.deployment().await.deployment_id;
-    let mut heard = world.store.feed().subscribe(deployment_id);
+    let mut heard = world.store.feed().subscribe(deployment_id, EventFilter::default());
     let Location::Postgres(url) = &world.location else { unreachable!() };
     let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
     connection.execute(CUT_OFF_AT_COMMIT).await.unwrap();

@@ -7,9 +7,8 @@ use herm_store::{DatabaseClock, Store, queue};
 use herm_testkit::client::Answer;
 use serde_json::{Value, json};
 
-use crate::history::{Acknowledged, History, OfDeployment};
-use crate::model;
-use crate::plan::Dice;
+use crate::history::dice::Dice;
+use crate::history::{Acknowledged, History, OfDeployment, marks};
 use crate::world::World;
 
 /// Of a hundred messages: those that are sent without waiting for the end of the run before.
@@ -98,7 +97,7 @@ impl<'a> Customer<'a> {
 
     /// `None` if the deployment is gone.
     async fn send(&self, thread_id: &str, name: &str) -> Option<Acknowledged> {
-        let body = json!({"content": model::marked(name), "thread_id": thread_id});
+        let body = json!({"content": marks::marked(name), "thread_id": thread_id});
         let sent = post(self.world, &format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
         if sent.status == 404 {
             return None;
@@ -153,7 +152,7 @@ impl<'a> Customer<'a> {
             self.until_ended(&probe.run_id).await;
             self.world.model.record(false);
             let asked = self.world.model.requests();
-            let heard = asked.iter().map(|request| model::heard(request.body()));
+            let heard = asked.iter().map(|request| marks::heard(request.body()));
             let heard = heard.rev().find(|heard| heard.contains(&name)).unwrap_or_default();
             of_it.heard.insert(thread.thread_id, heard);
             of_it.acknowledged.extend(thread.acknowledged);

@@ -5,14 +5,15 @@
 //! at which fault point which trouble comes; how threads of the operating system take turns it does not.
 #![cfg(test)]
 
-mod check;
 mod clients;
+#[path = "../history/mod.rs"]
 mod history;
 mod machine;
 mod model;
 mod mutations;
 mod plan;
 mod server;
+mod totals;
 mod world;
 
 use std::time::Duration;
@@ -56,10 +57,10 @@ fn simulate(database: Database, remainder: u64) {
         (Database::Sqlite, None) => (remainder, seeds / 2, 2),
         (Database::Postgres, None) => (0, seeds.div_ceil(SQLITE_SEEDS_PER_POSTGRES_SEED), 1),
     };
-    let mut totals = history::Totals::default();
+    let mut totals = totals::Totals::default();
     for seed in (0..count).map(|number| first + number * step) {
         let history = live(database, seed);
-        if let Err(fault) = check::check(&history) {
+        if let Err(fault) = history::check::check(&history) {
             panic!("seed {seed} on {database:?}: {fault}\n{}\n{history:#?}", repeat(database, seed));
         }
         totals.add(&history);

@@ -5,40 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use herm_testkit::model_server::{ModelServer, RecordedRequest, Reply};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::plan::Dice;
+use crate::history::dice::Dice;
+use crate::history::marks::heard;
 
 /// Calls that a message leads to at most, one or two in a step.
 const MAX_CALLS: u64 = 3;
 /// Requests of a hundred that fail.
 const FAILURES: u64 = 25;
-/// How a message that is looked for is marked in a text.
-const MARK: (&str, &str) = ("<<", ">>");
-
-pub(crate) fn marked(name: &str) -> String {
-    format!("{}{name}{} Do it.", MARK.0, MARK.1)
-}
-
-/// The marks in a text, in their order.
-fn marks(text: &str) -> impl Iterator<Item = String> {
-    text.split(MARK.0).skip(1).filter_map(|rest| Some(rest.split_once(MARK.1)?.0.to_owned()))
-}
-
-/// The messages that a request tells the model of, in their order.
-pub(crate) fn heard(body: &Value) -> Vec<String> {
-    let of_user = |message: &&Value| message["role"] == "user";
-    let messages = body["messages"].as_array().into_iter().flatten().filter(of_user);
-    let blocks = messages.flat_map(|message| match &message["content"] {
-        Value::Array(blocks) => {
-            blocks.iter().filter_map(|block| Some(block.get("text")?.as_str()?.to_owned())).collect()
-        }
-        Value::String(text) => vec![text.clone()],
-        _ => Vec::new(),
-    });
-    blocks.flat_map(|text: String| marks(&text).collect::<Vec<_>>()).collect()
-}
-
 /// Starts the model; from when `is_calm` is set it does not fail.
 pub(crate) async fn start(seed: u64, is_calm: Arc<AtomicBool>) -> ModelServer {
     let server = ModelServer::start().await;

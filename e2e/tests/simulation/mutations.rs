@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::check::check;
+use crate::history::check::check;
 use crate::history::{Acknowledged, History, OfDeployment};
 
 /// A small history in which all is well: a message, a command, an answer; a call of which nobody knows.
@@ -76,6 +76,18 @@ fn a_history_in_which_all_is_well_passes() {
     let mut untold = sound();
     untold.begun.remove("0.0.0.1");
     assert_eq!(check(&untold), Ok(()), "of what nobody knows it may be that nothing was done");
+}
+
+#[test]
+fn a_run_that_waits_for_a_person_goes_on() {
+    let mut history = sound();
+    let mut waits = history.deployments[0].events[2].clone();
+    waits["data"]["status"] = json!("waiting_on_human");
+    let events = &mut history.deployments[0].events;
+    let goes_on = events[2].clone();
+    events.splice(3..3, [waits, goes_on]);
+    renumber(events);
+    assert_eq!(check(&history), Ok(()));
 }
 
 #[test]
@@ -153,6 +165,15 @@ fn a_result_that_is_doubled_is_refused() {
 #[test]
 fn a_run_that_does_not_end_is_refused() {
     refuses("run_1 was", |history| remove(history, 11));
+}
+
+#[test]
+fn a_run_that_begins_twice_is_refused() {
+    refuses("run_1 was", |history| {
+        let again = history.deployments[0].events[2].clone();
+        history.deployments[0].events.insert(3, again);
+        renumber(&mut history.deployments[0].events);
+    });
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What must hold for every history. Each rule has a test of its own in `mutations.rs`, with a history that breaks it.
+//! What must hold for every history. Each rule has a test of its own in
+//! `simulation/mutations.rs`, with a history that breaks it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -117,7 +118,7 @@ fn check_calls(of_it: &OfDeployment) -> Result<(), String> {
     if calls == results { Ok(()) } else { Err(format!("{calls:?} have results {results:?}")) }
 }
 
-/// Each run is queued, begins, and ends once; nothing comes after its end.
+/// Each run is queued, begins, waits perhaps, and ends once; nothing comes after its end.
 fn check_runs(of_it: &OfDeployment) -> Result<(), String> {
     let mut statuses: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for event in of_it.events.iter().filter(|event| event["data"].get("run_id").is_some()) {
@@ -129,8 +130,7 @@ fn check_runs(of_it: &OfDeployment) -> Result<(), String> {
             of_run.push(text(event, "status"));
         }
     }
-    let is_right = |of_run: &Vec<&str>| matches!(of_run[..], ["queued", "running", end] if is_end(end));
-    if let Some((run_id, of_run)) = statuses.iter().find(|(_, of_run)| !is_right(of_run)) {
+    if let Some((run_id, of_run)) = statuses.iter().find(|(_, of_run)| !is_a_life(of_run)) {
         return Err(format!("{run_id} was {of_run:?}"));
     }
     let shown: BTreeMap<&str, &str> = of_it
@@ -140,6 +140,14 @@ fn check_runs(of_it: &OfDeployment) -> Result<(), String> {
         .collect();
     let ends = statuses.iter().filter_map(|(run_id, of_run)| Some((*run_id, *of_run.last()?))).collect();
     if shown == ends { Ok(()) } else { Err(format!("runs are {shown:?}, their events say {ends:?}")) }
+}
+
+/// Whether a run may have these statuses, one after the other.
+fn is_a_life(statuses: &[&str]) -> bool {
+    let ["queued", "running", middle @ .., end] = statuses else { return false };
+    let (waits, rest) = middle.as_chunks();
+    let is_wait = |pair: &[&str; 2]| *pair == ["waiting_on_human", "running"];
+    is_end(end) && waits.iter().all(is_wait) && (rest.is_empty() || rest == ["waiting_on_human"])
 }
 
 fn is_end(status: &str) -> bool {

@@ -42,11 +42,14 @@ impl Launch {
         }
     }
 
-    /// The binary `herm` beside the test that runs, as `cargo build` puts it there.
+    /// The binary `herm` beside the test that runs, as `cargo build` puts it there; or the one that `HERM_BINARY` names.
     ///
     /// # Panics
     /// If there is none.
     pub fn of_workspace(current_dir: impl Into<PathBuf>) -> Self {
+        if let Some(named) = std::env::var_os("HERM_BINARY") {
+            return Self::new(named, current_dir);
+        }
         #[expect(clippy::expect_used, reason = "a test without the binary must fail here")]
         let test = std::env::current_exe().expect("failed to find the test's own binary");
         let beside = test.ancestors().skip(1).map(|dir| dir.join("herm")).find(|program| program.is_file());

@@ -8,12 +8,15 @@ mod doctor;
 mod egress;
 mod fallback_models;
 mod files;
+#[path = "../history/mod.rs"]
+mod history;
 mod household;
 mod idempotency;
 mod images;
 mod kill_matrix;
 mod kill_points;
 mod killed;
+mod kills;
 mod log;
 mod main_job;
 mod mutations;

@@ -19,6 +19,8 @@ pub(crate) struct World {
     /// The same surroundings for other commands.
     pub(crate) command: Launch,
     pub(crate) client: Client,
+    /// Its database, where it is PostgreSQL.
+    pub(crate) postgres: Option<String>,
     dir: tempfile::TempDir,
 }
 
@@ -44,11 +46,11 @@ impl World {
             .env("OPENAI_API_KEY", "sk-test")
             .env("OPENAI_BASE_URL", model.openai_base_url());
         let mut serve = command.clone().argument("serve");
-        if let Some(url) = database_url {
-            command = command.env("HERM_DATABASE_URL", &url);
-            serve = serve.env("HERM_DATABASE_URL", &url).argument("--migrate");
+        if let Some(url) = &database_url {
+            command = command.env("HERM_DATABASE_URL", url);
+            serve = serve.env("HERM_DATABASE_URL", url).argument("--migrate");
         }
-        Self { client: Client::new("", &key), model, serve, command, dir }
+        Self { client: Client::new("", &key), model, serve, command, postgres: database_url, dir }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -76,8 +78,17 @@ impl World {
 
     /// What the process of a deployment's sandbox is called on the host, whether it runs or not.
     pub(crate) fn sandbox_process(&self, deployment_id: &str) -> PathBuf {
-        let instance = std::fs::read_to_string(self.data_dir().join("sandboxes/.shared/instance")).unwrap();
-        format!("herm-sandbox:{instance}:{deployment_id}").into()
+        self.find_sandbox_process(deployment_id).unwrap()
+    }
+
+    /// The same, where this world has had a sandbox of any deployment.
+    pub(crate) fn find_sandbox_process(&self, deployment_id: &str) -> Option<PathBuf> {
+        Some(format!("herm-sandbox:{}:{deployment_id}", self.instance()?).into())
+    }
+
+    /// What the sandboxes of this world have in their names, where it has had any.
+    pub(crate) fn instance(&self) -> Option<String> {
+        std::fs::read_to_string(self.data_dir().join("sandboxes/.shared/instance")).ok()
     }
 
     /// The directory on the host that a deployment's sandbox has while it runs.

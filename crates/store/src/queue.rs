@@ -72,12 +72,14 @@ pub async fn enqueue(
     Ok(())
 }
 
-/// Claims up to `limit` items that are due and that no live lease covers, the longest due first.
+/// Claims up to `limit` items that are due and that no live lease covers, the longest due first. Of a deployment that is
+/// deleted only the tearing down is given; what else was queued while it was deleted is removed.
 pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Result<Vec<Lease>, Error> {
     let now = tx.database_now().await?;
     let rows = tx
         .all(
-            "SELECT work_id, kind, subject_id, deployment_id, fence, attempts FROM work \
+            "SELECT work_id, kind, subject_id, deployment_id, fence, attempts, \
+             (SELECT COUNT(*) FROM deployments d WHERE d.deployment_id = work.deployment_id) FROM work \
              WHERE due_at <= $1 AND lease_expires_at <= $1 ORDER BY due_at, work_id LIMIT $2 \
              FOR UPDATE SKIP LOCKED",
             params![now, limit],
@@ -93,6 +95,12 @@ pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Resul
             fence: row.int(4)? + 1,
             attempts: row.int(5)? + 1,
         };
+        if row.int(6)? == 0 && lease.kind != Kind::Teardown {
+            // No event can be written for it, so that it would be in the way of all that is claimed with it.
+            let removed = "DELETE FROM work WHERE work_id = $1";
+            tx.execute(removed, params![lease.work_id.to_string()]).await?;
+            continue;
+        }
         tx.execute(
             "UPDATE work SET lease_owner = $1, lease_expires_at = $2, fence = $3, attempts = $4 \
              WHERE work_id = $5",

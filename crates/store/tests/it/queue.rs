@@ -1,7 +1,7 @@
 //! The queue: one worker has an item, and one that lost it cannot write.
 
-use herm_store::queue::{self, Lease};
-use herm_store::{Error, Store};
+use herm_store::queue::{self, Kind, Lease};
+use herm_store::{Error, Store, deployments};
 
 use crate::engine::{World, on_both_engines};
 
@@ -12,6 +12,7 @@ on_both_engines!(
     a_postponed_item_is_due_later,
     released_leases_are_claimed_at_once,
     the_longest_due_comes_first,
+    what_was_queued_while_its_deployment_was_deleted_is_in_nobodys_way,
 );
 
 const LEASE_MS: i64 = 30_000;
@@ -108,4 +109,29 @@ async fn the_longest_due_comes_first(world: World) {
     let mut claimed = claim(&world.store, 2).await;
     claimed.extend(claim(&world.store, 2).await);
     assert_eq!(claimed.into_iter().map(|lease| lease.subject_id).collect::<Vec<_>>(), expected);
+}
+
+/// On PostgreSQL a message may be accepted between the two steps by which a deletion removes what is queued and closes the
+/// log.
+async fn what_was_queued_while_its_deployment_was_deleted_is_in_nobodys_way(world: World) {
+    let (deleted, other) = (world.deployment().await, world.deployment().await);
+    world.run(&deleted).await;
+    let (run_id, _) = world.run(&other).await;
+    let (deleted_id, work_id) = (deleted.deployment_id, world.ids.next());
+    world
+        .store
+        .transaction("delete", move |tx| {
+            Box::pin(async move {
+                assert!(deployments::delete(tx, &deleted).await?);
+                queue::enqueue(tx, work_id, Kind::Teardown, deleted_id.to_string(), deleted_id).await
+            })
+        })
+        .await
+        .unwrap();
+    let claimed = claim(&world.store, 10).await;
+    let mut subjects: Vec<&str> = claimed.iter().map(|lease| lease.subject_id.as_str()).collect();
+    subjects.sort_unstable();
+    assert_eq!(subjects, [deleted_id.to_string(), run_id.to_string()]);
+    let left = world.store.read("len", |tx| Box::pin(queue::len(tx))).await.unwrap();
+    assert_eq!(left, 2, "what nobody can do is not kept");
 }

@@ -177,6 +177,11 @@ impl Server {
         self.log.text()
     }
 
+    /// Where all is gathered that it logs, now and later.
+    pub fn gathered(&self) -> Log {
+        self.log.clone()
+    }
+
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()

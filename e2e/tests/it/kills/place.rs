@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use herm_testkit::client::{Answer, Client};
+use herm_testkit::process::{Log, Server};
 use serde_json::Value;
+use sqlx::Connection as _;
 use tokio::sync::watch;
 
 use super::script::Script;
@@ -23,6 +25,8 @@ pub(super) struct Place {
     pub(super) events: watch::Sender<u64>,
     /// Requests whose answer got lost, or that were put off.
     pub(super) asked_again: AtomicU64,
+    /// What the server of the moment logs.
+    log: Mutex<Log>,
     /// What is being done.
     stage: watch::Sender<&'static str>,
     /// The paths of the runs whose end is waited for.
@@ -43,10 +47,17 @@ impl Place {
             is_over: watch::Sender::new(false),
             events: watch::Sender::new(0),
             asked_again: AtomicU64::new(0),
+            log: Mutex::default(),
             stage: watch::Sender::new("load and troubles"),
             waiting: Mutex::default(),
             steered: AtomicU64::new(0),
         }
+    }
+
+    /// Tells all who wait for it that there is a server again.
+    pub(super) fn has(&self, server: &Server) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = server.gathered();
+        self.server.send_replace(Some(self.world.client_of(server)));
     }
 
     /// Notes what is being done from now on.
@@ -64,6 +75,10 @@ impl Place {
             *self.events.borrow(),
             self.asked_again.load(Ordering::SeqCst)
         );
+        told.push_str(&format!("\n{}", self.log.lock().unwrap_or_else(PoisonError::into_inner).text()));
+        if let Some(url) = &self.world.postgres {
+            told.push_str(&backends(url).await);
+        }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(client) = self.server.borrow().clone() else { return told };
         for path in waiting {
@@ -132,4 +147,13 @@ impl Place {
             }
         }
     }
+}
+
+/// What PostgreSQL is doing for the database at `url`.
+async fn backends(url: &str) -> String {
+    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+    let query = "SELECT concat_ws(' ', pid, state, pg_blocking_pids(pid), now() - state_change, query) \
+                 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let rows: Vec<(String,)> = sqlx::query_as(query).fetch_all(&mut connection).await.unwrap();
+    rows.into_iter().map(|(row,)| format!("{row}\n")).collect()
 }

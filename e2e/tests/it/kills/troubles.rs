@@ -70,7 +70,7 @@ pub(super) struct Troubles<'a> {
 impl<'a> Troubles<'a> {
     pub(super) async fn start(place: &'a Place) -> Self {
         let server = place.world.start().await;
-        place.server.send_replace(Some(place.world.client_of(&server)));
+        place.has(&server);
         let (dice, now) = (Dice::of(place.seed, "troubles"), Instant::now());
         let (lives, calm, made) = (Vec::new(), Vec::new(), BTreeMap::new());
         Self { place, dice, server: Some(server), began: now, ready: now, lives, calm, made }
@@ -185,7 +185,7 @@ impl<'a> Troubles<'a> {
         check_log(log);
         let server = self.place.world.start().await;
         self.ready = Instant::now();
-        self.place.server.send_replace(Some(self.place.world.client_of(&server)));
+        self.place.has(&server);
         self.server = Some(server);
     }
 

@@ -37,7 +37,7 @@ const ROUNDS: usize = 2;
 const EVENTS_BETWEEN: (u64, u64) = (20, 200);
 /// Events of the last stretch there, in which nothing goes wrong.
 const LAST_EVENTS: u64 = 200;
-/// Between a server's being ready and its end, in a soak.
+/// Before a server is killed or stopped, in a soak, since it was ready or lost a guest.
 const BETWEEN_MS: (u64, u64) = (1_000, 6_000);
 /// Of the time of a soak, the part at its end in which nothing goes wrong.
 const CALM_PART: u64 = 5;

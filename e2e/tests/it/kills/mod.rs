@@ -35,7 +35,7 @@ const USUAL_SEED: u64 = 20_261_124;
 /// Threads of each deployment that always have a message under way.
 const THREADS: u64 = 3;
 /// What no life takes beyond a quarter more than its time, however busy the machine is: it hangs.
-const END_LIMIT: Duration = Duration::from_secs(60);
+const END_LIMIT: Duration = Duration::from_secs(180);
 
 /// A deployment that stays: its model, and whether it has a sandbox.
 const DEPLOYMENTS: [(&str, bool); 4] = [

@@ -83,7 +83,7 @@ impl Feed {
         for of_one in events.chunk_by(|(left, _), (right, _)| left == right) {
             let Some((deployment_id, _)) = of_one.first() else { continue };
             if let Some(channel) = channels.get_mut(deployment_id)
-                && !channel.publish(of_one.iter().map(|(_, event)| event))
+                && !channel.publish(&of_one.iter().map(|(_, event)| event))
             {
                 channels.remove(deployment_id);
             }

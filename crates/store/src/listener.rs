@@ -96,7 +96,7 @@ impl Channel {
     /// Tells events; `false` if nobody listens any more.
     pub(crate) fn publish<'e>(
         &mut self,
-        events: impl ExactSizeIterator<Item = &'e Arc<StoredEvent>> + Clone,
+        events: &(impl ExactSizeIterator<Item = &'e Arc<StoredEvent>> + Clone),
     ) -> bool {
         for event in events.clone() {
             if self.events.send(Arc::clone(event)).is_err() {
@@ -165,7 +165,7 @@ mod tests {
             let mut waiting = pin!(listener.recv());
             assert!(matches!(waiting.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending));
             for event in events {
-                assert!(channel.publish(std::iter::once(event)));
+                assert!(channel.publish(&std::iter::once(event)));
             }
         }
         let heard = std::iter::from_fn(|| listener.try_recv().ok()).map(|event| event.event_id.0 as usize);
@@ -196,7 +196,7 @@ mod tests {
     async fn who_waits_where_the_channel_closes_is_woken() {
         let mut channel = Channel::default();
         let mut listener = channel.subscribe(of_thread(1));
-        channel.publish([event(1, Some(thread(2)))].iter());
+        channel.publish(&[event(1, Some(thread(2)))].iter());
         let wait_twice =
             async { (listener.recv().await.unwrap().event_id, listener.recv().await.unwrap_err()) };
         let (heard, ()) = tokio::join!(wait_twice, async { drop(channel) });

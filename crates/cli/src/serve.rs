@@ -14,10 +14,10 @@ use crate::open::{self, Access};
 use crate::server::Server;
 
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
-    // Read while the database is opened.
-    tokio::task::spawn_blocking(herm_outbound::roots);
     let config = load_from_machine(&serve.place.flags(serve.listen))?;
     logging::start(&config.telemetry)?;
+    // Read while the database is opened.
+    tokio::task::spawn_blocking(herm_outbound::roots);
     for setting in &config.without_effect {
         tracing::warn!("{setting} is set and does nothing in this version of Herm");
     }

@@ -180,3 +180,4 @@ CREATE TABLE approvals (
 
 -- The request that a message answered: it is no input of its own then.
 ALTER TABLE messages ADD COLUMN answers TEXT;
+CREATE INDEX messages_that_answer ON messages (answers) WHERE answers IS NOT NULL;

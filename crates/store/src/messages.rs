@@ -126,6 +126,19 @@ pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Resul
     Ok(())
 }
 
+/// Makes input of the answers to calls of this run that it never read: it has ended, or ends in this transaction.
+pub async fn release_unread_answers(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE messages SET answers = NULL, before_step = NULL WHERE answers IS NOT NULL AND answers IN \
+         (SELECT steering_id FROM steering_requests asked WHERE run_id = $1 AND NOT EXISTS \
+          (SELECT 1 FROM steps WHERE run_id = asked.run_id AND step_no = asked.step_no AND call_no = asked.call_no \
+           AND result IS NOT NULL))",
+        params![run_id.to_string()],
+    )
+    .await?;
+    Ok(())
+}
+
 /// The newest message of all, whosever it is: ids go on after it.
 pub async fn newest(tx: &mut Tx) -> Result<Option<MessageId>, Error> {
     let row = tx.one("SELECT message_id FROM messages ORDER BY message_id DESC LIMIT 1", &[]).await?;

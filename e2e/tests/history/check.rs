@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use crate::history::{History, OfDeployment};
+use crate::history::{Acknowledged, History, OfDeployment};
 
 /// What is wrong with the history, if anything is.
 pub(crate) fn check(history: &History) -> Result<(), String> {
@@ -15,6 +15,7 @@ pub(crate) fn check(history: &History) -> Result<(), String> {
         check_messages(of_it)?;
         check_speech(of_it)?;
         check_calls(of_it)?;
+        check_steering(of_it)?;
         check_runs(of_it)?;
         check_heard(of_it)?;
     }
@@ -62,16 +63,35 @@ fn check_effects(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// The log has no gap, and what was once read of it stays.
+/// The log has no gap but where a thread was erased, of which nothing is left; what was once read of it stays.
 fn check_log(of_it: &OfDeployment) -> Result<(), String> {
-    for (index, event) in of_it.events.iter().enumerate() {
-        if event["id"] != format!("evt_{}", index + 1) {
-            return Err(format!("event {} of the log is {}", index + 1, event["id"]));
-        }
+    let is_erased = |event: &&Value| of_it.erased.contains(text(event, "thread_id"));
+    if let Some(left) = of_it.events.iter().find(is_erased) {
+        return Err(format!("of a thread that was deleted {left} is left"));
     }
-    let changed =
-        of_it.events_before.iter().enumerate().find(|(at, event)| of_it.events.get(*at) != Some(event));
-    changed.map_or(Ok(()), |(_, event)| Err(format!("an event that was read has changed: {event}")))
+    let mut before = 0;
+    for event in &of_it.events {
+        let id = event["id"].as_str().and_then(|id| id.strip_prefix("evt_")?.parse().ok());
+        let follows = |id: &u64| *id == before + 1 || (*id > before && !of_it.erased.is_empty());
+        let Some(id) = id.filter(follows) else {
+            return Err(format!("after event {before} of the log comes {}", event["id"]));
+        };
+        before = id;
+    }
+    let mut read = of_it.events_before.iter().filter(|event| !is_erased(event)).zip(0..);
+    let changed = read.find(|(event, at)| of_it.events.get(*at) != Some(event));
+    changed.map_or(Ok(()), |(event, _)| Err(format!("an event that was read has changed: {event}")))
+}
+
+/// Each request to a person is resolved, once.
+fn check_steering(of_it: &OfDeployment) -> Result<(), String> {
+    let ids = |name| {
+        let mut ids: Vec<_> = of(&of_it.events, name).map(|event| text(event, "steering_id")).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let (asked, resolved) = (ids("steering_request"), ids("steering_resolved"));
+    if asked == resolved { Ok(()) } else { Err(format!("asked were {asked:?}, resolved are {resolved:?}")) }
 }
 
 /// Each message that was acknowledged is there, once, in its order and in the run that was named; and no other.
@@ -154,15 +174,24 @@ fn is_end(status: &str) -> bool {
     ["completed", "error", "cancelled"].contains(&status)
 }
 
-/// The model is told of each message that was acknowledged, once and in its order.
+/// The model is told of each message that was acknowledged, once and in its order: as a message, or as the answer to a
+/// call that had asked a person.
 fn check_heard(of_it: &OfDeployment) -> Result<(), String> {
-    let mut sent: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for message in &of_it.acknowledged {
-        sent.entry(message.thread_id.clone()).or_default().push(message.name.clone());
+    let is_answer = |message: &&Acknowledged| {
+        of_it.answers.get(&message.thread_id).is_some_and(|names| names.contains(&message.name))
+    };
+    let (answers, messages): (Vec<_>, Vec<_>) = of_it.acknowledged.iter().partition(is_answer);
+    if by_thread(messages) == of_it.heard && by_thread(answers) == of_it.answers {
+        return Ok(());
     }
-    if sent == of_it.heard {
-        Ok(())
-    } else {
-        Err(format!("sent were {sent:?}, heard were {:?}", of_it.heard))
+    let sent = by_thread(of_it.acknowledged.iter().collect());
+    Err(format!("sent were {sent:?}, heard were {:?} and as answers {:?}", of_it.heard, of_it.answers))
+}
+
+fn by_thread(messages: Vec<&Acknowledged>) -> BTreeMap<String, Vec<String>> {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for message in messages {
+        names.entry(message.thread_id.clone()).or_default().push(message.name.clone());
     }
+    names
 }

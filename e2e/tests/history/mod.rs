@@ -5,7 +5,7 @@ pub(crate) mod check;
 pub(crate) mod dice;
 pub(crate) mod marks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -30,6 +30,10 @@ pub(crate) struct OfDeployment {
     pub(crate) runs: Vec<Value>,
     /// The messages that the model was told of, thread by thread, when at last it was asked once more.
     pub(crate) heard: BTreeMap<String, Vec<String>>,
+    /// Those among a thread's that it was told of as the result of a call that had asked a person.
+    pub(crate) answers: BTreeMap<String, Vec<String>>,
+    /// Threads that were deleted.
+    pub(crate) erased: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Default)]

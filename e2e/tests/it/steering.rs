@@ -16,6 +16,7 @@ use crate::world::{World, deployment_of, on_both_databases, send, text, try_send
 on_both_databases!(
     an_approval_lets_a_call_be_made_and_a_denials_reason_reaches_the_model,
     a_question_is_answered_by_a_message_which_is_heard_once,
+    an_answer_to_a_run_that_ends_before_it_is_read_is_heard_by_the_next,
     what_waits_survives_the_server_and_holds_nothing,
     the_first_answer_stands,
     what_waits_too_long_is_decided_as_the_deployment_says,
@@ -208,6 +209,25 @@ async fn a_question_is_answered_by_a_message_which_is_heard_once(world: World) {
     let asks_again =
         scene.reader.until(&scene.client, |event| is_waiting(event) && event.data["run_id"] == *next);
     asks_again.await;
+}
+
+async fn an_answer_to_a_run_that_ends_before_it_is_read_is_heard_by_the_next(world: World) {
+    let ask = |question: &str| ("ask_human", json!({"question": question}));
+    let mut scene = Scene::new(world, json!({}), vec![ask("Which colour?"), ask("How large?")]).await;
+    let (run_id, _) = scene.ask().await;
+    let answered = send(&scene.client, &scene.deployment_id, "Green, please.").await;
+    assert_eq!(answered, run_id);
+    let cancel = scene.path(&format!("/runs/{run_id}/cancel"));
+    assert_eq!(scene.client.post(&cancel, &json!({})).await.unwrap().status, 202);
+    assert_eq!(scene.until_ended(&run_id).await, "cancelled");
+    send(&scene.client, &scene.deployment_id, "And now?").await;
+    let asks_again =
+        |event: &herm_testkit::events::Event| is_waiting(event) && event.data["run_id"] != *run_id;
+    scene.reader.until(&scene.client, asks_again).await;
+    let request = scene.world.model.requests().pop().unwrap();
+    assert_eq!(request.last_user_text(), "And now?");
+    let told = request.body()["messages"].to_string();
+    assert!(told.contains("Green, please."), "{told}");
 }
 
 async fn what_waits_survives_the_server_and_holds_nothing(world: World) {

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use herm_store::{DatabaseClock, Store, queue};
 use herm_testkit::client::Answer;
+use herm_testkit::model_server::RecordedRequest;
 use serde_json::{Value, json};
 
 use crate::history::dice::Dice;
 use crate::history::{Acknowledged, History, OfDeployment, marks};
+use crate::person::{self, Decision};
 use crate::world::World;
 
 /// Of a hundred messages: those that are sent without waiting for the end of the run before.
@@ -16,7 +18,7 @@ const RACING: u64 = 60;
 /// Of a hundred messages: those whose run is cancelled.
 const CANCELLED: u64 = 15;
 
-/// Fault points before which a deployment is deleted that is to be.
+/// Fault points before which a deployment or a thread is deleted that is to be.
 const DELETED_BEFORE: u64 = 120;
 
 /// What a thread's client did.
@@ -32,29 +34,42 @@ struct Customer<'a> {
     path: String,
 }
 
+/// What a customer did: threads that stay, and one that it deleted.
+type Talks = (Vec<Thread>, Option<String>);
+
 /// Leads a life to its end, and reads what is left of it.
 pub(crate) async fn live(world: &World) -> History {
     let plan = &world.plan;
     let customers = join_all(plan.threads.iter().enumerate().map(|(number, threads)| async move {
         let customer = Customer::new(world, number).await;
         let talks = join_all((0..*threads).map(|thread| customer.talk(thread)));
-        let threads = if number < plan.deleted {
-            let (threads, ()) = tokio::join!(talks, customer.delete_in_the_middle());
-            threads
+        let talks = async { tokio::join!(talks, customer.talk_and_delete()) };
+        let talks: Talks = if number < plan.deleted {
+            let delete = async {
+                customer.until_it_is_time_to("delete").await;
+                customer.delete(&customer.path).await;
+            };
+            tokio::join!(talks, delete).0
         } else {
             talks.await
         };
-        (customer, threads)
+        (customer, talks)
     }));
     let mut customers = customers.await;
     customers.drain(..plan.deleted);
     let before = join_all(customers.iter().map(|(customer, _)| customer.events())).await;
     world.calm();
     let mut history = History::default();
-    for ((customer, threads), events_before) in customers.into_iter().zip(before) {
-        history.deployments.push(customer.look_back(threads, events_before).await);
+    for ((customer, talks), events_before) in customers.iter_mut().zip(before) {
+        let of_it = customer.ask_once_more(std::mem::take(talks)).await;
+        history.deployments.push(OfDeployment { events_before, ..of_it });
     }
+    // What was deleted is erased by then.
     history.queued = queued(world).await;
+    for ((customer, _), of_it) in customers.iter().zip(&mut history.deployments) {
+        of_it.runs = list(world, &format!("{}/runs?limit=100", customer.path)).await;
+        of_it.events = customer.events().await;
+    }
     history.begun = world.shared.machine.begun();
     history
 }
@@ -63,7 +78,7 @@ impl<'a> Customer<'a> {
     async fn new(world: &'a World, number: usize) -> Self {
         let body = json!({
             "customer_id": format!("customer {number}"), "name": "Ada", "system_prompt": "Be brief.",
-            "model": "anthropic/simulated",
+            "model": "anthropic/simulated", "steering": world.plan.steering,
         });
         let made = post(world, "/v1/deployments", &format!("create.{number}"), &body).await;
         assert_eq!(made.status, 201, "{}", made.text());
@@ -89,7 +104,7 @@ impl<'a> Customer<'a> {
                 post(self.world, &path, &format!("cancel.{name}"), &json!({})).await;
             }
             if !dice.percent(RACING) {
-                self.until_ended(&run_id).await;
+                self.until_ended(&run_id, &mut acknowledged).await;
             }
         }
         Thread { thread_id: thread_id.unwrap_or_default(), acknowledged }
@@ -108,27 +123,66 @@ impl<'a> Customer<'a> {
         Some(Acknowledged { thread_id, run_id, name: name.to_owned() })
     }
 
-    /// Waits for the run's end, or the deployment's.
-    async fn until_ended(&self, run_id: &str) {
+    /// Begins a thread and deletes it in the middle, if the plan says so; its id, unless the deployment was gone before.
+    async fn talk_and_delete(&self) -> Option<String> {
+        if !self.world.plan.deletes_threads {
+            return None;
+        }
+        let name = format!("{}.erased", self.number);
+        let sent = self.send("new", &name).await?;
+        self.until_it_is_time_to(&name).await;
+        self.delete(&format!("{}/threads/{}", self.path, sent.thread_id)).await;
+        Some(sent.thread_id)
+    }
+
+    /// Waits for the run's end, or the deployment's. Answers what it asks; answers by message are added to what was
+    /// acknowledged on its thread.
+    async fn until_ended(&self, run_id: &str, acknowledged: &mut Vec<Acknowledged>) {
         let path = format!("{}/runs/{run_id}", self.path);
         loop {
-            let shown = get(self.world, &path).await;
-            if shown.is_none_or(|run| !run["ended_at"].is_null()) {
+            let Some(run) = get(self.world, &path).await else { return };
+            if !run["ended_at"].is_null() {
                 return;
+            }
+            if run["status"] == "waiting_on_human" {
+                self.answer(run_id, acknowledged).await;
             }
         }
     }
 
-    /// Deletes it when the server has done a part of its work.
-    async fn delete_in_the_middle(&self) {
-        let at = Dice::of(self.world.seed, "delete").below(DELETED_BEFORE);
+    /// Decides about what a run asks now.
+    async fn answer(&self, run_id: &str, acknowledged: &mut Vec<Acknowledged>) {
+        let asked = list(self.world, &format!("{}/steering?status=pending&limit=100", self.path)).await;
+        for request in asked.into_iter().filter(|request| request["run_id"] == run_id) {
+            match person::decide(self.world.seed, &request) {
+                Decision::None => {}
+                Decision::ByMessage => {
+                    let thread = acknowledged.first().map_or("probe", |sent| &sent.name);
+                    let name = format!("{thread}.answer{}", acknowledged.len());
+                    acknowledged.extend(self.send(&text(&request, "thread_id"), &name).await);
+                }
+                Decision::ByEndpoint(body) => {
+                    let steering_id = text(&request, "steering_id");
+                    let path = format!("{}/steering/{steering_id}", self.path);
+                    post(self.world, &path, &format!("decide.{steering_id}"), &body).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the server has done a part of its work.
+    async fn until_it_is_time_to(&self, act: &str) {
+        let at = Dice::of(self.world.seed, act).below(DELETED_BEFORE);
         while self.world.shared.reached.load(Ordering::SeqCst) < at {
             // Asked for as any client may, so that there is something to be done.
             get(self.world, &self.path).await;
         }
+    }
+
+    async fn delete(&self, path: &str) {
         loop {
-            if let Ok(answer) = self.world.client().await.delete(&self.path).await
-                && [200, 404].contains(&answer.status.as_u16())
+            if let Ok(answer) = self.world.client().await.delete(path).await
+                && (answer.status.is_success() || answer.status == 404)
             {
                 return;
             }
@@ -139,27 +193,30 @@ impl<'a> Customer<'a> {
         list(self.world, &format!("{}/events?after=evt_0&limit=100", self.path)).await
     }
 
-    /// Asks each thread once more, when nothing goes wrong any more, and reads everything.
-    async fn look_back(&self, threads: Vec<Thread>, events_before: Vec<Value>) -> OfDeployment {
-        let mut of_it = OfDeployment { events_before, ..OfDeployment::default() };
-        for (number, thread) in threads.into_iter().enumerate() {
-            for message in &thread.acknowledged {
-                self.until_ended(&message.run_id).await;
+    /// Asks each thread once more, when nothing goes wrong any more.
+    async fn ask_once_more(&self, (threads, erased): Talks) -> OfDeployment {
+        let mut of_it = OfDeployment { erased: erased.into_iter().collect(), ..OfDeployment::default() };
+        for (number, mut thread) in threads.into_iter().enumerate() {
+            let runs: Vec<String> = thread.acknowledged.iter().map(|sent| sent.run_id.clone()).collect();
+            for run_id in runs {
+                self.until_ended(&run_id, &mut thread.acknowledged).await;
             }
             let name = format!("probe.{}.{number}", self.number);
             self.world.model.record(true);
             let probe = self.send(&thread.thread_id, &name).await.expect("it was not deleted");
-            self.until_ended(&probe.run_id).await;
+            self.until_ended(&probe.run_id, &mut thread.acknowledged).await;
             self.world.model.record(false);
             let asked = self.world.model.requests();
-            let heard = asked.iter().map(|request| marks::heard(request.body()));
-            let heard = heard.rev().find(|heard| heard.contains(&name)).unwrap_or_default();
-            of_it.heard.insert(thread.thread_id, heard);
+            let last = asked.iter().rev().find(|request| marks::heard(request.body()).contains(&name));
+            let body = last.map(RecordedRequest::body).unwrap_or(&Value::Null);
+            of_it.heard.insert(thread.thread_id.clone(), marks::heard(body));
+            let answers = marks::answers(body);
+            if !answers.is_empty() {
+                of_it.answers.insert(thread.thread_id, answers);
+            }
             of_it.acknowledged.extend(thread.acknowledged);
             of_it.acknowledged.push(probe);
         }
-        of_it.runs = list(self.world, &format!("{}/runs?limit=100", self.path)).await;
-        of_it.events = self.events().await;
         of_it
     }
 }

@@ -11,6 +11,7 @@ mod history;
 mod machine;
 mod model;
 mod mutations;
+mod person;
 mod plan;
 mod server;
 mod totals;

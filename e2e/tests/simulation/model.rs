@@ -38,11 +38,13 @@ fn answer(seed: u64, request: &RecordedRequest) -> Reply {
     let made = request.tool_results_since_user().len() as u64;
     let mut reply = Reply::text(format!("{name} ")).text_in(["one ", "two ", "three."]);
     for number in made..calls.min(made + at_once) {
-        reply = if (commands >> number) & 3 == 0 {
-            let file = format!("{name}.{number}");
-            reply.tool_call("write_file", json!({"path": file, "content": file}))
-        } else {
-            reply.tool_call("shell", json!({"command": format!("{name}.{number}")}))
+        let token = format!("{name}.{number}");
+        reply = match (commands >> (4 * number)) & 15 {
+            0..=2 => reply.tool_call("write_file", json!({"path": token, "content": token})),
+            3 => reply
+                .tool_call("ask_human", json!({"question": format!("{token}?"), "options": ["yes", "no"]})),
+            4..=5 => reply.tool_call("shell", json!({"command": format!("rm -rf / # {token}")})),
+            _ => reply.tool_call("shell", json!({"command": token})),
         };
     }
     reply

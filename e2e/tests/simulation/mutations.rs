@@ -45,6 +45,7 @@ fn sound() -> History {
         events,
         runs: vec![json!({"run_id": "run_1", "status": "completed"})],
         heard: BTreeMap::from([("thr_1".to_owned(), names.map(str::to_owned).to_vec())]),
+        ..OfDeployment::default()
     };
     let begun = BTreeMap::from([("0.0.0.0".to_owned(), 1), ("0.0.0.1".to_owned(), 1)]);
     History { deployments: vec![deployment], begun, ..History::default() }
@@ -112,8 +113,55 @@ fn an_effect_that_happened_and_is_told_not_to_have_is_refused() {
 
 #[test]
 fn a_gap_in_the_log_is_refused() {
-    refuses("event 3 of the log", |history| {
+    refuses("after event 2 of the log", |history| {
         history.deployments[0].events.remove(2);
+    });
+}
+
+#[test]
+fn a_gap_is_where_a_thread_was_erased() {
+    let mut history = sound();
+    let of_it = &mut history.deployments[0];
+    of_it.erased.insert("thr_2".to_owned());
+    let mut erased = of_it.events[2].clone();
+    erased["data"]["thread_id"] = json!("thr_2");
+    of_it.events_before.push(erased.clone());
+    for event in of_it.events.iter_mut().skip(3) {
+        let id: u64 = event["id"].as_str().unwrap()[4..].parse().unwrap();
+        event["id"] = json!(format!("evt_{}", id + 1));
+    }
+    assert_eq!(check(&history), Ok(()));
+    let last = history.deployments[0].events[11].clone();
+    history.deployments[0].events.push(last);
+    assert!(check(&history).unwrap_err().contains("after event 13"));
+}
+
+#[test]
+fn what_is_left_of_a_thread_that_was_erased_is_refused() {
+    refuses("is left", |history| {
+        history.deployments[0].erased.insert("thr_1".to_owned());
+    });
+}
+
+#[test]
+fn a_request_that_is_not_resolved_is_refused() {
+    refuses("asked were", |history| {
+        let of_it = &mut history.deployments[0];
+        let data = json!({"run_id": "run_1", "thread_id": "thr_1", "steering_id": "str_1"});
+        of_it.events.insert(5, json!({"id": "", "event": "steering_request", "data": data}));
+        renumber(&mut of_it.events);
+    });
+}
+
+#[test]
+fn an_answer_is_told_as_the_result_of_a_call_and_only_so() {
+    let mut history = sound();
+    let of_it = &mut history.deployments[0];
+    of_it.heard.get_mut("thr_1").unwrap().pop();
+    of_it.answers.insert("thr_1".to_owned(), vec!["0.0.1".to_owned()]);
+    assert_eq!(check(&history), Ok(()));
+    refuses("as answers", |history| {
+        history.deployments[0].answers.insert("thr_1".to_owned(), vec!["0.0.1".to_owned()]);
     });
 }
 

@@ -1,5 +1,7 @@
 //! What a seed decides: how much is asked for, and which troubles come when.
 
+use serde_json::{Value, json};
+
 use crate::history::dice::Dice;
 
 /// What goes wrong.
@@ -48,6 +50,10 @@ pub(crate) struct Plan {
     pub(crate) messages: u64,
     /// Deployments that are deleted in the middle.
     pub(crate) deleted: usize,
+    /// Each deployment has a thread more, which is deleted in the middle.
+    pub(crate) deletes_threads: bool,
+    /// How each deployment's settings say that what waits for a person ends.
+    pub(crate) steering: Value,
     pub(crate) troubles: Vec<Planned>,
 }
 
@@ -61,8 +67,21 @@ impl Plan {
             .map(|_| Planned { at: dice.between(1, FAULT_POINTS), trouble: trouble(&mut dice) })
             .collect();
         troubles.sort();
-        Self { threads, messages, deleted, troubles }
+        let deletes_threads = dice.percent(30);
+        let steering = steering(&mut dice);
+        Self { threads, messages, deleted, deletes_threads, steering, troubles }
     }
+}
+
+/// Nobody but a person decides, or after some time the settings do: while clients look on, or when the clock jumps.
+fn steering(dice: &mut Dice) -> Value {
+    let expires_after_s = match dice.below(4) {
+        0 => Some(1),
+        1 => Some(20),
+        _ => None,
+    };
+    let on_expiry = ["deny", "approve", "fail"][usize::try_from(dice.below(3)).unwrap_or_default()];
+    json!({"expires_after_s": expires_after_s, "on_expiry": on_expiry})
 }
 
 fn trouble(dice: &mut Dice) -> Trouble {

@@ -1,14 +1,19 @@
 //! Messages wait until a step picks them up, and page from the newest back.
 
+use herm_store::journal::{self, Position};
+use herm_store::steering::{self, Asked};
 use herm_store::{Error, messages, runs};
-use herm_types::MessageId;
+use herm_types::run::StepKind;
+use herm_types::steering::{SteeringKind, SteeringRequest, SteeringStatus};
 use herm_types::thread::{Attachment, AttachmentType, Role};
+use herm_types::{MessageId, SteeringId};
 
 use crate::engine::{World, add_message, on_both_engines};
 
 on_both_engines!(
     a_message_waits_until_it_is_picked_up,
     attachments_come_back_as_they_were_sent,
+    an_answer_that_its_run_never_read_becomes_input,
     pages_lead_back_to_the_first_message,
     the_newest_message_and_run_are_found_whosever_they_are,
 );
@@ -79,6 +84,63 @@ async fn attachments_come_back_as_they_were_sent(world: World) {
     assert_eq!((&heard[0].attachments, &heard[1].attachments), (&Vec::new(), &attachments));
     let page = world.store.read("page", move |tx| Box::pin(messages::page_before(tx, thread_id, None, 9)));
     assert_eq!(page.await.unwrap()[0].attachments, attachments);
+}
+
+async fn an_answer_that_its_run_never_read_becomes_input(world: World) {
+    let deployment = world.deployment().await;
+    let (run_id, first) = world.run(&deployment).await;
+    let (deployment_id, thread_id) = (deployment.deployment_id, deployment.default_thread_id);
+    let asked: [SteeringId; 2] = [world.ids.next(), world.ids.next()];
+    let answers: [MessageId; 2] = [world.ids.next(), world.ids.next()];
+    let ended = world.store.transaction("end", move |tx| {
+        Box::pin(async move {
+            messages::pick_up(tx, &[first], 1).await?;
+            for (call_no, (steering_id, message_id)) in (1..).zip(asked.into_iter().zip(answers)) {
+                let position = Position { run_id, step_no: 1, call_no };
+                let request = SteeringRequest {
+                    steering_id,
+                    deployment_id,
+                    thread_id,
+                    run_id,
+                    kind: SteeringKind::Question,
+                    status: SteeringStatus::Pending,
+                    summary: "Which?".to_owned(),
+                    tool: "ask_human".to_owned(),
+                    tool_call_id: format!("call_{call_no}"),
+                    arguments: None,
+                    options: Vec::new(),
+                    created_at: tx.now(),
+                    expires_at: None,
+                    outcome: None,
+                    by: None,
+                    answer: None,
+                    resolved_at: None,
+                };
+                steering::insert(tx, deployment.account_id, &Asked { position, request }, "").await?;
+                let message = messages::NewMessage {
+                    message_id,
+                    thread_id,
+                    run_id,
+                    role: Role::User,
+                    content: format!("answer {call_no}"),
+                    attachments: Vec::new(),
+                    truncated: false,
+                    answers: Some((steering_id, 1)),
+                };
+                messages::insert(tx, &message).await?;
+            }
+            // The first of them was read as its call's result.
+            let read = Position { run_id, step_no: 1, call_no: 1 };
+            journal::record_intent(tx, read, StepKind::Tool, "ask_human", "{}").await?;
+            journal::record_result(tx, read, "{}").await?;
+            messages::release_unread_answers(tx, run_id).await
+        })
+    });
+    ended.await.unwrap();
+    let heard = world.store.read("heard", move |tx| Box::pin(messages::of_users(tx, thread_id, run_id)));
+    let heard = heard.await.unwrap();
+    let heard: Vec<_> = heard.iter().map(|message| (message.message_id, message.before_step)).collect();
+    assert_eq!(heard, [(first, Some(1)), (answers[1], None)]);
 }
 
 async fn pages_lead_back_to_the_first_message(world: World) {

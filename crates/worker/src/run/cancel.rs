@@ -1,5 +1,6 @@
 //! Cancelling a run: what is under way is stopped, and the thread is left as if the agent had been interrupted.
 
+use herm_agent::steering::Settlement;
 use herm_app::steering;
 use herm_store::journal;
 use herm_store::queue::{self, Lease};
@@ -113,7 +114,11 @@ async fn stop_tools(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<String>, Error> 
         let index = usize::try_from(call_no - 1).unwrap_or(usize::MAX);
         let Some(call) = calls.get(index) else { continue };
         let position = writes::position(run, step.step_no, *call_no);
-        let outcome = ToolOutcome { text: INTERRUPTED.to_owned(), is_error: true };
+        let outcome = match loaded.settlement(*call_no) {
+            // It does nothing, and what a person said stays known.
+            Some(Settlement::Say(said)) => said.clone(),
+            _ => ToolOutcome { text: INTERRUPTED.to_owned(), is_error: true },
+        };
         journal::record_result(tx, position, &serde_json::to_string(&outcome)?).await?;
         let event = Event::ToolResult {
             run_id: run.run_id,

@@ -38,9 +38,8 @@ impl Voice {
         }
     }
 
-    /// Ends a speech that nothing will finish: what was sent of it is closed as truncated.
+    /// Ends a speech that nothing will finish: what was said of it is closed as truncated.
     pub(super) fn abandon(&mut self) {
-        self.unsent.clear();
         if let Some(said) = self.speech.abandon() {
             self.say(said);
         }
@@ -107,4 +106,38 @@ fn open_message(spoken: &[StoredEvent]) -> Option<(MessageId, String)> {
         }
     }
     open
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use herm_types::time::{SystemClock, SystemRng};
+
+    use super::*;
+
+    fn voice() -> Voice {
+        let ids = IdSource::new(Arc::new(SystemClock), Arc::new(SystemRng));
+        Voice::new(ids.next(), ids.next(), ids, &[])
+    }
+
+    fn said(events: &[Event]) -> Vec<(&str, bool)> {
+        let text = |event| match event {
+            &Event::Token { ref delta, .. } => (delta.as_str(), false),
+            &Event::Message { ref content, truncated, .. } => (content.as_str(), truncated),
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_is_closed_in_the_middle_is_all_that_was_said() {
+        let mut voice = voice();
+        voice.hear("One ");
+        voice.take_unsent();
+        voice.hear("two ");
+        voice.hear("three");
+        voice.abandon();
+        assert_eq!(said(&voice.take_unsent()), [("two three", false), ("One two three", true)]);
+    }
 }

@@ -176,6 +176,10 @@ pub(super) async fn end(
     let is_cancelled = runs::is_cancel_requested(tx, run.run_id).await?;
     let (status, error) = if is_cancelled { (RunStatus::Cancelled, None) } else { (status, error) };
     runs::end(tx, run.run_id, status, error.as_ref(), usage).await?;
+    // One that completes has read all answers.
+    if status != RunStatus::Completed {
+        messages::release_unread_answers(tx, run.run_id).await?;
+    }
     threads::touch(tx, run.thread_id, None, new_messages).await?;
     queue::complete(tx, lease).await?;
     let (run_id, thread_id) = (run.run_id, run.thread_id);

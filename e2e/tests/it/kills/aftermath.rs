@@ -26,7 +26,11 @@ pub(super) fn tell_apart(place: &Place, of_it: &mut OfDeployment, threads: Vec<T
     of_it.events_before = seen.iter().map(as_stored).collect();
     for thread in threads {
         let last = thread.acknowledged.last().map(|sent| sent.name.clone()).unwrap_or_default();
-        of_it.heard.insert(thread.thread_id, place.script.heard_by(&last));
+        let told = place.script.told_by(&last);
+        of_it.heard.insert(thread.thread_id.clone(), told.heard);
+        if !told.answers.is_empty() {
+            of_it.answers.insert(thread.thread_id, told.answers);
+        }
         of_it.acknowledged.extend(thread.acknowledged);
     }
 }

@@ -74,8 +74,7 @@ impl<'a> Customer<'a> {
                 let path = format!("{}/runs/{run_id}/cancel", self.path);
                 self.place.post(&path, &format!("cancel.{name}"), &json!({})).await;
             }
-            // A message that comes while a person is waited for is an answer, and no input of its own.
-            if self.place.script.asks(&name) || !dice.percent(RACING) {
+            if !dice.percent(RACING) {
                 self.until_ended(&run_id).await?;
             }
         }

@@ -9,7 +9,7 @@ use herm_testkit::model_server::{Gate, ModelServer, RecordedRequest, Reply};
 use serde_json::{Value, json};
 
 use crate::history::dice::Dice;
-use crate::history::marks::heard;
+use crate::history::marks;
 
 /// The file of a workspace to which each command adds a line of its own.
 pub(super) const TOKENS: &str = "tokens.txt";
@@ -35,9 +35,16 @@ struct Inner {
     /// Answers that go on once their beginning has been read.
     gates: Mutex<HashMap<String, Gate>>,
     /// What the model was told of, by a thread's last message.
-    heard: Mutex<BTreeMap<String, Vec<String>>>,
+    told: Mutex<BTreeMap<String, Told>>,
     /// Answers go on although nobody reads.
     runs_on: AtomicBool,
+}
+
+/// Messages that the model was told of: as such, and as the answers to calls.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    pub(super) heard: Vec<String>,
+    pub(super) answers: Vec<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,7 +63,7 @@ impl Script {
             seed,
             dice,
             gates: Mutex::default(),
-            heard: Mutex::default(),
+            told: Mutex::default(),
             runs_on: AtomicBool::new(false),
         }))
     }
@@ -68,7 +75,7 @@ impl Script {
     }
 
     /// Whether the agent asks a person when it gets this message.
-    pub(super) fn asks(&self, name: &str) -> bool {
+    fn asks(&self, name: &str) -> bool {
         Dice::of(self.0.seed, &format!("ask {name}")).percent(ASKING)
     }
 
@@ -78,9 +85,9 @@ impl Script {
         format!("echo {token} >> {TOKENS}; sleep 0.{linger:02}")
     }
 
-    /// The messages that the model was told of when it got the last one of a thread.
-    pub(super) fn heard_by(&self, probe: &str) -> Vec<String> {
-        lock(&self.0.heard).get(probe).cloned().unwrap_or_default()
+    /// What the model was told of when it got the last message of a thread.
+    pub(super) fn told_by(&self, probe: &str) -> Told {
+        lock(&self.0.told).get(probe).cloned().unwrap_or_default()
     }
 
     /// A reader has read so much of a message: the answer that it begins goes on.
@@ -107,10 +114,11 @@ impl Script {
     }
 
     fn reply(&self, request: &RecordedRequest) -> Reply {
-        let heard = heard(request.body());
+        let heard = marks::heard(request.body());
         let name = heard.last().cloned().unwrap_or_default();
         if name.starts_with(PROBE) {
-            lock(&self.0.heard).insert(name, heard);
+            let answers = marks::answers(request.body());
+            lock(&self.0.told).insert(name, Told { heard, answers });
             return Reply::text("All ").then_text("heard.");
         }
         let answer = self.answer(&name, request);

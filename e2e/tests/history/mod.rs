@@ -7,6 +7,7 @@ pub(crate) mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use herm_testkit::client::Answer;
 use serde_json::Value;
 
 /// A message that was acknowledged.
@@ -16,6 +17,21 @@ pub(crate) struct Acknowledged {
     pub(crate) run_id: String,
     /// Its mark.
     pub(crate) name: String,
+}
+
+impl Acknowledged {
+    /// What a server answered to the sending of a message; `None` if the deployment is gone.
+    pub(crate) fn read(sent: &Answer, name: &str) -> Option<Self> {
+        if sent.status == 404 {
+            return None;
+        }
+        assert_eq!(sent.status, 202, "{}", sent.text());
+        let sent = sent.json();
+        let text = |key: &str| {
+            sent[key].as_str().unwrap_or_else(|| panic!("there is no {key} in {sent}")).to_owned()
+        };
+        Some(Self { thread_id: text("thread_id"), run_id: text("run_id"), name: name.to_owned() })
+    }
 }
 
 /// A deployment that was not deleted.

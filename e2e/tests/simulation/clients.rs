@@ -114,13 +114,7 @@ impl<'a> Customer<'a> {
     async fn send(&self, thread_id: &str, name: &str) -> Option<Acknowledged> {
         let body = json!({"content": marks::marked(name), "thread_id": thread_id});
         let sent = post(self.world, &format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
-        if sent.status == 404 {
-            return None;
-        }
-        assert_eq!(sent.status, 202, "{}", sent.text());
-        let sent = sent.json();
-        let (thread_id, run_id) = (text(&sent, "thread_id"), text(&sent, "run_id"));
-        Some(Acknowledged { thread_id, run_id, name: name.to_owned() })
+        Acknowledged::read(&sent, name)
     }
 
     /// Begins a thread and deletes it in the middle, if the plan says so; its id, unless the deployment was gone before.

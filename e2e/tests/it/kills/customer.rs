@@ -91,13 +91,7 @@ impl<'a> Customer<'a> {
     pub(super) async fn send(&self, thread_id: &str, name: &str) -> Option<Acknowledged> {
         let body = json!({"content": marks::marked(name), "thread_id": thread_id});
         let sent = self.place.post(&format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
-        if sent.status == 404 {
-            return None;
-        }
-        assert_eq!(sent.status, 202, "{}", sent.text());
-        let sent = sent.json();
-        let (thread_id, run_id) = (text(&sent, "thread_id"), text(&sent, "run_id"));
-        Some(Acknowledged { thread_id, run_id, name: name.to_owned() })
+        Acknowledged::read(&sent, name)
     }
 
     /// Answers what the run asks until it ends; `None` if the deployment does before.

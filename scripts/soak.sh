@@ -29,7 +29,7 @@ part() {
     case "$1" in
     sandboxes) rounds 1000 cargo nextest run -p herm-sandbox --profile soak -E "$COME_AND_GO" ;;
     simulation) HERM_TEST_SEEDS=${HERM_TEST_SEEDS:-5000} cargo nextest run --workspace --profile soak \
-        --features herm-cli/fault-points,herm-e2e/fault-points --no-capture -E "$SEEDS" ;;
+        --features herm-cli/fault-points,herm-e2e/fault-points --success-output immediate -E "$SEEDS" ;;
     suite) HERM_TEST_MUTATIONS=${HERM_TEST_MUTATIONS:-50000} PROPTEST_CASES=${PROPTEST_CASES:-5000} \
         rounds 2000 scripts/test.sh --profile soak -E "not ($COME_AND_GO or $SEEDS or $KILLS)" ;;
     stream)

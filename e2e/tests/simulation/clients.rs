@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use herm_store::{DatabaseClock, Store, queue};
 use herm_testkit::client::Answer;
-use herm_testkit::model_server::RecordedRequest;
 use serde_json::{Value, json};
 
 use crate::history::dice::Dice;
@@ -191,9 +190,11 @@ impl<'a> Customer<'a> {
     async fn ask_once_more(&self, (threads, erased): Talks) -> OfDeployment {
         let mut of_it = OfDeployment { erased: erased.into_iter().collect(), ..OfDeployment::default() };
         for (number, mut thread) in threads.into_iter().enumerate() {
-            let runs: Vec<String> = thread.acknowledged.iter().map(|sent| sent.run_id.clone()).collect();
-            for run_id in runs {
-                self.until_ended(&run_id, &mut thread.acknowledged).await;
+            let mut ended = 0;
+            // An answer that comes too late makes a run more.
+            while let Some(sent) = thread.acknowledged.get(ended).cloned() {
+                self.until_ended(&sent.run_id, &mut thread.acknowledged).await;
+                ended += 1;
             }
             let name = format!("probe.{}.{number}", self.number);
             self.world.model.record(true);
@@ -202,9 +203,9 @@ impl<'a> Customer<'a> {
             self.world.model.record(false);
             let asked = self.world.model.requests();
             let last = asked.iter().rev().find(|request| marks::heard(request.body()).contains(&name));
-            let body = last.map(RecordedRequest::body).unwrap_or(&Value::Null);
-            of_it.heard.insert(thread.thread_id.clone(), marks::heard(body));
-            let answers = marks::answers(body);
+            let heard = last.map(|request| marks::heard(request.body()));
+            of_it.heard.insert(thread.thread_id.clone(), heard.unwrap_or_default());
+            let answers = last.map(marks::answers).unwrap_or_default();
             if !answers.is_empty() {
                 of_it.answers.insert(thread.thread_id, answers);
             }

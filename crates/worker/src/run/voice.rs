@@ -122,12 +122,12 @@ mod tests {
     }
 
     fn said(events: &[Event]) -> Vec<(&str, bool)> {
-        let text = |event| match event {
-            &Event::Token { ref delta, .. } => (delta.as_str(), false),
-            &Event::Message { ref content, truncated, .. } => (content.as_str(), truncated),
-            other => panic!("{other:?}"),
-        };
-        events.iter().map(text).collect()
+        let texts = events.iter().filter_map(|event| match event {
+            Event::Token { delta, .. } => Some((delta.as_str(), false)),
+            Event::Message { content, truncated, .. } => Some((content.as_str(), *truncated)),
+            _ => None,
+        });
+        texts.collect()
     }
 
     #[test]

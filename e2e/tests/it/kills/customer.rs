@@ -17,6 +17,8 @@ const MESSAGES: u64 = 6;
 const RACING: u64 = 25;
 /// Of a hundred messages: those whose run is cancelled.
 const CANCELLED: u64 = 10;
+/// Of a hundred questions: those that are answered by a message.
+const BY_MESSAGE: u64 = 30;
 
 /// What was done on a thread.
 pub(super) struct Thread {
@@ -75,14 +77,18 @@ impl<'a> Customer<'a> {
                 self.place.post(&path, &format!("cancel.{name}"), &json!({})).await;
             }
             if !dice.percent(RACING) {
-                self.until_ended(&run_id).await?;
+                self.until_ended(&run_id, &mut acknowledged).await?;
             }
         }
-        let last = acknowledged.last()?;
-        self.until_ended(&last.run_id).await?;
-        let thread_id = last.thread_id.clone();
+        let mut ended = 0;
+        // An answer that comes too late makes a run more.
+        while let Some(sent) = acknowledged.get(ended).cloned() {
+            self.until_ended(&sent.run_id, &mut acknowledged).await?;
+            ended += 1;
+        }
+        let thread_id = acknowledged.last()?.thread_id.clone();
         let probe = self.send(&thread_id, &script::probe(&thread)).await?;
-        self.until_ended(&probe.run_id).await?;
+        self.until_ended(&probe.run_id, &mut acknowledged).await?;
         acknowledged.push(probe);
         Some(Thread { thread_id, acknowledged })
     }
@@ -94,12 +100,19 @@ impl<'a> Customer<'a> {
         Acknowledged::read(&sent, name)
     }
 
-    /// Answers what the run asks until it ends; `None` if the deployment does before.
-    async fn until_ended(&self, run_id: &str) -> Option<()> {
+    /// Answers what the run asks until it ends; `None` if the deployment does before. Answers by message are added to
+    /// what was acknowledged on its thread.
+    async fn until_ended(&self, run_id: &str, acknowledged: &mut Vec<Acknowledged>) -> Option<()> {
         loop {
             match self.follower.next_of(run_id).await {
                 Next::Ended => return Some(()),
                 Next::Gone => return None,
+                Next::Asked(steering_id) if self.answers_by_message(&steering_id) => {
+                    let sent = acknowledged.last()?.clone();
+                    let name = format!("{}.answer", sent.name);
+                    acknowledged.push(self.send(&sent.thread_id, &name).await?);
+                    self.place.steered.fetch_add(1, Ordering::SeqCst);
+                }
                 Next::Asked(steering_id) => {
                     let body = json!({"decision": "answer", "message": "Go on."});
                     let path = format!("{}/steering/{steering_id}", self.path);
@@ -108,6 +121,10 @@ impl<'a> Customer<'a> {
                 }
             }
         }
+    }
+
+    fn answers_by_message(&self, steering_id: &str) -> bool {
+        Dice::of(self.place.seed, steering_id).percent(BY_MESSAGE)
     }
 
     /// Reads everything when nothing goes wrong any more, and lets the reader come to the same end.

@@ -117,7 +117,7 @@ impl Script {
         let heard = marks::heard(request.body());
         let name = heard.last().cloned().unwrap_or_default();
         if name.starts_with(PROBE) {
-            let answers = marks::answers(request.body());
+            let answers = marks::answers(request);
             lock(&self.0.told).insert(name, Told { heard, answers });
             return Reply::text("All ").then_text("heard.");
         }

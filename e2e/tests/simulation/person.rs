@@ -8,6 +8,8 @@ use crate::history::dice::Dice;
 const LEFT: u64 = 30;
 /// Of a hundred requests that are answered: those that are by a message.
 const BY_MESSAGE: u64 = 30;
+/// Of a hundred requests that are answered by the endpoint: those that are denied.
+const DENIED: u64 = 30;
 /// Of a hundred approvals: those of other arguments, and those for good.
 const EDITS: u64 = 25;
 const REMEMBERS: u64 = 20;
@@ -29,8 +31,7 @@ pub(crate) fn decide(seed: u64, request: &Value) -> Decision {
     if dice.percent(BY_MESSAGE) {
         return Decision::ByMessage;
     }
-    let is_denied = dice.percent(30);
-    if is_denied {
+    if dice.percent(DENIED) {
         return Decision::ByEndpoint(json!({"decision": "deny", "message": "Not today."}));
     }
     if request["kind"] == "question" {

@@ -114,11 +114,7 @@ async fn stop_tools(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<String>, Error> 
         let index = usize::try_from(call_no - 1).unwrap_or(usize::MAX);
         let Some(call) = calls.get(index) else { continue };
         let position = writes::position(run, step.step_no, *call_no);
-        let outcome = match loaded.settlement(*call_no) {
-            // It does nothing, and what a person said stays known.
-            Some(Settlement::Say(said)) => said.clone(),
-            _ => ToolOutcome { text: INTERRUPTED.to_owned(), is_error: true },
-        };
+        let outcome = outcome_of(loaded.settlement(*call_no));
         journal::record_result(tx, position, &serde_json::to_string(&outcome)?).await?;
         let event = Event::ToolResult {
             run_id: run.run_id,
@@ -133,4 +129,28 @@ async fn stop_tools(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<String>, Error> 
         stopped.push(super::call_name(position));
     }
     Ok(stopped)
+}
+
+/// What the model is told of a call that was under way. One that only tells what a person said does nothing that could
+/// be cut off, and what was said stays known.
+fn outcome_of(settlement: Option<&Settlement>) -> ToolOutcome {
+    match settlement {
+        Some(Settlement::Say(said)) => said.clone(),
+        _ => ToolOutcome { text: INTERRUPTED.to_owned(), is_error: true },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_said_stays_known_and_what_was_being_made_is_interrupted() {
+        let said = ToolOutcome { text: "Green.".to_owned(), is_error: false };
+        assert_eq!(outcome_of(Some(&Settlement::Say(said.clone()))), said);
+        let made = Settlement::Make { arguments: None, note: None };
+        for settlement in [Some(&made), None] {
+            assert_eq!(outcome_of(settlement).text, INTERRUPTED);
+        }
+    }
 }

@@ -22,8 +22,8 @@ const FLAGS = [
   "--disable-sync",
   "--disable-dev-shm-usage",
 ];
-/** How often the browser's files are tried to be removed, ten times a second. */
-const MAX_REMOVALS = 100;
+/** What a folder says that got a file while it was removed. */
+const IS_FILLED = ["ENOTEMPTY", "EBUSY", "EEXIST"];
 const DIST = resolve("dist/esm");
 
 /** What a page does with a token, as a script of that page. */
@@ -85,14 +85,14 @@ async function endBrowser(): Promise<void> {
   await ended;
 }
 
-/** Removes its files; a process that is still on its way out may add one meanwhile. */
+/** Removes its files; a process that is still on its way out may add one meanwhile, until it is gone. */
 async function removeProfile(): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
+  for (;;) {
     try {
       rmSync(profile, { recursive: true, force: true });
       return;
     } catch (error) {
-      if (attempt === MAX_REMOVALS) throw error;
+      if (!IS_FILLED.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
       await sleep(100);
     }
   }

@@ -105,7 +105,7 @@ for (let seed = 1; seed <= ROUNDS; seed++) {
 }
 
 test("a stream outlives a server that is killed and comes back, again and again", async () => {
-  const mortal = await TestServer.start();
+  const mortal = await TestServer.startMortal();
   try {
     const client = mortal.client({ maxRetries: 1000 });
     const { deployment_id: id } = await client.deployments.create(TOUR);

@@ -69,7 +69,7 @@ test("a message is waited for through cut connections", async () => {
 });
 
 test("a message is waited for while the server is killed and comes back", async () => {
-  const mortal = await TestServer.start();
+  const mortal = await TestServer.startMortal();
   try {
     const client = mortal.client({ maxRetries: 1000 });
     const { deployment_id: id } = await client.deployments.create(TOUR);

@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -8,14 +9,38 @@ import { hurried } from "./runtime.js";
 
 const READY = "listening on ";
 
-/** The server's binary: `HERM_BINARY`, else what `cargo build` made. */
+/** The server's binary, which `npm test` has found. */
 function findBinary(): string {
-  const target = process.env["CARGO_TARGET_DIR"] ?? "../../target";
-  const binary = process.env["HERM_BINARY"] ?? join(target, "debug", "herm");
-  if (existsSync(binary)) return binary;
-  throw new Error(
-    `there is no ${binary}: build it by \`cargo build -p herm-cli\`, or say where it is by HERM_BINARY`,
-  );
+  const binary = process.env["HERM_BINARY"];
+  if (binary) return binary;
+  throw new Error("HERM_BINARY is not set: run the tests by `npm test`");
+}
+
+/** The first port that the kernel gives to whoever asks for any. */
+function firstEphemeralPort(): number {
+  const range = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8");
+  return Number(range.trim().split(/\s+/)[0]);
+}
+
+/**
+ * A free port that stays free while a server is away: the kernel gives it to no connection, not even to one that is
+ * made to the server meanwhile.
+ */
+async function portOfItsOwn(): Promise<number> {
+  const end = firstEphemeralPort();
+  const begin = Math.ceil(end / 2);
+  // Test files run side by side, each in a process of its own.
+  for (let tried = 0; tried < end - begin; tried++) {
+    const port = begin + ((process.pid * 16 + tried) % (end - begin));
+    const probe = createServer();
+    const isFree = await new Promise<boolean>(tell => {
+      probe.once("error", () => tell(false));
+      probe.listen(port, "127.0.0.1", () => tell(true));
+    });
+    await new Promise<void>(closed => (isFree ? probe.close(() => closed()) : closed()));
+    if (isFree) return port;
+  }
+  throw new Error(`no port from ${begin} to ${end} is free`);
 }
 
 /** The real server, on a data directory of its own. */
@@ -36,6 +61,13 @@ export class TestServer {
   static async start(environment: Record<string, string> = {}): Promise<TestServer> {
     const server = new TestServer(environment);
     await server.run("127.0.0.1:0");
+    return server;
+  }
+
+  /** One that is to be killed and to come back at the same address. */
+  static async startMortal(): Promise<TestServer> {
+    const server = new TestServer({});
+    await server.run(`127.0.0.1:${await portOfItsOwn()}`);
     return server;
   }
 

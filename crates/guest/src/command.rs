@@ -1,7 +1,7 @@
 //! Commands: begun once each, ended with their whole process group, remembered until they are acknowledged.
 
 use std::collections::HashMap;
-use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _, pipe};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use herm_guest::output::Kept;
 use herm_guest::protocol::{Bytes, Exec, Exit, FromGuest, MAX_CHUNK_BYTES, MAX_OUTPUT_BYTES, Stream};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
 
 use crate::link::Link;
@@ -18,8 +20,10 @@ use crate::reaper;
 
 /// After a polite end at the time limit, before the impolite one.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long output is awaited after a command's end: something in the background may hold it open.
+/// How long further output is awaited after a command's end: something in the background may hold it open.
 const DRAIN: Duration = Duration::from_millis(200);
+/// Pieces that are read then of what is there already: a pipe holds no more.
+const MAX_LAST_CHUNKS: usize = MAX_OUTPUT_BYTES / MAX_CHUNK_BYTES;
 /// Commands that are remembered at most. Beyond it the oldest that has ended is forgotten, and while none has a new
 /// one is refused.
 const MAX_REMEMBERED: usize = 128;
@@ -35,8 +39,12 @@ pub(crate) struct Commands {
 
 /// A command that was begun.
 struct Known {
+    exec_id: String,
     began: Instant,
     group: OnceLock<Pid>,
+    /// The pipes that it writes its output to. They are read under the lock of the state, and without waiting.
+    stdout: PipeReader,
+    stderr: PipeReader,
     state: Mutex<State>,
 }
 
@@ -123,7 +131,53 @@ fn forget_oldest(known: &mut HashMap<String, Arc<Known>>) -> bool {
     oldest.is_some_and(|exec_id| known.remove(&exec_id).is_some())
 }
 
+/// What reading a command's output once came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Some,
+    /// There is nothing now.
+    Nothing,
+    /// There will be nothing any more.
+    End,
+}
+
 impl Known {
+    fn pipe(&self, stream: Stream) -> &PipeReader {
+        if stream == Stream::Stdout { &self.stdout } else { &self.stderr }
+    }
+
+    /// Reads once what is in the pipe.
+    fn take(&self, state: &mut State, stream: Stream, buffer: &mut [u8], link: &Link) -> Taken {
+        let count = match self.pipe(stream).read(buffer) {
+            Ok(0) => return Taken::End,
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Taken::Nothing,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Taken::Some,
+            Err(_) => return Taken::End,
+        };
+        // What comes after the command's end belongs to nobody; it is read so that its writer goes on.
+        if state.end.is_none() {
+            let kept = if stream == Stream::Stdout { &mut state.stdout } else { &mut state.stderr };
+            if let Some((offset, data)) = kept.push(buffer.get(..count).unwrap_or_default()) {
+                let (exec_id, data) = (self.exec_id.clone(), Bytes(data));
+                link.send(&FromGuest::Output { exec_id, stream, offset, data });
+            }
+        }
+        Taken::Some
+    }
+
+    /// Reads what the command has left in its pipes, however far the threads that read them have come.
+    fn take_rest(&self, state: &mut State, link: &Link) {
+        let mut buffer = vec![0u8; MAX_CHUNK_BYTES];
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            for _ in 0..MAX_LAST_CHUNKS {
+                if self.take(state, stream, &mut buffer, link) != Taken::Some {
+                    break;
+                }
+            }
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(&group) = self.group.get() {
             // A group that is gone already is what was wanted.
@@ -139,14 +193,21 @@ fn begin(exec: &Exec, link: &Link) -> io::Result<Arc<Known>> {
         exec.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
     let state = State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
-    let known = Known { began: Instant::now(), group: OnceLock::new(), state: Mutex::new(state) };
-    let command = Arc::new(known);
+    let ((out_pipe, stdout), (err_pipe, stderr)) = (output_pipe()?, output_pipe()?);
+    let command = Arc::new(Known {
+        exec_id: exec.exec_id.clone(),
+        began: Instant::now(),
+        group: OnceLock::new(),
+        stdout: out_pipe,
+        stderr: err_pipe,
+        state: Mutex::new(state),
+    });
     let (done, drained) = channel();
-    let stdout = read(&command, &exec.exec_id, Stream::Stdout, link, done.clone())?;
-    let stderr = read(&command, &exec.exec_id, Stream::Stderr, link, done)?;
+    read(&command, Stream::Stdout, link, done.clone())?;
+    read(&command, Stream::Stderr, link, done)?;
     let stdin = if exec.stdin.0.is_empty() { Stdio::null() } else { feed(exec.stdin.0.clone())?.into() };
     let limit = Duration::from_millis(exec.timeout_ms);
-    let started = follow(&command, &exec.exec_id, limit, drained, link)?;
+    let started = follow(&command, limit, drained, link)?;
     let mut program = Command::new(program);
     program
         .args(arguments)
@@ -173,13 +234,12 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 /// Follows a command to its end, from when it is told of its start.
 fn follow(
     command: &Arc<Known>,
-    exec_id: &str,
     limit: Duration,
     drained: Receiver<()>,
     link: &Link,
 ) -> io::Result<Sender<Receiver<WaitStatus>>> {
     let (started, start) = channel::<Receiver<WaitStatus>>();
-    let (command, exec_id, link) = (Arc::clone(command), exec_id.to_owned(), link.clone());
+    let (command, link) = (Arc::clone(command), link.clone());
     spawn(move || {
         // It may never begin.
         let Ok(status) = start.recv() else { return };
@@ -190,8 +250,10 @@ fn follow(
         while drained.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut state = lock(&command.state);
+        command.take_rest(&mut state, &link);
         let exit = if state.is_killed { Exit::Killed } else { exit };
         let (stdout, stderr) = (state.stdout.rest(), state.stderr.rest());
+        let exec_id = command.exec_id.clone();
         let end = FromGuest::Exited { exec_id, exit, stdout, stderr, duration_ms };
         link.send(&end);
         state.end = Some(end);
@@ -209,36 +271,28 @@ fn feed(bytes: Vec<u8>) -> io::Result<PipeReader> {
     Ok(input)
 }
 
-/// Gives the end of a pipe that a command writes its output to.
-fn read(
-    command: &Arc<Known>,
-    exec_id: &str,
-    stream: Stream,
-    link: &Link,
-    done: Sender<()>,
-) -> io::Result<PipeWriter> {
-    let (mut source, output) = pipe()?;
-    let (command, exec_id, link) = (Arc::clone(command), exec_id.to_owned(), link.clone());
+/// A pipe for a command's output, whose reading end gives what is there and never waits.
+fn output_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (source, output) = pipe()?;
+    fcntl_setfl(&source, fcntl_getfl(&source)? | OFlags::NONBLOCK)?;
+    Ok((source, output))
+}
+
+/// Reads one of a command's output streams as it comes, on a thread of its own, until nobody holds it open.
+fn read(command: &Arc<Known>, stream: Stream, link: &Link, done: Sender<()>) -> io::Result<()> {
+    let (command, link) = (Arc::clone(command), link.clone());
     spawn(move || {
         let mut buffer = vec![0u8; MAX_CHUNK_BYTES];
-        while let Ok(count) = source.read(&mut buffer) {
-            let data = buffer.get(..count).unwrap_or_default();
-            if data.is_empty() {
+        loop {
+            let mut awaited = [PollFd::new(command.pipe(stream), PollFlags::IN)];
+            // One that was interrupted is made again, as there is nothing to be read then.
+            let _ = poll(&mut awaited, None);
+            if command.take(&mut lock(&command.state), stream, &mut buffer, &link) == Taken::End {
                 break;
-            }
-            let mut state = lock(&command.state);
-            if state.end.is_some() {
-                // What comes after the command's end belongs to nobody; it is read so that its writer goes on.
-                continue;
-            }
-            let kept = if stream == Stream::Stdout { &mut state.stdout } else { &mut state.stderr };
-            if let Some((offset, data)) = kept.push(data) {
-                link.send(&FromGuest::Output { exec_id: exec_id.clone(), stream, offset, data: Bytes(data) });
             }
         }
         let _ = done.send(());
-    })?;
-    Ok(output)
+    })
 }
 
 fn wait(command: &Known, status: &Receiver<WaitStatus>, limit: Duration) -> Exit {
@@ -260,5 +314,33 @@ fn exit_of(status: WaitStatus) -> Exit {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
         (None, None) => Exit::Killed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it is where the threads that read were not given the processor since the command began.
+    #[test]
+    fn what_a_command_has_left_in_its_pipes_is_its_output_whoever_holds_them_open() {
+        let ((out_pipe, mut stdout), (err_pipe, mut stderr)) =
+            (output_pipe().unwrap(), output_pipe().unwrap());
+        let kept = || Kept::new(MAX_OUTPUT_BYTES);
+        let state = State { stdout: kept(), stderr: kept(), is_killed: false, end: None };
+        let command = Known {
+            exec_id: "slow".to_owned(),
+            began: Instant::now(),
+            group: OnceLock::new(),
+            stdout: out_pipe,
+            stderr: err_pipe,
+            state: Mutex::new(state),
+        };
+        let full = vec![b'x'; MAX_CHUNK_BYTES];
+        stdout.write_all(&full).unwrap();
+        stderr.write_all(b"last words").unwrap();
+        let mut state = lock(&command.state);
+        command.take_rest(&mut state, &Link::default());
+        assert_eq!((state.stdout.head(), state.stderr.head()), (full.as_slice(), &b"last words"[..]));
     }
 }

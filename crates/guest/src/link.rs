@@ -14,6 +14,9 @@ use crate::command::Commands;
 const REDIAL_EVERY: Duration = Duration::from_millis(100);
 /// How long a write may take: a server that does not read is as good as away.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a server may take to answer a hello: one on a busy machine takes its time, an impostor that listens and is
+/// silent must not hold the guest.
+const WELCOME_LIMIT: Duration = Duration::from_secs(30);
 
 /// The sending side; without a connection what is sent is dropped, as the server asks again when it is back.
 #[derive(Clone, Default)]
@@ -47,8 +50,7 @@ impl Server {
     pub(crate) fn dial(&self, hello: &FromGuest) -> io::Result<UnixStream> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_write_timeout(Some(WRITE_LIMIT))?;
-        // An impostor that listens and is silent must not hold the guest.
-        stream.set_read_timeout(Some(WRITE_LIMIT))?;
+        stream.set_read_timeout(Some(WELCOME_LIMIT))?;
         write_frame(&mut stream, hello)?;
         match read_frame(&mut stream)? {
             FromServer::Welcome { version: VERSION } => {}
@@ -64,7 +66,7 @@ pub(crate) fn serve(server: &Server, away_limit: Duration) {
     let link = Link::default();
     let commands = Commands::new(link.clone());
     let mut last_seen = Instant::now();
-    while last_seen.elapsed() < away_limit {
+    loop {
         if let Ok(stream) = server.dial(&FromGuest::Hello { version: VERSION, token: server.token.clone() }) {
             let ended = converse(stream, &link, &commands);
             link.set(None);
@@ -72,6 +74,10 @@ pub(crate) fn serve(server: &Server, away_limit: Duration) {
                 return;
             }
             last_seen = Instant::now();
+        }
+        // Between an attempt and the next pause, so that a machine which stood still for long is no server that is away.
+        if last_seen.elapsed() >= away_limit {
+            return;
         }
         pause();
     }

@@ -18,8 +18,9 @@ use crate::door::Door;
 use crate::engine::Body;
 use crate::spec::{Error, Outcome};
 
-/// How long a guest may stay away before it counts as dead; it dials every 100 ms.
-const REDIAL_LIMIT: Duration = Duration::from_secs(3);
+/// How long a guest whose sandbox runs may stay away before it counts as dead. It dials every 100 ms, when it is given
+/// the processor.
+const REDIAL_LIMIT: Duration = Duration::from_secs(30);
 
 type Answer = oneshot::Sender<Result<Option<Outcome>, Error>>;
 
@@ -136,6 +137,11 @@ impl Guest {
     /// Waits until nothing of the sandbox runs any more, whatever is known of its guest.
     pub(crate) async fn body_ended(&self) {
         self.body().await.ended().await;
+    }
+
+    /// Whether something of the sandbox may run still.
+    pub(crate) async fn may_run(&self) -> bool {
+        self.body().await.may_run().await
     }
 
     /// Why the sandbox ended before its guest dialled; that it is slow if it has not ended.

@@ -8,8 +8,8 @@ use tokio::net::UnixStream;
 use crate::place::Place;
 use crate::spec::{Error, Spec};
 
-/// How long a sandbox may take to start.
-pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a sandbox may take to start, on a machine that is busy with others.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(120);
 /// Who commands run as, inside, where nothing else is said.
 pub(crate) const USER_ID: u32 = 1000;
 /// Where commands look for programs.
@@ -80,6 +80,10 @@ pub(crate) trait Body: Send + Sync {
 
     /// Waits until nothing of it runs. May be asked several times, and given up.
     async fn ended(&self);
+
+    /// Whether something of it may run still, as far as the host tells; also of one that an earlier server started and
+    /// whose guest has not dialled.
+    async fn may_run(&self) -> bool;
 
     /// Removes what it leaves on the host, once it has ended.
     async fn clear(&self);

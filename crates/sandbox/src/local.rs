@@ -57,7 +57,8 @@ impl Local {
                 .into_iter()
                 .find(|stage| stage.is_dir() && !self.shared.dir().starts_with(stage))?;
             let user = Some((TRIAL_USER_ID, stage));
-            let launch = Launch { name: "trial", shared: &self.shared, cgroup: None, user, away };
+            let launch =
+                Launch { name: "herm-sandbox:trial", shared: &self.shared, cgroup: None, user, away };
             match bubblewrap::check(&launch).await {
                 Ok(()) => Some(stage.to_owned()),
                 Err(error) => {
@@ -74,7 +75,8 @@ impl Local {
 
     fn body(&self, place: &Place) -> LocalBody {
         let cgroup = self.cgroups.as_ref().map(|cgroups| cgroups.of(place.sandbox_id()));
-        LocalBody { process: Arc::default(), place: place.clone(), cgroup }
+        let name = bubblewrap::name_of(&self.shared.instance, place.sandbox_id());
+        LocalBody { process: Arc::default(), name, place: place.clone(), cgroup }
     }
 }
 
@@ -82,7 +84,7 @@ impl Local {
 impl Engine for Local {
     async fn check(&self) -> Result<(), Error> {
         bubblewrap::check(&Launch {
-            name: "trial",
+            name: "herm-sandbox:trial",
             shared: &self.shared,
             cgroup: None,
             user: None,
@@ -116,8 +118,8 @@ impl Engine for Local {
                 None
             }
         };
-        let name = format!("{}:{}", self.shared.instance, spec.sandbox_id);
-        let launch = Launch { name: &name, shared: &self.shared, cgroup: body.cgroup.as_ref(), user, away };
+        let launch =
+            Launch { name: &body.name, shared: &self.shared, cgroup: body.cgroup.as_ref(), user, away };
         let started = bubblewrap::start(&launch, place, spec).await;
         match started {
             Ok(child) => process::reap(Arc::clone(&body.process), child),
@@ -136,6 +138,8 @@ impl Engine for Local {
 
 struct LocalBody {
     process: Arc<Process>,
+    /// In lists of processes.
+    name: String,
     place: Place,
     cgroup: Option<Cgroup>,
 }
@@ -155,6 +159,10 @@ impl Body for LocalBody {
 
     async fn ended(&self) {
         self.process.ended().await;
+    }
+
+    async fn may_run(&self) -> bool {
+        self.cgroup.as_ref().map_or_else(|| process::is_listed(&self.name), Cgroup::has_processes)
     }
 
     async fn clear(&self) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,12 +22,15 @@ use crate::sandbox::Sandbox;
 use crate::shared::Shared;
 use crate::spec::{Error, Spec};
 
-/// How long a guest of an earlier server is awaited: it dials every 100 ms.
-const ADOPT_LIMIT: Duration = Duration::from_millis(1_500);
+/// How long a guest of an earlier server is awaited before it is asked whether its sandbox runs at all: it dials every
+/// 100 ms, when it is given the processor.
+const LOOK_AFTER: Duration = Duration::from_millis(1_500);
+/// How long it is awaited while its sandbox runs.
+const ADOPT_LIMIT: Duration = Duration::from_secs(60);
 /// How long a guest may take to end politely.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the kernel may take to end what was killed: a process that waits for a disk cannot be ended sooner.
-pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(120);
 /// What a sandbox waits for its server unless a test says otherwise.
 pub const AWAY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -178,7 +182,7 @@ impl Sandboxes {
         let Some((token, engine)) = place.left() else { return Ok(None) };
         let guest = self.listen(&place, token, ADOPT_LIMIT)?;
         guest.lives_in(self.engine(engine).find(&place).await?);
-        if guest.connected().await {
+        if comes_back(&guest).await {
             return Ok(Some(Sandbox { guest }));
         }
         end_for_good(&guest).await?;
@@ -282,6 +286,18 @@ impl Sandboxes {
                     "failed to stop a sandbox"
                 );
             }
+        }
+    }
+}
+
+/// Waits for a guest of an earlier server; `false` if it does not come, or nothing of its sandbox runs any more.
+async fn comes_back(guest: &Guest) -> bool {
+    let mut connected = pin!(guest.connected());
+    loop {
+        match timeout(LOOK_AFTER, &mut connected).await {
+            Ok(is_connected) => return is_connected,
+            Err(_) if guest.may_run().await => {}
+            Err(_) => return false,
         }
     }
 }

@@ -73,6 +73,14 @@ impl Body for SimulatedBody {
         self.machine.ended(&self.sandbox_id).await;
     }
 
+    async fn may_run(&self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.ended() => false,
+            () = std::future::ready(()) => true,
+        }
+    }
+
     async fn clear(&self) {}
 
     async fn reason(&self) -> Error {

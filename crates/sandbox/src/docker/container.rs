@@ -29,8 +29,8 @@ const SANDBOX_LABEL: &str = "dev.herm.sandbox";
 /// tells of the machine's hardware.
 const MASKED_IN_CONTAINERS: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/scsi", "/sys"];
-/// How long the engine may take to remove a container that it is removing already.
-const REMOVE_LIMIT: Duration = Duration::from_secs(20);
+/// How long the engine may take to remove a container.
+const REMOVE_LIMIT: Duration = Duration::from_secs(120);
 /// Bytes of its program's own output that the engine keeps: why a guest did not start.
 const LOG_SIZE: &str = "64k";
 
@@ -101,6 +101,11 @@ impl Container {
                     Err(error) if is_status(&error, 404) => return Ok(()),
                     // It is being removed already, by the engine itself perhaps.
                     Err(error) if is_status(&error, 409) => tokio::time::sleep(REMOVE_EVERY).await,
+                    // The engine was told of no end within its own time, as of a container full of processes.
+                    Err(error) if is_status(&error, 500) => {
+                        tracing::debug!(container = &*self.name, %error, "the engine is asked again to remove");
+                        tokio::time::sleep(ASK_EVERY).await;
+                    }
                     Err(error) => return Err(refused(&error)),
                     Ok(()) => {}
                 }
@@ -170,6 +175,14 @@ impl Body for Container {
         self.watch();
         // The sender lives as long as this borrow.
         let _ = end.wait_for(|end| *end == End::Ended).await;
+    }
+
+    async fn may_run(&self) -> bool {
+        match self.client.inspect_container(&self.name, None::<InspectContainerOptions>).await {
+            Ok(container) => container.state.and_then(|state| state.running) == Some(true),
+            // An engine that is away says nothing of its containers.
+            Err(error) => !is_status(&error, 404),
+        }
     }
 
     async fn clear(&self) {

@@ -16,6 +16,11 @@ use crate::spec::{Error, Spec};
 /// The most characters of what bubblewrap said.
 const MAX_REASON_CHARS: usize = 500;
 
+/// What a sandbox's process outside of it is called.
+pub(super) fn name_of(instance: &str, sandbox_id: &str) -> String {
+    format!("herm-sandbox:{instance}:{sandbox_id}")
+}
+
 /// How a sandbox is launched.
 pub(super) struct Launch<'a> {
     /// In lists of processes, so that an operator sees whose they are.
@@ -43,7 +48,7 @@ const ETC: [&str; 8] = [
 /// The launcher's command line up to bubblewrap's name, and the directories that bubblewrap is to mount.
 fn launcher(launch: &Launch<'_>, dirs: [(&'static str, PathBuf); 3]) -> (Command, [PathBuf; 3]) {
     let mut command = Command::new(launch.shared.file("guest"));
-    command.args(["launch", "--name", &format!("herm-sandbox:{}", launch.name)]);
+    command.args(["launch", "--name", launch.name]);
     for file in launch.cgroup.map(Cgroup::join_files).unwrap_or_default() {
         command.arg("--join").arg(file);
     }

@@ -22,8 +22,8 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 const CPU_PERIOD_US: u64 = 100_000;
 /// How often a group is made whose place goes again and again.
 const MAKE_ATTEMPTS: u32 = 10;
-/// How often a group is asked to go: its last process may be on its way out.
-const REMOVE_ATTEMPTS: u32 = 100;
+/// How often a group is asked to go, for a minute: its last process may be on its way out.
+const REMOVE_ATTEMPTS: u32 = 3_000;
 const REMOVE_EVERY: Duration = Duration::from_millis(20);
 
 /// The groups below which each sandbox gets its own.
@@ -214,6 +214,11 @@ impl Cgroup {
                 let _ = pidfd_send_signal(&process, Signal::KILL);
             }
         }
+    }
+
+    /// Whether there is a process in the groups.
+    pub(super) fn has_processes(&self) -> bool {
+        self.dirs.first().is_some_and(|dir| !processes(dir).is_empty())
     }
 
     pub(super) async fn remove(&self) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! The processes of a local sandbox, as the host sees them: bubblewrap, if this server started it, and the guest.
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +101,16 @@ pub(super) fn reap(process: Arc<Process>, mut child: Child) {
         // If bubblewrap alone was ended, its guest goes on, and would beside the one that takes its place.
         process.kill();
     });
+}
+
+/// Whether there is a process of this name on the host.
+pub(super) fn is_listed(name: &str) -> bool {
+    let has_name = |dir: PathBuf| {
+        // One that has ended has none.
+        let command_line = fs::read(dir.join("cmdline")).unwrap_or_default();
+        command_line.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| has_name(entry.path()))
 }
 
 /// Whether the process has not ended; its descriptor becomes readable when it has.

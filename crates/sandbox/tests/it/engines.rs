@@ -12,16 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herm_sandbox::{
-    AWAY_LIMIT, Carry, Certificates, DockerOptions, Exec, Exit, Limits, Options, Outcome, Sandbox, Sandboxes,
-    Spec,
+    Carry, Certificates, DockerOptions, Exec, Exit, Limits, Options, Outcome, Sandbox, Sandboxes, Spec,
 };
 use herm_testkit::process::{kill_children, processes_that_mention};
 use herm_types::sandbox::SandboxType;
 use herm_types::time::SystemRng;
 use tempfile::TempDir;
 
-/// Longer than any command here takes, unless it is to be stopped.
-const LONG: Duration = Duration::from_secs(120);
+/// Longer than any command here takes, on a machine of any speed, unless it is to be stopped.
+const LONG: Duration = Duration::from_secs(3_600);
+/// Longer than any test is without a server; after it, what a test that failed has left ends itself.
+const AWAY: Duration = Duration::from_secs(600);
 /// What is in the working directory. `ls` asks gVisor of 2022 in a way that it does not know.
 const LISTING: &str = "for name in * .[!.]*; do test -e \"$name\" && echo \"$name\"; done; true";
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -84,7 +85,7 @@ fn open(dir: &TempDir, away_limit: Duration, carry: Carry) -> Sandboxes {
 
 impl Host {
     fn new(engine: SandboxType) -> Self {
-        Self::with(engine, AWAY_LIMIT, no_way_out())
+        Self::with(engine, AWAY, no_way_out())
     }
 
     fn with(engine: SandboxType, away_limit: Duration, carry: Carry) -> Self {
@@ -116,7 +117,7 @@ impl Host {
     fn restarted(self) -> Self {
         let Self { engine, dir, sandboxes } = self;
         drop(sandboxes);
-        let sandboxes = open(&dir, AWAY_LIMIT, no_way_out());
+        let sandboxes = open(&dir, AWAY, no_way_out());
         Self { engine, dir, sandboxes }
     }
 

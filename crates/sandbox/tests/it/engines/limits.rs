@@ -66,8 +66,13 @@ async fn a_memory_hog_is_stopped(host: Host) {
 
 async fn memory_is_counted_over_all_processes(host: Host) {
     let (sandbox, neighbour) = (host.small("one").await, host.sandbox("other").await);
-    let one = "perl -e '$x = \"x\" x (60 * 1024 * 1024); print \"held\\n\"; $| = 1; sleep 2'";
-    let many = format!("for n in 1 2 3 4 5 6; do {one} & done; wait");
+    // Each holds what it has until all have theirs, or one of them has been ended.
+    let one = "perl -e '$x = \"x\" x (60 * 1024 * 1024); $| = 1; print \"held\\n\"; \
+               open(F, \">\", \"held.$ARGV[0]\"); select(undef, undef, undef, 0.02) until -e \"go\"'";
+    let many = format!(
+        "for n in 1 2 3 4 5 6; do ({one} $n; touch over.$n) & done; \
+         until set -- held.*; [ $# = 6 ] || ls over.* >/dev/null 2>&1; do sleep 0.02; done; touch go; wait"
+    );
     let held = |outcome: &Outcome| text(&outcome.stdout).matches("held").count();
     assert_eq!(held(&run(&neighbour, &many).await), 6, "the control");
     match sandbox.exec(shell("many", &many)).await {

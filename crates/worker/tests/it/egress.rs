@@ -299,7 +299,7 @@ async fn without_a_database_nothing_is_let_through() {
     assert_eq!(owner.record(attempt(None, Verdict::Allowed)).await, Err(Unavailable));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_database_that_hangs_refuses_and_what_it_wrote_too_late_is_ended() {
     let world = World::new().await;
     let deployment = world.deployment(&[], None).await;
@@ -308,19 +308,24 @@ async fn a_database_that_hangs_refuses_and_what_it_wrote_too_late_is_ended() {
     let owner = ways_out.owner(deployment.deployment_id);
     // The writer stands until it is let go.
     let (let_go, wait) = std::sync::mpsc::channel::<()>();
+    let (stands, is_standing) = tokio::sync::oneshot::channel();
     let store = world.store.clone();
     let hanging = tokio::spawn(async move {
         store
             .transaction("hang", move |_| {
                 Box::pin(async move {
+                    stands.send(()).unwrap();
                     let _ = wait.recv();
                     Ok::<_, Error>(())
                 })
             })
             .await
     });
-    tokio::task::yield_now().await;
+    is_standing.await.unwrap();
+    // From here on nothing but the limit can come: it is not waited for.
+    tokio::time::pause();
     assert_eq!(owner.record(attempt(None, Verdict::Allowed)).await, Err(Unavailable));
+    tokio::time::resume();
     let_go.send(()).unwrap();
     hanging.await.unwrap().unwrap();
     // It is ended as soon as it is written: two looks are enough, one at either.

@@ -3,8 +3,12 @@
 //! `HERM_FAULT_POINT` is `moment:subject` or `moment:subject#n`: the n-th time that this point is reached, the
 //! process is killed as `kill -9` does it. `HERM_FAULT_POINT` as `list` kills nothing, and writes each point that is
 //! reached to standard error, as a line `fault point: moment:subject`.
+//!
+//! `FAULT_POINTS_DRAIN_S` says how many seconds runs may go on after the server was told to stop, for tests of what it ends
+//! first, which must hold on a machine of any speed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -28,6 +32,12 @@ pub(crate) fn install() {
             }
         }
     });
+}
+
+/// How long runs may go on after the server was told to stop, where a test says so.
+pub(crate) fn drain() -> Option<Duration> {
+    let seconds = std::env::var("FAULT_POINTS_DRAIN_S").ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 #[expect(clippy::print_stderr, reason = "read by tests, in a build for tests")]

@@ -108,7 +108,7 @@ impl Server {
     /// don't are gone on with by the next server.
     pub(crate) async fn stop(self) {
         self.app.drain();
-        self.worker.stop(DRAIN_RUNS).await;
+        self.worker.stop(drain_runs()).await;
         self.close.cancel();
         if tokio::time::timeout(DRAIN_RESPONSES, self.http).await.is_err() {
             tracing::warn!("some responses were cut off");
@@ -117,6 +117,16 @@ impl Server {
             tracing::warn!("the database was not closed in time; nothing that was acknowledged is lost");
         }
     }
+}
+
+#[cfg(feature = "fault-points")]
+fn drain_runs() -> Duration {
+    crate::fault::drain().unwrap_or(DRAIN_RUNS)
+}
+
+#[cfg(not(feature = "fault-points"))]
+fn drain_runs() -> Duration {
+    DRAIN_RUNS
 }
 
 /// What egress asks about deployments.

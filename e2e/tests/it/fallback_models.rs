@@ -8,7 +8,7 @@ use herm_testkit::model_server::{RecordedRequest, Reply, WireFormat};
 use serde_json::{Value, json};
 
 use crate::log;
-use crate::provider_faults::{LASTING, PASSING, fault, fault_of};
+use crate::provider_faults::{LASTING, PASSING, fault, fault_of, impatient};
 use crate::reader::{Reader, is_end};
 use crate::world::{World, deployment_of, on_both_databases, send, text, try_send};
 
@@ -51,8 +51,7 @@ impl Asked {
 }
 
 async fn every_fault_goes_where_it_should(model: &str, broken: WireFormat, other_model: &str) {
-    let mut world = World::sqlite().await;
-    world.serve = world.serve.env("HERM_MODEL_FIRST_BYTE_S", "1").env("HERM_MODEL_SILENCE_S", "1");
+    let world = impatient().await;
     let asked = Asked::default();
     let counted = asked.clone();
     world.model.respond_with(move |request| {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::join_all;
 use herm_testkit::model_server::{Gate, Reply};
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ pub(crate) fn fault(status: u16, kind: &str, message: &str) -> Reply {
 }
 
 /// Faults that may pass, by the name that [`fault_of`] knows, and the code of a run that ends by it.
-pub(crate) const PASSING: [(&str, &str); 13] = [
+pub(crate) static PASSING: [(&str, &str); 13] = [
     ("429", "provider_rate_limited"),
     ("429 in the stream", "provider_rate_limited"),
     ("529", "provider_overloaded"),
@@ -56,7 +57,7 @@ pub(crate) const PASSING: [(&str, &str); 13] = [
 ];
 
 /// Faults that do not pass.
-pub(crate) const LASTING: [(&str, &str); 6] = [
+pub(crate) static LASTING: [(&str, &str); 6] = [
     ("401", "provider_authentication"),
     ("404", "provider_rejected_request"),
     ("too long", "context_overflow"),
@@ -91,10 +92,30 @@ pub(crate) fn fault_of(name: &str) -> Reply {
     }
 }
 
+/// Seconds of silence that a server takes for a fault in these tests: more than a sound reply needs, on a machine of any
+/// speed.
+pub(crate) const SILENCE_S: &str = "15";
+
+/// The surroundings of a server that waits for a provider's words so long and no longer.
+pub(crate) async fn impatient() -> World {
+    let mut world = World::sqlite().await;
+    world.serve =
+        world.serve.env("HERM_MODEL_FIRST_BYTE_S", SILENCE_S).env("HERM_MODEL_SILENCE_S", SILENCE_S);
+    world
+}
+
+/// The same for each of the models, side by side: what is silent is waited for.
+async fn ends_of_all(
+    faults: &'static [(&'static str, &'static str)],
+    times: usize,
+) -> Vec<(&'static str, Vec<End>)> {
+    let names = || faults.iter().map(|(name, _)| *name);
+    join_all(MODELS.map(|model| async move { (model, ends_of(model, names(), times).await) })).await
+}
+
 /// A server whose model fails as each message says, `times` times; the ends of the runs and how often each was asked for.
 async fn ends_of(model: &str, names: impl Iterator<Item = &'static str>, times: usize) -> Vec<End> {
-    let mut world = World::sqlite().await;
-    world.serve = world.serve.env("HERM_MODEL_FIRST_BYTE_S", "1").env("HERM_MODEL_SILENCE_S", "1");
+    let world = impatient().await;
     let asked: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let counted = Arc::clone(&asked);
     world.model.respond_with(move |request| {
@@ -145,8 +166,8 @@ const MODELS: [&str; 2] = ["anthropic/claude-sonnet-4.5", "openai/gpt-5"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_passes_is_tried_again() {
-    for model in MODELS {
-        for end in ends_of(model, PASSING.into_iter().map(|(name, _)| name), 1).await {
+    for (model, ends) in ends_of_all(&PASSING, 1).await {
+        for end in ends {
             assert_eq!(end.status["status"], "completed", "{model}, {}", end.name);
             assert_eq!(end.said.len(), 1, "{model}, {}: {:?}", end.name, end.said);
             assert_eq!(end.said[0]["content"], "Well, yes.", "{model}, {}", end.name);
@@ -157,10 +178,8 @@ async fn what_passes_is_tried_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_never_passes_ends_the_run_with_its_code() {
-    for model in MODELS {
-        for (end, (_, code)) in
-            ends_of(model, PASSING.into_iter().map(|(name, _)| name), 5).await.iter().zip(PASSING)
-        {
+    for (model, ends) in ends_of_all(&PASSING, 5).await {
+        for (end, (_, code)) in ends.iter().zip(PASSING) {
             assert_eq!(
                 (&end.status["status"], &end.status["error"]["code"]),
                 (&json!("error"), &json!(code))
@@ -173,10 +192,8 @@ async fn what_never_passes_ends_the_run_with_its_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_pass_ends_the_run_at_once() {
-    for model in MODELS {
-        for (end, (_, code)) in
-            ends_of(model, LASTING.into_iter().map(|(name, _)| name), 5).await.iter().zip(LASTING)
-        {
+    for (model, ends) in ends_of_all(&LASTING, 5).await {
+        for (end, (_, code)) in ends.iter().zip(LASTING) {
             assert_eq!(
                 (&end.status["status"], &end.status["error"]["code"]),
                 (&json!("error"), &json!(code))

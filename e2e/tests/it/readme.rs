@@ -31,14 +31,20 @@ async fn the_first_deployment_works_word_by_word() {
     // The binary is built already, and the usual port may be taken on this machine.
     let (install, walk) = walk.split_once('\n').unwrap();
     assert!(install.starts_with("cargo install "));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let walk = walk.replace(PORT, &port.to_string());
     let key = "sk-ant-…";
     assert!(walk.contains(key));
     let walk = walk.replace(key, "sk-ant-test");
-    let serve = "herm serve &";
+    // What a reader waits for a second for is waited for as long as it takes: the server, and the stream's first frame.
+    let serve = "herm serve & sleep 1";
     assert!(walk.contains(serve));
-    let walk = walk.replace(serve, &format!("herm serve --listen 127.0.0.1:{port} &"));
+    let is_ready = format!("until curl -s -o /dev/null localhost:{port}/healthz; do sleep 0.05; done");
+    let walk = walk.replace(serve, &format!("herm serve --listen 127.0.0.1:{port} & {is_ready}"));
+    let stream = "/events -H \"$AUTH\" & sleep 1";
+    assert!(walk.contains(stream));
+    let is_open = "until grep -q '^id: evt_' ../output.txt; do sleep 0.05; done";
+    let walk = walk.replace(stream, &stream.replace("sleep 1", is_open));
     let file = "echo; curl -s \"$AGENT/files/content?path=haiku.txt\" -H \"$AUTH\"";
     assert!(README.contains(file.trim_start_matches("echo; ")));
 
@@ -65,6 +71,16 @@ async fn the_first_deployment_works_word_by_word() {
     File::create(world.dir().join("completed")).unwrap();
     wait_until(|| has_shown("\nShips rest in harbours.\n")).await;
     assert!(world.model.requests()[0].system().contains("You are the assistant of Acme Ltd."));
+}
+
+/// A free port that the kernel gives to nobody who asks for any, so that no other test has it before the server does.
+fn free_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let end: u32 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let (begin, own) = (end / 2, std::process::id());
+    let mut ports = (0..end - begin).map(|tried| begin + (own * 16 + tried) % (end - begin));
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.by_ref().filter_map(|port| u16::try_from(port).ok()).find(is_free).unwrap()
 }
 
 /// The shell with all it began; ended with the test, whose failure shows what was printed.

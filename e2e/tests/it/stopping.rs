@@ -4,7 +4,7 @@ use herm_testkit::model_server::{Gate, Reply};
 use herm_testkit::process::wait_until;
 
 use crate::reader::Reader;
-use crate::world::{World, create, on_both_databases, send, try_send};
+use crate::world::{World, create, on_both_databases, send, start, try_send};
 use crate::{log, scripts};
 
 on_both_databases!(
@@ -62,7 +62,7 @@ async fn a_run_that_outlasts_the_drain_goes_on_afterwards() {
     let world = World::sqlite().await;
     world.model.push(Reply::text("It ").stall());
     world.model.push(Reply::text("It ").then_text("is."));
-    let server = world.start().await;
+    let server = start(&world.serve.clone().env("FAULT_POINTS_DRAIN_S", "1")).await;
     let client = world.client_of(&server);
     let deployment_id = create(&client, "openai/gpt-5").await;
     let mut reader = Reader::from_the_start(&deployment_id);

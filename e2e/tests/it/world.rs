@@ -12,6 +12,10 @@ use herm_types::{IdSource, Rng as _, RunId};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 
+/// Seconds that a server which is told to stop gives its runs, so that a test which lets them end is in time on a machine
+/// of any speed.
+const DRAIN_S: &str = "120";
+
 pub(crate) struct World {
     pub(crate) model: ModelServer,
     /// How a server of this world is started, as it was first or after a crash.
@@ -45,7 +49,7 @@ impl World {
             .env("ANTHROPIC_BASE_URL", model.base_url())
             .env("OPENAI_API_KEY", "sk-test")
             .env("OPENAI_BASE_URL", model.openai_base_url());
-        let mut serve = command.clone().argument("serve");
+        let mut serve = command.clone().argument("serve").env("FAULT_POINTS_DRAIN_S", DRAIN_S);
         if let Some(url) = &database_url {
             command = command.env("HERM_DATABASE_URL", url);
             serve = serve.env("HERM_DATABASE_URL", url).argument("--migrate");

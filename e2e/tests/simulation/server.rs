@@ -4,6 +4,7 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use herm_app::{App, Sealer, Settings};
@@ -28,12 +29,20 @@ use crate::world::Shared;
 
 /// Simulated time from one tick to the next.
 const TICK: Duration = Duration::from_millis(5);
-/// How often tasks take turns in a tick: what they wait for is real, so it must not outlast what they wait for at most.
+/// How often tasks take turns in a tick.
 const TURNS: u32 = 25;
+/// After so many ticks the server waits until clients, model and guests have had their turn: what it asks of them is real,
+/// and must not outlast its limits only because their thread was not given the processor. Each of its limits is a
+/// multiple of this.
+const TICKS_ALONE: u64 = 20;
+/// How often tasks of the others take turns then: enough to see what has come, and to answer.
+const TURNS_OF_OTHERS: u32 = 8;
+/// Between two looks whether the world has ended, and with it whoever is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Ticks that a full disk or the loss of hints lasts.
 const TROUBLE_TICKS: u64 = 200;
-/// How long a runtime may take to end what blocks.
-const END_LIMIT: Duration = Duration::from_secs(10);
+/// How long a runtime may take to end what blocks, which it must, or two servers would live at once.
+const END_LIMIT: Duration = Duration::from_secs(600);
 
 /// What unwinds a task where the process is to die: nothing is written of it, as nothing is of a process that is killed.
 struct Death;
@@ -81,6 +90,9 @@ async fn run(shared: &Arc<Shared>) {
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }
+        if tick % TICKS_ALONE == 0 {
+            wait_for_others(shared);
+        }
         shared.clock.advance_ms(i64::try_from(TICK.as_millis()).unwrap_or_default());
         tokio::time::advance(TICK).await;
         if shared.is_dead.load(Ordering::SeqCst) || shared.is_over.load(Ordering::SeqCst) {
@@ -108,6 +120,23 @@ async fn run(shared: &Arc<Shared>) {
             }
         }
         if stopping.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
+            return;
+        }
+    }
+}
+
+/// Waits until each task of the others' runtime has had its turn, or the world is over.
+fn wait_for_others(shared: &Shared) {
+    let (done, wait) = std::sync::mpsc::channel();
+    shared.others.spawn(async move {
+        for _ in 0..TURNS_OF_OTHERS {
+            tokio::task::yield_now().await;
+        }
+        // Who waited may have gone.
+        let _ = done.send(());
+    });
+    while wait.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+        if shared.is_over.load(Ordering::SeqCst) {
             return;
         }
     }

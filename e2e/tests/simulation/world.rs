@@ -14,6 +14,7 @@ use herm_testkit::model_server::ModelServer;
 use herm_types::time::{ManualClock, SystemClock, SystemRng};
 use herm_types::{IdSource, Rng as _, RunId, Timestamp};
 use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::machine::Sandboxes;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) machine: Sandboxes,
     pub(crate) model_url: String,
+    /// The runtime of all but the server: clients, model and guests.
+    pub(crate) others: Handle,
     /// Where the server of this moment is.
     pub(crate) url: watch::Sender<Option<String>>,
     /// The server of this moment is to die.
@@ -156,6 +159,7 @@ impl World {
             clock: Arc::new(ManualClock::at(BEGINNING)),
             machine: Sandboxes::new(),
             model_url: model.base_url(),
+            others: Handle::current(),
             url: watch::Sender::new(None),
             is_dead: AtomicBool::new(false),
             is_calm,

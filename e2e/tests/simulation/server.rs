@@ -31,10 +31,10 @@ use crate::world::Shared;
 const TICK: Duration = Duration::from_millis(5);
 /// How often tasks take turns in a tick.
 const TURNS: u32 = 25;
-/// After so many ticks the server waits until clients, model and guests have had their turn: what it asks of them is real,
-/// and must not outlast its limits only because their thread was not given the processor. Each of its limits is a
-/// multiple of this.
-const TICKS_ALONE: u64 = 20;
+/// After so many ticks, a second, the server waits until clients, model and guests have had their turn: what it asks of
+/// them is real, and its limits, of several seconds, must not end only because their thread was not given the processor.
+/// More often would take long on a machine where each turn is waited for.
+const TICKS_ALONE: u64 = 200;
 /// How often tasks of the others take turns then: enough to see what has come, and to answer.
 const TURNS_OF_OTHERS: u32 = 8;
 /// Between two looks whether the world has ended, and with it whoever is waited for.

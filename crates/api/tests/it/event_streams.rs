@@ -89,7 +89,9 @@ async fn what_is_no_longer_kept_is_a_gap_and_the_stream_goes_on_with_what_is() {
 async fn what_goes_while_it_is_replayed_is_a_gap_too() {
     let world = World::new().await;
     let made = world.deployment().await;
-    let old = 1500;
+    // More than one chunk and one read of the log hold together: however far the server reads ahead of the client,
+    // events are left that it has not read when they go.
+    let old = 3000;
     emit_ready(&world, id_of(&made), old - 1).await;
     let mut stream = open(&world, &made, "after=evt_0").await;
     assert_eq!(stream.next().await.unwrap().1, "evt_1");
@@ -101,14 +103,15 @@ async fn what_goes_while_it_is_replayed_is_a_gap_too() {
         let (event, id, data) = stream.next().await.unwrap();
         if event == "gap" {
             let requested = format!("evt_{last}");
-            assert_eq!(data, json!({"requested": requested, "earliest": "evt_1501", "latest": "evt_1501"}));
+            assert_eq!(data, json!({"requested": requested, "earliest": "evt_3001", "latest": "evt_3001"}));
             assert!(last < old, "nothing was missing");
             break;
         }
         last += 1;
         assert_eq!(id, format!("evt_{last}"));
+        assert!(last <= old, "nothing was missing");
     }
-    assert_eq!(stream.next().await.unwrap().1, "evt_1501");
+    assert_eq!(stream.next().await.unwrap().1, "evt_3001");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod snapshots;
 mod steering;
 mod thread_files;
 mod threads;
+mod time;
 mod tokens;
 mod tools;
 mod updates;

@@ -1,37 +1,24 @@
 //! Requests a second: each key and class has its own allowance.
 
 use std::num::NonZeroU32;
-use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use herm_api::{Options, router};
 use http::Method;
 
+use crate::time::StandingTime;
 use crate::world::{World, minimal};
-
-/// Keeps a paused time from jumping on while the database is waited for: it does so only when nothing else is at work.
-struct StandingTime {
-    _held: Sender<()>,
-}
-
-impl StandingTime {
-    fn begin() -> Self {
-        tokio::time::pause();
-        let (held, until_dropped) = channel();
-        tokio::task::spawn_blocking(move || until_dropped.recv());
-        Self { _held: held }
-    }
-}
 
 /// A world in which time stands still and so many requests a second are allowed.
 async fn world(per_second: u32) -> (World, StandingTime) {
+    let still = StandingTime::hold();
     let mut world = World::new().await;
     let options = Options { rate_limit: NonZeroU32::new(per_second), ..Options::default() };
     world.router = router(world.app.clone(), options);
-    (world, StandingTime::begin())
+    (world, still)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_comes_too_fast_is_told_when_to_come_back() {
     let (world, _still) = world(2).await;
     for _ in 0..2 {
@@ -48,7 +35,7 @@ async fn what_comes_too_fast_is_told_when_to_come_back() {
     assert_eq!(world.get("/v1/deployments").await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_class_has_its_own_allowance() {
     let (world, _still) = world(2).await;
     let deployment = world.deployment().await;
@@ -69,7 +56,7 @@ async fn each_class_has_its_own_allowance() {
     assert_eq!(open().await, 429, "streams are opened half as often");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_has_no_key_is_limited_by_address() {
     let (world, _still) = world(1).await;
     assert_eq!(world.call("", Method::GET, "/v1/deployments", None).await.status, 401);
@@ -79,7 +66,7 @@ async fn who_has_no_key_is_limited_by_address() {
     assert_eq!(world.get("/v1/deployments").await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refusal_for_its_rate_leaves_no_idempotency_record() {
     let (world, _still) = world(1).await;
     assert_eq!(world.post("/v1/deployments", &minimal()).await.status, 201);

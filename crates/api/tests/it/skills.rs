@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::time::StandingTime;
 use crate::world::{Answer, World, minimal};
 
 fn skill_md(description: &str) -> String {
@@ -187,8 +188,10 @@ async fn content_that_comes_along_is_written_and_no_link_is_followed() {
     assert!(fs::read_dir(&outside).unwrap().next().is_none());
 }
 
-#[tokio::test]
+/// Time stands still, so that the limit of a fetch does not end one that a busy machine serves slowly.
+#[tokio::test(start_paused = true)]
 async fn a_skill_from_the_web_is_fetched_again_and_the_same_bytes_are_no_change() {
+    let _still = StandingTime::hold();
     let world = World::new().await;
     let document = Arc::new(Mutex::new(skill_md("First.").into_bytes()));
     let port = serve(Arc::clone(&document)).await;
@@ -216,8 +219,9 @@ async fn a_skill_from_the_web_is_fetched_again_and_the_same_bytes_are_no_change(
     assert_eq!(world.get(&skill).await.json()["description"], "Third.");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_private_address_is_not_fetched_nor_a_redirect_to_one() {
+    let _still = StandingTime::hold();
     let world = World::new().await;
     let made = world.deployment().await;
     let port = serve(Arc::new(Mutex::new(skill_md("Private.").into_bytes()))).await;

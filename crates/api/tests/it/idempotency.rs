@@ -176,12 +176,15 @@ async fn who_lost_the_claim_has_no_effect_any_more() {
 async fn a_client_that_goes_away_finds_what_it_began() {
     let world = World::new().await;
     let body = minimal();
+    // It cannot end before it goes away: its request waits for an engine.
+    let held = world.looks.write().await;
     let mut gone = Box::pin(world.post_once(DEPLOYMENTS, "gone", &body));
     while record(&world, DEPLOYMENTS, "gone").await.is_none() {
         assert!(futures_util::poll!(&mut gone).is_pending(), "it ended before it could go away");
         tokio::task::yield_now().await;
     }
     drop(gone);
+    drop(held);
     while record(&world, DEPLOYMENTS, "gone").await.is_none_or(|record| record.answer.is_none()) {
         tokio::task::yield_now().await;
     }

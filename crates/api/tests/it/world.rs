@@ -24,6 +24,7 @@ use herm_types::{IdSource, Rng as _, Timestamp};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 use tower::ServiceExt as _;
 
 use crate::contract;
@@ -46,6 +47,8 @@ pub(crate) struct World {
     /// May do everything in another account.
     pub(crate) stranger: String,
     pub(crate) workspaces_dir: PathBuf,
+    /// Held to write, it holds up whoever looks at an engine, as a request does that makes the first deployment.
+    pub(crate) looks: Arc<RwLock<()>>,
     _dir: tempfile::TempDir,
 }
 
@@ -82,12 +85,16 @@ impl Answer {
 pub(crate) const ABSENT_IMAGE: &str = "registry.example/absent:1";
 
 /// A machine with some sandbox engines.
-struct Machine(&'static [SandboxType]);
+struct Machine {
+    engines: &'static [SandboxType],
+    looks: Arc<RwLock<()>>,
+}
 
 #[async_trait]
 impl herm_app::Engines for Machine {
     async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
-        if self.0.contains(&engine) {
+        let _may_look = self.looks.read().await;
+        if self.engines.contains(&engine) {
             Ok(image.is_none_or(|image| image != ABSENT_IMAGE))
         } else {
             Err("no engine answers: start one".to_owned())
@@ -118,6 +125,7 @@ impl World {
         })
         .await
         .unwrap();
+        let looks = Arc::new(RwLock::new(()));
         let master_key = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
         let settings = Settings {
             default_model: ModelName::parse("anthropic/claude-sonnet-4.5").unwrap(),
@@ -138,7 +146,7 @@ impl World {
             Arc::clone(&clock) as _,
             sealer,
             fetcher,
-            Arc::new(Machine(engines)),
+            Arc::new(Machine { engines, looks: Arc::clone(&looks) }),
             settings,
         );
         let mut world = Self {
@@ -152,6 +160,7 @@ impl World {
             admin: String::new(),
             stranger: String::new(),
             workspaces_dir: dir.path().join("workspaces"),
+            looks,
             _dir: dir,
         };
         world.writer = world.key("default", &[Scope::DeploymentsRead, Scope::DeploymentsWrite]).await;

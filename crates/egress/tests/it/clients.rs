@@ -114,7 +114,7 @@ async fn length_of_key(request: Request<Incoming>) -> Response<ReplyBody> {
     Response::new(text(format!("{version:?} key of {key}\n")))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn curl_speaks_both_versions_and_plain_http() {
     let machine = Machine::new().await;
     let (peer, address) = machine.host(length_of_key).await;
@@ -136,7 +136,7 @@ async fn curl_speaks_both_versions_and_plain_http() {
     assert!(!denied.status.success() && errors.contains("403"), "{errors}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn python_reads_through_urllib_and_requests() {
     let machine = Machine::new().await;
     let (peer, address) = machine.host(length_of_key).await;
@@ -167,7 +167,7 @@ http.request({
 }).end();
 ";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn node_trusts_the_authority_beside_its_own_list() {
     let machine = Machine::new().await;
     let (peer, address) = machine.host(length_of_key).await;
@@ -176,7 +176,7 @@ async fn node_trusts_the_authority_beside_its_own_list() {
     machine.assert_used(&peer);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn git_lists_a_repository() {
     let machine = Machine::new().await;
     let identity = ["-c", "user.name=A", "-c", "user.email=a@b.c"];
@@ -193,7 +193,7 @@ async fn git_lists_a_repository() {
     machine.assert_used(&peer);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pip_installs_from_an_index() {
     let machine = Machine::new().await;
     let package = machine.dir().join("package");
@@ -229,7 +229,7 @@ async fn pip_installs_from_an_index() {
     machine.assert_used(&peer);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn npm_installs_from_a_registry() {
     let machine = Machine::new().await;
     let package = machine.dir().join("package");

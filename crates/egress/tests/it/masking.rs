@@ -64,7 +64,7 @@ fn assert_masked(seen: &str) {
     assert!(seen.contains(placeholder()), "{seen}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_host_echoes_is_masked_in_headers_bodies_and_trailers() {
     let world = World::new();
     let (address, clients, _peer) = answering(&world, |request: Request<Incoming>| async move {
@@ -99,7 +99,7 @@ async fn what_a_host_echoes_is_masked_in_headers_bodies_and_trailers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reply_is_asked_for_plain_and_whole_and_opened_if_it_comes_compressed() {
     let world = World::new();
     let (heard, mut hears) = mpsc::unbounded_channel();
@@ -150,7 +150,7 @@ async fn a_reply_is_asked_for_plain_and_whole_and_opened_if_it_comes_compressed(
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn events_flow_at_once_and_a_value_between_them_is_masked() {
     let world = World::new();
     let streams = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -191,7 +191,7 @@ async fn events_flow_at_once_and_a_value_between_them_is_masked() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_value_that_was_taken_away_is_masked_as_long_as_its_connection_lives() {
     let world = World::new();
     let (address, clients, _peer) = answering(&world, |_| async { Response::new(text(told())) }).await;
@@ -205,7 +205,7 @@ async fn a_value_that_was_taken_away_is_masked_as_long_as_its_connection_lives()
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn also_without_tls_what_a_host_answers_is_masked() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;

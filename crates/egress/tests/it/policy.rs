@@ -6,7 +6,7 @@ use herm_types::secret::Inject;
 use crate::peer::{Peer, echo};
 use crate::world::World;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn in_mode_deny_nothing_is_reached_and_each_attempt_is_recorded() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -25,7 +25,7 @@ async fn in_mode_deny_nothing_is_reached_and_each_attempt_is_recorded() {
     assert!(world.names.asked.lock().unwrap().is_empty(), "not even its name is looked up");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn in_mode_allowlist_the_listed_hosts_alone_are_reached() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -47,7 +47,7 @@ async fn in_mode_allowlist_the_listed_hosts_alone_are_reached() {
     assert!(world.owner.denials().iter().all(|reason| reason.contains("is not on the list")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_private_address_is_not_reached_however_it_is_written() {
     let world = World::allowing(&[]);
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -101,7 +101,7 @@ async fn a_private_address_is_not_reached_however_it_is_written() {
     assert_eq!(peer.connections(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_several_addresses_the_allowed_ones_alone_are_tried() {
     let world = World::allowing(&["127.0.0.2/32"]);
     let allowed = Peer::raw("127.0.0.2", |_| async {}).await;
@@ -110,7 +110,7 @@ async fn of_several_addresses_the_allowed_ones_alone_are_tried() {
 }
 
 /// It does not skip itself: what works with IPv4 alone would be shipped untested for IPv6.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_ipv6_peer_is_reached_where_the_operator_allows_it_and_nowhere_else() {
     if let Err(error) = tokio::net::TcpListener::bind("[::1]:0").await {
         panic!(
@@ -142,7 +142,7 @@ async fn an_ipv6_peer_is_reached_where_the_operator_allows_it_and_nowhere_else()
     assert_eq!(peer.connections(), reached);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_name_that_resolves_to_another_address_the_next_time_wins_nothing() {
     let world = World::allowing(&["127.0.0.2/32"]);
     let allowed = Peer::start("127.0.0.2", None, echo).await;
@@ -158,7 +158,7 @@ async fn a_name_that_resolves_to_another_address_the_next_time_wins_nothing() {
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn also_an_opened_connection_goes_to_the_address_that_was_checked() {
     let world = World::allowing(&["127.0.0.2/32"]);
     let tls = world.hosts.tls(&["rebound.test"], &["http/1.1"]);
@@ -171,7 +171,7 @@ async fn also_an_opened_connection_goes_to_the_address_that_was_checked() {
     assert_eq!(world.names.asked.lock().unwrap().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_policy_is_asked_anew_for_each_request_of_a_connection() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -197,7 +197,7 @@ async fn the_policy_is_asked_anew_for_each_request_of_a_connection() {
     assert_eq!(world.owner.denials().len(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_leaves_before_it_is_recorded() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::peer::{Peer, echo};
 use crate::world::World;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_to_the_proxy_itself_is_told_how_a_proxy_is_asked() {
     let world = World::new();
     for (request, hint) in [
@@ -26,7 +26,7 @@ async fn a_request_to_the_proxy_itself_is_told_how_a_proxy_is_asked() {
     assert!(world.owner.attempts().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_no_http_is_closed() {
     let world = World::new();
     for bytes in [
@@ -48,7 +48,7 @@ async fn what_is_no_http_is_closed() {
     assert!(world.owner.attempts().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_users_name_is_recorded_and_not_sent_on() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -67,7 +67,7 @@ async fn the_users_name_is_recorded_and_not_sent_on() {
     assert_eq!(users, [Some("run_01".to_owned()), Some("run_02".to_owned()), None]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_host_gets_what_is_for_it_and_its_own_name() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -83,7 +83,7 @@ async fn a_host_gets_what_is_for_it_and_its_own_name() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_is_asked_for_and_sent_whole() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -103,7 +103,7 @@ async fn a_body_is_asked_for_and_sent_whole() {
     assert!(answer.ends_with("content-length: 5\n\nhello"), "{answer}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_lengths_of_one_request_are_never_passed_on() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
@@ -125,7 +125,7 @@ async fn two_lengths_of_one_request_are_never_passed_on() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_has_only_so_many_connections_at_a_time() {
     let world = World::new();
     let mut streams: Vec<_> = (0..MAX_CONNECTIONS).map(|_| world.connect()).collect();
@@ -150,16 +150,17 @@ async fn a_sandbox_has_only_so_many_connections_at_a_time() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_host_that_cannot_be_reached_is_told_in_a_sentence() {
     let world = World::new();
     let closed = Peer::raw("127.0.0.1", |_| async {}).await.port();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = listener.local_addr().unwrap().port();
-    drop(listener);
+    // Bound, so that nobody else is given the port, and not listening.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refusing = deaf.local_addr().unwrap().port();
     for (at, says) in [
         ("nowhere.test:80".to_owned(), "nowhere.test was not found"),
-        (format!("api.test:{free}"), "could not be reached: Connection refused"),
+        (format!("api.test:{refusing}"), "could not be reached: Connection refused"),
     ] {
         let refused = world.tunnel(&at).await.unwrap_err();
         assert!(refused.starts_with("HTTP/1.1 502") && refused.contains(says), "{refused}");

@@ -29,7 +29,7 @@ async fn listening(world: &World, name: &str, alpn: &[&str]) -> (Peer, mpsc::Unb
     (Peer::start("127.0.0.1", Some(tls), answer).await, hears)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_value_replaces_its_placeholder_for_its_host_over_both_versions_of_http() {
     let world = World::new();
     for alpn in ["http/1.1", "h2"] {
@@ -59,7 +59,7 @@ async fn a_value_replaces_its_placeholder_for_its_host_over_both_versions_of_htt
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn basic_credentials_are_opened() {
     let world = World::new();
     let (peer, mut hears) = listening(&world, "api.test", &["http/1.1"]).await;
@@ -75,7 +75,7 @@ async fn basic_credentials_are_opened() {
     assert!(heard.contains(&expected), "{heard}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn address_and_body_are_rewritten_where_the_secret_says_so() {
     let world = World::new();
     let (peer, mut hears) = listening(&world, "api.test", &["h2", "http/1.1"]).await;
@@ -105,7 +105,7 @@ async fn address_and_body_are_rewritten_where_the_secret_says_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_value_that_changes_is_the_new_one_from_the_next_request_on() {
     let world = World::new();
     let (peer, mut hears) = listening(&world, "api.test", &["h2"]).await;
@@ -122,7 +122,7 @@ async fn a_value_that_changes_is_the_new_one_from_the_next_request_on() {
     assert_eq!(peer.connections(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_for_another_host_on_an_opened_connection_is_refused() {
     let world = World::new();
     let (peer, mut hears) = listening(&world, "api.test", &["h2", "http/1.1"]).await;
@@ -146,7 +146,7 @@ async fn a_request_for_another_host_on_an_opened_connection_is_refused() {
     assert!(hears.try_recv().is_err(), "the host heard nothing");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handshake_with_another_host_is_refused() {
     let world = World::new();
     let (peer, _hears) = listening(&world, "api.test", &["h2", "http/1.1"]).await;
@@ -162,7 +162,7 @@ async fn a_handshake_with_another_host_is_refused() {
     assert_eq!(peer.connections(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_host_whose_certificate_is_not_trusted_gets_nothing() {
     let world = World::new();
     let (wrong_name, _hears) = listening(&world, "other.test", &["h2", "http/1.1"]).await;
@@ -193,7 +193,7 @@ async fn a_host_whose_certificate_is_not_trusted_gets_nothing() {
     assert!(ended.iter().all(|(_, traffic)| traffic.error.is_some()), "{ended:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_value_that_would_break_a_header_or_is_too_short_is_refused_and_recorded() {
     let world = World::new();
     let (peer, mut hears) = listening(&world, "api.test", &["http/1.1"]).await;
@@ -211,7 +211,7 @@ async fn a_value_that_would_break_a_header_or_is_too_short_is_refused_and_record
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_tls_a_value_goes_to_a_host_that_the_operator_allows() {
     let world = World::new();
     let (heard, mut hears) = mpsc::unbounded_channel();
@@ -253,7 +253,7 @@ impl std::io::Write for Log {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_value_is_in_no_log_and_no_record_at_the_most_verbose() {
     let log = Log::default();
     let written = log.clone();
@@ -282,7 +282,7 @@ async fn a_value_is_in_no_log_and_no_record_at_the_most_verbose() {
     assert!(!told.contains("0123456789"), "{told}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_the_host_ended_meanwhile_is_made_anew() {
     let world = World::new();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(world.hosts.tls(&["api.test"], &["http/1.1"])));
@@ -310,7 +310,7 @@ async fn a_connection_that_the_host_ended_meanwhile_is_made_anew() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_side_by_side_share_a_connection() {
     let world = World::new();
     let entered = Arc::new(tokio::sync::Barrier::new(20));
@@ -337,7 +337,7 @@ async fn requests_side_by_side_share_a_connection() {
     assert_eq!(peer.connections(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_host_that_is_an_address_is_opened_too() {
     let world = World::new();
     let (peer, mut hears) = listening(&world, "127.0.0.1", &["http/1.1"]).await;
@@ -359,7 +359,7 @@ async fn a_host_that_is_an_address_is_opened_too() {
     assert!(hears.recv().await.unwrap().contains(&format!("x-key: {VALUE}\n")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_program_that_goes_away_in_the_middle_ends_the_connection_to_the_host() {
     let world = World::new();
     let (asked, mut asks) = mpsc::unbounded_channel();

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::peer::{Peer, echo};
 use crate::world::{Tls, World};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bytes_go_through_a_tunnel_untouched_and_are_counted() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
@@ -34,7 +34,7 @@ async fn bytes_go_through_a_tunnel_untouched_and_are_counted() {
     assert_eq!(traffic.error, None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_tls_of_a_host_without_a_secret_is_its_own() {
     let world = World::new();
     let tls = world.hosts.tls(&["api.test"], &["h2", "http/1.1"]);
@@ -49,22 +49,22 @@ async fn the_tls_of_a_host_without_a_secret_is_its_own() {
     assert!(world.tls(&to(false)).await.is_err(), "now it does");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_over_which_nothing_goes_is_closed() {
-    let world = World::new();
+    let mut world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await;
     let mut stream = world.tunnel(&format!("api.test:{}", peer.port())).await.unwrap();
-    tokio::time::pause();
     let before = tokio::time::Instant::now();
+    world.let_time_go();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     assert!(before.elapsed() >= IDLE_LIMIT, "{:?}", before.elapsed());
     assert_eq!(world.owner.ended(1).await.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_program_that_goes_away_ends_the_connection_to_the_host() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {

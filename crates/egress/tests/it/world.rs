@@ -1,8 +1,12 @@
 //! Egress, its owner, and programs that speak to it over a stream in memory.
+//!
+//! Time stands still in it, so that no limit of the proxy ends what a busy machine does slowly: each test begins with a
+//! paused time.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -53,12 +57,27 @@ impl Resolver for Names {
     }
 }
 
+/// Keeps a paused time from jumping to what is due next, until it is dropped.
+struct StandingTime {
+    _held: Sender<()>,
+}
+
+impl StandingTime {
+    fn hold() -> Self {
+        let (held, until_dropped) = channel();
+        // Tokio lets time jump only when no blocking task is at work.
+        tokio::task::spawn_blocking(move || until_dropped.recv());
+        Self { _held: held }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) egress: Egress,
     pub(crate) owner: Arc<TestOwner>,
     pub(crate) names: Arc<Names>,
     pub(crate) hosts: TestAuthority,
     pub(crate) dir: tempfile::TempDir,
+    time: Option<StandingTime>,
 }
 
 impl World {
@@ -82,7 +101,13 @@ impl World {
             resolver: names.clone(),
             ..Options::new(authority)
         });
-        Self { egress: egress.unwrap(), owner: Arc::new(TestOwner::new()), names, hosts, dir }
+        let (owner, time) = (Arc::new(TestOwner::new()), Some(StandingTime::hold()));
+        Self { egress: egress.unwrap(), owner, names, hosts, dir, time }
+    }
+
+    /// From now on time jumps to what is due next whenever nothing else is at work.
+    pub(crate) fn let_time_go(&mut self) {
+        drop(self.time.take());
     }
 
     /// A program's connection to the proxy.

@@ -8,9 +8,6 @@ use serde_json::json;
 
 use super::*;
 
-/// Long enough to answer on loopback, short enough to wait for.
-const SHORT: Duration = Duration::from_millis(300);
-
 #[tokio::test]
 async fn every_status_becomes_its_fault_in_both_formats() {
     let too_long = "prompt is too long: 214315 tokens > 200000 maximum";
@@ -112,53 +109,71 @@ async fn a_connection_that_is_cut_is_a_network_fault_after_the_text() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_goes_silent_is_stalled() {
-    let limits = Limits { silence: SHORT, ..Limits::DEFAULT };
     for kind in KINDS {
+        let still = StandingTime::hold();
         let server = ModelServer::start().await;
         server.push(Reply::text("Half").stall());
-        let (deltas, end) = call(&providers_with_limits(&server, limits), name_of(kind), &hello()).await;
-        let fault = end.unwrap_err();
-        assert_eq!((deltas.concat().as_str(), fault.kind), ("Half", ModelFaultKind::Stalled));
-        let said = format!("provider `{}` sent nothing for 0.3 s in the middle of a reply", name_of(kind));
+        let mut stream = providers(&server).stream(name_of(kind), &hello()).await.unwrap();
+        assert_eq!(stream.next().await, Some(Ok(ModelEvent::TextDelta("Half".to_owned()))));
+        drop(still);
+        let fault = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(fault.kind, ModelFaultKind::Stalled);
+        let said = format!("provider `{}` sent nothing for 120 s in the middle of a reply", name_of(kind));
         assert_eq!(fault.message, said);
+        assert_eq!(stream.next().await, None);
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_does_not_begin_to_answer_is_stalled() {
-    let server = ModelServer::start().await;
-    server.push(Reply::text("Late").gate_headers(&Gate::new()));
-    let limits = Limits { headers: SHORT, ..Limits::DEFAULT };
-    let fault = call(&providers_with_limits(&server, limits), "openai", &hello()).await.1.unwrap_err();
+    let still = StandingTime::hold();
+    let (server, gate) = (ModelServer::start().await, Gate::new());
+    server.push(Reply::text("Late").gate_headers(&gate));
+    let (providers, hello) = (providers(&server), hello());
+    let ((_, end), ()) = tokio::join!(call(&providers, "openai", &hello), async {
+        gate.reached().await;
+        drop(still);
+    });
+    let fault = end.unwrap_err();
     assert_eq!(fault.kind, ModelFaultKind::Stalled);
-    assert_eq!(fault.message, "provider `openai` did not begin to answer within 0.3 s");
+    assert_eq!(fault.message, "provider `openai` did not begin to answer within 300 s");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reply_that_takes_too_long_is_stalled() {
+    let still = StandingTime::hold();
     let server = ModelServer::start().await;
     server.push(Reply::text("Half").stall());
-    let limits = Limits { reply: SHORT, ..Limits::DEFAULT };
-    let fault = call(&providers_with_limits(&server, limits), "anthropic", &hello()).await.1.unwrap_err();
+    let limits = Limits { reply: Duration::from_secs(30), ..Limits::DEFAULT };
+    let providers = providers_with_limits(&server, limits);
+    let mut stream = providers.stream("anthropic", &hello()).await.unwrap();
+    assert_eq!(stream.next().await, Some(Ok(ModelEvent::TextDelta("Half".to_owned()))));
+    drop(still);
+    let fault = stream.next().await.unwrap().unwrap_err();
     assert_eq!(fault.kind, ModelFaultKind::Stalled);
-    assert_eq!(fault.message, "provider `anthropic` did not end its reply within 0.3 s");
+    assert_eq!(fault.message, "provider `anthropic` did not end its reply within 30 s");
+    assert_eq!(stream.next().await, None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_whole_reply_stands_though_its_connection_never_ends() {
     let chunk = json!({"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]});
-    let server = ModelServer::start().await;
-    let limits = Limits { silence: SHORT, ..Limits::DEFAULT };
     for reply in [
         Reply::raw("text/event-stream", format!("data: {chunk}\n\n")).stall(),
         Reply::raw("text/event-stream", format!("data: {chunk}\n\n")).cut(),
         Reply::raw("Text/Event-Stream", format!("data: {chunk}\n\ndata: [DONE]\n\n")).stall(),
     ] {
+        let still = StandingTime::hold();
+        let server = ModelServer::start().await;
         server.push(reply);
-        let (_, end) = call(&providers_with_limits(&server, limits), "openai", &hello()).await;
-        assert_eq!(end.unwrap().text(), "Hi");
+        let mut stream = providers(&server).stream("openai", &hello()).await.unwrap();
+        assert_eq!(stream.next().await, Some(Ok(ModelEvent::TextDelta("Hi".to_owned()))));
+        drop(still);
+        let Some(Ok(ModelEvent::Finished(reply))) = stream.next().await else { panic!("no reply") };
+        assert_eq!(reply.text(), "Hi");
+        assert_eq!(stream.next().await, None);
     }
 }
 
@@ -179,9 +194,10 @@ async fn a_provider_that_goes_away_is_a_network_fault() {
 
 #[tokio::test]
 async fn an_address_where_nothing_listens_is_a_network_fault() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let base_url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that nobody else is given the port, and not listening.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let base_url = format!("http://{}", deaf.local_addr().unwrap());
     let providers =
         try_providers(vec![options("own", ProviderKind::Anthropic, &base_url, Some(KEY))]).unwrap();
     let fault = call(&providers, "own", &hello()).await.1.unwrap_err();

@@ -6,6 +6,7 @@ mod calls;
 mod faults;
 
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 use futures_util::StreamExt;
 use herm_llm::{Error, Limits, ProviderKind, ProviderOptions, Providers};
@@ -16,6 +17,22 @@ use serde_json::json;
 
 pub(crate) const KEY: &str = "sk-hush-hush";
 pub(crate) const KINDS: [ProviderKind; 2] = [ProviderKind::Anthropic, ProviderKind::OpenAiChat];
+
+/// Keeps a paused time from jumping to what is due next, until it is dropped: so a limit does not end what a busy machine
+/// does slowly.
+pub(crate) struct StandingTime {
+    _held: Sender<()>,
+}
+
+impl StandingTime {
+    /// Holds the time of a test that has `start_paused = true`.
+    pub(crate) fn hold() -> Self {
+        let (held, until_dropped) = channel();
+        // Tokio lets time jump only when no blocking task is at work.
+        tokio::task::spawn_blocking(move || until_dropped.recv());
+        Self { _held: held }
+    }
+}
 
 /// The name of the provider that speaks a wire format.
 pub(crate) fn name_of(kind: ProviderKind) -> &'static str {

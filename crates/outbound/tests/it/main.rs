@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
 
 use axum::Router;
 use axum::body::Body;
@@ -12,13 +13,29 @@ use axum::routing::get;
 use futures_util::stream;
 use herm_outbound::{Allowed, Error, Fetcher, MAX_REDIRECTS};
 use herm_types::network::PrivateTarget;
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpSocket};
 use url::Url;
 
 const LIMIT: usize = 1000;
 
-/// A server whose paths do what their names say; gives its address.
-async fn serve() -> SocketAddr {
+/// Keeps a paused time from jumping to what is due next, until it is dropped: so no limit of a fetch ends one that a busy
+/// machine serves slowly.
+struct StandingTime {
+    _held: Sender<()>,
+}
+
+impl StandingTime {
+    fn hold() -> Self {
+        let (held, until_dropped) = channel();
+        // Tokio lets time jump only when no blocking task is at work.
+        tokio::task::spawn_blocking(move || until_dropped.recv());
+        Self { _held: held }
+    }
+}
+
+/// A server whose paths do what their names say, in a time that stands still; gives its address.
+async fn serve() -> (SocketAddr, StandingTime) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let to_itself = format!("http://127.0.0.1:{}/text", address.port());
@@ -40,7 +57,7 @@ async fn serve() -> SocketAddr {
             }),
         );
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    address
+    (address, StandingTime::hold())
 }
 
 fn fetcher(allowed: Vec<PrivateTarget>) -> Fetcher {
@@ -55,9 +72,9 @@ async fn get_from(fetcher: &Fetcher, host: &str, server: SocketAddr, path: &str)
     fetcher.get(&Url::parse(&format!("http://{host}:{}{path}", server.port())).unwrap(), LIMIT).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_private_address_is_refused_in_every_spelling() {
-    let server = serve().await;
+    let (server, _still) = serve().await;
     let fetcher = fetcher(Vec::new());
     let spellings = [
         "127.0.0.1",
@@ -79,9 +96,9 @@ async fn a_private_address_is_refused_in_every_spelling() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_the_operator_allows_is_reached() {
-    let server = serve().await;
+    let (server, _still) = serve().await;
     let by_network = fetcher(vec![loopback()]);
     assert_eq!(get_from(&by_network, "127.0.0.1", server, "/text").await.unwrap(), b"text");
     assert_eq!(get_from(&by_network, "127.0.0.1", server, "/relative").await.unwrap(), b"text");
@@ -92,9 +109,9 @@ async fn what_the_operator_allows_is_reached() {
 }
 
 /// The first hop is allowed by its name; where it leads to is checked anew.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_redirect_to_a_private_address_is_not_followed() {
-    let server = serve().await;
+    let (server, _still) = serve().await;
     let by_name = fetcher(vec![PrivateTarget::Host("localhost".to_owned())]);
     let refused = get_from(&by_name, "localhost", server, "/to-number").await;
     assert_eq!(refused, Err(Error::Private { host: "127.0.0.1".to_owned() }));
@@ -103,9 +120,9 @@ async fn a_redirect_to_a_private_address_is_not_followed() {
     assert_eq!(get_from(&by_number, "127.0.0.1", server, "/to-name").await.unwrap(), b"text");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn redirects_lead_somewhere_and_end() {
-    let server = serve().await;
+    let (server, _still) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
     assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/loop").await, Err(Error::Redirects));
     assert!(Error::Redirects.to_string().contains(&MAX_REDIRECTS.to_string()));
@@ -113,31 +130,45 @@ async fn redirects_lead_somewhere_and_end() {
     assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/to-file").await, Err(Error::Address));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_document_without_end_is_cut_at_the_limit() {
-    let server = serve().await;
+    let (server, _still) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
     let refused = get_from(&fetcher, "127.0.0.1", server, "/endless").await;
     assert_eq!(refused, Err(Error::TooLarge { limit_bytes: LIMIT }));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn other_failures_say_what_they_are_and_no_more() {
-    let server = serve().await;
+    let (server, _still) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
     assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/missing").await, Err(Error::Status(404)));
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    assert_eq!(get_from(&fetcher, "127.0.0.1", closed, "/text").await, Err(Error::Unreachable));
+    // Bound, so that nobody else is given the port, and not listening.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refusing = deaf.local_addr().unwrap();
+    assert_eq!(get_from(&fetcher, "127.0.0.1", refusing, "/text").await, Err(Error::Unreachable));
     for address in ["ftp://127.0.0.1/x", "http://user:word@127.0.0.1/", "data:text/plain,x"] {
         assert_eq!(fetcher.get(&Url::parse(address).unwrap(), LIMIT).await, Err(Error::Address), "{address}");
     }
 }
 
-/// A server that takes a call and says nothing. Time stands still but for what is waited for.
+/// A server that takes a call and says nothing. Time passes only once it has the whole request.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_is_given_up() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = listener.local_addr().unwrap();
+    let still = StandingTime::hold();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let fetcher = fetcher(vec![loopback()]);
-    assert_eq!(get_from(&fetcher, "127.0.0.1", silent, "/text").await, Err(Error::Slow));
+    let silent = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        drop(still);
+        stream
+    };
+    let (fetched, _stream) = tokio::join!(get_from(&fetcher, "127.0.0.1", address, "/text"), silent);
+    assert_eq!(fetched, Err(Error::Slow));
 }

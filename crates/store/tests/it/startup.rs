@@ -1,6 +1,8 @@
 //! Opening a database: held by one server, read beside it, refused when its schema is not ours.
 
 use herm_store::{Error, Location, Options, SCHEMA_VERSION, Store, queue, schema_version};
+use secrecy::ExposeSecret as _;
+use sqlx::Connection as _;
 
 use crate::engine::{World, on_both_engines, options};
 
@@ -21,12 +23,25 @@ async fn a_second_server_is_refused(world: World) {
 
 async fn a_server_that_is_just_going_is_waited_for(world: World) {
     let World { store, clock, location, _dir, .. } = world;
-    let mut second = std::pin::pin!(Store::open(options(location, &clock)));
+    let mut second = std::pin::pin!(Store::open(options(location.clone(), &clock)));
     // It has looked once, or is about to.
     assert!(futures_util::poll!(&mut second).is_pending());
     store.close().await;
     drop(store);
+    until_free(&location).await;
     second.await.unwrap();
+}
+
+/// Waits until nobody holds the database: PostgreSQL sees some time after it that a connection was closed, and how long
+/// the second server tries is bounded.
+async fn until_free(location: &Location) {
+    let Location::Postgres(url) = location else { return };
+    let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
+    let holders = "SELECT COUNT(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database \
+        WHERE locktype = 'advisory' AND datname = current_database()";
+    while sqlx::query_as::<_, (i64,)>(holders).fetch_one(&mut connection).await.unwrap().0 > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn a_command_beside_the_server_is_not(world: World) {

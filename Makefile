@@ -1,47 +1,47 @@
-# Everything here honours CARGO_TARGET_DIR and installs what it lacks: see scripts/setup.sh.
+# All targets honour CARGO_TARGET_DIR and install missing programs: see scripts/setup.sh.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
-# Of cargo nextest; .ci/run uses `ci`.
+# The profile of cargo nextest. .ci/run uses `ci`.
 NEXTEST_PROFILE ?= default
-# What `make soak` runs; all of it if empty. See scripts/soak.sh.
+# The parts that `make soak` runs; all parts if empty. See scripts/soak.sh.
 SOAK_PARTS ?=
 
 SDK := npm --silent --prefix sdk/typescript
 
 comma := ,
-FEATURES := $(shell grep -qs '^fault-points' crates/cli/Cargo.toml && echo --features herm-cli/fault-points$(comma)herm-e2e/fault-points)
+FEATURES := $(shell grep -qs '^failpoints' crates/cli/Cargo.toml && echo --features herm-cli/failpoints$(comma)herm-e2e/failpoints)
 
 .PHONY: help demo test soak bench openapi check check-format check-lint check-docs check-dependencies check-scripts \
 	check-sdk sdk test-sdk fmt setup release
 
-help: ## Show the targets
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Build Herm and show an agent at work, in a data directory that is removed afterwards
+demo: ## Build Herm and show a working agent, in a temporary data directory
 	@scripts/setup.sh rust sandbox
 	cargo build --release -p herm-cli
 	@data_dir=$$(mktemp -d); trap 'rm -rf "$$data_dir"' EXIT; \
 		HERM_DATA_DIR="$$data_dir" "$(TARGET_DIR)/release/herm" demo
 
-test: ## Run all tests, beside a PostgreSQL server and a Docker engine of their own
+test: ## Run all tests, with a temporary PostgreSQL server and Docker engine
 	@scripts/setup.sh
 	scripts/postgres.sh scripts/docker.sh scripts/test.sh --profile $(NEXTEST_PROFILE)
 	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
 
-test-sdk: ## Run the tests of the TypeScript SDK alone
+test-sdk: ## Run only the tests of the TypeScript SDK
 	@scripts/setup.sh rust sandbox node chromium
 	cargo build -p herm-cli
 	HERM_BINARY="$(TARGET_DIR)/debug/herm" $(SDK) test
 
-soak: ## Run the same tests with many more rounds and cases; takes hours
+soak: ## Run the same tests with many more rounds and cases; this takes hours
 	@scripts/setup.sh
 	scripts/postgres.sh scripts/docker.sh scripts/soak.sh $(SOAK_PARTS)
 
-bench: ## Measure latency, throughput and memory, beside other servers for agents
+bench: ## Measure latency, throughput and memory, and compare with other agent servers
 	@scripts/setup.sh rust sandbox docker
 	cargo build --release -p herm-cli
 	scripts/docker.sh cargo run --release -p herm-bench
@@ -74,11 +74,11 @@ check-sdk:
 	@scripts/setup.sh node
 	$(SDK) run check
 
-openapi: ## Write openapi/v1.json from the code
+openapi: ## Generate openapi/v1.json from the code
 	cargo run --quiet -p herm-api --example openapi > openapi/v1.json.new
 	mv openapi/v1.json.new openapi/v1.json
 
-sdk: ## Write the SDK's types from openapi/v1.json, and build it
+sdk: ## Generate the SDK's types from openapi/v1.json, and build the SDK
 	@scripts/setup.sh node
 	$(SDK) run types
 	$(SDK) run build
@@ -88,9 +88,9 @@ fmt: ## Format the code
 	@scripts/setup.sh node
 	$(SDK) run format
 
-setup: ## Install all that building and testing need
+setup: ## Install everything that building and testing need
 	scripts/setup.sh
 
-release: ## Build the archive of a release, with its checksum
+release: ## Build a release archive and its checksum
 	@scripts/setup.sh rust
 	scripts/release.sh

@@ -1,5 +1,5 @@
--- One text for SQLite and PostgreSQL: ids and enums TEXT, instants BIGINT (microseconds since 1970, UTC),
--- documents TEXT holding JSON. Statements end with a semicolon at the end of a line.
+-- The same text runs on SQLite and PostgreSQL. Ids and enums are TEXT, instants are BIGINT (microseconds since 1970,
+-- UTC), documents are TEXT holding JSON. Each statement ends with a semicolon at the end of a line.
 
 CREATE TABLE accounts (
     account_id TEXT NOT NULL PRIMARY KEY,
@@ -7,7 +7,7 @@ CREATE TABLE accounts (
     created_at BIGINT NOT NULL
 );
 
--- A key's plain text is never stored: hash is the SHA-256 of it, in hexadecimal.
+-- The plain text of a key is never stored. hash is its SHA-256 in hexadecimal.
 CREATE TABLE api_keys (
     key_id TEXT NOT NULL PRIMARY KEY,
     account_id TEXT NOT NULL,
@@ -36,8 +36,8 @@ CREATE TABLE deployments (
 CREATE INDEX deployments_of_account ON deployments (account_id, deployment_id);
 CREATE INDEX deployments_of_customer ON deployments (account_id, customer_id, deployment_id);
 
--- What an agent is, once for each change of it: a run keeps to the version that it began with. Those that are neither
--- the deployment's own nor a run's at work go with the next change.
+-- One row for each change of a deployment. A run uses the version with which it started. The next change deletes versions
+-- that are neither current nor used by an active run.
 CREATE TABLE deployment_versions (
     deployment_id TEXT NOT NULL,
     version BIGINT NOT NULL,
@@ -47,8 +47,8 @@ CREATE TABLE deployment_versions (
     PRIMARY KEY (deployment_id, version)
 );
 
--- The event counter stands alone and narrow: it is the row that every writer of a deployment locks, last.
--- Once closed = 1 the deployment is deleted, and nothing can be appended any more.
+-- The event counter has its own narrow table because every writer of a deployment locks its row, as the last one.
+-- closed = 1 means that the deployment is deleted and no event can be appended.
 CREATE TABLE event_counters (
     deployment_id TEXT NOT NULL PRIMARY KEY,
     last_seq BIGINT NOT NULL,
@@ -81,7 +81,7 @@ CREATE TABLE runs (
     run_id TEXT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
     thread_id TEXT NOT NULL,
-    -- Of the deployment; NULL until the run begins.
+    -- The deployment's version. NULL until the run starts.
     version BIGINT,
     status TEXT NOT NULL,
     error TEXT,
@@ -93,7 +93,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_of_deployment ON runs (deployment_id, run_id);
 CREATE INDEX runs_of_thread ON runs (thread_id, run_id);
 
--- before_step is the step of the run that first reads a user's message; NULL until one has picked it up.
+-- before_step is the first step of the run that reads a user's message. NULL until a step has read it.
 CREATE TABLE messages (
     message_id TEXT NOT NULL PRIMARY KEY,
     thread_id TEXT NOT NULL,
@@ -106,8 +106,8 @@ CREATE TABLE messages (
 CREATE INDEX messages_of_thread ON messages (thread_id, message_id);
 CREATE INDEX messages_pending ON messages (run_id) WHERE before_step IS NULL AND role = 'user';
 
--- The journal: an intent is written before its effect, its result after it. Step n of a run is a model call
--- (call_no 0) and the tool calls that it asked for (call_no 1 and on).
+-- The journal. An intent is written before its effect, the result after it. Step n of a run is a model call (call_no 0)
+-- and the tool calls that its reply requests (call_no from 1).
 CREATE TABLE steps (
     run_id TEXT NOT NULL,
     step_no BIGINT NOT NULL,
@@ -121,7 +121,7 @@ CREATE TABLE steps (
     PRIMARY KEY (run_id, step_no, call_no)
 );
 
--- The queue. fence grows with every claim; a worker writes only while its fence is the row's.
+-- The queue. fence grows with every claim. A worker may write only while its fence equals that of the row.
 CREATE TABLE work (
     work_id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -136,7 +136,7 @@ CREATE TABLE work (
 CREATE INDEX work_due ON work (due_at, work_id);
 CREATE INDEX work_of_deployment ON work (deployment_id);
 
--- What was deleted, so that a tearing-down that was interrupted goes on and nothing comes back.
+-- Deleted resources, so that an interrupted teardown continues and nothing reappears.
 CREATE TABLE tombstones (
     subject_id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,

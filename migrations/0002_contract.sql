@@ -1,21 +1,21 @@
--- What the rest of the API's contract needs.
+-- Tables and columns for the rest of the API.
 
--- Events up to this one were removed because of their age.
+-- Events up to this one were removed by retention.
 ALTER TABLE event_counters ADD COLUMN trimmed_seq BIGINT NOT NULL DEFAULT 0;
 
--- A run that is to be cancelled: whoever has it in hand ends it.
+-- Set when a client cancels the run. The worker that holds the run's lease ends it.
 ALTER TABLE runs ADD COLUMN cancel_requested_at BIGINT;
--- NULL where a message has none, else a JSON array.
+-- A JSON array, or NULL if the message has none.
 ALTER TABLE messages ADD COLUMN attachments TEXT;
--- 1: it was cut off; what there is of it was sent and stands.
+-- 1: the message was cut off. Its text was published and stays.
 ALTER TABLE messages ADD COLUMN truncated BIGINT NOT NULL DEFAULT 0;
 
--- Browser tokens are keys with a parent: they end with it.
+-- Browser tokens are keys with a parent. They end when the parent ends.
 ALTER TABLE api_keys ADD COLUMN parent_key_id TEXT;
--- Expired ones are removed, the oldest first.
+-- Retention deletes expired tokens, the oldest first.
 CREATE INDEX api_keys_tokens ON api_keys (expires_at, key_id) WHERE parent_key_id IS NOT NULL;
 
--- value is encrypted, bound to the row that holds it. allowed_hosts and inject are JSON arrays.
+-- value is sealed for its row. allowed_hosts and inject are JSON arrays.
 CREATE TABLE secrets (
     account_id TEXT NOT NULL,
     secret_id TEXT NOT NULL,
@@ -29,8 +29,8 @@ CREATE TABLE secrets (
 );
 CREATE INDEX secrets_by_age ON secrets (account_id, created_at, secret_id);
 
--- Which deployment uses which secret, so that one in use is not deleted. The deployment's settings say under which
--- name. placeholder is what stands for the value in the deployment's sandbox; NULL until a command needs it.
+-- The secrets that each deployment uses, so that a secret in use is not deleted. The deployment's settings hold the name
+-- of each one's variable. placeholder replaces the value in the deployment's sandbox. NULL until a command needs it.
 CREATE TABLE secret_uses (
     deployment_id TEXT NOT NULL,
     account_id TEXT NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE secret_uses (
 );
 CREATE INDEX secret_uses_of_secret ON secret_uses (account_id, secret_id);
 
--- place orders the skills of a deployment as they were given.
+-- place is the position of a skill in the deployment's list.
 CREATE TABLE skills (
     skill_id TEXT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
@@ -56,9 +56,9 @@ CREATE TABLE skills (
     UNIQUE (deployment_id, name)
 );
 
--- A request that was sent with an idempotency key. status and response are NULL while it is under way: then it belongs
--- to whoever holds claim_id, until lease_expires_at. body_hash and response are encrypted: a body may hold a secret that
--- its plain hash would let somebody guess, a response one that is shown once.
+-- Requests with an idempotency key. While a request is being executed, status and response are NULL, and the row belongs
+-- to the holder of claim_id until lease_expires_at. body_hash and response are encrypted: a body may contain a secret that
+-- could be guessed from a plain hash, and a response may contain a secret that is shown only once.
 CREATE TABLE idempotent_requests (
     key_id TEXT NOT NULL,
     method TEXT NOT NULL,
@@ -74,16 +74,16 @@ CREATE TABLE idempotent_requests (
 );
 CREATE INDEX idempotent_requests_age ON idempotent_requests (created_at);
 
--- What was in the workspace of a deployment that was deleted; the archive is a file of the data directory.
+-- Snapshots of the workspaces of deleted deployments. The archive is a file in the data directory.
 CREATE TABLE snapshots (
     snapshot_id TEXT NOT NULL PRIMARY KEY,
     account_id TEXT NOT NULL,
     deployment_id TEXT NOT NULL UNIQUE,
     customer_id TEXT NOT NULL,
     status TEXT NOT NULL,
-    -- JSON; NULL until it is ready.
+    -- JSON. NULL until the snapshot is ready.
     contents TEXT,
-    -- JSON: why it could not be made.
+    -- JSON: why the snapshot could not be written.
     error TEXT,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
@@ -91,19 +91,20 @@ CREATE TABLE snapshots (
 CREATE INDEX snapshots_of_account ON snapshots (account_id, snapshot_id);
 CREATE INDEX snapshots_by_expiry ON snapshots (expires_at, snapshot_id);
 
--- The snapshot that a deployment is to begin with, until it is restored; and as JSON why that failed.
+-- The snapshot to restore into a new deployment, until it is restored. error is the error of the provisioning, as JSON.
 ALTER TABLE deployments ADD COLUMN restore_snapshot_id TEXT;
 ALTER TABLE deployments ADD COLUMN error TEXT;
 
--- One row: a text that is sealed with the master key, so that a server that was given another one notices.
+-- One row with a sealed text, by which a server detects that it has a different master key.
 CREATE TABLE master_key_check (
     name TEXT NOT NULL PRIMARY KEY,
     sealed TEXT NOT NULL
 );
 
--- What programs in sandboxes reached, or wanted to. run_id is '' and both numbers 0 where no tool call was open.
--- ended_at is NULL while a connection is open, sent_bytes and received_bytes while it is not known what went over it.
--- The rows of a call are bounded: its last one has the verdict 'summed' and stands for all attempts beyond.
+-- Hosts that programs in sandboxes reached, or tried to reach. If no tool call was running, run_id is '' and step_no and
+-- call_no are 0. ended_at is NULL while a connection is open. sent_bytes and received_bytes are NULL while they are
+-- unknown. The number of rows for each call is limited: the last row has the verdict 'summed' and stands for all further
+-- attempts.
 CREATE TABLE connections (
     connection_id BIGINT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
@@ -124,11 +125,11 @@ CREATE TABLE connections (
     UNIQUE (deployment_id, run_id, step_no, call_no, connection_no)
 );
 CREATE INDEX connections_open ON connections (connection_id) WHERE ended_at IS NULL;
--- By these the tool calls are found that a deployment makes at the moment, whatever it made before.
+-- These two indexes find the running tool calls of a deployment, independently of its past calls.
 CREATE INDEX threads_active ON threads (deployment_id) WHERE active_run_id IS NOT NULL;
 CREATE INDEX steps_open ON steps (run_id) WHERE result IS NULL AND call_no > 0;
 
--- What runs ask people. `outcome` is NULL while a request waits.
+-- Requests of runs to people. outcome is NULL while a request is pending.
 CREATE TABLE steering_requests (
     steering_id TEXT NOT NULL PRIMARY KEY,
     account_id TEXT NOT NULL,
@@ -141,19 +142,19 @@ CREATE TABLE steering_requests (
     summary TEXT NOT NULL,
     tool TEXT NOT NULL,
     tool_call_id TEXT NOT NULL,
-    -- JSON; NULL where it is a question.
+    -- JSON. NULL for a question.
     arguments TEXT,
     -- JSON.
     options TEXT NOT NULL,
-    -- Of the tool and the arguments that were asked for, or approved.
+    -- Fingerprint of the call: the tool with the requested or the approved arguments.
     fingerprint TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT,
     outcome TEXT,
-    -- How far an approval reaches; NULL where there is none.
+    -- The duration of an approval. NULL if there is none.
     remember TEXT,
     answered_by TEXT,
-    -- JSON; NULL where no person answered.
+    -- JSON. NULL if no person answered.
     answer TEXT,
     resolved_at BIGINT,
     UNIQUE (run_id, step_no, call_no)
@@ -164,7 +165,7 @@ CREATE INDEX steering_of_thread ON steering_requests (thread_id);
 CREATE INDEX steering_pending ON steering_requests (account_id, steering_id) WHERE outcome IS NULL;
 CREATE INDEX steering_pending_of_thread ON steering_requests (thread_id, steering_id) WHERE outcome IS NULL;
 
--- Calls that need not be asked about again.
+-- Calls that need no further approval.
 CREATE TABLE approvals (
     approval_id TEXT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
@@ -178,6 +179,6 @@ CREATE TABLE approvals (
     UNIQUE (deployment_id, fingerprint)
 );
 
--- The request that a message answered: it is no input of its own then.
+-- The steering request that a message answered. Such a message is not input.
 ALTER TABLE messages ADD COLUMN answers TEXT;
 CREATE INDEX messages_that_answer ON messages (answers) WHERE answers IS NOT NULL;

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Checks the Markdown files and other texts of this repository:
+# Checks the Markdown files, scripts and configuration files of this repository:
 #
-#   - a link to a file or heading of this repository leads there;
-#   - a block of code says in what language it is;
-#   - a `make` target that is mentioned exists;
-#   - no text holds a path of somebody's own machine.
+#   - the target of every link to a file or heading of this repository exists;
+#   - every code block names its language;
+#   - every mentioned `make` target exists;
+#   - no file contains a path that exists only on one machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 command -v perl >/dev/null || { echo "check-docs: perl is missing; install it" >&2; exit 1; }
 
-# New files count before they are committed; removed ones do not. Without Git, as in an archive, all files count.
+# Includes new files that are not committed yet, and excludes deleted ones. Without Git, for example in an archive, it
+# includes all files.
 list() {
     if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
         git ls-files --cached --others --exclude-standard | sort -u
@@ -24,8 +25,8 @@ use utf8;
 use File::Basename qw(dirname);
 
 my @files = grep { -f } map { chomp; $_ } <STDIN>;
-my $faults = 0;
-sub fault { my ($file, $line, $what) = @_; print STDERR "$file:$line: $what\n"; $faults++ }
+my $errors = 0;
+sub report { my ($file, $line, $what) = @_; print STDERR "$file:$line: $what\n"; $errors++ }
 
 sub lines_of {
     my ($file) = @_;
@@ -35,12 +36,12 @@ sub lines_of {
     return @lines;
 }
 
-# Blanks what is in fenced blocks, so that line numbers stay; gives the faults of the fences too.
+# Replaces fenced blocks by empty lines, so that line numbers stay the same. Also returns the errors of the fences.
 my %prose;
 sub prose_of {
     my ($file) = @_;
     return $prose{$file} if $prose{$file};
-    my ($fence, @out, @faults, $number);
+    my ($fence, @out, @errors, $number);
     for my $line (lines_of($file)) {
         $number++;
         if (defined $fence) {
@@ -48,17 +49,17 @@ sub prose_of {
             push @out, "";
         } elsif ($line =~ /^(?:[ >\t]|[-*] |\d+\. )*(`{3,}|~{3,})\s*([^`]*)$/) {
             $fence = $1;
-            push @faults, [$number, "this block of code has no language; write ```text if it has none"] if $2 eq "";
+            push @errors, [$number, "this code block has no language; use ```text if it has none"] if $2 eq "";
             push @out, "";
         } else {
             push @out, $line;
         }
     }
-    push @faults, [$number // 0, "a block of code is not closed"] if defined $fence;
-    return $prose{$file} = { lines => \@out, faults => \@faults };
+    push @errors, [$number // 0, "a code block is not closed"] if defined $fence;
+    return $prose{$file} = { lines => \@out, errors => \@errors };
 }
 
-# The anchors of a page, as GitHub makes them from its headings.
+# Returns the anchors of a page, which GitHub derives from its headings.
 my %anchors;
 sub anchors_of {
     my ($file) = @_;
@@ -81,7 +82,7 @@ sub anchors_of {
     return $anchors{$file} = \%found;
 }
 
-# A path without "." and "..", or undef if it leads out of the repository.
+# Returns the path without "." and "..", or undef if it leaves the repository.
 sub plain {
     my @parts;
     for my $part (split m{/}, $_[0]) {
@@ -98,14 +99,14 @@ sub check_link {
     $path =~ s/%([0-9A-Fa-f]{2})/chr hex $1/ge;
     $path =~ s/\?.*//;
     my $to = $path eq "" ? $file : plain($path =~ m{^/} ? $path : dirname($file) . "/$path");
-    return fault($file, $line, "the link to $target leads out of the repository") unless defined $to;
+    return report($file, $line, "the link to $target leaves the repository") unless defined $to;
     $to = "." if $to eq "";
-    return fault($file, $line, "the link to $target leads nowhere: there is no $to") unless -e $to;
+    return report($file, $line, "the link to $target is broken: $to does not exist") unless -e $to;
     return if !defined $anchor || $anchor eq "";
     if ($to =~ /\.md$/) {
-        fault($file, $line, "the link to $target leads nowhere: $to has no heading #$anchor") unless anchors_of($to)->{$anchor};
+        report($file, $line, "the link to $target is broken: $to has no heading #$anchor") unless anchors_of($to)->{$anchor};
     } elsif ($anchor !~ /^L\d+(?:-L\d+)?$/) {
-        fault($file, $line, "the link to $target has an anchor in a file that has no headings");
+        report($file, $line, "the link to $target has an anchor, but the file has no headings");
     }
 }
 
@@ -115,13 +116,13 @@ if (-f "Makefile") { /^([a-z][a-z-]*):/ and $make_targets{$1} = 1 for lines_of("
 sub check_make {
     my ($file, $line, $text) = @_;
     while ($text =~ /(?:^|[`;&(]\s*)make ([a-z][a-z-]*)/g) {
-        fault($file, $line, "the Makefile has no target $1") unless $make_targets{$1};
+        report($file, $line, "the Makefile has no target $1") unless $make_targets{$1};
     }
 }
 
 for my $file (grep { /\.md$/ } @files) {
     my $prose = prose_of($file);
-    fault($file, @$_) for @{ $prose->{faults} };
+    report($file, @$_) for @{ $prose->{errors} };
     my $number = 0;
     for my $text (@{ $prose->{lines} }) {
         $number++;
@@ -140,20 +141,20 @@ for my $file (grep { /\.md$/ } @files) {
     }
 }
 
-# Documents, scripts and settings; source code may name such paths, in tests of what must not be reached.
+# Only documents, scripts and configuration: tests in source code may name such paths.
 for my $file (grep { m{(?:\.(?:md|toml|sh|ya?ml|json)|^Makefile|^\.ci/run)$} && !m{(?:^|/)package-lock\.json$} } @files) {
     my $number = 0;
     for my $text (lines_of($file)) {
         $number++;
         if (length $ENV{HERE} > 1 && index($text, "$ENV{HERE}/") >= 0) {
-            fault($file, $number, "$ENV{HERE} is where this checkout lies; write a path below it");
+            report($file, $number, "$ENV{HERE} is the path of this checkout; write a relative path");
             next;
         }
         next unless $text =~ m{(?<![\w.:/-])(/(?:home|Users)/(?!(?:user|you|YOU|USER|NAME)\b)[A-Za-z0-9._-]+/[^\s"\x27`)]*|/root/\.(?:cache|cargo|rustup|config|local)[^\s"\x27`)]*|file:/{2}/[^\s"\x27`)]*)};
-        fault($file, $number, "$1 is a path of one machine; write one that holds everywhere");
+        report($file, $number, "$1 exists only on one machine; write a path that is valid everywhere");
     }
 }
 
-if ($faults) { print STDERR "check-docs: $faults fault" . ($faults > 1 ? "s" : "") . "\n"; exit 1 }
-printf "check-docs: %d pages, all well\n", scalar grep { /\.md$/ } @files;
+if ($errors) { print STDERR "check-docs: $errors error" . ($errors > 1 ? "s" : "") . "\n"; exit 1 }
+printf "check-docs: %d pages checked, no errors\n", scalar grep { /\.md$/ } @files;
 '

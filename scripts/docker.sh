@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a command beside a throwaway Docker engine, with gVisor among its runtimes and an image for sandboxes.
+# Runs a command with a temporary Docker engine that has the gVisor runtime and an image for sandboxes.
 #
 #   scripts/docker.sh COMMAND [ARGUMENT…]     exports HERM_TEST_DOCKER_HOST, runs COMMAND, stops the engine
-#   scripts/docker.sh --image                 makes the image's archive, if it is not there, and prints its path
+#   scripts/docker.sh --image                 creates the image's archive, if it does not exist, and prints its path
 #
-# The engine keeps everything in a directory of its own and changes nothing of the machine's network. It is gone when
-# COMMAND ends, whatever its outcome. With HERM_TEST_DOCKER_HOST set already, that engine is used: it must have the
-# runtime runsc and the image herm-sandbox:test. An engine can only be started as root.
+# The engine stores everything in its own directory and does not change the machine's network. It is removed when
+# COMMAND ends, whatever the exit status. If HERM_TEST_DOCKER_HOST is already set, the script uses that engine. It must
+# have the runtime runsc and the image herm-sandbox:test. Only root can start an engine.
 #
-# HERM_TEST_IMAGE_ROOT says where the image's archive is kept; there is one for each list of packages.
+# HERM_TEST_IMAGE_ROOT is the directory of the image's archives. There is one archive for each list of packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ IMAGE=herm-sandbox:test
 SUITE=bookworm
 PACKAGES=python3-minimal,git,curl,ca-certificates,procps
 START_TIMEOUT_S=60
-# An archive that nobody used for so long is of an older list.
+# An archive that was not used for this many days belongs to an older list of packages.
 KEEP_DAYS=14
 
 fail() {
@@ -30,10 +30,9 @@ make_image() {
     archive="$root/$(printf '%s' "$SUITE $PACKAGES" | sha256sum | cut -c 1-16).tar"
     mkdir -p "$root"
     if [ ! -f "$archive" ]; then
-        [ "$(id -u)" -eq 0 ] || fail "the test image is made with debootstrap, which needs root"
-        echo "docker: making the test image with debootstrap; this takes a minute, once" >&2
+        [ "$(id -u)" -eq 0 ] || fail "debootstrap creates the test image and needs root"
+        echo "docker: creating the test image with debootstrap; this takes a minute, once" >&2
         directory=$(mktemp -d /var/tmp/herm-test-image.XXXXXXXX)
-        # Word splitting would not hurt the variable either, but shellcheck is right in general.
         debootstrap --variant=minbase --include="$PACKAGES" "$SUITE" "$directory/root" >"$directory/log" 2>&1 || {
             tail -n 20 "$directory/log" >&2
             rm -rf "$directory"
@@ -41,7 +40,7 @@ make_image() {
         }
         rm -rf "$directory/root/var/cache/apt" "$directory/root/var/lib/apt/lists"
         tar -C "$directory/root" -cf "$directory/image.tar" .
-        # Whole or not at all.
+        # The rename publishes the archive atomically.
         cp "$directory/image.tar" "$archive.$$"
         mv "$archive.$$" "$archive"
         rm -rf "$directory"
@@ -59,14 +58,14 @@ fi
 if [ -n "${HERM_TEST_DOCKER_HOST:-}" ]; then
     exec "$@"
 fi
-[ "$(id -u)" -eq 0 ] || fail "a Docker engine is started as root only: set HERM_TEST_DOCKER_HOST to one that runs"
+[ "$(id -u)" -eq 0 ] || fail "only root can start a Docker engine; set HERM_TEST_DOCKER_HOST to a running one"
 archive=$(make_image)
 
 stop_engine() { # stop_engine DIRECTORY
     local pid names
     if [ -f "$1/docker.pid" ] && pid=$(cat "$1/docker.pid") && kill -0 "$pid" 2>/dev/null; then
         names=$(docker -H "unix://$1/docker.sock" ps -aq 2>/dev/null || true)
-        # shellcheck disable=SC2086 # one argument for each container
+        # shellcheck disable=SC2086 # One argument for each container.
         [ -z "$names" ] || docker -H "unix://$1/docker.sock" rm -f $names >/dev/null 2>&1 || true
         kill "$pid" 2>/dev/null || true
         for _ in $(seq 100); do
@@ -74,16 +73,16 @@ stop_engine() { # stop_engine DIRECTORY
             sleep 0.1
         done
     fi
-    # What an engine that was killed has left mounted.
+    # A killed engine leaves mounts behind.
     awk -v root="$1/" 'index($5, root) == 1 { print $5 }' /proc/self/mountinfo | sort -r | while IFS= read -r mounted; do
         umount -l "$mounted" 2>/dev/null || true
     done
     rm -rf "$1"
 }
 
-# Not on a file system that lives in memory, nor on one made of layers already.
+# The engine's directory must not be on a memory-backed or an overlay file system.
 base=/var/tmp
-# An engine whose script was killed outright is stopped by the next one.
+# Stops engines whose script was killed by SIGKILL.
 for left in "$base"/herm-test-docker.*; do
     if [ -f "$left/script.pid" ] && [ -O "$left" ] && ! kill -0 "$(cat "$left/script.pid")" 2>/dev/null; then
         stop_engine "$left"

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Runs a command beside a throwaway PostgreSQL server.
+# Runs a command with a temporary PostgreSQL server.
 #
 #   scripts/postgres.sh COMMAND [ARGUMENT…]     exports HERM_TEST_POSTGRES_URL, runs COMMAND, stops the server
 #   scripts/postgres.sh --find                  prints the directory of PostgreSQL's programs
 #
-# The server listens on a free port of 127.0.0.1, asks for a random password and is as durable as a real one. It and its
-# data are gone when COMMAND ends, whatever its outcome. With HERM_TEST_POSTGRES_URL set already, that server is used.
+# The server listens on a free port of 127.0.0.1, requires a random password, and has the durability settings of a
+# production server. The script removes it with its data when COMMAND ends, whatever the exit status. If
+# HERM_TEST_POSTGRES_URL is already set, the script uses that server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Tests open many small pools side by side.
+# Tests open many small pools at the same time.
 MAX_CONNECTIONS=400
 START_TIMEOUT_S=60
 PORT_ATTEMPTS=20
@@ -19,7 +20,7 @@ fail() {
     exit 1
 }
 
-# The newest server on this machine; Debian keeps its programs off the PATH.
+# Prints the program directory of the newest server on this machine. On Debian, it is not in PATH.
 find_programs() {
     local candidate
     while IFS= read -r candidate; do
@@ -45,16 +46,16 @@ if [ -n "${HERM_TEST_POSTGRES_URL:-}" ]; then
     exec "$@"
 fi
 
-# PostgreSQL refuses to run as root, so root hands it to the account that its package made.
+# PostgreSQL refuses to run as root, so root runs it as the account that its package created.
 as_server=()
 if [ "$(id -u)" -eq 0 ]; then
-    id postgres >/dev/null 2>&1 || fail "there is no account \`postgres\` to run the server as"
+    id postgres >/dev/null 2>&1 || fail "the account \`postgres\`, which would run the server, does not exist"
     as_server=(runuser -u postgres --)
 fi
 run() { "${as_server[@]+"${as_server[@]}"}" "$@"; }
 
-# Beside the build, or, where the server's account cannot go there, as below /root, in /var/tmp: never in a file
-# system that lives in memory, on which fsync means nothing.
+# The data is in the build directory, or in /var/tmp if the server's account cannot access the build directory, for
+# example below /root. It must not be on a memory-backed file system, on which fsync has no effect.
 base="${CARGO_TARGET_DIR:-target}/postgres"
 mkdir -p "$base"
 base=$(cd "$base" && pwd)
@@ -70,9 +71,9 @@ stop_server() { # stop_server DIRECTORY
     rm -rf "$1"
 }
 
-# A server whose script was killed outright is stopped by the next one.
+# Stops servers whose script was killed by SIGKILL.
 for left in "$base"/herm-test-postgres.*; do
-    # Not another user's, in a directory that all can write to.
+    # All users can write to /var/tmp, so the owner is checked.
     if [ -f "$left/script.pid" ] && [ -O "$left" ] && ! kill -0 "$(cat "$left/script.pid")" 2>/dev/null; then
         stop_server "$left"
     fi
@@ -93,7 +94,7 @@ if [ "$(id -u)" -eq 0 ]; then
     chown postgres "$dir/log"
 fi
 
-# A collation that is not by bytes, as most servers have: text must sort the same on both databases all the same.
+# Most servers have a collation that is not by bytes. Text must sort the same on both databases nevertheless.
 locale=(--locale=C)
 if run "$programs/initdb" --help | grep -q -- --icu-locale; then
     locale=(--locale=C --locale-provider=icu --icu-locale=en-US)
@@ -105,10 +106,10 @@ run "$programs/initdb" -D "$dir/data" -U postgres --pwfile="$dir/password" --aut
 }
 rm "$dir/password"
 
-# Durable settings are the defaults; the write-ahead log may grow, so that checkpoints do not disturb measurements.
+# The default settings are durable. A larger write-ahead log keeps checkpoints from disturbing measurements.
 port=
 for _ in $(seq "$PORT_ATTEMPTS"); do
-    # Below the range from which systems hand out ports, so that only another fixed one can collide.
+    # Below the range of ephemeral ports, so that only another fixed port can collide.
     candidate=$((20000 + RANDOM % 12000))
     if run "$programs/pg_ctl" -D "$dir/data" -l "$dir/log" -t "$START_TIMEOUT_S" -w \
         -o "-p $candidate -c listen_addresses=127.0.0.1 -c unix_socket_directories='' \
@@ -124,7 +125,7 @@ if [ -z "$port" ]; then
 fi
 
 export HERM_TEST_POSTGRES_URL="postgres://postgres:$password@127.0.0.1:$port/postgres"
-# Not exec: the trap above has to outlive the command. In the foreground, so that Ctrl-C reaches it as it always does.
+# Without exec, because the trap above must outlive the command. In the foreground, so that Ctrl-C reaches the command.
 status=0
 "$@" || status=$?
 exit "$status"

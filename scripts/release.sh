@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the archive of a release: TARGET_DIR/dist/herm-VERSION-PLATFORM.tar.gz, and its SHA-256 beside it.
+# Builds a release archive, TARGET_DIR/dist/herm-VERSION-PLATFORM.tar.gz, and a file with its SHA-256.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ mkdir -p "$dist/$name"
 cp "$target_dir/release/herm" herm.example.toml LICENSE-MIT LICENSE-APACHE CHANGELOG.md "$dist/$name/"
 if [ -f README.md ]; then cp README.md "$dist/$name/"; fi
 
-# The same commit gives the same archive: names sorted, owners and times fixed.
+# The archive is reproducible: names are sorted, owners and times are fixed.
 time=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$time" -C "$dist" -cf - "$name" | gzip -9n >"$dist/$name.tar.gz"
 rm -rf "${dist:?}/$name"

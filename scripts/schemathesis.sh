@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Holds the server against its own OpenAPI document: requests made from it, right ones and wrong ones, and each answer
-# checked. It never fails, and what it answers is documented.
+# Tests the server against its OpenAPI document with generated requests, valid and invalid ones. The server must never
+# return a 5xx status, and every response must match the document.
 #
 #   scripts/schemathesis.sh [ARGUMENT OF schemathesis run…]      needs the built binary; `make test` builds it
-#   scripts/schemathesis.sh --install                            only sets up the environment that it runs in
+#   scripts/schemathesis.sh --install                            only installs schemathesis
 #
-# The environment is made once, outside of this tree: in $XDG_CACHE_HOME or ~/.cache.
+# Schemathesis is installed once, outside of this tree: in $XDG_CACHE_HOME or ~/.cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# One version for everybody: another one asks for other things.
+# A fixed version, because other versions generate other requests.
 VERSION=4.32.5
-# The same requests every time. Another seed: HERM_TEST_SEED=7 scripts/schemathesis.sh
+# The seed of the requests. To use another one: HERM_TEST_SEED=7 scripts/schemathesis.sh
 SEED=${HERM_TEST_SEED:-20261124}
-# Requests of each operation that are made up, beside those that go to every limit of its schema.
+# Random requests for each operation, in addition to those at the limits of its schema.
 MAX_EXAMPLES=40
 START_TIMEOUT_S=30
 
@@ -26,9 +26,9 @@ fail() {
 
 install() {
     [ ! -x "$cache/bin/schemathesis" ] || return 0
-    echo "schemathesis: installing $VERSION into $cache; once"
+    echo "schemathesis: installing version $VERSION into $cache, once"
     rm -rf "$cache"
-    python3 -m venv "$cache" || fail "python3 cannot make an environment; run scripts/setup.sh schemathesis"
+    python3 -m venv "$cache" || fail "python3 failed to create a virtual environment; run scripts/setup.sh schemathesis"
     "$cache/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$VERSION"
 }
 
@@ -71,7 +71,7 @@ if [ -z "$url" ]; then
     fail "the server did not start"
 fi
 
-# Something for the requests to meet: ids that are made up are of nothing.
+# Creates resources for the requests, because generated ids do not exist.
 call() { # call METHOD PATH BODY
     curl --silent --show-error --fail-with-body -X "$1" "$url$2" -H "Authorization: Bearer $key" \
         -H 'Content-Type: application/json' -d "$3"
@@ -100,7 +100,7 @@ include-operation-id = "read_file"
 "query.path" = "notes/a.txt"
 TOML
 
-# Deleting these would leave nothing to ask for. Events as they are listed: a stream has no end.
+# Operations that would delete these resources are excluded. Events are listed as JSON, because a stream has no end.
 status=0
 (
     cd "$dir"

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and this machine lacks.
+# Installs everything that building and testing need and this machine lacks.
 #
 #   scripts/setup.sh [rust] [sandbox] [docker] [postgres] [nextest] [curl] [clients] [node] [chromium] [schemathesis] [shellcheck]
-#                                                                                   without arguments: all of them
+#                                                                                   without arguments: all parts
 #
-# As root it installs system packages through apt-get. Anyone else gets the one command to run, and exit status 1.
-# What is there already is left alone, so running it again costs nothing.
+# As root it installs system packages with apt-get. For other users it prints the command to run and exits with
+# status 1. It does not touch programs that are already installed, so running it again costs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# One version for everybody: another one may read .config/nextest.toml differently.
+# A fixed version, because others may read .config/nextest.toml differently.
 NEXTEST_VERSION=0.9.143
-# What the TypeScript SDK runs on, and its tests.
+# The minimum version for the TypeScript SDK and its tests.
 MIN_NODE_MAJOR=18
 
 packages=()
@@ -28,7 +28,7 @@ fail() {
 }
 
 find_rust() {
-    # aws-lc and SQLite are built from C.
+    # aws-lc and SQLite are C code.
     has cc || lack build-essential
 }
 
@@ -37,7 +37,7 @@ find_sandbox() {
 }
 
 find_docker() {
-    # Tests use an engine of their own, so one that is somewhere else is of no use.
+    # Tests start their own engine, unless HERM_TEST_DOCKER_HOST names a running one.
     [ -n "${HERM_TEST_DOCKER_HOST:-}" ] && return 0
     has docker || lack docker.io
     has dockerd || lack docker.io
@@ -50,12 +50,12 @@ find_postgres() {
 }
 
 find_curl() {
-    # The README's walk is tested as it is written.
+    # A test runs the commands of the README as they are written.
     has curl || lack curl
 }
 
 find_clients() {
-    # Programs that go out through egress in its tests, beside curl and those of Node.js.
+    # The egress tests run these programs, curl and programs of Node.js.
     has git || lack git
     python3 -c 'import pip' >/dev/null 2>&1 || lack python3-pip
     find_curl
@@ -67,12 +67,12 @@ find_node() {
 }
 
 find_chromium() {
-    # The SDK is tested in a browser too; HERM_BROWSER names another one.
+    # The SDK is also tested in a browser. HERM_BROWSER names another one.
     has "${HERM_BROWSER:-chromium}" || lack chromium
 }
 
 find_schemathesis() {
-    # Debian keeps a part of Python apart without which no environment can be made.
+    # On Debian, creating a virtual environment needs a separate package.
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || lack python3-venv
     find_curl
 }
@@ -88,7 +88,7 @@ find_nextest() {
 install_packages() {
     [ "${#packages[@]}" -gt 0 ] || return 0
     if ! has apt-get; then
-        fail "please install, by this system's package manager: ${packages[*]}"
+        fail "install these with the system's package manager: ${packages[*]}"
     fi
     if [ "$(id -u)" -ne 0 ]; then
         printf 'setup: some packages are missing. Run this, then try again:\n\n    sudo apt-get install -y %s\n\n' \
@@ -97,22 +97,22 @@ install_packages() {
     fi
     echo "setup: installing ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    # The lists may be missing altogether, as in container images.
-    apt-get update -qq || echo "setup: apt-get update failed; going on with the lists there are" >&2
+    # Container images have no package lists.
+    apt-get update -qq || echo "setup: apt-get update failed; continuing with the existing package lists" >&2
     apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 }
 
 install_rust() {
     if ! has cargo; then
-        printf 'setup: Rust is missing. Install it as https://rustup.rs says, then try again:\n\n    %s\n\n' \
+        printf 'setup: Rust is missing. Install it as described at https://rustup.rs, then try again:\n\n    %s\n\n' \
             "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal" >&2
         exit 1
     fi
-    # With rustup, rust-toolchain.toml names the version and its components.
+    # With rustup, rust-toolchain.toml determines the version and its components.
     if ! { cargo --version && cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
         has rustup || fail "cargo fmt or cargo clippy is missing; install the toolchain that rust-toolchain.toml names"
         echo "setup: installing the Rust toolchain that rust-toolchain.toml names"
-        # Before version 1.28 of rustup it is `show` that installs.
+        # Before version 1.28, rustup installs with `show`.
         rustup toolchain install || rustup show
     fi
 }
@@ -127,10 +127,10 @@ install_nextest() {
 install_node() {
     local major
     major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-    [ "$major" -ge "$MIN_NODE_MAJOR" ] || fail "Node.js $MIN_NODE_MAJOR or newer is needed, and node is version $major"
+    [ "$major" -ge "$MIN_NODE_MAJOR" ] || fail "Node.js $MIN_NODE_MAJOR or newer is required, but node is version $major"
     # npm writes this file at the end of an installation.
     [ sdk/typescript/node_modules/.package-lock.json -nt sdk/typescript/package-lock.json ] && return 0
-    echo "setup: installing what the TypeScript SDK is built with"
+    echo "setup: installing the dependencies of the TypeScript SDK"
     npm --prefix sdk/typescript ci --no-audit --no-fund --loglevel=error
 }
 
@@ -141,11 +141,11 @@ install_schemathesis() {
 parts=("$@")
 [ "${#parts[@]}" -gt 0 ] || parts=(rust sandbox docker postgres nextest curl clients node chromium schemathesis shellcheck)
 
-# Everything that is missing is found first, so that one command installs it all.
+# Finds everything that is missing first, so that one command installs all of it.
 for part in "${parts[@]}"; do
     case "$part" in
         rust | sandbox | docker | postgres | nextest | curl | clients | node | chromium | schemathesis | shellcheck) "find_$part" ;;
-        *) fail "unknown part: $part; there are rust, sandbox, docker, postgres, nextest, curl, clients, node, chromium, schemathesis, shellcheck" ;;
+        *) fail "unknown part: $part; the parts are rust, sandbox, docker, postgres, nextest, curl, clients, node, chromium, schemathesis, shellcheck" ;;
     esac
 done
 install_packages

@@ -1,37 +1,38 @@
 #!/usr/bin/env bash
-# The tests that find what happens rarely, for long. Each part can be run alone; without a name all are.
+# Runs long tests that find rare errors. Without a PART it runs all parts.
 #
 #   scripts/postgres.sh scripts/docker.sh scripts/soak.sh [PART…]
 #
-#   sandboxes   sandboxes of each engine come and go, 1,000 of each; nothing of them may be left
-#   simulation  lives of simulated servers, by seeds; on PostgreSQL a tenth as many as on SQLite
-#   suite       all other tests, with more rounds of what is random and more cases of each property
-#   stream      streams of events through servers that are killed, with the SDK
-#   kills       a release build under load that never stops, killed at random every few seconds, its memory watched: ten
-#               minutes on SQLite, then ten on PostgreSQL. It prints its seed, which HERM_TEST_SEED gives back to it, and
-#               one line of JSON for each database; HERM_TEST_SECONDS says how long each of them takes
+#   sandboxes   starts and stops 1,000 sandboxes of each engine; none may leave anything behind
+#   simulation  simulates servers from seeds; PostgreSQL gets a tenth as many seeds as SQLite
+#   suite       all other tests, with more rounds of random tests and more cases of each property test
+#   stream      event streams of the SDK from servers that are killed
+#   kills       a release build under constant load that is killed at random every few seconds while its memory is
+#               measured: ten minutes on SQLite, then ten on PostgreSQL. It prints its seed, which HERM_TEST_SEED
+#               repeats, and one line of JSON for each database. HERM_TEST_SECONDS sets the time for each database
 #
-# HERM_TEST_ROUNDS, HERM_TEST_SEEDS, HERM_TEST_MUTATIONS and PROPTEST_CASES say how many; docs/reference/reliability.md what was found.
+# HERM_TEST_ROUNDS, HERM_TEST_SEEDS, HERM_TEST_MUTATIONS and PROPTEST_CASES set the numbers of rounds, seeds, requests
+# and cases. docs/reference/reliability.md lists the results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-COME_AND_GO='test(sandboxes_come_and_go_without_leaving_anything)'
+START_AND_STOP='test(starting_and_stopping_sandboxes_repeatedly_leaves_nothing_behind)'
 KILLS='test(random_kills_lose_and_double_nothing)'
 SEEDS='(binary(simulation) and test(seeds))'
 
-rounds() { # rounds USUAL COMMAND [ARGUMENT…]
-    local usual=$1
+rounds() { # rounds DEFAULT COMMAND [ARGUMENT…]
+    local default=$1
     shift
-    HERM_TEST_ROUNDS=${HERM_TEST_ROUNDS:-$usual} "$@"
+    HERM_TEST_ROUNDS=${HERM_TEST_ROUNDS:-$default} "$@"
 }
 
 part() {
     case "$1" in
-    sandboxes) rounds 1000 cargo nextest run -p herm-sandbox --profile soak -E "$COME_AND_GO" ;;
+    sandboxes) rounds 1000 cargo nextest run -p herm-sandbox --profile soak -E "$START_AND_STOP" ;;
     simulation) HERM_TEST_SEEDS=${HERM_TEST_SEEDS:-5000} cargo nextest run --workspace --profile soak \
-        --features herm-cli/fault-points,herm-e2e/fault-points --success-output immediate -E "$SEEDS" ;;
+        --features herm-cli/failpoints,herm-e2e/failpoints --success-output immediate -E "$SEEDS" ;;
     suite) HERM_TEST_MUTATIONS=${HERM_TEST_MUTATIONS:-50000} PROPTEST_CASES=${PROPTEST_CASES:-5000} \
-        rounds 2000 scripts/test.sh --profile soak -E "not ($COME_AND_GO or $SEEDS or $KILLS)" ;;
+        rounds 2000 scripts/test.sh --profile soak -E "not ($START_AND_STOP or $SEEDS or $KILLS)" ;;
     stream)
         cargo build -p herm-cli
         HERM_BINARY="$(cargo_target)/debug/herm" rounds 2000 \
@@ -45,7 +46,7 @@ part() {
         done
         ;;
     *)
-        echo "soak: there is no part $1; there are: ${PARTS[*]}" >&2
+        echo "soak: unknown part: $1; the parts are: ${PARTS[*]}" >&2
         exit 2
         ;;
     esac

@@ -1,12 +1,12 @@
-//! The server's API, as far as it is measured here.
+//! A client for the part of the server's API that the benchmarks use.
 
 use anyhow::{Context as _, ensure};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::frames::Frames;
+use crate::event_stream::EventStream;
 
-/// Speaks to one server. Cheap to clone.
+/// A client for one server. It authenticates with the server's API key.
 #[derive(Clone)]
 pub(crate) struct Api {
     http: reqwest::Client,
@@ -19,12 +19,12 @@ impl Api {
         Self { http: reqwest::Client::new(), base_url: base_url.to_owned(), key: key.to_owned() }
     }
 
-    /// Makes a deployment with everything at its default; gives its id.
+    /// Creates a deployment with default settings and returns its id.
     pub(crate) async fn create(&self) -> anyhow::Result<String> {
         self.create_with(None).await
     }
 
-    /// Makes a deployment whose sandbox is of this type.
+    /// Creates a deployment with this sandbox type, or with the default type for `None`, and returns its id.
     pub(crate) async fn create_with(&self, sandbox_type: Option<&str>) -> anyhow::Result<String> {
         let mut body = json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."});
         if let (Some(kind), Some(fields)) = (sandbox_type, body.as_object_mut()) {
@@ -33,7 +33,8 @@ impl Api {
         text(&self.post("/v1/deployments", &body).await?, "deployment_id")
     }
 
-    /// Makes a deployment with a `local` sandbox, whose commands find as `API_TOKEN` what stands for a secret of this host.
+    /// Creates a deployment with a `local` sandbox and a secret that only `host` may receive. In the sandbox, the
+    /// environment variable `API_TOKEN` contains the secret's placeholder. Returns the deployment's id.
     pub(crate) async fn create_with_secret(&self, host: &str) -> anyhow::Result<String> {
         let secret = json!({"name": "API", "value": "sk-bench-Zq8fP2mWn4Lx7Vt1", "allowed_hosts": [host]});
         let secret_id = text(&self.post("/v1/secrets", &secret).await?, "secret_id")?;
@@ -46,8 +47,8 @@ impl Api {
 
     pub(crate) async fn delete(&self, deployment_id: &str) -> anyhow::Result<()> {
         let url = format!("{}/v1/deployments/{deployment_id}", self.base_url);
-        let status = self.authorised(self.http.delete(url)).send().await?.status();
-        ensure!(status.is_success(), "a deletion was answered with {status}");
+        let status = self.authorized(self.http.delete(url)).send().await?.status();
+        ensure!(status.is_success(), "deleting the deployment {deployment_id} failed with status {status}");
         Ok(())
     }
 
@@ -64,20 +65,20 @@ impl Api {
         text(&self.post(&path, &json!({})).await?, "thread_id")
     }
 
-    /// What a path answers, as text.
+    /// Sends a GET request and returns the response body as text.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<String> {
-        let request = self.authorised(self.http.get(format!("{}{path}", self.base_url)));
+        let request = self.authorized(self.http.get(format!("{}{path}", self.base_url)));
         let response = request.header("Accept", "application/json").send().await;
-        let response = response.with_context(|| format!("failed to get {path}"))?;
+        let response = response.with_context(|| format!("GET {path} failed"))?;
         Ok(response.error_for_status()?.text().await?)
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
-        let answer = self.http.get(format!("{}/readyz", self.base_url)).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+        let response = self.http.get(format!("{}/readyz", self.base_url)).send().await;
+        response.is_ok_and(|response| response.status().is_success())
     }
 
-    /// Sends a message to a thread, or to `new`; gives the thread's id.
+    /// Sends a message to the thread with this id, or to a new thread if the id is `new`. Returns the thread's id.
     pub(crate) async fn send(
         &self,
         deployment_id: &str,
@@ -89,30 +90,34 @@ impl Api {
         text(&self.post(&path, &body).await?, "thread_id")
     }
 
-    /// Opens a deployment's stream; `query` begins with `?` or is empty.
-    pub(crate) async fn stream(&self, deployment_id: &str, query: &str) -> anyhow::Result<Frames> {
+    /// Opens the event stream of a deployment. `query` is the query string of the URL: empty, or beginning with `?`.
+    pub(crate) async fn stream(&self, deployment_id: &str, query: &str) -> anyhow::Result<EventStream> {
         let path = format!("/v1/deployments/{deployment_id}/events{query}");
-        let request = self.authorised(self.http.get(format!("{}{path}", self.base_url)));
+        let request = self.authorized(self.http.get(format!("{}{path}", self.base_url)));
         let response = request.header("Accept", "text/event-stream").send().await;
-        let response = response.with_context(|| format!("failed to open {path}"))?;
-        Ok(Frames::new(response.error_for_status()?))
+        let response = response.with_context(|| format!("failed to open the stream {path}"))?;
+        Ok(EventStream::new(response.error_for_status()?))
     }
 
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self.authorised(self.http.post(format!("{}{path}", self.base_url))).json(body);
-        let response = request.send().await.with_context(|| format!("failed to post to {path}"))?;
+        let request = self.authorized(self.http.post(format!("{}{path}", self.base_url))).json(body);
+        let response = request.send().await.with_context(|| format!("POST {path} failed"))?;
         let status = response.status();
-        let answer = response.bytes().await?;
-        ensure!(status.is_success(), "{path} answered {status}: {}", String::from_utf8_lossy(&answer));
-        Ok(serde_json::from_slice(&answer)?)
+        let body = response.bytes().await?;
+        ensure!(
+            status.is_success(),
+            "POST {path} failed with status {status}: {}",
+            String::from_utf8_lossy(&body)
+        );
+        Ok(serde_json::from_slice(&body)?)
     }
 
-    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
         request.bearer_auth(&self.key)
     }
 }
 
-fn text(answer: &Value, field: &str) -> anyhow::Result<String> {
-    let text = answer.get(field).and_then(Value::as_str);
-    Ok(text.with_context(|| format!("an answer has no {field}: {answer}"))?.to_owned())
+fn text(response: &Value, field: &str) -> anyhow::Result<String> {
+    let text = response.get(field).and_then(Value::as_str);
+    Ok(text.with_context(|| format!("the response has no field `{field}`: {response}"))?.to_owned())
 }

@@ -1,42 +1,42 @@
-//! A thread with its stream: one message after the other.
+//! A conversation in one thread of a Herm server. Each message is sent after the previous run has completed.
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
 
 use crate::api::Api;
-use crate::frames::Frames;
+use crate::event_stream::EventStream;
 
 pub(crate) struct Conversation {
     api: Api,
     deployment_id: String,
     thread_id: String,
-    frames: Frames,
+    stream: EventStream,
 }
 
 impl Conversation {
-    /// Begins a thread, and waits for its first run to complete: the sandbox of its deployment has been asked for
-    /// then, and the paths are warm.
+    /// Creates a thread by sending `content`, and waits until the run has completed. This first run starts the
+    /// deployment's sandbox and fills caches, so that it does not distort the measurement.
     pub(crate) async fn begin(api: &Api, deployment_id: &str, content: &str) -> anyhow::Result<Self> {
         let thread_id = api.send(deployment_id, "new", content).await?;
         let query = format!("?thread_id={thread_id}&after=evt_0");
-        let mut frames = api.stream(deployment_id, &query).await?;
-        frames.until_completed().await?;
-        Ok(Self { api: api.clone(), deployment_id: deployment_id.to_owned(), thread_id, frames })
+        let mut stream = api.stream(deployment_id, &query).await?;
+        stream.wait_for_completion().await?;
+        Ok(Self { api: api.clone(), deployment_id: deployment_id.to_owned(), thread_id, stream })
     }
 
-    /// One conversation on each of these deployments, which may be one several times.
+    /// Begins one conversation for each id in `deployments`. The list can contain the same deployment several times.
     pub(crate) async fn begin_all(api: &Api, deployments: &[String]) -> anyhow::Result<Vec<Self>> {
         try_join_all(deployments.iter().map(|deployment_id| Self::begin(api, deployment_id, "hello"))).await
     }
 
-    /// Sends a message and waits until its run has completed.
+    /// Sends a message and waits until the run has completed.
     pub(crate) async fn turn(&mut self, content: &str) -> anyhow::Result<()> {
         self.api.send(&self.deployment_id, &self.thread_id, content).await?;
-        self.frames.until_completed().await
+        self.stream.wait_for_completion().await
     }
 }
 
-/// Has all conversations take so many turns, side by side.
+/// Runs all conversations concurrently, with `turns` turns each.
 pub(crate) async fn take_turns(conversations: Vec<Conversation>, turns: usize) -> anyhow::Result<()> {
     let tasks: Vec<_> = conversations
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the figures were measured on, and what the system says of a process.
+//! Reads properties of this machine and of running processes.
 
 use std::fs;
 use std::process::Command;
@@ -8,33 +8,35 @@ use herm_types::Clock as _;
 use herm_types::time::SystemClock;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Takes as many open files as the system allows; the servers that are started inherit it.
+/// Raises this process's limit on open files to the maximum that the system allows. Child processes that are started
+/// later inherit the limit.
 pub(crate) fn raise_file_limit() -> anyhow::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).context("failed to raise the limit of open files")
+    setrlimit(Resource::Nofile, limit).context("failed to raise the limit on open files")
 }
 
-/// How many files a process may have open here; `None`: any number.
+/// Returns this process's limit on open files, or `None` if there is no limit.
 pub(crate) fn file_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Resident memory of a process, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
     let kib: f64 = field(&status, "VmRSS")
         .and_then(|text| text.split(' ').next()?.parse().ok())
-        .with_context(|| format!("{path} does not say VmRSS"))?;
+        .with_context(|| format!("{path} has no VmRSS"))?;
     Ok(kib * 1024.0)
 }
 
-/// Resident memory of a process and all that came from it, in bytes; what they share counts for each.
+/// Returns the resident memory of a process and all its descendants, in bytes. Memory that several processes share is
+/// counted once for each of them.
 pub(crate) fn tree_resident_bytes(pid: u32) -> anyhow::Result<f64> {
     let children = fs::read_dir("/proc").context("failed to read /proc")?.flatten().filter_map(|entry| {
         let id: u32 = entry.file_name().to_str()?.parse().ok()?;
-        // One that has ended meanwhile has no parent any more.
+        // The status file does not exist any more if the process has exited.
         let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         (field(&status, "PPid")?.parse() == Ok(pid)).then_some(id)
     });
@@ -45,7 +47,7 @@ pub(crate) fn tree_resident_bytes(pid: u32) -> anyhow::Result<f64> {
     Ok(bytes)
 }
 
-/// One paragraph about the machine.
+/// Describes the machine and the database in one paragraph for the performance page.
 pub(crate) fn describe() -> anyhow::Result<String> {
     let processor = fs::read_to_string("/proc/cpuinfo").context("failed to read /proc/cpuinfo")?;
     let memory = fs::read_to_string("/proc/meminfo").context("failed to read /proc/meminfo")?;
@@ -56,10 +58,11 @@ pub(crate) fn describe() -> anyhow::Result<String> {
     let cores = std::thread::available_parallelism()?;
     let kib: u64 =
         field(&memory, "MemTotal").and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or_default();
-    let file_system = output("stat", &["-f", "-c", "%T", &super::bed::fresh_dir()?.path().to_string_lossy()]);
+    let file_system =
+        output("stat", &["-f", "-c", "%T", &super::setup::fresh_dir()?.path().to_string_lossy()]);
     Ok(format!(
-        "Machine: {model}{}, {cores} cores, {} GiB of memory, Linux {}, file system {}. Database: SQLite, with \
-         `journal_mode=WAL` and `synchronous=FULL`, as it is by default.",
+        "Machine: {model}{}, {cores} cores, {} GiB of memory, Linux {}, file system {}. Database: SQLite with \
+         `journal_mode=WAL` and `synchronous=FULL`, the default.",
         if is_virtual { " (in a virtual machine)" } else { "" },
         (kib + (1 << 19)) >> 20,
         kernel.trim(),
@@ -67,18 +70,19 @@ pub(crate) fn describe() -> anyhow::Result<String> {
     ))
 }
 
-/// The day and the commit, with a `+` where files were changed since.
-pub(crate) fn when() -> anyhow::Result<String> {
+/// Returns today's date and the commit's short hash. A `+` follows if files of the server have uncommitted changes.
+pub(crate) fn date_and_commit() -> anyhow::Result<String> {
     let now = SystemClock.now().to_string();
-    let day = now.split('T').next().context("the clock tells no day")?;
+    let date = now.split('T').next().context("the current time has no date")?;
     let commit = output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "no commit".to_owned());
-    // Neither this program nor the page it writes changes what is measured.
+    // Only files that affect the server count. Changes of the benchmark itself and of the page that it writes do not.
     let changed =
         output("git", &["status", "--porcelain", "--", "../crates", "../migrations", "../Cargo.lock"]);
-    Ok(format!("{day}, {commit}{}", if changed.is_some() { "+" } else { "" }))
+    Ok(format!("{date}, {commit}{}", if changed.is_some() { "+" } else { "" }))
 }
 
-/// What a command prints, run in this package's directory; `None` if it fails or prints nothing.
+/// Runs a command in the directory of this package and returns its output. Returns `None` if the command fails or
+/// prints nothing.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output =
         Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
@@ -86,10 +90,10 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// The value of a line `name : value`.
+/// Returns the value of the field `name` in a file with lines of the form `name: value`.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
-        let (found, value) = line.split_once(':')?;
-        (found.trim() == name).then(|| value.trim())
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
     })
 }

@@ -1,37 +1,38 @@
-//! `make bench`: measures the server as its users meet it, and keeps the figures in the performance reference.
+//! `make bench`: measures the server through its API and writes the figures into the performance reference.
 //!
-//! Each part starts servers of its own in a fresh directory beside the binary, on the disk that holds the build,
-//! drives them over HTTP, and gives rows of a table. A scripted model of no latency runs in this process and shares
-//! the machine's cores with the server.
+//! Each part of the benchmark starts its own servers. Their data is in a new directory next to the binary, on the same
+//! disk as the build. The part sends HTTP requests to the servers and returns the rows of a table. The model is
+//! scripted, replies without latency, and runs in the process of the benchmark. The benchmark and the server share the
+//! CPU cores of the machine.
 
 mod api;
-mod bed;
 mod conversation;
-mod drive;
-mod frames;
+mod event_stream;
 mod machine;
 mod parts;
 mod plot;
 mod report;
+mod setup;
 mod stats;
 mod subject;
+mod turns;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::parts::{Part, Scale};
+use crate::parts::{Mode, Part};
 use crate::report::Row;
 
-/// Measure the server, and write the figures into docs/reference/performance.md.
+/// Measures the server and writes the figures into docs/reference/performance.md.
 #[derive(Debug, Parser)]
 #[command(name = "herm-bench")]
 struct Args {
-    /// Run everything with tiny counts, to see that it works; writes no file.
+    /// Run all parts with minimal amounts of work, to check that the benchmark works. Writes no file.
     #[arg(long)]
     quick: bool,
-    /// What to measure; everything unless said.
+    /// The parts of the benchmark to run. The default is all parts.
     #[arg(value_enum)]
     parts: Vec<Part>,
 }
@@ -41,7 +42,7 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("herm-bench: {error:#}"));
+            print_line(&format!("herm-bench: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -50,35 +51,36 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(
         args.quick || !cfg!(debug_assertions),
-        "a debug build says nothing about speed: use `make bench`, or --quick to see that the parts work"
+        "a debug build gives meaningless figures: use `make bench`, or --quick to check that the parts work"
     );
     machine::raise_file_limit()?;
     let parts = if args.parts.is_empty() { Part::ALL.to_vec() } else { args.parts };
     let mut rows: Vec<Row> = Vec::new();
     for part in &parts {
-        let measured = part.measure(Scale { quick: args.quick }).await;
+        let measured = part.measure(Mode { quick: args.quick }).await;
         let measured = measured.with_context(|| format!("failed to measure {}", part.name()))?;
         for row in &measured.rows {
-            say(&row.line());
+            print_line(&row.terminal_line());
         }
         if let Some(section) = &measured.section {
-            say(&section.text);
+            print_line(&section.text);
         }
         if !args.quick {
             report::write_extras(&measured)?;
         }
         rows.extend(measured.rows);
         if !args.quick {
-            // After each part, so that an error in a later one costs nothing.
+            // The page is written after each part, so that the figures of earlier parts are not lost if a later part
+            // fails.
             report::write(&parts, &rows)?;
         }
     }
     let missed = rows.iter().filter(|row| row.is_met() == Some(false)).count();
-    say(&format!("{} figures, {missed} below their bar", rows.len()));
+    print_line(&format!("{} figures, {missed} missed their target", rows.len()));
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "a program of the command line")]
-fn say(line: &str) {
+#[expect(clippy::print_stdout, reason = "a command line program prints its results")]
+fn print_line(line: &str) {
     println!("{line}");
 }

@@ -1,4 +1,4 @@
-//! What is measured: one module for each part.
+//! The parts of the benchmark. Each part is one module.
 
 mod bytes;
 mod create;
@@ -14,10 +14,10 @@ mod streams;
 mod throughput;
 mod write_path;
 
-use crate::report::{Bar, Measured, Row};
+use crate::report::{Measured, Row, Target};
 use crate::stats::Samples;
 
-/// A part of the bench, by the name it is asked for.
+/// The name of a part on the command line and in the table of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
     Start,
@@ -35,14 +35,15 @@ pub(crate) enum Part {
     Peers,
 }
 
-/// How much is done: enough to say something, or as little as shows that it works.
+/// The amount of work that a part does. The quick mode only checks that the benchmark works.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scale {
+pub(crate) struct Mode {
     pub(crate) quick: bool,
 }
 
-impl Scale {
-    pub(crate) fn of(self, full: usize, quick: usize) -> usize {
+impl Mode {
+    /// Returns `quick` in the quick mode, and `full` otherwise.
+    pub(crate) fn count(self, full: usize, quick: usize) -> usize {
         if self.quick { quick } else { full }
     }
 }
@@ -82,39 +83,46 @@ impl Part {
         }
     }
 
-    pub(crate) async fn measure(self, scale: Scale) -> anyhow::Result<Measured> {
+    pub(crate) async fn measure(self, mode: Mode) -> anyhow::Result<Measured> {
         let rows = match self {
-            Self::Scale => return scale::measure(scale).await,
-            Self::Load => return load::measure(scale).await,
-            Self::Peers => return peers::measure(scale).await,
-            Self::Start => start::measure(scale).await?,
-            Self::Create => create::measure(scale).await?,
-            Self::FirstToken => first_token::measure(scale).await?,
-            Self::Throughput => throughput::measure(scale).await?,
-            Self::Memory => memory::measure(scale).await?,
-            Self::Sandbox => sandbox::measure(scale).await?,
-            Self::Egress => egress::measure(scale).await?,
-            Self::Streams => streams::measure(scale).await?,
-            Self::Bytes => bytes::measure(scale).await?,
-            Self::WritePath => write_path::measure(scale).await?,
+            Self::Scale => return scale::measure(mode).await,
+            Self::Load => return load::measure(mode).await,
+            Self::Peers => return peers::measure(mode).await,
+            Self::Start => start::measure(mode).await?,
+            Self::Create => create::measure(mode).await?,
+            Self::FirstToken => first_token::measure(mode).await?,
+            Self::Throughput => throughput::measure(mode).await?,
+            Self::Memory => memory::measure(mode).await?,
+            Self::Sandbox => sandbox::measure(mode).await?,
+            Self::Egress => egress::measure(mode).await?,
+            Self::Streams => streams::measure(mode).await?,
+            Self::Bytes => bytes::measure(mode).await?,
+            Self::WritePath => write_path::measure(mode).await?,
         };
         Ok(rows.into())
     }
 
-    /// A row of this part; `values` has one value for each repetition.
+    /// Creates a row of the table for this part. `values` contains one measured value for each repetition.
     fn row(
         self,
-        what: impl Into<String>,
-        bar: Bar,
+        label: impl Into<String>,
+        target: Target,
         unit: &'static str,
         values: Vec<f64>,
         note: impl Into<String>,
     ) -> anyhow::Result<Row> {
-        Ok(Row { part: self, what: what.into(), bar, unit, values: Samples::new(values)?, note: note.into() })
+        Ok(Row {
+            part: self,
+            label: label.into(),
+            target,
+            unit,
+            values: Samples::new(values)?,
+            note: note.into(),
+        })
     }
 }
 
-/// A duration in milliseconds.
+/// Converts a duration to milliseconds.
 fn ms(duration: std::time::Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

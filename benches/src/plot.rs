@@ -1,4 +1,4 @@
-//! Plots as SVG: lines over an axis of powers of ten, readable on light and on dark pages.
+//! Draws line plots with logarithmic axes as SVG. They are readable in light and dark colour schemes.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,12 @@ use crate::stats::three_digits;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 400.0;
-/// The area of the lines: left, right, top, bottom.
+/// The left, right, top and bottom edges of the plot area, in SVG units.
 const AREA: [f64; 4] = [80.0, 560.0, 50.0, 340.0];
-/// Between two entries of the legend.
+/// The vertical distance between two entries of the legend, in SVG units.
 const LEGEND_STEP: f64 = 20.0;
-/// Colours go with the reader's scheme; the background is painted, since a page may have another scheme than its reader.
+/// The colours depend on the reader's colour scheme. The background is drawn too, because the page that shows the plot
+/// may have another scheme.
 const STYLE: &str = "<style>\n\
     svg { font: 13px system-ui, sans-serif }\n\
     .page { fill: #ffffff } text { fill: #1f2328 } .grid { stroke: #d1d9e0 }\n\
@@ -22,7 +23,7 @@ const STYLE: &str = "<style>\n\
     }\n\
     </style>\n";
 
-/// Both axes are logarithmic.
+/// A line plot with two logarithmic axes.
 pub(crate) struct Plot {
     pub(crate) title: &'static str,
     pub(crate) x_label: &'static str,
@@ -32,14 +33,15 @@ pub(crate) struct Plot {
 
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Which of four colours.
+    /// The index of the line's colour in the style sheet, modulo 4.
     pub(crate) colour: usize,
     pub(crate) is_dashed: bool,
-    /// What is not above zero has no place here, and is left out.
+    /// The x and y coordinates of the points. Points with a coordinate of zero or below are omitted, because a
+    /// logarithmic axis cannot show them.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// An axis: from which power of ten to which, and where on the page.
+/// A logarithmic axis: the exponents of its first and last power of ten, and their positions in SVG units.
 #[derive(Clone, Copy)]
 struct Axis {
     low: f64,
@@ -49,7 +51,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Spans whole powers of ten around the values; at least one.
+    /// Creates an axis between the powers of ten that enclose all values. It spans at least one power of ten.
     fn around(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
         let low = values.clone().fold(f64::INFINITY, f64::min).log10().floor();
         let high = values.fold(f64::NEG_INFINITY, f64::max).log10().ceil();
@@ -59,7 +61,7 @@ impl Axis {
         Self { low, high: high.max(low + 1.0), from, to }
     }
 
-    fn place(self, value: f64) -> f64 {
+    fn position(self, value: f64) -> f64 {
         self.from + (value.log10() - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
@@ -71,7 +73,7 @@ impl Axis {
 impl Plot {
     pub(crate) fn svg(&self) -> String {
         let [left, right, top, bottom] = AREA;
-        let points: Vec<_> = self.lines.iter().flat_map(|line| line.drawn()).collect();
+        let points: Vec<_> = self.lines.iter().flat_map(|line| line.drawable_points()).collect();
         let x = Axis::around(points.iter().map(|point| point.0), left, right);
         let y = Axis::around(points.iter().map(|point| point.1), bottom, top);
         let mut out = format!(
@@ -81,12 +83,12 @@ impl Plot {
         );
         text(&mut out, left, 24.0, "start", self.title);
         for value in x.ticks() {
-            let at = x.place(value);
+            let at = x.position(value);
             grid(&mut out, [at, top, at, bottom]);
             text(&mut out, at, bottom + 20.0, "middle", &tick(value));
         }
         for value in y.ticks() {
-            let at = y.place(value);
+            let at = y.position(value);
             grid(&mut out, [left, at, right, at]);
             text(&mut out, left - 8.0, at + 4.0, "end", &tick(value));
         }
@@ -101,18 +103,20 @@ impl Plot {
 }
 
 impl Line {
-    fn drawn(&self) -> impl Iterator<Item = (f64, f64)> {
+    fn drawable_points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.points.iter().copied().filter(|(x, y)| *x > 0.0 && *y > 0.0)
     }
 
     fn draw(&self, out: &mut String, x: Axis, y: Axis, legend_y: f64) {
         let right = AREA[1];
         let class = format!("line c{}{}", self.colour % 4, if self.is_dashed { " dashed" } else { "" });
-        let places: Vec<_> =
-            self.drawn().map(|point| format!("{:.1},{:.1}", x.place(point.0), y.place(point.1))).collect();
-        put(out, format_args!("<polyline class=\"{class}\" points=\"{}\"/>", places.join(" ")));
+        let positions: Vec<_> = self
+            .drawable_points()
+            .map(|point| format!("{:.1},{:.1}", x.position(point.0), y.position(point.1)))
+            .collect();
+        write_line(out, format_args!("<polyline class=\"{class}\" points=\"{}\"/>", positions.join(" ")));
         let (from, to) = (right + 14.0, right + 40.0);
-        put(out, format_args!("<path class=\"{class}\" d=\"M{from} {legend_y}H{to}\"/>"));
+        write_line(out, format_args!("<path class=\"{class}\" d=\"M{from} {legend_y}H{to}\"/>"));
         text(out, to + 6.0, legend_y + 4.0, "start", &self.name);
     }
 }
@@ -122,16 +126,16 @@ fn tick(value: f64) -> String {
 }
 
 fn grid(out: &mut String, [x1, y1, x2, y2]: [f64; 4]) {
-    put(out, format_args!("<path class=\"grid\" d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\"/>"));
+    write_line(out, format_args!("<path class=\"grid\" d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\"/>"));
 }
 
 fn text(out: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    put(out, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"));
+    write_line(out, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"));
 }
 
-fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
-    // Writing into a text does not fail.
+fn write_line(out: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a `String` cannot fail.
     let _ = writeln!(out, "{line}");
 }
 
@@ -141,18 +145,18 @@ mod tests {
 
     fn plot(points: Vec<(f64, f64)>) -> String {
         let line = Line { name: "a < b".to_owned(), colour: 0, is_dashed: true, points };
-        Plot { title: "It", x_label: "threads", y_label: "ms", lines: vec![line] }.svg()
+        Plot { title: "Latency", x_label: "threads", y_label: "ms", lines: vec![line] }.svg()
     }
 
     #[test]
-    fn each_power_of_ten_takes_as_much_room() {
+    fn powers_of_ten_are_equally_spaced() {
         let svg = plot(vec![(1.0, 1.0), (10.0, 10.0), (100.0, 100.0)]);
         assert!(svg.contains("points=\"80.0,340.0 320.0,195.0 560.0,50.0\""), "{svg}");
         assert!(svg.contains(">100</text>") && svg.contains("a &lt; b"), "{svg}");
     }
 
     #[test]
-    fn a_line_of_one_value_or_of_none_can_be_drawn() {
+    fn lines_without_two_drawable_points_are_drawn() {
         assert!(plot(vec![(10.0, 10.0)]).contains("points=\"80.0,340.0\""));
         assert!(plot(vec![(0.0, 1.0), (1.0, -1.0)]).contains("points=\"\""));
         assert!(!plot(Vec::new()).contains("NaN"));

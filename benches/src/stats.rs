@@ -1,22 +1,28 @@
-//! What is made of many measurements.
+//! Statistics of measured values.
 
 use anyhow::ensure;
 
-/// Measurements of one thing, in ascending order; never none.
+/// Measured values of one quantity, in ascending order. There is at least one.
 #[derive(Clone, Debug)]
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
+    /// Sorts the values.
+    ///
     /// # Errors
-    /// If there are none, or one is not a number: then nothing was measured.
+    /// Fails if there are no values, or if a value is not a finite number.
     pub(crate) fn new(mut values: Vec<f64>) -> anyhow::Result<Self> {
-        ensure!(!values.is_empty(), "nothing was measured");
-        ensure!(values.iter().all(|value| value.is_finite()), "a measurement is not a number: {values:?}");
+        ensure!(!values.is_empty(), "there are no measurements");
+        ensure!(
+            values.iter().all(|value| value.is_finite()),
+            "a measurement is not a finite number: {values:?}"
+        );
         values.sort_by(f64::total_cmp);
         Ok(Self(values))
     }
 
-    /// The nearest-rank percentile: the smallest measurement that `percent` of them do not exceed.
+    /// Returns the percentile by the nearest-rank method: the smallest value such that at least `percent` of all values
+    /// are not greater than it.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).clamp(1, self.0.len());
         self.0.get(rank - 1).copied().unwrap_or(f64::NAN)
@@ -39,7 +45,8 @@ impl Samples {
     }
 }
 
-/// How much y grows with x: the slope of the line of least squares. 0 where x never changes.
+/// Returns the slope of the straight line that fits the points best (least squares), or 0 if all x coordinates are
+/// equal.
 pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
@@ -49,7 +56,7 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
     if variance > 0.0 { covariance / variance } else { 0.0 }
 }
 
-/// A number with three digits that say something.
+/// Formats a number with three significant digits.
 pub(crate) fn three_digits(value: f64) -> String {
     match value.abs() {
         size if size >= 99.95 => format!("{value:.0}"),
@@ -67,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_measurements_by_nearest_rank() {
+    fn percentiles_use_the_nearest_rank() {
         let hundred = samples(&(1..=100).rev().map(f64::from).collect::<Vec<_>>());
         assert_eq!(
             (hundred.percentile(50), hundred.percentile(99), hundred.percentile(100)),
@@ -80,21 +87,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_an_error() {
+    fn missing_or_invalid_measurements_are_an_error() {
         assert!(Samples::new(Vec::new()).is_err());
         assert!(Samples::new(vec![1.0, f64::NAN]).is_err());
     }
 
     #[test]
-    fn a_slope_is_found_in_points_that_scatter() {
+    fn the_slope_is_fitted_to_scattered_points() {
         assert!((slope(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]) - 2.0).abs() < 1e-12);
         assert!((slope(&[(0.0, 0.1), (1.0, -0.1), (2.0, 0.1), (3.0, -0.1)]) + 0.04).abs() < 1e-12);
         assert!(slope(&[(1.0, 5.0), (1.0, 9.0)]).abs() < 1e-12);
     }
 
     #[test]
-    fn numbers_have_three_digits() {
-        let of = [0.0, 1.234, 9.999, 12.34, 99.99, 1234.5, -0.5].map(three_digits);
-        assert_eq!(of, ["0.00", "1.23", "10.0", "12.3", "100", "1234", "-0.50"]);
+    fn numbers_are_formatted_with_three_digits() {
+        let formatted = [0.0, 1.234, 9.999, 12.34, 99.99, 1234.5, -0.5].map(three_digits);
+        assert_eq!(formatted, ["0.00", "1.23", "10.0", "12.3", "100", "1234", "-0.50"]);
     }
 }

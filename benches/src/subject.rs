@@ -1,77 +1,79 @@
-//! What is measured side by side: Herm, and servers for agents that others make.
+//! The servers that are compared: Herm and other agent servers.
 //!
-//! Each is started with the same scripted model and driven through its own HTTP API by the same client. An agent is
-//! what each of them calls one, without tools; a thread is a conversation that the server itself remembers.
+//! The benchmark sends the same messages to each server through that server's own HTTP API. All servers use the same
+//! kind of scripted model. An "agent" is the object that the server itself calls an agent, without tools. A "thread" is
+//! a conversation that the server stores.
 
+mod chat;
 mod herm;
 mod install;
 mod peer;
-mod talk;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use herm_testkit::model_server::{ModelServer, Reply};
 
-pub(crate) use self::install::Installed;
+pub(crate) use self::chat::Chat;
+pub(crate) use self::install::Installation;
 pub(crate) use self::peer::Peer;
-pub(crate) use self::talk::Talk;
 
 use self::herm::HermServer;
 use self::peer::PeerServer;
-use crate::bed::Bed;
+use crate::setup::ServerSetup;
 
-/// Longest that a server may take to answer for the first time.
+/// The maximum time from starting a server process until the server is ready. If it takes longer, the measurement
+/// fails.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Between two looks whether it answers.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The interval at which the benchmark checks whether a server is ready.
+const READY_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Something to start, with a state of its own that outlives its processes.
+/// A server that takes part in the comparison. It can be started several times and retains its data in between.
 pub(crate) enum Subject {
-    Herm(Bed),
-    Peer { installed: Installed, model: ModelServer, state: tempfile::TempDir },
+    Herm(ServerSetup),
+    Peer { installation: Installation, model: ModelServer, state: tempfile::TempDir },
 }
 
-/// One that was started. Dropped, it is killed.
+/// A running server. Dropping it kills the process.
 pub(crate) enum Running {
     Herm(HermServer),
     Peer(PeerServer),
 }
 
 impl Subject {
-    /// Herm, as it is by default.
+    /// Creates a Herm server with default settings.
     pub(crate) async fn herm() -> anyhow::Result<Self> {
-        Ok(Self::Herm(Bed::new().await?))
+        Ok(Self::Herm(ServerSetup::new().await?))
     }
 
-    pub(crate) async fn peer(installed: &Installed) -> anyhow::Result<Self> {
+    pub(crate) async fn peer(installation: &Installation) -> anyhow::Result<Self> {
         let model = ModelServer::start().await;
         model.record(false);
         model.respond_with(|_| Reply::text("ok"));
-        Ok(Self::Peer { installed: installed.clone(), model, state: crate::bed::fresh_dir()? })
+        Ok(Self::Peer { installation: installation.clone(), model, state: crate::setup::fresh_dir()? })
     }
 
-    /// Starts it, and waits until it answers; says how long that took.
+    /// Starts the server and waits until it is ready. Also returns how long that took.
     pub(crate) async fn start(&self) -> anyhow::Result<(Running, Duration)> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let running = match self {
-            Self::Herm(bed) => Running::Herm(HermServer::start(bed).await?),
-            Self::Peer { installed, model, state } => {
-                Running::Peer(PeerServer::start(installed, &model.openai_base_url(), state.path())?)
+            Self::Herm(setup) => Running::Herm(HermServer::start(setup).await?),
+            Self::Peer { installation, model, state } => {
+                Running::Peer(PeerServer::start(installation, &model.openai_base_url(), state.path())?)
             }
         };
         let ready = async {
             while !running.is_ready().await {
-                running.refuse_end()?;
-                tokio::time::sleep(LOOK_EVERY).await;
+                running.ensure_running()?;
+                tokio::time::sleep(READY_CHECK_INTERVAL).await;
             }
             anyhow::Ok(())
         };
         match tokio::time::timeout(START_LIMIT, ready).await {
             Ok(ready) => ready?,
-            Err(_) => bail!("it did not answer within {} s: {}", START_LIMIT.as_secs(), running.said()),
+            Err(_) => bail!("the server was not ready after {} s: {}", START_LIMIT.as_secs(), running.log()),
         }
-        Ok((running, begun.elapsed()))
+        Ok((running, started.elapsed()))
     }
 }
 
@@ -83,17 +85,19 @@ impl Running {
         }
     }
 
-    fn refuse_end(&self) -> anyhow::Result<()> {
+    fn ensure_running(&self) -> anyhow::Result<()> {
         match self {
-            Self::Peer(peer) if peer.has_ended() => bail!("it ended at once: {}", peer.said()),
+            Self::Peer(peer) if peer.has_ended() => {
+                bail!("the server exited during its start: {}", peer.log())
+            }
             Self::Herm(_) | Self::Peer(_) => Ok(()),
         }
     }
 
-    fn said(&self) -> String {
+    fn log(&self) -> String {
         match self {
             Self::Herm(herm) => herm.server.log(),
-            Self::Peer(peer) => peer.said(),
+            Self::Peer(peer) => peer.log(),
         }
     }
 
@@ -102,10 +106,11 @@ impl Running {
             Self::Herm(herm) => herm.server.pid(),
             Self::Peer(peer) => Some(peer.pid()),
         };
-        pid.context("the server has ended")
+        pid.context("the server has exited")
     }
 
-    /// Makes an agent, where that is something the API can do; else gives the one there is.
+    /// Creates an agent and returns its id. If the server's API cannot create agents, returns the id of the existing
+    /// agent.
     pub(crate) async fn create_agent(&self) -> anyhow::Result<String> {
         match self {
             Self::Herm(herm) => herm.api.create().await,
@@ -120,19 +125,19 @@ impl Running {
         }
     }
 
-    /// A conversation on a fresh thread of this agent, with its first turn taken.
-    pub(crate) async fn begin(&self, agent: &str) -> anyhow::Result<Talk> {
+    /// Creates a thread of this agent and completes the first turn.
+    pub(crate) async fn begin_chat(&self, agent: &str) -> anyhow::Result<Chat> {
         match self {
-            Self::Herm(herm) => Talk::herm_begin(&herm.api, agent).await,
+            Self::Herm(herm) => Chat::begin_herm(&herm.api, agent).await,
             Self::Peer(peer) => {
-                let mut talk = Talk::peer(peer.client(), agent, self.create_thread(agent).await?);
-                talk.turn("hello").await?;
-                Ok(talk)
+                let mut chat = Chat::peer(peer.client(), agent, self.create_thread(agent).await?);
+                chat.turn("hello").await?;
+                Ok(chat)
             }
         }
     }
 
-    /// Whether a thread's history, as the API gives it, holds this text.
+    /// Returns true if the history of a thread, read through the server's API, contains this text.
     pub(crate) async fn remembers(&self, agent: &str, thread: &str, text: &str) -> anyhow::Result<bool> {
         let history = match self {
             Self::Herm(herm) => herm.api.get(&format!("/v1/deployments/{agent}/threads/{thread}")).await.ok(),
@@ -141,7 +146,7 @@ impl Running {
         Ok(history.is_some_and(|history| history.contains(text)))
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills the server process with SIGKILL.
     pub(crate) async fn kill(self) -> anyhow::Result<()> {
         match self {
             Self::Herm(herm) => drop(herm.server.kill().await?),

@@ -1,10 +1,11 @@
-//! Builds the guest as a static program, so that it runs in any image, for the library to carry with it.
+//! Build script: compiles the guest program, which the library embeds. The guest is linked statically, so that it runs
+//! in any image.
 
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-#[expect(clippy::expect_used, reason = "a build script that fails says why and ends the build")]
+#[expect(clippy::expect_used, reason = "a panic fails the build with its message")]
 fn main() {
     let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let out_dir = PathBuf::from(variable("OUT_DIR"));
@@ -13,7 +14,8 @@ fn main() {
     for part in ["src", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", guest.join(part).display());
     }
-    // A target directory of its own: the outer build holds the lock of the usual one.
+    // Use a separate target directory: the cargo process that runs this script holds the lock of the default target
+    // directory, and a second cargo process would wait for it forever.
     let target_dir = out_dir.join("guest");
     let mut cargo = Command::new(variable("CARGO"));
     cargo
@@ -36,7 +38,8 @@ fn main() {
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    // What the outer cargo or clippy set for their own compiler is not meant for this one.
+    // Remove the variables that the outer cargo or clippy process set for its own compiler. They must not affect the
+    // build of the guest.
     for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CLIPPY_ARGS", "CARGO_MAKEFLAGS"] {
         cargo.env_remove(name);
     }
@@ -46,7 +49,7 @@ fn main() {
     println!("cargo::rustc-env=HERM_GUEST_PROGRAM={}", program.display());
 }
 
-#[expect(clippy::panic, reason = "as above")]
+#[expect(clippy::panic, reason = "a panic fails the build with its message")]
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|error| panic!("cargo did not set {name}: {error}"))
 }

@@ -1,4 +1,4 @@
-"""An agent of one node: the scripted model is asked, and its reply joins the thread's messages."""
+"""An agent with one node, which calls the scripted model and appends its reply to the thread's messages."""
 
 import os
 

@@ -1,90 +1,92 @@
-//! What a conversation takes on disk, relative to its text.
+//! Measures the disk space that conversations take, relative to the size of their text.
 
 use std::time::Duration;
 
 use herm_testkit::model_server::{Gate, Reply};
 
-use super::{Part, Scale};
-use crate::bed::{Bed, stop};
+use super::{Mode, Part};
 use crate::conversation::Conversation;
-use crate::report::{Bar, Row};
+use crate::report::{Row, Target};
+use crate::setup::{ServerSetup, stop};
 
-/// What each side says in a turn.
-const SAID_BYTES: usize = 512;
+/// The size of each user message and of each reply, in bytes.
+const MESSAGE_BYTES: usize = 512;
 const TURNS: usize = 100;
-/// A streaming model: so much text, so often. About 90 tokens a second.
+/// The size of each delta of a streamed reply, in bytes. With the interval between deltas, it corresponds to a model
+/// that produces about 90 tokens per second.
 const PIECE_BYTES: usize = 16;
-const PIECE_EVERY: Duration = Duration::from_millis(45);
-/// Threads that stream side by side, so that it takes seconds and not minutes.
+const PIECE_INTERVAL: Duration = Duration::from_millis(45);
+/// The number of threads whose replies stream concurrently. One thread alone would need minutes for the same data.
 const STREAMING_THREADS: usize = 20;
 
-pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
     let (mut at_once, mut streamed) = (Vec::new(), Vec::new());
-    for _ in 0..scale.of(3, 1) {
-        let all = text(SAID_BYTES);
-        at_once.push(ratio(1, scale.of(TURNS, 2), move || Reply::text(all.clone())).await?);
-        let threads = scale.of(STREAMING_THREADS, 2);
-        streamed.push(ratio(threads, scale.of(TURNS, 2) / threads, paced).await?);
+    for _ in 0..mode.count(3, 1) {
+        let whole = text(MESSAGE_BYTES);
+        at_once.push(ratio(1, mode.count(TURNS, 2), move || Reply::text(whole.clone())).await?);
+        let threads = mode.count(STREAMING_THREADS, 2);
+        streamed.push(ratio(threads, mode.count(TURNS, 2) / threads, paced).await?);
     }
-    let note = "100 turns of 512 bytes from each side; the model's text comes in one piece";
-    let streamed_note = "the same text, streamed as 16 bytes every 45 ms: 32 token events a reply";
+    let note = "100 turns with 512 bytes from each side; the model's text arrives in one piece";
+    let streamed_note = "the same text, streamed as 16 bytes every 45 ms: 32 token events per reply";
     Ok(vec![
-        Part::Bytes.row("bytes stored for each byte of text", Bar::Below(8.0), "×", at_once, note)?,
-        Part::Bytes.row("the same, at a real model's pace", Bar::None, "×", streamed, streamed_note)?,
+        Part::Bytes.row("bytes stored per byte of text", Target::Below(8.0), "×", at_once, note)?,
+        Part::Bytes.row("the same, at a real model's pace", Target::None, "×", streamed, streamed_note)?,
     ])
 }
 
-/// The bytes that so many turns on each of so many threads add to an empty database, over those of their text.
+/// Completes `turns` turns in each thread. Returns the growth of the database in bytes, divided by the bytes of the
+/// messages' text.
 async fn ratio(
     threads: usize,
     turns: usize,
     reply: impl Fn() -> Reply + Send + Sync + 'static,
 ) -> anyhow::Result<f64> {
-    let bed = Bed::new().await?;
-    bed.respond_with(move |_| reply());
-    let (server, api) = bed.start().await?;
+    let setup = ServerSetup::new().await?;
+    setup.respond_with(move |_| reply());
+    let (server, api) = setup.start().await?;
     let deployments = vec![api.create().await?; threads];
     stop(server).await?;
-    let empty = bed.database_bytes()?;
-    let (server, api) = bed.start().await?;
-    let said = text(SAID_BYTES);
-    let talk = deployments.iter().map(|deployment_id| async {
-        let mut conversation = Conversation::begin(&api, deployment_id, &said).await?;
+    let empty = setup.database_bytes()?;
+    let (server, api) = setup.start().await?;
+    let content = text(MESSAGE_BYTES);
+    let conversations = deployments.iter().map(|deployment_id| async {
+        let mut conversation = Conversation::begin(&api, deployment_id, &content).await?;
         for _ in 1..turns {
-            conversation.turn(&said).await?;
+            conversation.turn(&content).await?;
         }
         anyhow::Ok(())
     });
-    futures_util::future::try_join_all(talk).await?;
+    futures_util::future::try_join_all(conversations).await?;
     stop(server).await?;
-    let added = bed.database_bytes()?.saturating_sub(empty);
-    Ok(added as f64 / (threads * turns * 2 * SAID_BYTES) as f64)
+    let added = setup.database_bytes()?.saturating_sub(empty);
+    Ok(added as f64 / (threads * turns * 2 * MESSAGE_BYTES) as f64)
 }
 
-/// A reply that comes at a real model's pace.
+/// Creates a reply that streams as fast as a real model.
 fn paced() -> Reply {
-    let said = text(SAID_BYTES);
+    let content = text(MESSAGE_BYTES);
     let mut reply = Reply::new();
     let mut gates = Vec::new();
-    let mut rest = said.as_str();
+    let mut rest = content.as_str();
     while !rest.is_empty() {
-        let (piece, left) = rest.split_at(rest.len().min(PIECE_BYTES));
+        let (piece, remaining) = rest.split_at(rest.len().min(PIECE_BYTES));
         let gate = Gate::new();
         reply = reply.gate(&gate).then_text(piece);
         gates.push(gate);
-        rest = left;
+        rest = remaining;
     }
     tokio::spawn(async move {
-        let mut clock = tokio::time::interval(PIECE_EVERY);
+        let mut interval = tokio::time::interval(PIECE_INTERVAL);
         for gate in gates {
-            clock.tick().await;
+            interval.tick().await;
             gate.open();
         }
     });
     reply
 }
 
-/// So many bytes of text.
+/// Returns a text of this size.
 fn text(bytes: usize) -> String {
     "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(bytes).collect()
 }
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_as_long_as_it_is_to_be() {
-        assert_eq!(text(SAID_BYTES).len(), SAID_BYTES);
+    fn the_text_has_the_requested_length() {
+        assert_eq!(text(MESSAGE_BYTES).len(), MESSAGE_BYTES);
     }
 }

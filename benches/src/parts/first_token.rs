@@ -1,80 +1,83 @@
-//! From an accepted message to its first token on a stream that was open before.
+//! Measures the time from sending a message until the first token of its reply arrives on an open event stream.
 
 use std::time::Instant;
 
-use super::{Part, Scale, ms};
-use crate::bed::{Bed, settle};
-use crate::report::{Bar, Row};
+use super::{Mode, Part, ms};
+use crate::report::{Row, Target};
+use crate::setup::{ServerSetup, wait_for_background_work};
 use crate::stats::Samples;
 
-/// How long one message took, in milliseconds.
-struct Taken {
+/// The time until the first token of one message's reply, in milliseconds.
+struct Latency {
+    /// The time since the response to the POST request that sent the message.
     from_accepted: f64,
+    /// The time since the start of the POST request that sent the message.
     from_sent: f64,
 }
 
-pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
-    let bed = Bed::new().await?;
-    let (_server, api) = bed.start().await?;
+pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
+    let setup = ServerSetup::new().await?;
+    let (_server, api) = setup.start().await?;
     let (mut accepted, mut sent) = (Vec::new(), Vec::new());
-    for _ in 0..scale.of(5, 1) {
+    for _ in 0..mode.count(5, 1) {
         let deployment_id = api.create().await?;
-        let mut frames = api.stream(&deployment_id, "").await?;
+        let mut stream = api.stream(&deployment_id, "").await?;
         let thread_id = api.send(&deployment_id, "new", "hello").await?;
-        frames.until_completed().await?;
-        settle().await;
-        let mut taken = Vec::new();
-        for _ in 0..scale.of(500, 5) {
-            let begun = Instant::now();
+        stream.wait_for_completion().await?;
+        wait_for_background_work().await;
+        let mut latencies = Vec::new();
+        for _ in 0..mode.count(500, 5) {
+            let started = Instant::now();
             let send = async {
                 api.send(&deployment_id, &thread_id, "hello").await?;
                 anyhow::Ok(Instant::now())
             };
             let token = async {
-                frames.until("token").await?;
+                stream.wait_for("token").await?;
                 anyhow::Ok(Instant::now())
             };
             let (accepted, token) = tokio::try_join!(send, token)?;
-            taken.push(Taken {
-                // It may be here before the answer is.
+            latencies.push(Latency {
+                // The result is 0 if the token arrives before the response to the POST request.
                 from_accepted: ms(token.saturating_duration_since(accepted)),
-                from_sent: ms(token.duration_since(begun)),
+                from_sent: ms(token.duration_since(started)),
             });
-            frames.until_completed().await?;
+            stream.wait_for_completion().await?;
         }
-        accepted.push(Samples::new(taken.iter().map(|taken| taken.from_accepted).collect())?);
-        sent.push(Samples::new(taken.iter().map(|taken| taken.from_sent).collect())?);
+        accepted.push(Samples::new(latencies.iter().map(|latency| latency.from_accepted).collect())?);
+        sent.push(Samples::new(latencies.iter().map(|latency| latency.from_sent).collect())?);
     }
-    let of = |samples: &[Samples], percent| samples.iter().map(|of_one| of_one.percentile(percent)).collect();
-    let note = "500 messages of one thread, which grows";
+    let percentiles =
+        |samples: &[Samples], percent| samples.iter().map(|one| one.percentile(percent)).collect();
+    let note = "500 messages in one growing thread";
     Ok(vec![
         Part::FirstToken.row(
             "accepted → first token, p50",
-            Bar::Below(8.0),
+            Target::Below(8.0),
             "ms",
-            of(&accepted, 50),
+            percentiles(&accepted, 50),
             note,
         )?,
         Part::FirstToken.row(
             "accepted → first token, p99",
-            Bar::Below(30.0),
+            Target::Below(30.0),
             "ms",
-            of(&accepted, 99),
+            percentiles(&accepted, 99),
             note,
         )?,
         Part::FirstToken.row(
             "sent → first token, p50",
-            Bar::None,
+            Target::None,
             "ms",
-            of(&sent, 50),
-            "with the request itself",
+            percentiles(&sent, 50),
+            "includes the request itself",
         )?,
         Part::FirstToken.row(
             "sent → first token, p99",
-            Bar::None,
+            Target::None,
             "ms",
-            of(&sent, 99),
-            "with the request itself",
+            percentiles(&sent, 99),
+            "includes the request itself",
         )?,
     ])
 }

@@ -1,38 +1,39 @@
-//! What things cost when there is much: deployments, threads of one deployment, past events of one deployment.
+//! Measures a server that stores many deployments, many threads in one deployment, or many past events in one
+//! deployment.
 
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use herm_testkit::process::Server;
 
-use super::{Scale, ms};
+use super::{Mode, ms};
 use crate::api::Api;
-use crate::bed::{Bed, settle, stop};
-use crate::drive::drive;
 use crate::machine::resident_bytes;
 use crate::plot::{Line, Plot};
-use crate::report::{Measured, PlotFile, Section, spread};
+use crate::report::{Measured, PlotFile, Section, median_and_range};
+use crate::setup::{ServerSetup, stop, wait_for_background_work};
 use crate::stats::Samples;
-use crate::subject::Talk;
+use crate::subject::Chat;
+use crate::turns::measure_turns;
 
 const SIZES: [usize; 3] = [10, 1_000, 100_000];
 const ROUNDS: usize = 3;
-/// Clients that fill the store side by side.
+/// The number of clients that concurrently create the stored data.
 const CLIENTS: usize = 20;
-const CROWD: usize = 20;
+const CONCURRENT_CHATS: usize = 20;
 const WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
 const MB: f64 = 1e6;
 
-/// What there is much of.
+/// The kind of stored data whose amount increases during the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Many {
+enum Dimension {
     Deployments,
     Threads,
     Events,
 }
 
-/// What is measured, with its unit.
-const WHAT: [(&str, &str); 9] = [
+/// The labels of the metrics, with their units.
+const METRICS: [(&str, &str); 9] = [
     ("start to ready", "ms"),
     ("resident after the start", "MB"),
     ("sent → first token, p50", "ms"),
@@ -44,26 +45,28 @@ const WHAT: [(&str, &str); 9] = [
     ("resume a stream from the last event, p50", "ms"),
 ];
 
-type Figures = [Vec<f64>; WHAT.len()];
+/// The values of each metric, in the order of [`METRICS`], with one value per round.
+type Measurements = [Vec<f64>; METRICS.len()];
 
-pub(super) async fn measure(scale: Scale) -> anyhow::Result<Measured> {
+pub(super) async fn measure(mode: Mode) -> anyhow::Result<Measured> {
     let mut text = String::new();
     let mut memory = Vec::new();
-    for many in [Many::Deployments, Many::Threads, Many::Events] {
+    for dimension in [Dimension::Deployments, Dimension::Threads, Dimension::Events] {
         let mut columns = Vec::new();
         for size in SIZES {
-            let figures = of_size(many, if scale.quick { size.min(20) } else { size }, scale).await?;
-            if many == Many::Deployments {
-                let [_, resident, ..] = &figures;
+            let measurements =
+                measure_size(dimension, if mode.quick { size.min(20) } else { size }, mode).await?;
+            if dimension == Dimension::Deployments {
+                let [_, resident, ..] = &measurements;
                 memory.push((size as f64, Samples::new(resident.clone())?.median()));
             }
-            columns.push(figures);
+            columns.push(measurements);
         }
-        text.push_str(&table(many, &columns)?);
+        text.push_str(&table(dimension, &columns)?);
     }
     text.push_str(
-        "Median (min–max). The measuring itself adds some hundred threads and some thousand events to each. Events \
-         come from runs in threads of their own.\n",
+        "Median (min–max). The measurement itself adds some hundred threads and some thousand events to each server. \
+         The events come from runs in separate threads.\n",
     );
     let line = Line { name: "Herm, idle".to_owned(), colour: 0, is_dashed: false, points: memory };
     let plot = Plot {
@@ -76,44 +79,45 @@ pub(super) async fn measure(scale: Scale) -> anyhow::Result<Measured> {
     Ok(Measured { rows: Vec::new(), section: Some(Section { name: "scale", text }), plots })
 }
 
-async fn of_size(many: Many, size: usize, scale: Scale) -> anyhow::Result<Figures> {
-    let bed = Bed::new().await?;
-    let (server, api) = bed.start().await?;
+async fn measure_size(dimension: Dimension, size: usize, mode: Mode) -> anyhow::Result<Measurements> {
+    let setup = ServerSetup::new().await?;
+    let (server, api) = setup.start().await?;
     let deployment_id = api.create().await?;
-    many.fill(&api, &deployment_id, size).await?;
+    dimension.fill(&api, &deployment_id, size).await?;
     stop(server).await?;
-    let mut figures = Figures::default();
-    for _ in 0..scale.of(ROUNDS, 1) {
-        let begun = Instant::now();
-        let (server, api) = bed.start().await?;
-        let started = ms(begun.elapsed());
-        settle().await;
-        let resident = resident(&server)? / MB;
-        let [first_50, first_99, turns] = turns(&api, &deployment_id, scale).await?;
+    let mut measurements = Measurements::default();
+    for _ in 0..mode.count(ROUNDS, 1) {
+        let started = Instant::now();
+        let (server, api) = setup.start().await?;
+        let started = ms(started.elapsed());
+        wait_for_background_work().await;
+        let resident = resident_bytes_of(&server)? / MB;
+        let [first_token_p50, first_token_p99, turns_per_s] =
+            measure_conversations(&api, &deployment_id, mode).await?;
         let round = [
             started,
             resident,
-            first_50,
-            first_99,
-            turns,
-            median(scale, async || api.create().await.map(drop)).await?,
-            median(scale, async || api.create_thread(&deployment_id).await.map(drop)).await?,
-            median(scale, async || api.get(&many.list(&deployment_id)).await.map(drop)).await?,
-            resume(&api, &deployment_id, scale).await?,
+            first_token_p50,
+            first_token_p99,
+            turns_per_s,
+            median_ms(mode, async || api.create().await.map(drop)).await?,
+            median_ms(mode, async || api.create_thread(&deployment_id).await.map(drop)).await?,
+            median_ms(mode, async || api.get(&dimension.list_path(&deployment_id)).await.map(drop)).await?,
+            resume_ms(&api, &deployment_id, mode).await?,
         ];
-        for (values, value) in figures.iter_mut().zip(round) {
+        for (values, value) in measurements.iter_mut().zip(round) {
             values.push(value);
         }
         stop(server).await?;
     }
-    Ok(figures)
+    Ok(measurements)
 }
 
-fn resident(server: &Server) -> anyhow::Result<f64> {
-    resident_bytes(anyhow::Context::context(server.pid(), "the server has ended")?)
+fn resident_bytes_of(server: &Server) -> anyhow::Result<f64> {
+    resident_bytes(anyhow::Context::context(server.pid(), "the server has exited")?)
 }
 
-impl Many {
+impl Dimension {
     fn name(self) -> &'static str {
         match self {
             Self::Deployments => "deployments",
@@ -122,8 +126,8 @@ impl Many {
         }
     }
 
-    /// The list whose newest entries are asked for.
-    fn list(self, deployment_id: &str) -> String {
+    /// Returns the API path of the list that grows with the stored data. The benchmark reads its newest entries.
+    fn list_path(self, deployment_id: &str) -> String {
         match self {
             Self::Deployments => "/v1/deployments".to_owned(),
             Self::Threads => format!("/v1/deployments/{deployment_id}/threads"),
@@ -131,18 +135,19 @@ impl Many {
         }
     }
 
+    /// Creates data until the server stores the amount `size`.
     async fn fill(self, api: &Api, deployment_id: &str, size: usize) -> anyhow::Result<()> {
         let clients = (0..CLIENTS).map(|client| async move {
-            // The remainder falls to the first ones.
-            let own = size / CLIENTS + usize::from(client < size % CLIENTS);
+            // If `size` is not divisible by the number of clients, the first clients each create one more item.
+            let share = size / CLIENTS + usize::from(client < size % CLIENTS);
             match self {
-                Self::Deployments => api.create_many(own).await.map(drop)?,
+                Self::Deployments => api.create_many(share).await.map(drop)?,
                 Self::Threads => {
-                    for _ in 0..own {
+                    for _ in 0..share {
                         api.create_thread(deployment_id).await?;
                     }
                 }
-                Self::Events => run_until(api, deployment_id, size as u64).await?,
+                Self::Events => complete_runs_until(api, deployment_id, size as u64).await?,
             }
             anyhow::Ok(())
         });
@@ -150,62 +155,64 @@ impl Many {
     }
 }
 
-/// Runs in threads of their own, until the deployment has so many events.
-async fn run_until(api: &Api, deployment_id: &str, events: u64) -> anyhow::Result<()> {
+/// Completes runs until the deployment has at least `events` events. Each run is in a new thread.
+async fn complete_runs_until(api: &Api, deployment_id: &str, events: u64) -> anyhow::Result<()> {
     let mut last = 0;
     while last < events {
         let thread_id = api.send(deployment_id, "new", "hello").await?;
-        let mut frames =
+        let mut stream =
             api.stream(deployment_id, &format!("?thread_id={thread_id}&after=evt_{last}")).await?;
-        frames.until_completed().await?;
-        last = frames.last_number()?;
+        stream.wait_for_completion().await?;
+        last = stream.last_number()?;
     }
     Ok(())
 }
 
-/// First token p50 and p99 of one thread, and turns a second of many.
-async fn turns(api: &Api, deployment_id: &str, scale: Scale) -> anyhow::Result<[f64; 3]> {
-    let window = if scale.quick { std::time::Duration::ZERO } else { WINDOW };
-    let talk = Talk::herm_begin(api, deployment_id).await?;
-    let (_, alone) = drive(vec![talk], window).await?;
-    let crowd = (0..scale.of(CROWD, 2)).map(|_| Talk::herm_begin(api, deployment_id));
-    let (_, crowded) = drive(try_join_all(crowd).await?, window).await?;
-    Ok([alone.first_token_ms.median(), alone.first_token_ms.percentile(99), crowded.turns_per_s])
+/// Returns the median and the 99th percentile of the time to first token with one conversation, in milliseconds, and
+/// the turns per second with concurrent conversations.
+async fn measure_conversations(api: &Api, deployment_id: &str, mode: Mode) -> anyhow::Result<[f64; 3]> {
+    let window = if mode.quick { std::time::Duration::ZERO } else { WINDOW };
+    let chat = Chat::begin_herm(api, deployment_id).await?;
+    let (_, single) = measure_turns(vec![chat], window).await?;
+    let chats = (0..mode.count(CONCURRENT_CHATS, 2)).map(|_| Chat::begin_herm(api, deployment_id));
+    let (_, concurrent) = measure_turns(try_join_all(chats).await?, window).await?;
+    Ok([single.first_token_ms.median(), single.first_token_ms.percentile(99), concurrent.turns_per_s])
 }
 
-/// From asking for a stream after the last event but one to that event.
-async fn resume(api: &Api, deployment_id: &str, scale: Scale) -> anyhow::Result<f64> {
-    let mut frames = api.stream(deployment_id, "").await?;
+/// Returns the median time to resume a stream and receive the first event, in milliseconds. The stream resumes after
+/// the second-to-last event, so it receives one event.
+async fn resume_ms(api: &Api, deployment_id: &str, mode: Mode) -> anyhow::Result<f64> {
+    let mut stream = api.stream(deployment_id, "").await?;
     api.send(deployment_id, "new", "hello").await?;
-    frames.until_completed().await?;
-    let query = format!("?after=evt_{}", frames.last_number()?.saturating_sub(1));
-    median(scale, async || {
-        let mut frames = api.stream(deployment_id, &query).await?;
-        frames.next().await.map(drop)
+    stream.wait_for_completion().await?;
+    let query = format!("?after=evt_{}", stream.last_number()?.saturating_sub(1));
+    median_ms(mode, async || {
+        let mut stream = api.stream(deployment_id, &query).await?;
+        stream.next().await.map(drop)
     })
     .await
 }
 
-/// How long it takes at the median, in milliseconds.
-async fn median(scale: Scale, act: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<f64> {
-    let mut taken = Vec::new();
-    for _ in 0..scale.of(100, 2) {
-        let begun = Instant::now();
-        act().await?;
-        taken.push(ms(begun.elapsed()));
+/// Executes an operation repeatedly and returns the median duration in milliseconds.
+async fn median_ms(mode: Mode, operation: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let mut durations = Vec::new();
+    for _ in 0..mode.count(100, 2) {
+        let started = Instant::now();
+        operation().await?;
+        durations.push(ms(started.elapsed()));
     }
-    Ok(Samples::new(taken)?.median())
+    Ok(Samples::new(durations)?.median())
 }
 
-fn table(many: Many, columns: &[Figures]) -> anyhow::Result<String> {
-    let mut text = format!("| {} | 10 | 1,000 | 100,000 |\n|---|---|---|---|\n", many.name());
-    for (number, (what, unit)) in WHAT.iter().enumerate() {
+fn table(dimension: Dimension, columns: &[Measurements]) -> anyhow::Result<String> {
+    let mut text = format!("| {} | 10 | 1,000 | 100,000 |\n|---|---|---|---|\n", dimension.name());
+    for (number, (label, unit)) in METRICS.iter().enumerate() {
         let mut cells = Vec::new();
         for column in columns {
             let values = Samples::new(column.get(number).cloned().unwrap_or_default())?;
-            cells.push(format!("{} {unit}", spread(&values)));
+            cells.push(format!("{} {unit}", median_and_range(&values)));
         }
-        text.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
+        text.push_str(&format!("| {label} | {} |\n", cells.join(" | ")));
     }
     text.push('\n');
     Ok(text)

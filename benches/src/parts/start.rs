@@ -1,40 +1,40 @@
-//! From starting the process to the line that says it takes requests.
+//! Measures the time from starting the server process until the server reports that it accepts requests.
 
 use std::time::Instant;
 
-use super::{Part, Scale, ms};
-use crate::bed::{Bed, stop};
-use crate::report::{Bar, Row};
+use super::{Mode, Part, ms};
+use crate::report::{Row, Target};
+use crate::setup::{ServerSetup, stop};
 
-/// Deployments in the data directory that is there already.
+/// The number of deployments in the data directory, for the measurement with existing data.
 const DEPLOYMENTS: usize = 100;
-const BAR_MS: f64 = 150.0;
+const TARGET_MS: f64 = 150.0;
 
-pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
-    let starts = scale.of(20, 2);
-    let mut fresh = Vec::new();
+pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
+    let starts = mode.count(20, 2);
+    let mut empty = Vec::new();
     for _ in 0..starts {
-        fresh.push(one_start(&Bed::new().await?).await?);
+        empty.push(start_ms(&ServerSetup::new().await?).await?);
     }
-    let bed = Bed::new().await?;
-    let (server, api) = bed.start().await?;
-    api.create_many(scale.of(DEPLOYMENTS, 2)).await?;
+    let setup = ServerSetup::new().await?;
+    let (server, api) = setup.start().await?;
+    api.create_many(mode.count(DEPLOYMENTS, 2)).await?;
     stop(server).await?;
     let mut existing = Vec::new();
     for _ in 0..starts {
-        existing.push(one_start(&bed).await?);
+        existing.push(start_ms(&setup).await?);
     }
     Ok(vec![
         Part::Start.row(
             "start to ready, empty data directory",
-            Bar::Below(BAR_MS),
+            Target::Below(TARGET_MS),
             "ms",
-            fresh,
-            "makes the database",
+            empty,
+            "creates the database",
         )?,
         Part::Start.row(
             "start to ready, existing data directory",
-            Bar::Below(BAR_MS),
+            Target::Below(TARGET_MS),
             "ms",
             existing,
             "100 deployments",
@@ -42,10 +42,10 @@ pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-async fn one_start(bed: &Bed) -> anyhow::Result<f64> {
-    let begun = Instant::now();
-    let (server, _) = bed.start().await?;
-    let taken = ms(begun.elapsed());
+async fn start_ms(setup: &ServerSetup) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let (server, _) = setup.start().await?;
+    let duration_ms = ms(started.elapsed());
     stop(server).await?;
-    Ok(taken)
+    Ok(duration_ms)
 }

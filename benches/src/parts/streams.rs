@@ -1,8 +1,9 @@
-//! Many open streams while events happen: how late each event reaches each reader.
+//! Measures the delay with which events are delivered while many streams are open.
 //!
-//! The model's replies wait before each piece of text. When a piece is let go its instant is noted under its number,
-//! which is the piece's text; a reader that sees the number looks the instant up. So the figure spans the model's
-//! stream, the commit and the delivery, on one clock.
+//! The scripted model waits before each delta of its replies. The benchmark releases the deltas at a fixed interval and
+//! records the time of each release. The text of a delta is its number, so that the reader of a stream can find the
+//! time of its release. The measured delay therefore includes the model's stream, the commit and the delivery, all on
+//! the same clock.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,136 +12,147 @@ use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use herm_testkit::model_server::{Gate, Reply};
 
-use super::{Part, Scale, ms};
+use super::{Mode, Part, ms};
 use crate::api::Api;
-use crate::bed::{Bed, settle};
-use crate::frames::Frames;
+use crate::event_stream::EventStream;
 use crate::machine;
-use crate::report::{Bar, Row};
+use crate::report::{Row, Target};
+use crate::setup::{ServerSetup, wait_for_background_work};
 use crate::stats::Samples;
 
-/// Replies that are under way side by side.
+/// The number of replies that stream concurrently.
 const REPLIES: usize = 20;
 const STREAMS: usize = 2_000;
-/// Between two events of all.
-const EVERY: Duration = Duration::from_millis(10);
-/// Open files beside the streams.
+/// The interval between the releases of two deltas, across all replies.
+const EVENT_INTERVAL: Duration = Duration::from_millis(10);
+/// The number of open files that are reserved for everything other than streams. The real number is lower.
 const OTHER_FILES: u64 = 500;
 
-/// A piece of text: when it is let go, and when it was.
+/// A delta: the gate that the model waits for before sending it, and the time at which the gate was opened.
 struct Piece {
     gate: Gate,
-    let_go: OnceLock<Instant>,
+    released_at: OnceLock<Instant>,
 }
 
-pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
-    let streams = scale.of(STREAMS, 10);
+pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
+    let streams = mode.count(STREAMS, 10);
     let needed = streams as u64 + OTHER_FILES;
     ensure!(
         machine::file_limit().is_none_or(|limit| limit >= needed),
-        "{needed} open files are needed; raise the hard limit (`ulimit -Hn`)"
+        "the benchmark needs {needed} open files: raise the hard limit (`ulimit -Hn`)"
     );
     let (mut apart, mut together) = (Vec::new(), Vec::new());
-    for _ in 0..scale.of(3, 1) {
-        apart.push(late(scale.of(REPLIES, 2), streams, scale).await?);
-        together.push(late(1, streams, scale).await?);
+    for _ in 0..mode.count(3, 1) {
+        apart.push(delivery_delays(mode.count(REPLIES, 2), streams, mode).await?);
+        together.push(delivery_delays(1, streams, mode).await?);
     }
-    let of = |samples: &[Samples], percent| samples.iter().map(|of_one| of_one.percentile(percent)).collect();
-    let middle = |samples: &[Samples]| {
-        Samples::new(of(samples, 50)).map(|p50| format!("p50 {:.1} ms; 100 events/s in all", p50.median()))
+    let percentiles =
+        |samples: &[Samples], percent| samples.iter().map(|one| one.percentile(percent)).collect();
+    let p50_note = |samples: &[Samples]| {
+        Samples::new(percentiles(samples, 50))
+            .map(|p50| format!("p50 {:.1} ms; 100 events/s in total", p50.median()))
     };
-    let bar = Bar::Below(100.0);
-    let what = "2,000 streams of 20 deployments, p99";
-    let crowded = "2,000 streams of 1 deployment, p99";
+    let target = Target::Below(100.0);
+    let apart_label = "2,000 streams of 20 deployments, p99";
+    let together_label = "2,000 streams of 1 deployment, p99";
     Ok(vec![
         Part::Streams.row(
-            what,
-            bar,
+            apart_label,
+            target,
             "ms",
-            of(&apart, 99),
-            format!("{}: 10,000 deliveries/s", middle(&apart)?),
+            percentiles(&apart, 99),
+            format!("{}: 10,000 deliveries/s", p50_note(&apart)?),
         )?,
         Part::Streams.row(
-            crowded,
-            bar,
+            together_label,
+            target,
             "ms",
-            of(&together, 99),
-            format!("{}: 200,000 deliveries/s", middle(&together)?),
+            percentiles(&together, 99),
+            format!("{}: 200,000 deliveries/s", p50_note(&together)?),
         )?,
     ])
 }
 
-/// How late each event reached each reader, in milliseconds; the streams are shared out among the deployments.
-async fn late(deployments: usize, streams: usize, scale: Scale) -> anyhow::Result<Samples> {
-    let replies = scale.of(REPLIES, 2);
-    let pieces: Arc<Vec<Piece>> = Arc::new((0..scale.of(1_000, 20)).map(|_| Piece::new()).collect());
-    let bed = Bed::new().await?;
-    let script = Arc::clone(&pieces);
-    bed.respond_with(move |request| reply(&script, replies, &request.last_user_text()));
-    let (_server, api) = bed.start().await?;
+/// Returns the delays in milliseconds of all events on all streams. The streams are distributed evenly over the
+/// deployments.
+async fn delivery_delays(deployments: usize, streams: usize, mode: Mode) -> anyhow::Result<Samples> {
+    let replies = mode.count(REPLIES, 2);
+    let pieces: Arc<Vec<Piece>> = Arc::new((0..mode.count(1_000, 20)).map(|_| Piece::new()).collect());
+    let setup = ServerSetup::new().await?;
+    let reply_pieces = Arc::clone(&pieces);
+    setup.respond_with(move |request| reply(&reply_pieces, replies, &request.last_user_text()));
+    let (_server, api) = setup.start().await?;
     let deployments = api.create_many(deployments).await?;
-    // Piece number n belongs to reply number n modulo the replies, and so to this deployment.
+    // Deltas are assigned to replies round-robin, and replies to deployments likewise, so every deployment receives the
+    // same number of deltas.
     let expected = pieces.len() / deployments.len();
-    let readers = open(&api, &deployments, streams).await?;
-    let readers: Vec<_> =
-        readers.into_iter().map(|frames| tokio::spawn(read(frames, Arc::clone(&pieces), expected))).collect();
+    let readers = open_streams(&api, &deployments, streams).await?;
+    let readers: Vec<_> = readers
+        .into_iter()
+        .map(|stream| tokio::spawn(read_delays(stream, Arc::clone(&pieces), expected)))
+        .collect();
     for (number, deployment_id) in deployments.iter().cycle().take(replies).enumerate() {
         api.send(deployment_id, "new", &number.to_string()).await?;
     }
     for first in pieces.iter().take(replies) {
         first.gate.reached().await;
     }
-    settle().await;
-    let mut clock = tokio::time::interval(EVERY);
+    wait_for_background_work().await;
+    let mut interval = tokio::time::interval(EVENT_INTERVAL);
     for piece in pieces.iter() {
-        clock.tick().await;
-        piece.let_go.get_or_init(Instant::now);
+        interval.tick().await;
+        piece.released_at.get_or_init(Instant::now);
         piece.gate.open();
     }
     let mut all = Vec::new();
     for reader in readers {
-        all.extend(reader.await.context("a reader panicked")??);
+        all.extend(reader.await.context("the reader of a stream panicked")??);
     }
     Samples::new(all)
 }
 
 impl Piece {
     fn new() -> Self {
-        Self { gate: Gate::new(), let_go: OnceLock::new() }
+        Self { gate: Gate::new(), released_at: OnceLock::new() }
     }
 }
 
-/// The reply of this number: every piece that belongs to it, each when it is let go.
+/// Creates the reply `number`, which consists of the deltas that belong to it.
 fn reply(pieces: &[Piece], replies: usize, number: &str) -> Reply {
     let number = number.parse().unwrap_or(0);
     let own = pieces.iter().enumerate().skip(number).step_by(replies);
     own.fold(Reply::new(), |reply, (at, piece)| reply.gate(&piece.gate).then_text(format!("{at} ")))
 }
 
-async fn open(api: &Api, deployments: &[String], streams: usize) -> anyhow::Result<Vec<Frames>> {
-    let each = streams / deployments.len();
+async fn open_streams(api: &Api, deployments: &[String], streams: usize) -> anyhow::Result<Vec<EventStream>> {
+    let per_deployment = streams / deployments.len();
     let mut readers = Vec::with_capacity(streams);
     for deployment_id in deployments {
-        readers.extend(try_join_all((0..each).map(|_| api.stream(deployment_id, ""))).await?);
+        readers.extend(try_join_all((0..per_deployment).map(|_| api.stream(deployment_id, ""))).await?);
     }
     Ok(readers)
 }
 
-/// Reads until all expected pieces have come.
-async fn read(mut frames: Frames, pieces: Arc<Vec<Piece>>, expected: usize) -> anyhow::Result<Vec<f64>> {
-    let mut late = Vec::with_capacity(expected);
-    while late.len() < expected {
-        let frame = frames.next().await?;
+/// Reads a stream until all expected deltas have arrived. Returns their delays in milliseconds.
+async fn read_delays(
+    mut stream: EventStream,
+    pieces: Arc<Vec<Piece>>,
+    expected: usize,
+) -> anyhow::Result<Vec<f64>> {
+    let mut delays = Vec::with_capacity(expected);
+    while delays.len() < expected {
+        let frame = stream.next().await?;
         if frame.name != "token" {
             continue;
         }
         let now = Instant::now();
         for number in frame.delta().unwrap_or_default().split_whitespace() {
             let piece = number.parse().ok().and_then(|at: usize| pieces.get(at));
-            let let_go =
-                piece.and_then(|piece| piece.let_go.get()).context("a token is no piece's number")?;
-            late.push(ms(now.duration_since(*let_go)));
+            let released_at = piece
+                .and_then(|piece| piece.released_at.get())
+                .context("the text of a token is not the number of a released delta")?;
+            delays.push(ms(now.duration_since(*released_at)));
         }
     }
-    Ok(late)
+    Ok(delays)
 }

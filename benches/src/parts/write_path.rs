@@ -1,7 +1,8 @@
-//! The store alone: how many runs' worth of named transactions its one writer carries, and what the disk does.
+//! Measures the store alone: how many transactions of runs its single writer commits per second, compared with the
+//! number of fsyncs per second that the disk can do.
 //!
-//! The transactions do what those of the same names do in a server: they are written out here because the store's
-//! writer is to be measured without HTTP, model and scheduling around it.
+//! Each transaction executes the same statements as the server's transaction of the same name. The code of the
+//! transactions is repeated here, so that the writer is measured without HTTP, model calls and scheduling.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -21,53 +22,55 @@ use herm_types::thread::Role;
 use herm_types::time::{SystemClock, SystemRng};
 use herm_types::{Clock as _, DeploymentId, IdSource, MessageId, RunId, ThreadId};
 
-use super::{Part, Scale};
-use crate::bed::fresh_dir;
-use crate::report::{Bar, Row};
+use super::{Mode, Part};
+use crate::report::{Row, Target};
+use crate::setup::fresh_dir;
 
+/// The number of concurrent clients of the store. All their transactions go through its single writer.
 const WRITERS: usize = 20;
 const LEASE_MS: i64 = 30_000;
 const MODEL: &str = "anthropic/scripted";
-const SAID: &str = "ok";
-/// The model's reply as the journal holds it.
+const TEXT: &str = "ok";
+/// The reply of the model, in the form in which the journal stores it.
 const REPLY: &str =
     r#"{"blocks":[{"type":"text","text":"ok"}],"stop":"end_turn","usage":{"input":10,"output":5}}"#;
-/// What SQLite writes at least for a commit.
+/// The number of bytes that the comparison without a database writes before each fsync. It is SQLite's page size, the
+/// least that a commit writes.
 const PAGE_BYTES: usize = 4096;
 
 type Result<T> = std::result::Result<T, herm_store::Error>;
 
-pub(super) async fn measure(scale: Scale) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
     let (mut rates, mut syncs) = (Vec::new(), Vec::new());
-    for _ in 0..scale.of(5, 1) {
-        syncs.push(syncs_per_second(Duration::from_millis(scale.of(1_000, 20) as u64))?);
-        rates.push(runs_per_second(scale.of(100, 2)).await?);
+    for _ in 0..mode.count(5, 1) {
+        syncs.push(syncs_per_second(Duration::from_millis(mode.count(1_000, 20) as u64))?);
+        rates.push(runs_per_second(mode.count(100, 2)).await?);
     }
-    let note = "20 writers, 5 transactions a run: send, claim, begin, say, finish";
-    let sync_note = "4 KiB appended, then `fdatasync`: for scale";
+    let note = "20 writers, 5 transactions per run: send, claim, begin, publish, finish";
+    let sync_note = "4 KiB appended, then `fdatasync`, for comparison";
     Ok(vec![
         Part::WritePath.row(
-            "runs' worth of transactions, the store alone",
-            Bar::Above(400.0),
+            "transactions of whole runs, store only",
+            Target::Above(400.0),
             "/s",
             rates,
             note,
         )?,
-        Part::WritePath.row("the disk's own pace", Bar::None, "/s", syncs, sync_note)?,
+        Part::WritePath.row("the disk without the store", Target::None, "/s", syncs, sync_note)?,
     ])
 }
 
-fn syncs_per_second(span: Duration) -> anyhow::Result<f64> {
+fn syncs_per_second(duration: Duration) -> anyhow::Result<f64> {
     let dir = fresh_dir()?;
     let mut file = std::fs::File::create(dir.path().join("synced"))?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut syncs = 0;
-    while begun.elapsed() < span {
+    while started.elapsed() < duration {
         file.write_all(&[0; PAGE_BYTES])?;
         file.sync_data()?;
         syncs += 1;
     }
-    Ok(f64::from(syncs) / begun.elapsed().as_secs_f64())
+    Ok(f64::from(syncs) / started.elapsed().as_secs_f64())
 }
 
 async fn runs_per_second(runs_each: usize) -> anyhow::Result<f64> {
@@ -81,55 +84,55 @@ async fn runs_per_second(runs_each: usize) -> anyhow::Result<f64> {
     })
     .await?;
     let ids = IdSource::new(Arc::new(SystemClock), Arc::new(SystemRng));
-    let mut writers = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..WRITERS {
-        let writer = Writer {
+        let client = StoreClient {
             store: store.clone(),
             ids: ids.clone(),
             deployment_id: ids.next(),
             thread_id: ids.next(),
         };
-        writer.create().await?;
-        writers.push(writer);
+        client.create().await?;
+        clients.push(client);
     }
-    let begun = Instant::now();
-    let tasks: Vec<_> = writers
+    let started = Instant::now();
+    let tasks: Vec<_> = clients
         .into_iter()
-        .map(|writer| {
+        .map(|client| {
             tokio::spawn(async move {
                 for _ in 0..runs_each {
-                    writer.one_run().await?;
+                    client.complete_run().await?;
                 }
                 Ok::<_, herm_store::Error>(())
             })
         })
         .collect();
     for task in tasks {
-        task.await.context("a writer panicked")??;
+        task.await.context("a client of the store panicked")??;
     }
-    Ok((WRITERS * runs_each) as f64 / begun.elapsed().as_secs_f64())
+    Ok((WRITERS * runs_each) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// One of the clients whose transactions meet at the store's writer.
+/// A client of the store. It completes runs one after the other.
 #[derive(Clone)]
-struct Writer {
+struct StoreClient {
     store: Store,
     ids: IdSource,
     deployment_id: DeploymentId,
     thread_id: ThreadId,
 }
 
-/// A claimed run.
+/// A run that was claimed, with the lease on its work item.
 #[derive(Clone)]
-struct Claimed {
+struct ClaimedRun {
     lease: Lease,
     run_id: RunId,
     thread_id: ThreadId,
-    /// Of the agent's answer.
+    /// The id of the message that the agent's reply becomes.
     message_id: MessageId,
 }
 
-impl Writer {
+impl StoreClient {
     async fn create(&self) -> Result<()> {
         let deployment = self.deployment();
         self.store
@@ -163,12 +166,12 @@ impl Writer {
         }
     }
 
-    async fn one_run(&self) -> Result<()> {
+    async fn complete_run(&self) -> Result<()> {
         let sent = self.send().await?;
-        // Perhaps another writer's run: who claims first has it, as in a server.
+        // The claimed run may have been created by another client. In a real server, any worker may claim any run.
         let claimed = self.claim().await?;
         self.begin(claimed.clone(), sent).await?;
-        self.say(claimed.clone()).await?;
+        self.publish(claimed.clone()).await?;
         self.finish(claimed).await
     }
 
@@ -194,24 +197,25 @@ impl Writer {
             .await
     }
 
-    async fn claim(&self) -> Result<Claimed> {
+    async fn claim(&self) -> Result<ClaimedRun> {
         let message_id = self.ids.next();
         self.store
             .transaction("claim_work", move |tx| {
                 Box::pin(async move {
                     let lease = queue::claim(tx, "bench", 1, LEASE_MS).await?.pop();
-                    let lease = lease.ok_or_else(|| corrupt("there is no work"))?;
-                    let run_id = lease.subject_id.parse().map_err(|_| corrupt("work has no run"))?;
+                    let lease = lease.ok_or_else(|| corrupt("the queue is empty"))?;
+                    let run_id =
+                        lease.subject_id.parse().map_err(|_| corrupt("a work item has no run id"))?;
                     let thread_id = runs::start(tx, run_id).await?;
-                    let thread_id = thread_id.ok_or_else(|| corrupt("a run has begun twice"))?;
+                    let thread_id = thread_id.ok_or_else(|| corrupt("a run was started twice"))?;
                     emit_status(tx, lease.deployment_id, run_id, thread_id, RunStatus::Running);
-                    Ok(Claimed { lease, run_id, thread_id, message_id })
+                    Ok(ClaimedRun { lease, run_id, thread_id, message_id })
                 })
             })
             .await
     }
 
-    async fn begin(&self, claimed: Claimed, sent: MessageId) -> Result<()> {
+    async fn begin(&self, claimed: ClaimedRun, sent: MessageId) -> Result<()> {
         self.store
             .transaction("begin_model_call", move |tx| {
                 Box::pin(async move {
@@ -224,13 +228,13 @@ impl Writer {
             .await
     }
 
-    async fn say(&self, claimed: Claimed) -> Result<()> {
+    async fn publish(&self, claimed: ClaimedRun) -> Result<()> {
         self.store
             .transaction("say", move |tx| {
                 Box::pin(async move {
                     queue::hold(tx, &claimed.lease).await?;
-                    let Claimed { run_id, thread_id, message_id, .. } = claimed;
-                    let event = Event::Token { run_id, thread_id, message_id, delta: SAID.to_owned() };
+                    let ClaimedRun { run_id, thread_id, message_id, .. } = claimed;
+                    let event = Event::Token { run_id, thread_id, message_id, delta: TEXT.to_owned() };
                     tx.emit(claimed.lease.deployment_id, event);
                     Ok(())
                 })
@@ -238,15 +242,15 @@ impl Writer {
             .await
     }
 
-    async fn finish(&self, claimed: Claimed) -> Result<()> {
+    async fn finish(&self, claimed: ClaimedRun) -> Result<()> {
         self.store
             .transaction("finish_model_call", move |tx| {
                 Box::pin(async move {
-                    let Claimed { lease, run_id, thread_id, message_id } = &claimed;
+                    let ClaimedRun { lease, run_id, thread_id, message_id } = &claimed;
                     queue::hold(tx, lease).await?;
                     journal::record_result(tx, claimed.position(), REPLY).await?;
-                    let answer = message(*message_id, *thread_id, *run_id, Role::Agent);
-                    add_message(tx, lease.deployment_id, answer).await?;
+                    let reply = message(*message_id, *thread_id, *run_id, Role::Agent);
+                    add_message(tx, lease.deployment_id, reply).await?;
                     threads::find_and_lock(tx, lease.deployment_id, *thread_id).await?;
                     messages::count_pending(tx, *run_id).await?;
                     runs::is_cancel_requested(tx, *run_id).await?;
@@ -261,13 +265,13 @@ impl Writer {
     }
 }
 
-impl Claimed {
+impl ClaimedRun {
     fn position(&self) -> Position {
         Position { run_id: self.run_id, step_no: 1, call_no: 0 }
     }
 }
 
-async fn head(tx: &mut Tx, claimed: &Claimed) -> Result<i64> {
+async fn head(tx: &mut Tx, claimed: &ClaimedRun) -> Result<i64> {
     Ok(events::head(tx, claimed.lease.deployment_id).await?.0)
 }
 
@@ -282,7 +286,7 @@ fn emit_status(
 }
 
 fn message(message_id: MessageId, thread_id: ThreadId, run_id: RunId, role: Role) -> NewMessage {
-    let (content, attachments) = (SAID.to_owned(), Vec::new());
+    let (content, attachments) = (TEXT.to_owned(), Vec::new());
     NewMessage { message_id, thread_id, run_id, role, content, attachments, truncated: false, answers: None }
 }
 
@@ -295,6 +299,6 @@ async fn add_message(tx: &mut Tx, deployment_id: DeploymentId, message: NewMessa
     Ok(())
 }
 
-fn corrupt(what: &str) -> herm_store::Error {
-    herm_store::Error::Corrupt(what.to_owned())
+fn corrupt(message: &str) -> herm_store::Error {
+    herm_store::Error::Corrupt(message.to_owned())
 }

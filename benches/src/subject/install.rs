@@ -1,4 +1,4 @@
-//! Puts a peer into the user's cache, once for each version.
+//! Installs a peer into the user's cache directory. A peer is installed again only if its version or sources change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,25 @@ use tokio::process::Command;
 
 use super::Peer;
 
-/// Written last: what was put there, so that a change of it installs anew.
-const DONE: &str = "installed";
+/// The file that marks a complete installation. It contains the versions of the packages and the sources of the peer's
+/// application. If they differ from the current ones, the peer is installed again.
+const COMPLETED_FILE: &str = "installed";
 
-/// A peer that is there.
+/// A peer that is installed in the cache directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Installed {
+pub(crate) struct Installation {
     pub(super) peer: Peer,
     pub(super) dir: PathBuf,
 }
 
-impl Installed {
-    /// Installs what is not there yet.
+impl Installation {
+    /// Returns the installation of a peer. Installs the peer first if there is no complete installation.
     pub(crate) async fn get(peer: Peer) -> anyhow::Result<Self> {
         let dir = cache_dir()?.join(format!("{}-{}", peer.slug(), peer.version()));
-        let wanted = format!("{:?}\n{:?}\n", peer.packages(), peer.sources());
-        let done = dir.join(DONE);
-        if fs::read_to_string(&done).ok().as_deref() != Some(wanted.as_str()) {
-            fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
+        let contents = format!("{:?}\n{:?}\n", peer.packages(), peer.sources());
+        let completed = dir.join(COMPLETED_FILE);
+        if fs::read_to_string(&completed).ok().as_deref() != Some(contents.as_str()) {
+            fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
             write_sources(peer, &dir)?;
             match peer {
                 Peer::Hermes | Peer::LangGraph => {
@@ -39,13 +40,14 @@ impl Installed {
                     run(&dir, "npm", &["run", "build"]).await?;
                 }
             }
-            fs::write(&done, wanted).with_context(|| format!("failed to write {}", done.display()))?;
+            fs::write(&completed, contents)
+                .with_context(|| format!("failed to write {}", completed.display()))?;
         }
         Ok(Self { peer, dir })
     }
 }
 
-/// Writes the sources of the peer's small application below `dir`.
+/// Writes the source files of the peer's application into `dir`. The peer runs this application as its agent.
 pub(super) fn write_sources(peer: Peer, dir: &Path) -> anyhow::Result<()> {
     for (name, text) in peer.sources() {
         let path = dir.join(name);
@@ -60,15 +62,15 @@ fn cache_dir() -> anyhow::Result<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     Ok(cache
         .or_else(home)
-        .context("HOME is not set, so there is no cache to install into")?
+        .context("neither XDG_CACHE_HOME nor HOME is set, so there is no cache directory to install into")?
         .join("herm-bench"))
 }
 
 async fn run(dir: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    // A program that is named by a path lies below the directory.
-    let named = if program.contains('/') { dir.join(program) } else { PathBuf::from(program) };
+    // A program name that contains a slash is a path relative to `dir`. Other programs are found by `PATH`.
+    let path = if program.contains('/') { dir.join(program) } else { PathBuf::from(program) };
     let command = || format!("{program} {}", arguments.join(" "));
-    let output = Command::new(named)
+    let output = Command::new(path)
         .args(arguments)
         .current_dir(dir)
         .env("MASTRA_TELEMETRY_DISABLED", "1")
@@ -77,7 +79,12 @@ async fn run(dir: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()
         .output()
         .await;
     let output = output.with_context(|| format!("failed to start `{}`", command()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{}` failed: {}", command(), said.trim().lines().last().unwrap_or(""));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`{}` failed: {}",
+        command(),
+        stderr.trim().lines().last().unwrap_or("")
+    );
     Ok(())
 }

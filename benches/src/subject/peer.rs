@@ -1,4 +1,5 @@
-//! Servers for agents that others make: what they are called, how they are started, what their APIs look like.
+//! The other agent servers (peers) that Herm is compared with: their versions, how to start them, and clients for their
+//! APIs.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,15 +12,15 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::install::{Installed, write_sources};
+use super::install::{Installation, write_sources};
 
-/// What Hermes' API is asked with; it listens on loopback alone.
-const HERMES_KEY: &str = "a-key-for-the-bench-on-loopback-alone";
-/// Runs that LangGraph's server works on side by side.
+/// The API key of the Hermes gateway. It is not secret, because the API listens only on the loopback interface.
+const HERMES_KEY: &str = "a-key-for-the-benchmark-on-loopback";
+/// The maximum number of runs that the LangGraph server executes concurrently.
 const LANGGRAPH_JOBS: &str = "20";
-/// Whose threads Mastra keeps.
+/// The id of the resource that owns all threads on the Mastra server.
 const RESOURCE: &str = "acme";
-/// What of a peer's log an error shows, in characters.
+/// The maximum number of characters of a peer's log that an error message contains. Only the end of the log is shown.
 const LOG_SHOWN_CHARS: usize = 400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Peer {
         }
     }
 
-    /// Of the package that gives it its server.
+    /// Returns the version of the package that provides the server.
     pub(crate) fn version(self) -> &'static str {
         match self {
             Self::Hermes => "0.19.0",
@@ -57,30 +58,30 @@ impl Peer {
         }
     }
 
-    /// What the page says of how it was set up.
-    pub(crate) fn about(self) -> &'static str {
+    /// Returns a description of the peer's setup in Markdown, for the performance page.
+    pub(crate) fn setup_text(self) -> &'static str {
         match self {
             Self::Hermes => {
-                "`hermes-agent` 0.19.0 of PyPI: `hermes gateway run` with its API server, toolsets switched off, no \
-                 limit of runs side by side; sessions in its own SQLite. The process is the one agent; a thread is \
-                 a session, a turn `POST /api/sessions/ID/chat/stream`."
+                "`hermes-agent` 0.19.0 from PyPI: `hermes gateway run` with its API server, without toolsets and without \
+                 a limit on concurrent runs; sessions in its own SQLite database. The process is the only agent. A \
+                 thread is a session, a turn is `POST /api/sessions/ID/chat/stream`."
             }
             Self::LangGraph => {
-                "`langgraph-cli[inmem]` 0.4.40 with `langgraph` 1.2.22 of PyPI: `langgraph dev --no-reload \
-                 --n-jobs-per-worker 20`, tracing off; state in memory, which it writes to files from time to time. \
-                 An agent is an assistant of a graph of one node, a turn `POST /threads/ID/runs/stream`. It calls \
-                 itself a server for development; the other one needs a licence."
+                "`langgraph-cli[inmem]` 0.4.40 with `langgraph` 1.2.22 from PyPI: `langgraph dev --no-reload \
+                 --n-jobs-per-worker 20`, without tracing; state in memory, which it writes to files from time to \
+                 time. An agent is an assistant of a graph with one node, a turn is `POST /threads/ID/runs/stream`. \
+                 It is a development server; the production server requires a licence."
             }
             Self::Mastra => {
-                "`mastra` 1.31.0 with `@mastra/core` 1.71.0 of npm: `mastra build`, then the built server under \
-                 Node with `NODE_ENV=production`; threads in LibSQL, a file. Agents are code, so none can be made; \
-                 a turn is `POST /api/agents/ID/stream` with the thread named."
+                "`mastra` 1.31.0 with `@mastra/core` 1.71.0 from npm: `mastra build`, then the built server with Node \
+                 and `NODE_ENV=production`; threads in a LibSQL file. Agents are code, so none can be created \
+                 through the API. A turn is `POST /api/agents/ID/stream` with a thread id."
             }
         }
     }
 
-    /// Whether an agent can be made through the API.
-    pub(crate) fn makes_agents(self) -> bool {
+    /// Returns true if agents can be created through the peer's API.
+    pub(crate) fn can_create_agents(self) -> bool {
         self == Self::LangGraph
     }
 
@@ -90,7 +91,7 @@ impl Peer {
             Self::LangGraph => {
                 &["langgraph-cli[inmem]==0.4.40", "langgraph==1.2.22", "langchain-openai==1.7.4"]
             }
-            // Its package.json says them.
+            // The packages of Mastra are listed in the file package.json among its sources.
             Self::Mastra => &[],
         }
     }
@@ -111,7 +112,7 @@ impl Peer {
 }
 
 pub(crate) struct PeerServer {
-    /// Behind a lock, since to look whether it has ended changes it.
+    /// The peer's process. The mutex is needed because `try_wait` requires mutable access.
     child: Mutex<Child>,
     pid: u32,
     client: Client,
@@ -119,13 +120,13 @@ pub(crate) struct PeerServer {
 }
 
 impl PeerServer {
-    /// Starts it on a free port; all it keeps is below `state`.
-    pub(super) fn start(installed: &Installed, model: &str, state: &Path) -> anyhow::Result<Self> {
-        let peer = installed.peer;
+    /// Starts the peer on a free port. Its data and its log are stored in the directory `state`.
+    pub(super) fn start(installation: &Installation, model: &str, state: &Path) -> anyhow::Result<Self> {
+        let peer = installation.peer;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port().to_string();
         let log = state.join("log.txt");
-        let mut command = command(installed, model, state, &port)?;
-        let mut path = installed.dir.join("venv/bin").into_os_string();
+        let mut command = command(installation, model, state, &port)?;
+        let mut path = installation.dir.join("venv/bin").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         command
@@ -136,7 +137,7 @@ impl PeerServer {
             .stderr(fs::OpenOptions::new().append(true).open(&log)?)
             .kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("failed to start the {}", peer.name()))?;
-        let pid = child.id().context("a process ended as it was started")?;
+        let pid = child.id().context("the peer process exited immediately")?;
         let client =
             Client { http: reqwest::Client::new(), base_url: format!("http://127.0.0.1:{port}"), peer };
         Ok(Self { child: Mutex::new(child), pid, client, log })
@@ -155,8 +156,8 @@ impl PeerServer {
         matches!(child.try_wait(), Ok(Some(_)))
     }
 
-    /// The end of what it wrote.
-    pub(super) fn said(&self) -> String {
+    /// Returns the last characters of the peer's log.
+    pub(super) fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let skipped = text.chars().count().saturating_sub(LOG_SHOWN_CHARS);
         text.chars().skip(skipped).collect()
@@ -168,8 +169,8 @@ impl PeerServer {
             Peer::LangGraph => "/ok",
             Peer::Mastra => "/api/agents",
         };
-        let answer = self.client.http.get(format!("{}{path}", self.client.base_url)).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+        let response = self.client.http.get(format!("{}{path}", self.client.base_url)).send().await;
+        response.is_ok_and(|response| response.status().is_success())
     }
 
     pub(super) async fn create_agent(&self) -> anyhow::Result<String> {
@@ -189,7 +190,7 @@ impl PeerServer {
             Peer::LangGraph => self.client.create("/threads", &json!({}), "/thread_id").await,
             Peer::Mastra => {
                 let path = format!("/api/memory/threads?agentId={agent}");
-                self.client.create(&path, &json!({"resourceId": RESOURCE, "title": "talk"}), "/id").await
+                self.client.create(&path, &json!({"resourceId": RESOURCE, "title": "chat"}), "/id").await
             }
         }
     }
@@ -201,9 +202,9 @@ impl PeerServer {
     }
 }
 
-fn command(installed: &Installed, model: &str, state: &Path, port: &str) -> anyhow::Result<Command> {
-    let bin = installed.dir.join("venv/bin");
-    let mut command = match installed.peer {
+fn command(installation: &Installation, model: &str, state: &Path, port: &str) -> anyhow::Result<Command> {
+    let bin = installation.dir.join("venv/bin");
+    let mut command = match installation.peer {
         Peer::Hermes => {
             let config = include_str!("../../peers/hermes/config.yaml").replace("MODEL_BASE_URL", model);
             fs::write(state.join("config.yaml"), config)?;
@@ -214,7 +215,7 @@ fn command(installed: &Installed, model: &str, state: &Path, port: &str) -> anyh
             command
         }
         Peer::LangGraph => {
-            write_sources(installed.peer, state)?;
+            write_sources(installation.peer, state)?;
             let mut command = Command::new(bin.join("langgraph"));
             command.env_clear().args(["dev", "--no-browser", "--no-reload", "--host", "127.0.0.1"]);
             command.args(["--port", port, "--n-jobs-per-worker", LANGGRAPH_JOBS]);
@@ -224,7 +225,7 @@ fn command(installed: &Installed, model: &str, state: &Path, port: &str) -> anyh
         Peer::Mastra => {
             let store = format!("file:{}", state.join("mastra.db").display());
             let mut command = Command::new("node");
-            command.env_clear().arg(installed.dir.join(".mastra/output/index.mjs"));
+            command.env_clear().arg(installation.dir.join(".mastra/output/index.mjs"));
             command.env("PORT", port).env("NODE_ENV", "production").env("MASTRA_TELEMETRY_DISABLED", "1");
             command.env("MODEL_BASE_URL", model).env("STORAGE_URL", store);
             command
@@ -234,7 +235,7 @@ fn command(installed: &Installed, model: &str, state: &Path, port: &str) -> anyh
     Ok(command)
 }
 
-/// Speaks to one peer. Cheap to clone.
+/// An HTTP client for the API of one peer.
 #[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
@@ -243,27 +244,27 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Sends a message; the answer is the stream of the reply.
+    /// Sends a message to a thread. The body of the response streams the reply.
     pub(super) async fn send(&self, agent: &str, thread: &str, content: &str) -> anyhow::Result<Response> {
-        let said = json!([{"role": "user", "content": content}]);
+        let messages = json!([{"role": "user", "content": content}]);
         let (path, body) = match self.peer {
             Peer::Hermes => (format!("/api/sessions/{thread}/chat/stream"), json!({"message": content})),
             Peer::LangGraph => {
-                let input = json!({"messages": said});
+                let input = json!({"messages": messages});
                 let body = json!({"assistant_id": agent, "input": input, "stream_mode": ["messages-tuple"]});
                 (format!("/threads/{thread}/runs/stream"), body)
             }
             Peer::Mastra => {
                 let memory = json!({"thread": thread, "resource": RESOURCE});
-                (format!("/api/agents/{agent}/stream"), json!({"messages": said, "memory": memory}))
+                (format!("/api/agents/{agent}/stream"), json!({"messages": messages, "memory": memory}))
             }
         };
-        let response = self.authorised(self.http.post(format!("{}{path}", self.base_url))).json(&body).send();
+        let response = self.authorized(self.http.post(format!("{}{path}", self.base_url))).json(&body).send();
         Ok(response.await?.error_for_status()?)
     }
 
-    /// What is in the stream with the first piece of the reply, and not before; the script says `ok`.
-    pub(super) fn token_mark(&self) -> &'static str {
+    /// Returns a string that the response stream contains as soon as it contains the first token of the reply `ok`.
+    pub(super) fn first_token_marker(&self) -> &'static str {
         match self.peer {
             Peer::Hermes => "event: assistant.delta",
             Peer::LangGraph => r#""content":"ok""#,
@@ -271,8 +272,9 @@ impl Client {
         }
     }
 
-    /// What is in the stream of a turn that went well, where something is.
-    pub(super) fn end_mark(&self) -> Option<&'static str> {
+    /// Returns a string that the response stream contains if the turn was successful, or `None` if the peer sends no
+    /// such string.
+    pub(super) fn completion_marker(&self) -> Option<&'static str> {
         match self.peer {
             Peer::Hermes => Some("event: run.completed"),
             Peer::LangGraph => None,
@@ -280,7 +282,7 @@ impl Client {
         }
     }
 
-    /// A thread's messages; `None` where there is no such thread any more.
+    /// Returns the messages of a thread as JSON text, or `None` if the peer responds with an error.
     pub(super) async fn history(&self, thread: &str) -> anyhow::Result<Option<String>> {
         let path = match self.peer {
             Peer::Hermes => format!("/api/sessions/{thread}/messages"),
@@ -289,21 +291,21 @@ impl Client {
                 format!("/api/memory/threads/{thread}/messages?agentId=ada&resourceId={RESOURCE}")
             }
         };
-        let response = self.authorised(self.http.get(format!("{}{path}", self.base_url))).send().await?;
+        let response = self.authorized(self.http.get(format!("{}{path}", self.base_url))).send().await?;
         Ok(if response.status().is_success() { Some(response.text().await?) } else { None })
     }
 
     async fn create(&self, path: &str, body: &Value, id: &str) -> anyhow::Result<String> {
-        let request = self.authorised(self.http.post(format!("{}{path}", self.base_url))).json(body);
+        let request = self.authorized(self.http.post(format!("{}{path}", self.base_url))).json(body);
         let response = request.send().await?;
-        let (status, answer) = (response.status(), response.text().await?);
-        ensure!(status.is_success(), "{path} answered {status}: {answer}");
-        let answer: Value = serde_json::from_str(&answer)?;
-        let text = answer.pointer(id).and_then(Value::as_str);
-        Ok(text.with_context(|| format!("an answer has no {id}: {answer}"))?.to_owned())
+        let (status, body) = (response.status(), response.text().await?);
+        ensure!(status.is_success(), "POST {path} failed with status {status}: {body}");
+        let created: Value = serde_json::from_str(&body)?;
+        let text = created.pointer(id).and_then(Value::as_str);
+        Ok(text.with_context(|| format!("the response to POST {path} has no {id}: {created}"))?.to_owned())
     }
 
-    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
         if self.peer == Peer::Hermes { request.bearer_auth(HERMES_KEY) } else { request }
     }
 }

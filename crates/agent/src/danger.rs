@@ -1,13 +1,16 @@
-//! Whether a shell command should be put before a person before it is run.
+//! Static analysis that decides if a shell command needs a person's approval before it runs.
 //!
-//! The command is read as a shell would read it: quotes, expansions, pipes, scripts inside of scripts. What it
-//! comes to is then held against a list of rules. This is no boundary of security (the sandbox is); it keeps an
-//! agent from doing in passing what cannot be undone. Hence two aims: writing a command oddly must not hide
-//! it, and a command that only mentions a danger is none.
+//! The analyzer interprets the command like a shell would: quotes, expansions, pipes, and scripts within
+//! scripts. It checks every program that the command would start against a list of rules. This is not a
+//! security boundary, because the sandbox is. The analysis prevents an agent from doing something
+//! irreversible by accident. Two requirements follow: an obfuscated dangerous command must be recognized, and
+//! a command that only mentions something dangerous must not be reported.
 //!
-//! Where shells differ, or a value cannot be known, whatever could be meant is judged. What nests too deeply,
-//! is too long or takes too much work to be judged is itself a danger: `unreadable`.
+//! If shells interpret a command differently, or a value is unknown, the analyzer checks every possible
+//! meaning. A command that nests too deeply, is too long, or takes too much work to analyze is itself
+//! reported, with the rule `unreadable`.
 
+mod analyzer;
 mod budget;
 mod code;
 mod escapes;
@@ -15,66 +18,70 @@ mod expand;
 mod files;
 mod fold;
 mod glob;
-mod judge;
 mod output;
 mod parameter;
 mod parse;
+mod parse_word;
 mod program;
 mod rules;
 mod shell;
 mod sql;
 mod syntax;
-mod words;
 mod wrappers;
 
 #[cfg(test)]
 mod tests;
 
+use analyzer::Analyzer;
 use budget::MAX_COMMAND_BYTES;
-use judge::Judge;
 
-/// Characters of a command that a reason shows; the rest is cut off.
-const MAX_SHOWN_CHARS: usize = 120;
+/// The maximum length of the command that a finding's reason quotes, in characters. Longer commands are
+/// truncated.
+const MAX_COMMAND_CHARS: usize = 120;
 
-/// Why a command should not be run unasked.
+/// A reason why a command needs an approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Danger {
-    /// The stable name of the rule, in snake case.
+pub struct Finding {
+    /// The stable name of the danger rule in snake case, for example `recursive_delete`.
     pub rule: &'static str,
-    /// A clause for a person: "it deletes everything in the workspace (rm -rf /workspace)".
+    /// A clause that explains the danger to a person, for example "it deletes everything in the workspace (rm
+    /// -rf /workspace)".
     pub reason: String,
 }
 
-impl Danger {
-    /// A danger, with the command that it was found in: its words, as they came out.
-    fn new(rule: &'static str, what: &str, words: &str) -> Self {
-        let words = words.trim();
-        let reason = if words.is_empty() { what.to_owned() } else { format!("{what} ({})", shown(words)) };
+impl Finding {
+    /// Creates a finding. `command` is the expanded command that the rule applies to, or an empty string if
+    /// there is none.
+    fn new(rule: &'static str, effect: &str, command: &str) -> Self {
+        let command = command.trim();
+        let reason =
+            if command.is_empty() { effect.to_owned() } else { format!("{effect} ({})", sanitize(command)) };
         Self { rule, reason }
     }
 }
 
-/// Judges a command that is to be run with `sh -c` in `/workspace`. Never panics; its work is bounded.
-pub fn judge(command: &str) -> Option<Danger> {
+/// Analyzes a command that will run with `sh -c` in `/workspace`. Returns the first finding, or `None` if no
+/// danger rule applies. Never panics, and its running time is limited.
+pub fn analyze(command: &str) -> Option<Finding> {
     if command.len() > MAX_COMMAND_BYTES {
-        return Some(budget::unreadable("it is too long to be judged"));
+        return Some(budget::unreadable("it is too long to be analyzed"));
     }
-    let verdict = Judge::default().judge(command);
-    // Letters that look like others are tried as those, in a second reading: folding them in the only one
-    // would let them hide something, a quote for instance.
-    verdict.or_else(|| Judge::default().judge(&fold::fold(command)?))
+    let finding = Analyzer::default().analyze(command);
+    // The second pass replaces characters that look like ASCII characters. The first pass analyzes the
+    // original command, because the replacement could change its meaning and hide a danger.
+    finding.or_else(|| Analyzer::default().analyze(&fold::fold(command)?))
 }
 
-/// Words as a person may see them: on one line, without control characters, cut off.
-fn shown(words: &str) -> String {
+/// Replaces line breaks and control characters, and truncates the command to [`MAX_COMMAND_CHARS`].
+fn sanitize(command: &str) -> String {
     let mut text = String::new();
-    for (count, c) in words.chars().enumerate() {
-        if count == MAX_SHOWN_CHARS {
+    for (count, c) in command.chars().enumerate() {
+        if count == MAX_COMMAND_CHARS {
             text.push('…');
             break;
         }
         match c {
-            judge::UNKNOWN => text.push('…'),
+            analyzer::UNKNOWN => text.push('…'),
             c if c.is_whitespace() => text.push(' '),
             c if c.is_control() || fold::is_invisible(c) => text.push('\u{fffd}'),
             c => text.push(c),

@@ -1,4 +1,4 @@
-//! The next step of a run, as a function of what is known of it.
+//! Decides the next step of a run from the run's state.
 
 use herm_types::model::{ModelReply, StopReason, ToolCall, Turn};
 use herm_types::run::RunError;
@@ -6,63 +6,65 @@ use herm_types::run::RunError;
 use crate::run_state::{RunState, Step, turns};
 use crate::steering::Settlement;
 
-/// Model calls that one run may make.
+/// The maximum number of model calls of one run. A run that needs more fails with the code `step_limit`.
 pub const MAX_STEPS: usize = 100;
-/// Replies in a row without text and without tool calls before the run fails.
+/// The number of consecutive empty replies after which a run fails with the code `empty_reply`. An empty
+/// reply contains no text and no tool calls.
 pub const MAX_EMPTY_REPLIES: usize = 3;
 
-/// Said to a model whose last reply was empty.
-const EMPTY_REPLY_NUDGE: &str = "(Your last reply was empty. Answer the user, or call a tool.)";
+/// The text of the user turn that is added to the conversation after an empty reply.
+const EMPTY_REPLY_REMINDER: &str = "(Your last reply was empty. Answer the user, or call a tool.)";
 
-/// What a run does next.
+/// The next step of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Call the model with these turns; the answer is step `step_no`.
+    /// Call the model with these turns. Its reply is recorded as step `step_no`.
     CallModel { step_no: i64, turns: Vec<Turn> },
-    /// Run these tool calls of step `step_no`, side by side. Each comes with its number, from 1.
+    /// Run these tool calls of step `step_no` in parallel. Each is paired with its call number, which starts
+    /// at 1.
     RunTools { step_no: i64, calls: Vec<(i64, ToolCall)> },
-    /// Nothing can be done before a person answers.
+    /// Wait until a person answers a steering request. The run has no other work.
     Wait,
-    /// The run is done.
+    /// End the run as completed.
     Finish,
-    /// The run cannot go on.
+    /// End the run as failed, with this error.
     Fail(RunError),
 }
 
-/// Decides what a run does next. The same state gives the same decision, however often it is asked.
+/// Returns the next step of a run. The decision depends only on `state`.
 pub fn decide(state: &RunState) -> Decision {
     let Some(last) = state.steps.last() else { return call_model(state, 1) };
     let Some(reply) = &last.reply else { return call_model(state, last.step_no) };
     let open = open_calls(last, reply);
     if !open.is_empty() {
-        return make_or_wait(last, open);
+        return run_tools_or_wait(last, open);
     }
-    let goes_on = !last.outcomes.is_empty() || !state.pending.is_empty() || is_empty(reply);
-    if !goes_on {
-        return end_of(reply);
+    let continues = !last.outcomes.is_empty() || !state.pending.is_empty() || is_empty(reply);
+    if !continues {
+        return final_decision(reply);
     }
     if state.steps.len() >= MAX_STEPS {
-        return fail(
-            "step_limit",
-            format!("The run made {MAX_STEPS} model calls, the most one run may make."),
-        );
+        return fail("step_limit", format!("The run reached the maximum of {MAX_STEPS} model calls."));
     }
     if empty_replies(&state.steps) >= MAX_EMPTY_REPLIES && state.pending.is_empty() {
-        return fail("empty_reply", format!("The model gave {MAX_EMPTY_REPLIES} empty replies in a row."));
+        return fail(
+            "empty_reply",
+            format!("The model returned {MAX_EMPTY_REPLIES} empty replies in a row."),
+        );
     }
     call_model(state, last.step_no + 1)
 }
 
-fn make_or_wait(step: &Step, open: Vec<(i64, ToolCall)>) -> Decision {
-    let failed = step.asked.values().find_map(|settlement| match settlement {
+fn run_tools_or_wait(step: &Step, open: Vec<(i64, ToolCall)>) -> Decision {
+    let failed = step.settlements.values().find_map(|settlement| match settlement {
         Settlement::Fail(error) => Some(error.clone()),
         _ => None,
     });
     if let Some(error) = failed {
         return Decision::Fail(error);
     }
-    let waits = |call_no: &i64| step.asked.get(call_no) == Some(&Settlement::Pending);
-    let calls: Vec<_> = open.into_iter().filter(|(call_no, _)| !waits(call_no)).collect();
+    let is_pending = |call_no: &i64| step.settlements.get(call_no) == Some(&Settlement::Pending);
+    let calls: Vec<_> = open.into_iter().filter(|(call_no, _)| !is_pending(call_no)).collect();
     if calls.is_empty() { Decision::Wait } else { Decision::RunTools { step_no: step.step_no, calls } }
 }
 
@@ -77,7 +79,7 @@ fn open_calls(step: &Step, reply: &ModelReply) -> Vec<(i64, ToolCall)> {
         .collect()
 }
 
-/// How many replies, the last ones in a row, were empty.
+/// Returns the number of consecutive empty replies at the end of `steps`.
 pub fn empty_replies(steps: &[Step]) -> usize {
     steps.iter().rev().take_while(|step| step.reply.as_ref().is_some_and(is_empty)).count()
 }
@@ -86,7 +88,7 @@ fn is_empty(reply: &ModelReply) -> bool {
     reply.stop != StopReason::Refusal && reply.tool_calls().next().is_none() && reply.text().trim().is_empty()
 }
 
-fn end_of(reply: &ModelReply) -> Decision {
+fn final_decision(reply: &ModelReply) -> Decision {
     if reply.stop == StopReason::Refusal && reply.text().trim().is_empty() {
         return fail("content_refused", "The model refused to answer.".to_owned());
     }
@@ -98,9 +100,9 @@ fn fail(code: &str, message: String) -> Decision {
 }
 
 fn call_model(state: &RunState, step_no: i64) -> Decision {
-    let mut said = state.earlier.clone();
-    said.extend(turns(&state.steps));
-    said.extend(state.pending.iter().map(|text| Turn::User { text: text.clone() }));
+    let mut conversation = state.earlier.clone();
+    conversation.extend(turns(&state.steps));
+    conversation.extend(state.pending.iter().map(|text| Turn::User { text: text.clone() }));
     let last_was_empty = state
         .steps
         .iter()
@@ -108,9 +110,9 @@ fn call_model(state: &RunState, step_no: i64) -> Decision {
         .find_map(|step| step.reply.as_ref())
         .is_some_and(|reply| is_empty(reply) && state.pending.is_empty());
     if last_was_empty {
-        said.push(Turn::User { text: EMPTY_REPLY_NUDGE.to_owned() });
+        conversation.push(Turn::User { text: EMPTY_REPLY_REMINDER.to_owned() });
     }
-    Decision::CallModel { step_no, turns: said }
+    Decision::CallModel { step_no, turns: conversation }
 }
 
 #[cfg(test)]
@@ -138,7 +140,7 @@ mod tests {
         let calls = reply.as_ref().map_or(0, |reply| reply.tool_calls().count());
         let outcome = ToolOutcome { text: "ok".to_owned(), is_error: false };
         let outcomes = (0..calls).map(|number| (number < done).then(|| outcome.clone())).collect();
-        Step { step_no, heard: vec![format!("message {step_no}")], reply, outcomes, ..Step::default() }
+        Step { step_no, messages: vec![format!("message {step_no}")], reply, outcomes, ..Step::default() }
     }
 
     fn state(steps: Vec<Step>) -> RunState {
@@ -160,22 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_wait_for_a_person_hold_up_no_other_and_then_the_run_waits() {
+    fn a_pending_call_does_not_block_other_calls() {
         let mut asking = step(1, Some(reply("", 2)), 0);
-        asking.asked.insert(1, Settlement::Pending);
+        asking.settlements.insert(1, Settlement::Pending);
         let Decision::RunTools { calls, .. } = decide(&state(vec![asking.clone()])) else { panic!() };
         assert_eq!(calls.iter().map(|(call_no, _)| *call_no).collect::<Vec<_>>(), [2]);
         asking.outcomes[1] = Some(ToolOutcome { text: "ok".to_owned(), is_error: false });
         assert_eq!(decide(&state(vec![asking.clone()])), Decision::Wait);
-        asking.asked.insert(1, Settlement::Make { arguments: None, note: None });
+        asking.settlements.insert(1, Settlement::Execute { arguments: None, note: None });
         assert!(matches!(decide(&state(vec![asking.clone()])), Decision::RunTools { .. }));
         let error = RunError { code: "steering_expired".to_owned(), message: "late".to_owned() };
-        asking.asked.insert(1, Settlement::Fail(error.clone()));
+        asking.settlements.insert(1, Settlement::Fail(error.clone()));
         assert_eq!(decide(&state(vec![asking])), Decision::Fail(error));
     }
 
     #[test]
-    fn a_reply_without_tool_calls_ends_the_run_unless_a_message_waits() {
+    fn a_reply_without_tool_calls_ends_the_run_unless_a_message_is_pending() {
         let mut state = state(vec![step(1, Some(reply("done", 0)), 0)]);
         assert_eq!(decide(&state), Decision::Finish);
         state.pending.push("one more thing".to_owned());
@@ -183,30 +185,30 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_model_call_is_made_again_as_the_same_step() {
+    fn an_interrupted_model_call_is_repeated_as_the_same_step() {
         let state = state(vec![step(1, Some(reply("", 1)), 1), step(2, None, 0)]);
         assert!(matches!(decide(&state), Decision::CallModel { step_no: 2, .. }));
     }
 
     #[test]
-    fn empty_replies_are_asked_about_and_then_end_the_run() {
+    fn empty_replies_add_a_reminder_and_then_fail_the_run() {
         let empty = |number| step(number, Some(reply(" ", 0)), 0);
         let Decision::CallModel { turns, .. } = decide(&state(vec![empty(1)])) else { panic!() };
-        assert_eq!(turns.last(), Some(&Turn::User { text: EMPTY_REPLY_NUDGE.to_owned() }));
+        assert_eq!(turns.last(), Some(&Turn::User { text: EMPTY_REPLY_REMINDER.to_owned() }));
         let Decision::Fail(error) = decide(&state(vec![empty(1), empty(2), empty(3)])) else { panic!() };
         assert_eq!(error.code, "empty_reply");
     }
 
     #[test]
-    fn a_run_that_never_ends_is_ended() {
+    fn a_run_fails_at_the_step_limit() {
         let steps = (1..=MAX_STEPS as i64).map(|number| step(number, Some(reply("", 1)), 1)).collect();
         let Decision::Fail(error) = decide(&state(steps)) else { panic!() };
         assert_eq!(error.code, "step_limit");
     }
 
     proptest! {
-        /// Whatever was done, in whichever order the tools finished: every call in the turns has its result,
-        /// and what was done is not asked for again.
+        /// In the conversation sent to the model, every tool call has a result. Tool calls with a result are
+        /// not run again.
         #[test]
         fn no_tool_call_is_orphaned_or_repeated(calls in 0usize..5, done in 0usize..5, more: bool) {
             let mut steps = vec![step(1, Some(reply("text", calls)), done)];
@@ -214,14 +216,14 @@ mod tests {
                 steps.push(step(2, None, 0));
             }
             let state = state(steps);
-            let asked = turns(&state.steps).iter().fold((0, 0), |(asked, answered), turn| match turn {
+            let counts = turns(&state.steps).iter().fold((0, 0), |(called, answered), turn| match turn {
                 Turn::Assistant { blocks } => {
-                    (asked + blocks.iter().filter(|b| matches!(b, Block::ToolCall(_))).count(), answered)
+                    (called + blocks.iter().filter(|b| matches!(b, Block::ToolCall(_))).count(), answered)
                 }
-                Turn::ToolResults { results } => (asked, answered + results.len()),
-                Turn::User { .. } => (asked, answered),
+                Turn::ToolResults { results } => (called, answered + results.len()),
+                Turn::User { .. } => (called, answered),
             });
-            prop_assert_eq!(asked.0, asked.1);
+            prop_assert_eq!(counts.0, counts.1);
             if let Decision::RunTools { calls: open, .. } = decide(&state) {
                 prop_assert_eq!(open.len(), calls - done);
             }

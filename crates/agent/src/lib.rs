@@ -1,17 +1,18 @@
-//! The `hermes` harness: what a run does next.
+//! The `hermes` harness, which decides the next step of a run.
 //!
-//! Nothing here acts. [`decide`] looks at what the journal says of a run and answers with the next step, so
-//! that it can be asked again after a crash and gives the same answer; the worker carries it out.
+//! This crate performs no I/O. [`decide`] receives the state of a run, as the journal records it, and returns
+//! the next step, which the worker executes. The same state always results in the same decision, so a worker
+//! can decide again after a crash.
 
 pub mod danger;
 mod decide;
 mod prompt;
+mod reply_dedup;
 mod run_state;
-mod speech;
 pub mod steering;
 pub mod tools;
 
 pub use decide::{Decision, MAX_EMPTY_REPLIES, MAX_STEPS, decide, empty_replies};
 pub use prompt::{system_prompt, user_text};
+pub use reply_dedup::{Output, ReplyDedup};
 pub use run_state::{RunState, Step, turns};
-pub use speech::{Said, Speech};

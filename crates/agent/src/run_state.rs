@@ -1,4 +1,4 @@
-//! A run as the journal tells it, and the conversation that a model reads from it.
+//! The state of a run as the journal records it, and the conversation that the model reads.
 
 use std::collections::BTreeMap;
 
@@ -6,40 +6,44 @@ use herm_types::model::{ModelReply, ToolOutcome, ToolResult, Turn};
 
 use crate::steering::Settlement;
 
-/// What is known of a run: the conversation before it and its own steps so far.
+/// The input of a decision: the conversation of earlier runs, the steps of this run, and user messages that
+/// no step has read yet.
 #[derive(Clone, Debug, Default)]
 pub struct RunState {
     /// The turns of the thread's earlier runs, oldest first.
     pub earlier: Vec<Turn>,
-    /// The run's steps, in order; only the last may be unfinished.
+    /// The steps of the run, in order. Only the last step may be incomplete.
     pub steps: Vec<Step>,
-    /// Messages that no step has read yet, oldest first.
+    /// The texts of user messages that no step has read yet, oldest first.
     pub pending: Vec<String>,
 }
 
-/// One model call and the tool calls it asked for.
+/// One model call and the tool calls that its reply requests.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
+    /// The number of the step within its run. The first step is 1.
     pub step_no: i64,
-    /// The user's messages that this step was the first to read.
-    pub heard: Vec<String>,
-    /// `None` while the model has not answered.
+    /// The texts of the user messages that the model reads for the first time in this step.
+    pub messages: Vec<String>,
+    /// The reply of the model, or `None` until it is complete.
     pub reply: Option<ModelReply>,
-    /// One for each tool call of the reply, in its order; `None` where there is no result yet.
+    /// The results of the reply's tool calls, in order. `None` stands for a tool call without a result.
     pub outcomes: Vec<Option<ToolOutcome>>,
-    /// What became of the calls that a person was asked about, by their numbers; told of the last step alone.
-    pub asked: BTreeMap<i64, Settlement>,
+    /// The effects of steering requests on this step's tool calls, keyed by call number. Only the last step
+    /// has any.
+    pub settlements: BTreeMap<i64, Settlement>,
 }
 
-/// Told to a model about a tool call whose run ended before it was made.
-const NOT_RUN: &str = "This call was not made: the run ended before it.";
+/// The text that the model receives as the result of a tool call that was never made, because its run ended
+/// first.
+const NOT_RUN: &str = "This call was not made because the run ended first.";
 
-/// The conversation of these steps. Every tool call has a result, as providers ask for; one that is missing is
-/// said to be.
+/// Returns the conversation of these steps. Providers require a result for every tool call, so a tool call
+/// without a result gets the text `NOT_RUN` as its result.
 pub fn turns(steps: &[Step]) -> Vec<Turn> {
     let mut turns = Vec::new();
     for step in steps {
-        turns.extend(step.heard.iter().map(|text| Turn::User { text: text.clone() }));
+        turns.extend(step.messages.iter().map(|text| Turn::User { text: text.clone() }));
         let Some(reply) = step.reply.as_ref().filter(|reply| !reply.blocks.is_empty()) else { continue };
         turns.push(Turn::Assistant { blocks: reply.blocks.clone() });
         let outcomes = step.outcomes.iter().map(Option::as_ref).chain(std::iter::repeat(None));

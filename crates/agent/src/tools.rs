@@ -1,4 +1,4 @@
-//! The built-in tools: how a model is told of them, and what its calls mean.
+//! The built-in tools: the schemas that the model receives, and the parsing of the model's tool calls.
 
 use herm_types::deployment::DeploymentSettings;
 use herm_types::model::{ToolCall, ToolSchema};
@@ -6,21 +6,23 @@ use herm_types::tool::{ASK_HUMAN, BUILTIN, Permission};
 use serde::Deserialize;
 use serde_json::json;
 
-/// Seconds a command may take when the model does not say.
+/// The timeout of a shell command that sets none, in seconds.
 pub const DEFAULT_TIMEOUT_S: u64 = 120;
-/// The most seconds a command may be given.
+/// The maximum timeout of a shell command, in seconds.
 pub const MAX_TIMEOUT_S: u64 = 1800;
-/// Tool calls of one turn that are run; the model is told of the rest.
+/// The maximum number of tool calls that one reply of the model can make. Further calls are not made, and an
+/// error that explains this is their result.
 pub const MAX_CALLS_PER_TURN: i64 = 32;
-/// Lines that `read_file` gives when the model does not say.
+/// The maximum number of lines that `read_file` returns if the call sets no limit.
 pub const DEFAULT_READ_LINES: usize = 2000;
 
-/// Answers that a question may suggest.
+/// The maximum number of suggested answers of an `ask_human` question. A call with more is rejected.
 pub const MAX_OPTIONS: usize = 10;
-/// Characters of a question, and of all its options together.
+/// The maximum total length of an `ask_human` question and its suggested answers, in characters. A longer
+/// call is rejected.
 pub const MAX_QUESTION_CHARS: usize = 10_000;
 
-/// A tool call that was understood.
+/// A tool call whose name and arguments are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolRequest {
     Shell(Shell),
@@ -30,34 +32,41 @@ pub enum ToolRequest {
     AskHuman(AskHuman),
 }
 
-/// What making a call twice would do: how a call whose result was lost is settled.
+/// The effect of making the same tool call again. It determines how the worker recovers a call whose result
+/// was lost in a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It changes nothing: it is made again.
+    /// The tool call changes nothing. After a crash it is made again.
     Read,
-    /// Made twice it does what it does once: it is made again.
+    /// Repeating the tool call has no further effect. After a crash it is made again.
     Idempotent,
-    /// It is never repeated: whoever carried it out is asked, and if nobody knows the model is told so.
+    /// The tool call must not be repeated. After a crash, the worker asks the guest for the result. If the
+    /// guest has none, the model is told that the outcome is unknown.
     Unsafe,
 }
 
+/// The arguments of a call of the tool `shell`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shell {
     pub command: String,
+    /// The timeout in seconds, from 1 to [`MAX_TIMEOUT_S`]. If it is `None`, [`DEFAULT_TIMEOUT_S`] applies.
     pub timeout_s: Option<u64>,
 }
 
+/// The arguments of a call of the tool `read_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadFile {
     pub path: String,
-    /// The first line to give, from 1.
+    /// The number of the first line to return, starting at 1. If it is `None`, reading begins at the first
+    /// line.
     pub offset: Option<usize>,
-    /// The most lines to give.
+    /// The maximum number of lines to return. If it is `None`, [`DEFAULT_READ_LINES`] applies.
     pub limit: Option<usize>,
 }
 
+/// The arguments of a call of the tool `write_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFile {
@@ -65,6 +74,7 @@ pub struct WriteFile {
     pub content: String,
 }
 
+/// The arguments of a call of the tool `edit_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EditFile {
@@ -75,17 +85,18 @@ pub struct EditFile {
     pub replace_all: bool,
 }
 
-/// A question to a person.
+/// The arguments of a call of the tool `ask_human`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AskHuman {
     pub question: String,
-    /// Answers that the agent suggests.
+    /// Suggested answers that the person can choose from. Other answers are possible too.
     #[serde(default)]
     pub options: Vec<String>,
 }
 
 impl ToolRequest {
+    /// Returns the effect of repeating the tool call.
     pub fn effect(&self) -> Effect {
         match self {
             Self::ReadFile(_) | Self::AskHuman(_) => Effect::Read,
@@ -95,44 +106,47 @@ impl ToolRequest {
     }
 }
 
-/// The tools that an agent has and that are enabled, as a model is told of them, always in this order.
+/// Returns the schemas of all tools that the deployment can use and has enabled, always in the same order.
 pub fn schemas(settings: &DeploymentSettings) -> Vec<ToolSchema> {
-    let shown = |name: &&&str| {
-        has(settings, name) && settings.tools.get(**name).is_none_or(|setting| setting.enabled)
+    let is_enabled = |name: &&&str| {
+        is_available(settings, name) && settings.tools.get(**name).is_none_or(|setting| setting.enabled)
     };
-    BUILTIN.iter().filter(shown).filter_map(|name| schema(name)).collect()
+    BUILTIN.iter().filter(is_enabled).filter_map(|name| schema(name)).collect()
 }
 
-/// Whether an agent has a built-in tool: what acts in a sandbox takes one, and who asks must be allowed to.
-pub fn has(settings: &DeploymentSettings, name: &str) -> bool {
+/// Returns true if the deployment has the feature that a built-in tool requires: steering for `ask_human`,
+/// and a sandbox for all other tools.
+pub fn is_available(settings: &DeploymentSettings, name: &str) -> bool {
     if name == ASK_HUMAN { settings.features.steering } else { settings.sandbox.enabled }
 }
 
-/// Why no call of a tool is made, told to the model; `None`: one may be made, perhaps after a person was asked.
+/// Returns the reason why this deployment never makes calls of the tool, as a text for the model. Returns
+/// `None` if such calls can be made, possibly only after an approval.
 pub fn refusal(settings: &DeploymentSettings, name: &str) -> Option<String> {
-    if name == ASK_HUMAN && !has(settings, name) {
+    if name == ASK_HUMAN && !is_available(settings, name) {
         return Some(
-            "This agent may not ask a person. Decide as best you can, or say what is open.".to_owned(),
+            "This agent may not ask a person. Decide as well as you can, or say what is undecided."
+                .to_owned(),
         );
     }
-    if BUILTIN.contains(&name) && !has(settings, name) {
-        return Some(format!("This agent has no sandbox, and so no {name}."));
+    if BUILTIN.contains(&name) && !is_available(settings, name) {
+        return Some(format!("The tool {name} is not available: this agent has no sandbox."));
     }
     let setting = settings.tools.get(name)?;
     if !setting.enabled {
         return Some(format!("The tool {name} is switched off for this agent."));
     }
     (setting.permission == Permission::Deny)
-        .then(|| format!("The tool {name} may not be used by this agent. Don't try it again."))
+        .then(|| format!("The tool {name} may not be used by this agent. Do not call it again."))
 }
 
 fn schema(name: &str) -> Option<ToolSchema> {
-    let path = json!({"type": "string", "description": "Path in the workspace, such as notes/todo.md."});
+    let path = json!({"type": "string", "description": "Path in the workspace, for example notes/todo.md."});
     let (description, properties, required) = match name {
         "shell" => (
             format!(
-                "Run a command with sh -c in /workspace and get its output and exit status. It is ended after \
-                 timeout_s seconds ({DEFAULT_TIMEOUT_S} unless said, at most {MAX_TIMEOUT_S})."
+                "Run a command with sh -c in /workspace and return its output and exit status. The command is \
+                 killed after timeout_s seconds (default {DEFAULT_TIMEOUT_S}, maximum {MAX_TIMEOUT_S})."
             ),
             json!({
                 "command": {"type": "string"},
@@ -141,21 +155,21 @@ fn schema(name: &str) -> Option<ToolSchema> {
             json!(["command"]),
         ),
         "read_file" => (
-            format!("Read a text file. Gives at most {DEFAULT_READ_LINES} lines unless limit says otherwise."),
+            format!("Read a text file. Returns at most limit lines (default {DEFAULT_READ_LINES})."),
             json!({
                 "path": path,
-                "offset": {"type": "integer", "minimum": 1, "description": "First line, from 1."},
-                "limit": {"type": "integer", "minimum": 1, "description": "Most lines to give."},
+                "offset": {"type": "integer", "minimum": 1, "description": "First line to return, starting at 1."},
+                "limit": {"type": "integer", "minimum": 1, "description": "Maximum number of lines."},
             }),
             json!(["path"]),
         ),
         "write_file" => (
-            "Write a whole file, replacing what was there; missing directories are made.".to_owned(),
+            "Write a file, replacing its content if it exists. Missing directories are created.".to_owned(),
             json!({"path": path, "content": {"type": "string"}}),
             json!(["path", "content"]),
         ),
         "edit_file" => (
-            "Replace old_text by new_text in a file. old_text must occur exactly once, unless replace_all is true."
+            "Replace old_text with new_text in a file. old_text must occur exactly once, unless replace_all is true."
                 .to_owned(),
             json!({
                 "path": path,
@@ -167,8 +181,9 @@ fn schema(name: &str) -> Option<ToolSchema> {
         ),
         ASK_HUMAN => (
             format!(
-                "Ask a person and wait for the answer, be it days. Only for what you cannot find out or decide \
-                 yourself. options: up to {MAX_OPTIONS} short answers to choose from; any other may be given."
+                "Ask a person and wait for the answer, which can take days. Use it only for what you cannot find \
+                 out or decide yourself. options: up to {MAX_OPTIONS} short suggested answers; the person may \
+                 answer something else."
             ),
             json!({
                 "question": {"type": "string"},
@@ -187,10 +202,10 @@ fn schema(name: &str) -> Option<ToolSchema> {
     Some(ToolSchema { name: name.to_owned(), description, parameters })
 }
 
-/// Understands a call.
+/// Parses and validates a tool call.
 ///
 /// # Errors
-/// A sentence for the model: what is wrong with its call, and what the tool takes.
+/// Returns a text for the model that explains the error and contains the schema of the tool.
 pub fn parse(call: &ToolCall) -> Result<ToolRequest, String> {
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
     let parsed = match call.tool.as_str() {
@@ -203,30 +218,30 @@ pub fn parse(call: &ToolCall) -> Result<ToolRequest, String> {
     };
     parsed.map_err(|error| {
         let schema = schema(&call.tool).map(|schema| schema.parameters.to_string()).unwrap_or_default();
-        format!("The arguments are not what {} takes: {error}. Its schema: {schema}", call.tool)
+        format!("Invalid arguments for {}: {error}. The schema of the arguments: {schema}", call.tool)
     })
 }
 
 fn check_question(question: AskHuman) -> Result<AskHuman, serde_json::Error> {
     let chars = |text: &String| text.chars().count();
-    let fault = if question.question.trim().is_empty() {
-        "question is empty".to_owned()
+    let error = if question.question.trim().is_empty() {
+        "`question` must not be empty".to_owned()
     } else if question.options.len() > MAX_OPTIONS {
-        format!("there are more than {MAX_OPTIONS} options")
+        format!("`options` must have at most {MAX_OPTIONS} entries")
     } else if chars(&question.question) + question.options.iter().map(chars).sum::<usize>()
         > MAX_QUESTION_CHARS
     {
-        format!("question and options have more than {MAX_QUESTION_CHARS} characters")
+        format!("`question` and `options` together must have at most {MAX_QUESTION_CHARS} characters")
     } else {
         return Ok(question);
     };
-    Err(serde::de::Error::custom(fault))
+    Err(serde::de::Error::custom(error))
 }
 
 fn unknown_tool(name: &str) -> String {
     let nearest =
         BUILTIN.iter().min_by_key(|known| strsim::osa_distance(name, known)).copied().unwrap_or("shell");
-    format!("There is no tool {name:?}. Did you mean {nearest}? The tools are: {}.", BUILTIN.join(", "))
+    format!("Unknown tool {name:?}. Did you mean {nearest}? The tools are: {}.", BUILTIN.join(", "))
 }
 
 #[cfg(test)]
@@ -245,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tool_has_a_schema_and_all_together_stay_small() {
+    fn every_tool_has_a_schema_and_their_total_size_is_bounded() {
         let schemas = schemas(&settings());
         assert_eq!(schemas.len(), BUILTIN.len());
         let size: usize =
@@ -254,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_arguments_are_told_with_the_schema() {
+    fn the_error_for_invalid_arguments_contains_the_schema() {
         let message = parse(&call("shell", r#"{"command": "ls"#)).unwrap_err();
         assert!(message.contains("EOF") && message.contains(r#""required":["command"]"#), "{message}");
         let message = parse(&call("read_file", r#"{"file": "a"}"#)).unwrap_err();
@@ -262,12 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_tool_is_told_with_the_nearest_name() {
+    fn the_error_for_an_unknown_tool_suggests_the_nearest_name() {
         assert!(parse(&call("readfile", "{}")).unwrap_err().contains("Did you mean read_file?"));
     }
 
     #[test]
-    fn a_tool_that_is_off_or_denied_is_not_used_and_one_that_is_off_not_shown() {
+    fn a_disabled_or_denied_tool_is_refused_and_a_disabled_one_has_no_schema() {
         let set = |enabled, permission| {
             let mut settings = settings();
             settings.tools.insert("shell".to_owned(), ToolSetting { enabled, permission });
@@ -284,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_sandbox_an_agent_can_only_ask_and_without_steering_not_even_that() {
+    fn without_a_sandbox_only_ask_human_is_available() {
         let mut settings = settings();
         settings.sandbox.enabled = false;
         let names = |settings: &DeploymentSettings| -> Vec<String> {
@@ -298,20 +313,20 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_bounded() {
+    fn a_question_beyond_a_limit_is_rejected() {
         let ask = |arguments: serde_json::Value| parse(&call(ASK_HUMAN, &arguments.to_string()));
         assert!(ask(json!({"question": "Which?", "options": ["a", "b"]})).is_ok());
-        for wrong in [
+        for invalid in [
             json!({"question": " "}),
             json!({"question": "a", "options": vec!["x"; MAX_OPTIONS + 1]}),
             json!({"question": "a".repeat(MAX_QUESTION_CHARS + 1)}),
         ] {
-            assert!(ask(wrong).unwrap_err().contains("question"));
+            assert!(ask(invalid).unwrap_err().contains("question"));
         }
     }
 
     #[test]
-    fn only_calls_that_change_nothing_twice_are_repeated() {
+    fn each_tool_has_its_effect_class() {
         let effect = |tool, arguments| parse(&call(tool, arguments)).unwrap().effect();
         assert_eq!(effect("shell", r#"{"command":"rm x"}"#), Effect::Unsafe);
         assert_eq!(effect("edit_file", r#"{"path":"a","old_text":"b","new_text":"c"}"#), Effect::Unsafe);

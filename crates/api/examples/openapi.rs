@@ -1,6 +1,6 @@
 //! Prints the OpenAPI document: `make openapi` writes it to `openapi/v1.json`.
 
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
+#[expect(clippy::print_stdout, reason = "the example writes to standard output")]
 fn main() {
     print!("{}", herm_api::openapi());
 }

@@ -1,7 +1,7 @@
-//! Browsers of other origins: which may call the API, and what their scripts may read.
+//! CORS: the origins whose scripts may call the API, and the headers that they may send and read.
 //!
-//! Browsers send API keys and tokens in a header, so no answer ever allows credentials. A preflight is answered with
-//! the methods that its path really has, and only where the origin is allowed.
+//! Responses never allow credentials (cookies), because clients send API keys and browser tokens in a header. A
+//! preflight response lists the methods that the path supports, and is sent only to allowed origins.
 
 use std::sync::Arc;
 
@@ -18,48 +18,51 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::router::Options;
 
-/// How long a browser may keep a preflight's answer: the ten minutes that a change of the setting may take to act.
+/// The time in seconds for which a browser may cache a preflight response. It delays the effect of a change of the
+/// allowed origins by up to ten minutes.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
-/// What a script may send beside what every request may have.
+/// Request headers that scripts may send, in addition to the CORS-safelisted ones.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, range, x-request-id",
 );
-/// What a script may read beside what it always may.
+/// Response headers that scripts may read, in addition to the CORS-safelisted ones.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "x-request-id, retry-after, idempotent-replayed, etag, content-range, accept-ranges, allow",
 );
 
-/// Which origins' scripts may call the API.
+/// The origins whose scripts may call the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CorsOrigins {
     #[default]
     None,
-    /// As browsers write them: scheme, host and, where it is not the scheme's own, port.
+    /// Origins, written as in the `Origin` header: scheme, host, and the port unless it is the scheme's default.
     List(Vec<String>),
     Any,
 }
 
 impl CorsOrigins {
-    /// What an answer to this origin allows; `None`: nothing.
+    /// Returns the value of `Access-Control-Allow-Origin` for a request from `origin`, or `None` if scripts of that
+    /// origin may not call the API.
     fn allow(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         match self {
             Self::None => None,
             Self::List(origins) => {
-                origins.iter().any(|known| known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+                origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
             }
             Self::Any => Some(HeaderValue::from_static("*")),
         }
     }
 }
 
-/// Answers preflights, and lets allowed origins read what is answered, errors included.
+/// Middleware that answers preflight requests from allowed origins. It also adds the CORS headers to all other
+/// responses to allowed origins, including error responses.
 pub(crate) async fn layer(State(options): State<Arc<Options>>, request: Request, next: Next) -> Response {
     let allowed = request.headers().get(ORIGIN).and_then(|origin| options.cors.allow(origin));
     let is_preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = next.run(request).await;
     if matches!(options.cors, CorsOrigins::List(_)) {
-        // What a cache keeps for one origin is not for another.
+        // The response depends on the `Origin` header of the request, so a cache must not reuse it for another origin.
         response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
     }
     let Some(allowed) = allowed else { return response };
@@ -72,7 +75,8 @@ pub(crate) async fn layer(State(options): State<Arc<Options>>, request: Request,
     response
 }
 
-/// Nothing here has a method OPTIONS: what the router refuses, naming the path's methods, becomes the answer.
+/// Turns axum's 405 response to an OPTIONS request into a preflight response. No route handles OPTIONS, so axum
+/// responds with 405 and lists the methods of the path in the `Allow` header.
 fn answer_preflight(response: &mut Response) {
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.body_mut() = Body::empty();

@@ -1,4 +1,4 @@
-//! Error responses: which status each error has, and the one body they share.
+//! Error responses: maps each error code to an HTTP status and writes the error body that all operations share.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -6,31 +6,32 @@ use herm_types::error::ErrorBody;
 use herm_types::{Error, ErrorCode};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-/// Seconds after which a client may try again when the server is away or stopping.
+/// The value of the `Retry-After` header of 503 responses, in seconds.
 const RETRY_AFTER_S: &str = "1";
 
-/// A request that was refused or failed. The response's body is written by [`write_body`], where the request's
-/// id is known.
+/// The response to a rejected or failed request, without a body. [`write_body`] adds the body later, because only the
+/// middleware that calls it knows the request id.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
     error: Error,
-    /// In a box, as few failures have one and all are passed about.
+    /// An additional response header. Most failures have none, so it is boxed to keep `Failure` small.
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Failure {
-    /// A failure whose status is not the code's own, such as 413 with `validation_error`.
+    /// Creates a failure with an HTTP status other than the default of the error code, for example 413 with
+    /// `validation_error`.
     pub(crate) fn with_status(status: StatusCode, error: Error) -> Self {
         Self { status, error, header: None }
     }
 
-    /// A failure after which the client may come back.
+    /// Sets the response header `Retry-After`.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// A failure whose response says more in a header.
+    /// Sets the additional response header. A failure has at most one, so this replaces a header that was set before.
     pub(crate) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
         Self { header: Some(Box::new((name, value))), ..self }
     }
@@ -68,50 +69,58 @@ fn status_of(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// Carries an error from a handler to [`write_body`].
+/// The error of a failed request. A handler stores it in the response's extensions, where [`write_body`] reads it.
 #[derive(Clone)]
-struct Unwritten(Error);
+struct PendingError(Error);
 
-/// Marks a response that has its body, whatever its status.
+/// A marker in the extensions of a response: the body is complete. [`write_body`] does not change such a response,
+/// whatever the status.
 #[derive(Clone)]
-struct Written;
+struct BodyComplete;
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
-        response.extensions_mut().insert(Unwritten(self.error));
+        response.extensions_mut().insert(PendingError(self.error));
         response.headers_mut().extend(self.header.map(|header| *header));
         response
     }
 }
 
-/// Marks a response that has its body.
-pub(crate) fn written(mut response: Response) -> Response {
-    response.extensions_mut().insert(Written);
+/// Marks a response as complete, so that [`write_body`] does not replace the body.
+pub(crate) fn mark_body_complete(mut response: Response) -> Response {
+    response.extensions_mut().insert(BodyComplete);
     response
 }
 
-/// Gives an error response its body; also one that the router made by itself, for an unknown path or method.
+/// Writes the JSON error body of a response whose extensions contain an error. Also writes it for the 404 and 405
+/// responses that axum's router creates for an unknown path or method. Other responses are returned unchanged.
 pub(crate) fn write_body(response: Response, request_id: &str) -> Response {
     let (mut parts, body) = response.into_parts();
-    if parts.extensions.get::<Written>().is_some() {
+    if parts.extensions.get::<BodyComplete>().is_some() {
         return Response::from_parts(parts, body);
     }
-    let error = match parts.extensions.remove::<Unwritten>() {
-        Some(Unwritten(error)) => error,
-        None if parts.status == StatusCode::NOT_FOUND => Error::new(
-            ErrorCode::NotFound,
-            "There is nothing at this path; GET /openapi.json lists what there is.",
-        ),
-        None if parts.status == StatusCode::METHOD_NOT_ALLOWED => Error::new(
-            ErrorCode::MethodNotAllowed,
-            "This path has other methods; the Allow header names them.",
-        ),
+    let error = match parts.extensions.remove::<PendingError>() {
+        Some(PendingError(error)) => error,
+        None if parts.status == StatusCode::NOT_FOUND => {
+            Error::new(ErrorCode::NotFound, "Path not found; see `GET /openapi.json` for the list of paths.")
+        }
+        None if parts.status == StatusCode::METHOD_NOT_ALLOWED => {
+            Error::new(ErrorCode::MethodNotAllowed, "Method not allowed; see the Allow header.")
+        }
         None => return Response::from_parts(parts, body),
+    };
+    let message = match error.code {
+        // The response does not reveal the cause of an internal error. The cause is in the server log, in lines that
+        // contain the request id.
+        ErrorCode::ServerError => {
+            format!("{}; see the server log for request {request_id}.", error.message.trim_end_matches('.'))
+        }
+        _ => error.message,
     };
     let body = Json(ErrorBody {
         error: error.code,
-        message: error.message,
+        message,
         details: error.details,
         request_id: request_id.to_owned(),
     });
@@ -127,5 +136,5 @@ pub(crate) fn write_body(response: Response, request_id: &str) -> Response {
     if parts.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    written(response)
+    mark_body_complete(response)
 }

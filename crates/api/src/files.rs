@@ -1,4 +1,4 @@
-//! `…/files`.
+//! `…/files`: lists, writes and deletes the files of a workspace.
 
 pub(crate) mod content;
 mod entity_tag;
@@ -8,7 +8,7 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
-use herm_app::files::{self, Upload, Whose};
+use herm_app::files::{self, Upload, WorkspaceRef};
 use herm_types::error::ErrorBody;
 use herm_types::file::{FileListing, Precondition, WrittenFile};
 use herm_types::{DeploymentId, Error, ErrorCode, ThreadId};
@@ -18,49 +18,51 @@ use serde::Serialize;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::input::{DeploymentPath, Faults, Query};
-use crate::router::Shared;
+use crate::input::{DeploymentPath, FieldErrors, Query};
+use crate::router::ApiState;
 
-/// List a directory of the workspace, by name.
+/// List a directory of the workspace, sorted by name.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files", operation_id = "list_files", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
-        ("path" = Option<String>, Query, description = "Relative to the workspace; the workspace itself by default."),
-        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default.")),
+        ("path" = Option<String>, Query, description = "The path of the directory, relative to the workspace root. Defaults to the root."),
+        ("thread_id" = Option<ThreadId>, Query, description = "The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace.")),
     responses((status = 200, body = FileListing), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list_files(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
 ) -> Result<Json<FileListing>, Failure> {
-    let directory = query.text("path").unwrap_or_default();
-    let whose = whose(&path, &mut query);
+    let directory = query.take("path").unwrap_or_default();
+    let workspace_ref = workspace_ref(&path, &mut query);
     query.finish()?;
-    Ok(Json(files::list(&shared.app, &caller, whose, directory).await?))
+    Ok(Json(files::list(&state.app, &caller, workspace_ref, directory).await?))
 }
 
-/// Any bytes.
+/// The raw content of a file.
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
-#[expect(dead_code, reason = "it is the shape alone")]
+#[expect(dead_code, reason = "it only describes the schema")]
 pub(crate) struct FileContent(Vec<u8>);
 
-/// Write a file: the body's bytes, whatever their type, become its content; missing directories are made. It is replaced
-/// in one instant, or stays as it was.
+/// Write a file.
+///
+/// The request body is the new content of the file. Its Content-Type is ignored. Missing directories of the path are
+/// created. An existing file is replaced atomically: if the request fails, the file is unchanged.
 #[utoipa::path(put, path = "/v1/deployments/{deployment_id}/files", operation_id = "write_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
-        ("path" = String, Query, description = "Relative to the workspace."),
-        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default."),
+        ("path" = String, Query, description = "The path of the file, relative to the workspace root."),
+        ("thread_id" = Option<ThreadId>, Query, description = "The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace."),
         ("If-Match" = Option<String>, Header,
-            description = "Write only if the file's ETag is one of these; *: only if there is a file. Else: 409."),
-        ("If-None-Match" = Option<String>, Header, description = "*: write only if there is no file yet. Else: 409.")),
+            description = "A list of ETags, or `*`. The file is written only if it exists and has one of these ETags (`*`: any ETag). Otherwise the response is 409."),
+        ("If-None-Match" = Option<String>, Header, description = "With `*`, the file is written only if it does not exist. Otherwise the response is 409.")),
     request_body(content = inline(FileContent), content_type = "application/octet-stream"),
     responses((status = 200, body = WrittenFile, headers(("ETag" = String))), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn write_file(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
@@ -68,18 +70,22 @@ pub(crate) async fn write_file(
     body: Body,
 ) -> Result<Response, Failure> {
     let file = required_path(&mut query);
-    let whose = whose(&path, &mut query);
+    let workspace_ref = workspace_ref(&path, &mut query);
     query.finish()?;
     let precondition = precondition(&headers)?;
-    let announced = body.size_hint().exact();
-    let mut upload = Upload::begin(&shared.app, &caller, whose, file, precondition, announced).await?;
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| {
-            tracing::debug!(%error, "a body broke off");
-            Error::new(ErrorCode::ValidationError, "The body broke off before its end; nothing was written.")
+    let content_length = body.size_hint().exact();
+    let mut upload =
+        Upload::begin(&state.app, &caller, workspace_ref, file, precondition, content_length).await?;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            tracing::debug!(%error, "failed to read the request body of a file upload");
+            Error::new(
+                ErrorCode::ValidationError,
+                "The connection closed before the end of the request body; the file is unchanged.",
+            )
         })?;
-        upload = upload.write(&piece).await?;
+        upload = upload.write(&chunk).await?;
     }
     let uploaded = upload.finish().await?;
     let mut response = Json(uploaded.file).into_response();
@@ -89,63 +95,65 @@ pub(crate) async fn write_file(
     Ok(response)
 }
 
-/// A file or a directory that is gone.
+/// A deleted file or directory.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct DeletedFile {
-    /// Relative to the workspace.
+    /// The path of the deleted file or directory, relative to the workspace root.
     path: String,
     #[schema(pattern = "^deleted$")]
     status: &'static str,
 }
 
-/// Delete a file, or a directory with all that is in it. The workspace itself stays.
+/// Delete a file, or a directory with all of its contents. The workspace itself cannot be deleted.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/files", operation_id = "delete_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
-        ("path" = String, Query, description = "Relative to the workspace."),
-        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default."),
-        ("If-Match" = Option<String>, Header, description = "Delete only if the file's ETag is one of these. Else: 409.")),
+        ("path" = String, Query, description = "The path of the file, relative to the workspace root."),
+        ("thread_id" = Option<ThreadId>, Query, description = "The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace."),
+        ("If-Match" = Option<String>, Header, description = "A list of ETags. The file is deleted only if it has one of them. Otherwise the response is 409.")),
     responses((status = 200, body = DeletedFile), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
         (status = 503, body = ErrorBody)))]
 pub(crate) async fn delete_file(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
     headers: HeaderMap,
 ) -> Result<Json<DeletedFile>, Failure> {
     let file = required_path(&mut query);
-    let whose = whose(&path, &mut query);
+    let workspace_ref = workspace_ref(&path, &mut query);
     query.finish()?;
     let precondition = precondition(&headers)?;
-    let path = files::delete(&shared.app, &caller, whose, file, precondition).await?;
+    let path = files::delete(&state.app, &caller, workspace_ref, file, precondition).await?;
     Ok(Json(DeletedFile { path, status: "deleted" }))
 }
 
-/// Whose workspace is meant.
-fn whose(path: &DeploymentPath, query: &mut Query) -> Whose {
-    Whose { deployment_id: path.deployment_id, thread_id: query.parse("thread_id") }
+/// Returns the workspace that a file request refers to. The deployment id is in the path, and the optional query
+/// parameter `thread_id` selects a thread.
+fn workspace_ref(path: &DeploymentPath, query: &mut Query) -> WorkspaceRef {
+    WorkspaceRef { deployment_id: path.deployment_id, thread_id: query.parse("thread_id") }
 }
 
-/// The parameter `path`; without it a fault is noted.
+/// Reads the required query parameter `path`. Adds a field error if it is missing or empty.
 fn required_path(query: &mut Query) -> String {
-    let path = query.text("path").filter(|path| !path.is_empty());
+    let path = query.take("path").filter(|path| !path.is_empty());
     path.unwrap_or_else(|| {
-        query.fault("path", "is required");
+        query.error("path", "is required");
         String::new()
     })
 }
 
 fn precondition(headers: &HeaderMap) -> Result<Precondition, Error> {
-    let mut faults = Faults::default();
+    let mut errors = FieldErrors::default();
     let mut read = |name| {
         entity_tag::read(headers, &name).unwrap_or_else(|| {
-            faults.add(name.as_str(), "must be *, or entity tags in double quotes, separated by commas");
+            errors
+                .add(name.as_str(), "must be `*`, or a comma-separated list of entity tags in double quotes");
             None
         })
     };
     let (if_match, if_none_match) = (read(IF_MATCH), read(IF_NONE_MATCH));
-    faults.check()?;
+    errors.check()?;
     Ok(Precondition {
         if_match: if_match.map(entity_tag::Tags::strong),
         if_none_match: if_none_match.map(entity_tag::Tags::weak),

@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it takes requests.
+//! `/healthz` and `/readyz`: liveness and readiness checks.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +16,7 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
-/// The server lives.
+/// Check that the server is running.
 #[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operations", security(()),
     responses((status = 200, body = Health), (status = 400, body = ErrorBody)))]
 pub(crate) async fn get_health(query: Query) -> Result<Json<Health>, Failure> {
@@ -24,7 +24,8 @@ pub(crate) async fn get_health(query: Query) -> Result<Json<Health>, Failure> {
     Ok(Json(Health { status: "ok" }))
 }
 
-/// The server takes requests: its database answers and it is not stopping.
+/// Check that the server accepts requests. If the database is unreachable or the server is shutting down, the response
+/// is 503.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "operations", security(()),
     responses((status = 200, body = Health), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn get_readiness(State(app): State<App>, query: Query) -> Result<Json<Health>, Failure> {
@@ -32,5 +33,9 @@ pub(crate) async fn get_readiness(State(app): State<App>, query: Query) -> Resul
     if app.is_ready().await {
         return Ok(Json(Health { status: "ok" }));
     }
-    Err(Error::new(ErrorCode::Unavailable, "The server is stopping, or its database is away.").into())
+    Err(Error::new(
+        ErrorCode::Unavailable,
+        "The server is shutting down, or its database is unavailable; try again in a moment.",
+    )
+    .into())
 }

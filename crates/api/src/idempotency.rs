@@ -1,13 +1,17 @@
-//! `Idempotency-Key`, on every POST: claimed before the handler, and answered from the record the second time.
+//! The `Idempotency-Key` header, which every POST operation supports. The middleware claims the key before the handler
+//! runs: a claim is the right to execute the request with this key. If the key was already used for the same request,
+//! the middleware returns the stored response instead.
 //!
-//! A handler takes [`Once`] and gives its use case a [`Reply`]; nothing else is asked of it.
+//! A handler extracts an [`OptionalClaim`], creates a [`Reply`] from it and passes the reply to the use case, the
+//! function of `herm-app` that executes the operation. The use case stores the response in the same transaction as the
+//! effect of the request.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use herm_app::Caller;
-use herm_app::idempotency::{self, Answer, Claim, Claimed, Reply};
+use herm_app::idempotency::{self, Claim, ClaimOutcome, Reply, StoredResponse};
 use herm_types::{Error, ErrorCode};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -19,33 +23,38 @@ use crate::auth;
 use crate::error::{self, Failure};
 use crate::input::read_body;
 use crate::request_id::RequestId;
-use crate::router::Shared;
+use crate::router::ApiState;
 
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Seconds after which a request that met itself under way may try again: most take far less.
-const UNDER_WAY_RETRY_AFTER_S: u64 = 1;
-/// The most bytes of a refusal's body that is recorded; it lists at most 100 faults.
-const MAX_REFUSAL_BYTES: usize = 1024 * 1024;
+/// The value of the `Retry-After` header, in seconds, in the 409 response to a request whose idempotency key belongs to
+/// an earlier request that is still in progress. Most requests complete in much less time.
+const IN_PROGRESS_RETRY_AFTER_S: u64 = 1;
+/// The maximum size of an error body that is stored for a replay, in bytes. No error body comes close to this limit,
+/// because it lists at most 100 field errors.
+const MAX_ERROR_BYTES: usize = 1024 * 1024;
 
-/// Acts once, however often the request is sent: makes the [`Reply`] that a use case commits with its effect.
-pub(crate) struct Once(Option<Claim>);
+/// Extractor for a request's claim, the right to execute the request with its idempotency key. Contains `None` if the
+/// request has no key. The handler turns it into the [`Reply`] with which the use case stores the response.
+pub(crate) struct OptionalClaim(Option<Claim>);
 
-impl FromRequestParts<Shared> for Once {
+impl FromRequestParts<ApiState> for OptionalClaim {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Failure> {
         Ok(Self(parts.extensions.get::<Claim>().cloned()))
     }
 }
 
-impl Once {
-    /// The answer is this status and what the use case gives, as JSON.
+impl OptionalClaim {
+    /// Creates the reply for a use case. The response has this HTTP status, and its body is the result of the use case
+    /// as JSON.
     pub(crate) fn reply<T: Serialize + Clone + 'static>(self, status: StatusCode) -> Reply<T> {
         self.reply_with(status, T::clone)
     }
 
-    /// The answer is this status and what `view` makes of what the use case gives, as JSON.
+    /// Creates the reply for a use case. The response has this HTTP status, and `view` converts the result of the use
+    /// case into the response body.
     pub(crate) fn reply_with<T, V: Serialize>(
         self,
         status: StatusCode,
@@ -55,60 +64,65 @@ impl Once {
     }
 }
 
-/// Lets a POST with a key through once.
-pub(crate) async fn layer(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+/// Middleware that ensures that requests with the same idempotency key take effect at most once. Requests without a key
+/// pass through unchanged.
+pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST || !request.headers().contains_key(KEY) {
         return next.run(request).await;
     }
-    once(shared, request, next).await.unwrap_or_else(Failure::into_response)
+    run_idempotent(state, request, next).await.unwrap_or_else(Failure::into_response)
 }
 
-async fn once(shared: Shared, request: Request, next: Next) -> Result<Response, Failure> {
+async fn run_idempotent(state: ApiState, request: Request, next: Next) -> Result<Response, Failure> {
     let (mut parts, body) = request.into_parts();
-    let Ok(caller) = auth::caller(&mut parts, &shared).await else {
-        // Refused by the handler, if there is one: a path without this method has another answer.
+    let Ok(caller) = auth::caller(&mut parts, &state).await else {
+        // An unauthenticated request gets no claim on the key. The handler rejects the request with 401, or the router
+        // rejects it with 405 if the path does not support POST.
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
-    let body = read_body(body, shared.options.max_json_bytes).await?;
-    // What is begun is ended, also if the client goes away: its next try then finds how it ended.
-    let work = tokio::spawn(act(shared, caller, parts, body, next).in_current_span());
-    work.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request ended before its answer");
-        Err(Error::new(ErrorCode::ServerError, "The server failed; the fault is in its log.").into())
+    let body = read_body(body, state.options.max_json_bytes).await?;
+    // The request runs in a separate task, which continues if the client disconnects. A retry then finds the stored
+    // response.
+    let task = tokio::spawn(execute(state, caller, parts, body, next).in_current_span());
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the task that handles a request with an idempotency key panicked or was cancelled");
+        Err(Error::new(ErrorCode::ServerError, "Internal error.").into())
     })
 }
 
-async fn act(
-    shared: Shared,
+async fn execute(
+    state: ApiState,
     caller: Caller,
     parts: Parts,
     body: Bytes,
     next: Next,
 ) -> Result<Response, Failure> {
-    let asked = idempotency::Request {
+    let claim_request = idempotency::Request {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
-        idempotency_key: key(&parts.headers),
+        idempotency_key: idempotency_key(&parts.headers),
         body: &body,
     };
-    match shared.app.claim(&caller, asked).await? {
-        Claimed::New(claim) => Ok(carry_out(claim, parts, body, next).await),
-        Claimed::Before(answer) => Ok(replay(answer)),
-        Claimed::UnderWay => {
-            let message = "A request with this Idempotency-Key is under way; send it again in a moment.";
+    match state.app.claim(&caller, claim_request).await? {
+        ClaimOutcome::New(claim) => Ok(run_handler(claim, parts, body, next).await),
+        ClaimOutcome::Replay(stored) => Ok(replay(stored)),
+        ClaimOutcome::InProgress => {
+            let message =
+                "An earlier request with this Idempotency-Key is in progress; retry after a second.";
             let failure = Failure::from(Error::new(ErrorCode::Conflict, message));
-            Err(failure.retry_after(UNDER_WAY_RETRY_AFTER_S))
+            Err(failure.retry_after(IN_PROGRESS_RETRY_AFTER_S))
         }
-        Claimed::Other => {
-            let message = "This Idempotency-Key was used for another request; make a new one for each.";
+        ClaimOutcome::KeyReused => {
+            let message = "This Idempotency-Key was already used for a different request; use a new key for each request.";
             Err(Error::new(ErrorCode::IdempotencyConflict, message).into())
         }
     }
 }
 
-/// The header's text; what is not one such text is empty, and so refused.
-fn key(headers: &HeaderMap) -> &str {
+/// Returns the value of the `Idempotency-Key` header. If the header is repeated or not ASCII, returns an empty key,
+/// which is then rejected as invalid.
+fn idempotency_key(headers: &HeaderMap) -> &str {
     let mut values = headers.get_all(KEY).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().unwrap_or_default(),
@@ -116,48 +130,57 @@ fn key(headers: &HeaderMap) -> &str {
     }
 }
 
-async fn carry_out(claim: Claim, mut parts: Parts, body: Bytes, next: Next) -> Response {
+async fn run_handler(claim: Claim, mut parts: Parts, body: Bytes, next: Next) -> Response {
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     parts.extensions.insert(claim.clone());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    settle(claim, error::write_body(response, &request_id)).await
+    record_outcome(claim, error::write_body(response, &request_id)).await
 }
 
-/// Records a refusal that would be the same the next time. Of a success the record is committed already; after
-/// anything else the request may be sent again.
-async fn settle(claim: Claim, response: Response) -> Response {
+/// Stores the response if it is a permanent error, so that a retry with the same key gets the same error. After any
+/// other error, releases the claim on the key, so that a retry is executed. Does nothing after a success, because the
+/// use case has already stored the response together with the effect.
+async fn record_outcome(claim: Claim, response: Response) -> Response {
     let status = response.status();
     if status.is_success() {
         return response;
     }
-    if !is_lasting(status) {
+    if !is_permanent(status) {
         if let Err(error) = claim.release().await {
-            // The claim's time runs out by itself.
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed to give a request's claim up");
+            // A claim that was not released only delays a retry, because the claim expires.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to release an idempotency claim after a failed request"
+            );
         }
         return response;
     }
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, MAX_REFUSAL_BYTES).await.unwrap_or_default();
-    let answer = Answer { status: status.as_u16(), body: body.to_vec() };
-    if let Err(error) = claim.record(answer).await {
-        // It refuses the next time too, then without a record.
-        tracing::warn!(error = &error as &dyn std::error::Error, "failed to record a refusal");
+    let body = to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let stored = StoredResponse { status: status.as_u16(), body: body.to_vec() };
+    if let Err(error) = claim.record(stored).await {
+        // An error response that was not stored does no harm: the error is permanent, so a retry is executed again and
+        // fails in the same way.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to store an error response under the request's idempotency key; a retry executes the request again"
+        );
     }
     Response::from_parts(parts, Body::from(body))
 }
 
-/// Whether the same request would be refused in the same way for as long as a record is kept: it is wrong by itself,
-/// or it names what there is not, and no id is used twice. A conflict, a missing scope or an empty account passes.
-fn is_lasting(status: StatusCode) -> bool {
+/// Returns true if an error with this status is permanent: the same request would always fail in the same way. This is
+/// the case if the request is invalid, or if it names a missing resource, because ids are not reused. Other errors, for
+/// example a conflict or a missing scope, may disappear.
+fn is_permanent(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
 }
 
-fn replay(answer: Answer) -> Response {
-    let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+fn replay(stored: StoredResponse) -> Response {
+    let mut response = Response::new(Body::from(stored.body));
+    *response.status_mut() = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    error::written(response)
+    error::mark_body_complete(response)
 }

@@ -1,8 +1,9 @@
-//! The HTTP API of Herm: it parses requests into types, asks the use cases, and writes their answers.
+//! The HTTP API of Herm. Handlers parse requests into types, call the use cases of `herm-app`, and write the responses.
 
 mod auth;
 mod cors;
 mod deployments;
+mod drain_body;
 mod error;
 mod events;
 mod files;
@@ -10,7 +11,6 @@ mod health;
 mod idempotency;
 mod input;
 mod keys;
-mod linger;
 mod mcp_servers;
 mod messages;
 mod models;

@@ -1,10 +1,10 @@
-//! `…/mcp_servers`.
+//! `…/mcp_servers`: adds, lists, changes and removes the MCP servers of a deployment.
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use herm_app::mcp_servers::{self, McpServerChanges, NewMcpServer};
+use herm_app::mcp_servers::{self, McpServerPatch, NewMcpServer};
 use herm_types::error::ErrorBody;
 use herm_types::mcp::{McpServerItem, McpServerList};
 use herm_types::tool::Permission;
@@ -16,19 +16,19 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::idempotency::Once;
-use crate::input::{DeploymentPath, Faults, Given, JsonBody, Object, Query};
-use crate::router::Shared;
+use crate::idempotency::OptionalClaim;
+use crate::input::{DeploymentPath, FieldErrors, FieldValue, JsonBody, Object, Query};
+use crate::router::ApiState;
 use crate::skills::http_url;
 use crate::tools::PERMISSIONS;
 
 const MAX_NAME_CHARS: usize = 64;
-/// Tools that an allowlist may name.
+/// The maximum number of names in the field `tools`, which lists the tools of an MCP server that the agent may use.
 const MAX_TOOLS: usize = 256;
 const MAX_TOOL_CHARS: usize = 128;
 const MAX_HEADERS: usize = 32;
 const MAX_HEADER_VALUE_BYTES: usize = 8192;
-/// What the connection itself says.
+/// Header names that clients may not configure for an MCP server, because Herm sets these headers itself.
 const RESERVED_HEADERS: [&str; 8] = [
     "accept",
     "connection",
@@ -40,79 +40,83 @@ const RESERVED_HEADERS: [&str; 8] = [
     "upgrade",
 ];
 
-/// The shape of the body, for the OpenAPI document.
+/// An MCP server to add to a deployment.
 #[derive(utoipa::ToSchema)]
 #[schema(as = NewMcpServer)]
-#[expect(dead_code, reason = "it is the shape alone: the body is read field by field to find all its faults")]
+#[expect(
+    dead_code,
+    reason = "it only describes the schema; the body is parsed field by field to report all errors"
+)]
 pub(crate) struct NewMcpServerBody {
-    /// Unique among the deployment's servers; its tools are called `name.tool`.
+    /// The name of the MCP server, unique within the deployment. It is the prefix of the tools' names: `<name>.<tool>`.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     name: String,
     #[schema(max_length = 2048, format = "uri")]
     url: String,
-    /// The tools that may be used; all when it is left out.
+    /// The names of the server's tools that the agent may use. By default, it may use all.
     #[schema(max_items = 256)]
     tools: Option<Vec<String>>,
-    /// Go with each request. `${NAME}` in a value stands for a secret of the deployment; any other value is never shown
-    /// again. In a list of servers `null` stands for the value there is already.
+    /// Headers that are sent with each request to the MCP server. `${NAME}` in a value is replaced by the value of the
+    /// deployment's secret `NAME`. A header value without `${NAME}` is never returned. In the `mcp_servers` of a
+    /// deployment update, `null` keeps the existing value of a header.
     headers: Option<BTreeMap<String, Option<String>>>,
     permission: Option<Permission>,
 }
 
-/// The shape of the body, for the OpenAPI document.
+/// Changes to an MCP server. Fields that are absent are unchanged.
 #[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "it is the shape alone, as above")]
+#[expect(dead_code, reason = "it only describes the schema, as above")]
 pub(crate) struct UpdateMcpServer {
     #[schema(max_length = 2048, format = "uri")]
     url: Option<String>,
-    /// `null`: all tools.
+    /// The names of the server's tools that the agent may use. `null` allows all.
     #[schema(max_items = 256)]
     tools: Option<Vec<String>>,
-    /// Merged by name; `null` removes a header.
+    /// Headers. They are merged into the existing ones by name. `null` as a value removes the header.
     headers: Option<BTreeMap<String, Option<String>>>,
     permission: Option<Permission>,
 }
 
-/// Add an MCP server. It need not be reachable yet.
+/// Add an MCP server to a deployment. It does not have to be reachable yet.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/mcp_servers", operation_id = "add_mcp_server",
     tag = "mcp_servers", params(("deployment_id" = DeploymentId, Path)), request_body = NewMcpServerBody,
     responses((status = 201, body = McpServerItem), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn add_mcp_server(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
-    once: Once,
+    claim: OptionalClaim,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<McpServerItem>), Failure> {
     query.finish()?;
-    let mut faults = Faults::default();
-    let given = parse_new(Object::of_body(&body, &mut faults), &mut faults);
-    faults.check()?;
-    let given = given.ok_or_else(|| Error::invalid(Vec::new()))?;
-    let reply = once.reply(StatusCode::CREATED);
-    let item = mcp_servers::add(&shared.app, &caller, path.deployment_id, given, reply).await?;
+    let mut errors = FieldErrors::default();
+    let server = parse_new(Object::from_body(&body, &mut errors), &mut errors);
+    errors.check()?;
+    let server = server.ok_or_else(|| Error::invalid(Vec::new()))?;
+    let reply = claim.reply(StatusCode::CREATED);
+    let item = mcp_servers::add(&state.app, &caller, path.deployment_id, server, reply).await?;
     Ok((StatusCode::CREATED, Json(item)))
 }
 
-/// List a deployment's MCP servers, with how their connections stand.
+/// List a deployment's MCP servers with the state of their connections.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/mcp_servers", operation_id = "list_mcp_servers",
     tag = "mcp_servers", params(("deployment_id" = DeploymentId, Path)),
     responses((status = 200, body = McpServerList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list_mcp_servers(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
 ) -> Result<Json<McpServerList>, Failure> {
     query.finish()?;
-    Ok(Json(mcp_servers::list(&shared.app, &caller, path.deployment_id).await?))
+    Ok(Json(mcp_servers::list(&state.app, &caller, path.deployment_id).await?))
 }
 
-/// Change an MCP server, from the next run on.
+/// Change an MCP server of a deployment. The change takes effect with the next run of the agent.
 #[utoipa::path(patch, path = "/v1/deployments/{deployment_id}/mcp_servers/{name}", operation_id = "update_mcp_server",
     tag = "mcp_servers", params(("deployment_id" = DeploymentId, Path), ("name" = String, Path)),
     request_body = UpdateMcpServer,
@@ -120,7 +124,7 @@ pub(crate) async fn list_mcp_servers(
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 415, body = ErrorBody)))]
 pub(crate) async fn update_mcp_server(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
@@ -128,11 +132,11 @@ pub(crate) async fn update_mcp_server(
 ) -> Result<Json<McpServerItem>, Failure> {
     query.finish()?;
     let changes = parse_changes(&body)?;
-    let (name, deployment_id) = (path.text("name"), path.deployment_id);
-    Ok(Json(mcp_servers::update(&shared.app, &caller, deployment_id, name, changes).await?))
+    let (name, deployment_id) = (path.parameter("name"), path.deployment_id);
+    Ok(Json(mcp_servers::update(&state.app, &caller, deployment_id, name, changes).await?))
 }
 
-/// An MCP server that is gone.
+/// A removed MCP server.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct DeletedMcpServer {
     name: String,
@@ -140,89 +144,92 @@ pub(crate) struct DeletedMcpServer {
     status: &'static str,
 }
 
-/// Remove an MCP server, with what was set for its tools.
+/// Remove an MCP server from a deployment, and the settings of the server's tools.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/mcp_servers/{name}",
     operation_id = "delete_mcp_server", tag = "mcp_servers",
     params(("deployment_id" = DeploymentId, Path), ("name" = String, Path)),
     responses((status = 200, body = DeletedMcpServer), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn delete_mcp_server(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
 ) -> Result<Json<DeletedMcpServer>, Failure> {
     query.finish()?;
-    let name = path.text("name");
-    mcp_servers::remove(&shared.app, &caller, path.deployment_id, name.clone()).await?;
+    let name = path.parameter("name");
+    mcp_servers::remove(&state.app, &caller, path.deployment_id, name.clone()).await?;
     Ok(Json(DeletedMcpServer { name, status: "deleted" }))
 }
 
-/// Reads a server that is given, also as one of several; `None` where a fault was found.
-pub(crate) fn parse_new(mut object: Object<'_>, faults: &mut Faults) -> Option<NewMcpServer> {
-    let name = object.required_text("name", 1..=MAX_NAME_CHARS, faults);
+/// Parses the JSON object that describes an MCP server to add. If it is invalid, adds field errors and returns `None`.
+pub(crate) fn parse_new(mut object: Object<'_>, errors: &mut FieldErrors) -> Option<NewMcpServer> {
+    let name = object.required_string("name", 1..=MAX_NAME_CHARS, errors);
     let name = name.filter(|name| {
-        let is_sane = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-        if !is_sane {
-            faults.add(object.path_to("name"), "must consist of letters, digits, _ and -");
+        let is_valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        if !is_valid {
+            errors.add(object.path_to("name"), "must contain only letters, digits, `_` and `-`");
         }
-        is_sane
+        is_valid
     });
-    if object.is_there() && matches!(object.given("url"), Given::Absent | Given::Null) {
-        faults.add(object.path_to("url"), "is required");
+    if object.is_object() && matches!(object.field_value("url"), FieldValue::Absent | FieldValue::Null) {
+        errors.add(object.path_to("url"), "is required");
     }
-    let url = http_url(&mut object, "url", faults);
-    let tools = tools(&mut object, faults).flatten();
-    let headers = headers(&mut object, faults);
-    let permission = object.choice("permission", &PERMISSIONS, faults).unwrap_or_default();
-    object.finish(faults);
+    let url = http_url(&mut object, "url", errors);
+    let tools = tools(&mut object, errors).flatten();
+    let headers = headers(&mut object, errors);
+    let permission = object.choice("permission", &PERMISSIONS, errors).unwrap_or_default();
+    object.finish(errors);
     Some(NewMcpServer { name: name?, url: url?, tools, headers, permission })
 }
 
-fn parse_changes(body: &Value) -> Result<McpServerChanges, Error> {
-    let mut faults = Faults::default();
-    let mut object = Object::of_body(body, &mut faults);
-    let changes = McpServerChanges {
-        url: http_url(&mut object, "url", &mut faults),
-        tools: tools(&mut object, &mut faults),
-        headers: headers(&mut object, &mut faults),
-        permission: object.choice("permission", &PERMISSIONS, &mut faults),
+fn parse_changes(body: &Value) -> Result<McpServerPatch, Error> {
+    let mut errors = FieldErrors::default();
+    let mut object = Object::from_body(body, &mut errors);
+    let changes = McpServerPatch {
+        url: http_url(&mut object, "url", &mut errors),
+        tools: tools(&mut object, &mut errors),
+        headers: headers(&mut object, &mut errors),
+        permission: object.choice("permission", &PERMISSIONS, &mut errors),
     };
-    object.finish(&mut faults);
-    faults.check()?;
+    object.finish(&mut errors);
+    errors.check()?;
     Ok(changes)
 }
 
-fn tools(object: &mut Object<'_>, faults: &mut Faults) -> Option<Option<Vec<String>>> {
-    let tools = object.texts("tools", MAX_TOOLS, faults)?;
+fn tools(object: &mut Object<'_>, errors: &mut FieldErrors) -> Option<Option<Vec<String>>> {
+    let tools = object.strings("tools", MAX_TOOLS, errors)?;
     for (index, tool) in tools.iter().flatten().enumerate() {
-        let is_sane =
+        let is_valid =
             (1..=MAX_TOOL_CHARS).contains(&tool.chars().count()) && !tool.contains(char::is_control);
-        if !is_sane {
-            let message = format!("must have 1 to {MAX_TOOL_CHARS} characters, and no control characters");
-            faults.add(format!("{}[{index}]", object.path_to("tools")), message);
+        if !is_valid {
+            let message =
+                format!("must be 1 to {MAX_TOOL_CHARS} characters long, without control characters");
+            errors.add(format!("{}[{index}]", object.path_to("tools")), message);
         }
     }
     Some(tools)
 }
 
-fn headers(object: &mut Object<'_>, faults: &mut Faults) -> BTreeMap<String, Option<SecretString>> {
+fn headers(object: &mut Object<'_>, errors: &mut FieldErrors) -> BTreeMap<String, Option<SecretString>> {
     let path = object.path_to("headers");
-    let given = match object.given("headers") {
-        Given::Absent | Given::Null => return BTreeMap::new(),
-        Given::Value(Value::Object(given)) if given.len() <= MAX_HEADERS => given,
-        Given::Value(_) => {
-            faults.add(path, format!("must be an object of at most {MAX_HEADERS} headers"));
+    let input = match object.field_value("headers") {
+        FieldValue::Absent | FieldValue::Null => return BTreeMap::new(),
+        FieldValue::Value(Value::Object(map)) if map.len() <= MAX_HEADERS => map,
+        FieldValue::Value(_) => {
+            errors.add(path, format!("must be an object with at most {MAX_HEADERS} headers"));
             return BTreeMap::new();
         }
     };
     let mut headers = BTreeMap::new();
-    for (name, value) in given {
+    for (name, value) in input {
         let path = format!("{path}.{name}");
-        // In lower case, as it is sent: two spellings are one header.
-        let lower = name.to_ascii_lowercase();
-        if HeaderName::from_bytes(lower.as_bytes()).is_err() || RESERVED_HEADERS.contains(&lower.as_str()) {
-            faults.add(path, "is not a header that can be set");
+        // Header names are case-insensitive. In lower case, two spellings of the same name are equal.
+        let lowercase = name.to_ascii_lowercase();
+        if HeaderName::from_bytes(lowercase.as_bytes()).is_err()
+            || RESERVED_HEADERS.contains(&lowercase.as_str())
+        {
+            errors.add(path, "the header name is invalid, or reserved because Herm sets this header itself");
             continue;
         }
         let value = match value {
@@ -233,14 +240,15 @@ fn headers(object: &mut Object<'_>, faults: &mut Faults) -> BTreeMap<String, Opt
                 Some(SecretString::from(text.clone()))
             }
             _ => {
-                let message =
-                    format!("must be a string of at most {MAX_HEADER_VALUE_BYTES} bytes that fits a header");
-                faults.add(path, message);
+                let message = format!(
+                    "must be a string that is a valid header value of at most {MAX_HEADER_VALUE_BYTES} bytes"
+                );
+                errors.add(path, message);
                 continue;
             }
         };
-        if headers.insert(lower, value).is_some() {
-            faults.add(path, "is given twice");
+        if headers.insert(lowercase, value).is_some() {
+            errors.add(path, "duplicate header; header names are case-insensitive");
         }
     }
     headers

@@ -1,10 +1,10 @@
-//! `…/messages`.
+//! `…/messages`: sends messages to the agent of a deployment.
 
 mod attachments;
 
 use axum::Json;
 use axum::extract::State;
-use herm_app::messages::{self, Destination, Said};
+use herm_app::messages::{self, Destination, MessageInput};
 use herm_types::error::ErrorBody;
 use herm_types::run::RunStatus;
 use herm_types::thread::Attachment;
@@ -15,27 +15,30 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::idempotency::Once;
-use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
-use crate::router::Shared;
+use crate::idempotency::OptionalClaim;
+use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, Query};
+use crate::router::ApiState;
 
-/// The most characters of a message: whatever fits into the largest body.
+/// The maximum length of the text of a message, in characters. A longer message is rejected.
 const MAX_CONTENT_CHARS: usize = 1024 * 1024;
 
-/// The shape of the body, for the OpenAPI document.
+/// A message to send to the agent.
 #[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "it is the shape alone: the body is read field by field to find all its faults")]
+#[expect(
+    dead_code,
+    reason = "it only describes the schema; the body is parsed field by field to report all errors"
+)]
 pub(crate) struct SendMessage {
-    /// May be left out where there are attachments.
+    /// The text of the message. Required unless there are attachments.
     #[schema(min_length = 1)]
     content: Option<String>,
     #[schema(max_items = 20)]
     attachments: Option<Vec<Attachment>>,
-    /// A thread's id, or `new` for a fresh thread; the default thread when it is left out.
+    /// The id of the thread to which the message is sent, or `new` to create a thread. Defaults to the default thread.
     thread_id: Option<String>,
 }
 
-/// An accepted message: the work on it streams as events.
+/// An accepted message, and the run that processes it. The events of the deployment show the progress of the run.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct SentMessage {
     run_id: RunId,
@@ -44,54 +47,58 @@ pub(crate) struct SentMessage {
     status: RunStatus,
 }
 
-/// Send a message to the agent. While a run on the thread is active, it takes the message in at its next step.
+/// Send a message to the agent.
+///
+/// If the thread has an active run, that run reads the message before its next step. Otherwise, the message starts a
+/// new run.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/messages", operation_id = "send_message",
     tag = "messages", params(("deployment_id" = DeploymentId, Path)), request_body = SendMessage,
     responses((status = 202, body = SentMessage), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn send_message(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
-    once: Once,
+    claim: OptionalClaim,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SentMessage>), Failure> {
     query.finish()?;
     let (destination, said) = parse(&body)?;
-    let (deployment_id, app) = (path.deployment_id, &shared.app);
-    let reply = once.reply_with(StatusCode::ACCEPTED, move |sent| SentMessage::of(sent, deployment_id));
+    let (deployment_id, app) = (path.deployment_id, &state.app);
+    let reply = claim.reply_with(StatusCode::ACCEPTED, move |sent| SentMessage::new(sent, deployment_id));
     let sent = messages::send(app, &caller, deployment_id, destination, said, reply).await?;
-    Ok((StatusCode::ACCEPTED, Json(SentMessage::of(&sent, deployment_id))))
+    Ok((StatusCode::ACCEPTED, Json(SentMessage::new(&sent, deployment_id))))
 }
 
 impl SentMessage {
-    fn of(sent: &messages::Sent, deployment_id: DeploymentId) -> Self {
+    fn new(sent: &messages::AcceptedMessage, deployment_id: DeploymentId) -> Self {
         Self { run_id: sent.run_id, deployment_id, thread_id: sent.thread_id, status: sent.status }
     }
 }
 
-fn parse(body: &Value) -> Result<(Destination, Said), Error> {
-    let mut faults = Faults::default();
-    let mut object = Object::of_body(body, &mut faults);
-    let attachments = attachments::read(&mut object, &mut faults);
+fn parse(body: &Value) -> Result<(Destination, MessageInput), Error> {
+    let mut errors = FieldErrors::default();
+    let mut object = Object::from_body(body, &mut errors);
+    let attachments = attachments::read(&mut object, &mut errors);
     let content = match &attachments {
         Some(attachments) if !attachments.is_empty() => {
-            object.text("content", 0..=MAX_CONTENT_CHARS, &mut faults)
+            object.string("content", 0..=MAX_CONTENT_CHARS, &mut errors)
         }
-        _ => object.required_text("content", 1..=MAX_CONTENT_CHARS, &mut faults),
+        _ => object.required_string("content", 1..=MAX_CONTENT_CHARS, &mut errors),
     };
-    let destination = match object.text("thread_id", 1..=64, &mut faults).as_deref() {
+    let destination = match object.string("thread_id", 1..=64, &mut errors).as_deref() {
         None => Destination::Default,
         Some("new") => Destination::New,
         Some(text) => text.parse().map(Destination::Thread).unwrap_or_else(|error| {
-            faults.add("thread_id", format!("{error}, or \"new\""));
+            errors.add("thread_id", format!("{error}, or `new` to create a thread"));
             Destination::Default
         }),
     };
-    object.finish(&mut faults);
-    faults.check()?;
-    let said = Said { content: content.unwrap_or_default(), attachments: attachments.unwrap_or_default() };
+    object.finish(&mut errors);
+    errors.check()?;
+    let said =
+        MessageInput { content: content.unwrap_or_default(), attachments: attachments.unwrap_or_default() };
     Ok((destination, said))
 }

@@ -1,4 +1,5 @@
-//! The OpenAPI document: generated from the handlers, served, and committed as `openapi/v1.json`.
+//! The OpenAPI document. It is generated from the annotations of the handlers, served at `/openapi.json`, and committed
+//! to the repository as `openapi/v1.json`.
 
 use std::sync::LazyLock;
 
@@ -86,72 +87,75 @@ use crate::{
 )]
 struct Document;
 
-/// The document, as OpenAPI 3.1 in JSON with two spaces of indent and a newline at its end.
+/// Returns the OpenAPI 3.1 document as JSON, indented by two spaces, with a trailing newline.
 pub fn document() -> String {
     let mut document = Document::openapi();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("herm_sk_…").build();
     let components = document.components.get_or_insert_default();
     components.security_schemes.insert("api_key".to_owned(), SecurityScheme::Http(bearer).into());
     document.security = Some(vec![SecurityRequirement::new("api_key", Vec::<String>::new())]);
-    document.paths.paths.values_mut().for_each(add_refusals);
+    document.paths.paths.values_mut().for_each(add_error_responses);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// Adds the refusals that all operations of a kind share, and that their handlers do not name each for itself.
-fn add_refusals(path: &mut PathItem) {
+/// Adds the error responses that many operations have in common, so that each handler's annotation need not list them.
+fn add_error_responses(path: &mut PathItem) {
     if let Some(operation) = &mut path.post {
-        take_idempotency_key(operation);
+        add_idempotency_key(operation);
     }
     let path_operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
     for operation in path_operations.into_iter().flatten() {
-        let is_open = operation.security.as_ref().is_some_and(|security| security.iter().all(is_nothing));
+        let is_public =
+            operation.security.as_ref().is_some_and(|security| security.iter().all(is_empty_requirement));
         let takes_json = operation.request_body.as_ref().is_some_and(|body| match body {
             RefOr::T(body) => body.content.contains_key("application/json"),
             RefOr::Ref(_) => true,
         });
-        let of_all =
-            if is_open { [].as_slice() } else { ["400", "401", "403", "429", "500", "503"].as_slice() };
-        let of_bodies = if takes_json { ["408", "413", "415"].as_slice() } else { [].as_slice() };
-        for status in of_all.iter().chain(of_bodies) {
-            operation.responses.responses.entry((*status).to_owned()).or_insert_with(refusal);
+        let common =
+            if is_public { [].as_slice() } else { ["400", "401", "403", "429", "500", "503"].as_slice() };
+        let for_bodies = if takes_json { ["408", "413", "415"].as_slice() } else { [].as_slice() };
+        for status in common.iter().chain(for_bodies) {
+            operation.responses.responses.entry((*status).to_owned()).or_insert_with(error_response);
         }
     }
 }
 
-fn is_nothing(requirement: &SecurityRequirement) -> bool {
+fn is_empty_requirement(requirement: &SecurityRequirement) -> bool {
     *requirement == SecurityRequirement::default()
 }
 
-fn refusal() -> RefOr<Described> {
+fn error_response() -> RefOr<Described> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
     ResponseBuilder::new().description("").content("application/json", content).build().into()
 }
 
-/// Every POST takes the header, and refuses a key that was used otherwise.
-fn take_idempotency_key(operation: &mut Operation) {
+/// Adds the `Idempotency-Key` header to an operation, and the 409 response for a key that was already used for a
+/// different request.
+fn add_idempotency_key(operation: &mut Operation) {
     let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
     let header = ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "Makes the request safe to send again: for 24 hours the same request with the same key is answered as the \
-             first one was, with `Idempotent-Replayed: true`, and does nothing.",
+            "A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the \
+             same key has no further effect. It returns the response to the first request, with the header \
+             `Idempotent-Replayed: true`.",
         ))
         .schema(Some(text))
         .build();
     operation.parameters.get_or_insert_default().push(header.into());
-    operation.responses.responses.entry("409".to_owned()).or_insert_with(refusal);
+    operation.responses.responses.entry("409".to_owned()).or_insert_with(error_response);
 }
 
-static TEXT: LazyLock<String> = LazyLock::new(document);
+static DOCUMENT_TEXT: LazyLock<String> = LazyLock::new(document);
 
-/// This document.
+/// Get this OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "operations", security(()),
     responses((status = 200, body = Object, content_type = "application/json"), (status = 400, body = ErrorBody)))]
 pub(crate) async fn get_openapi(query: Query) -> Result<Response, Failure> {
     query.finish()?;
-    Ok(([(CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response())
+    Ok(([(CONTENT_TYPE, "application/json")], DOCUMENT_TEXT.as_str()).into_response())
 }

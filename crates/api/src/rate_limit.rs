@@ -1,7 +1,9 @@
-//! Requests a second: each key has its own, in three classes; who has no key shares with its address.
+//! Limits the request rate of each API key, separately for reads, writes and opening streams. Requests without a valid
+//! key are limited by IP address.
 //!
-//! A limiter keeps one instant for each key that asked lately, and forgets it as soon as it says nothing any more. What
-//! is kept is thereby bounded by the requests of the last moments, and by [`MAX_TRACKED`] in any case.
+//! A limiter stores a timestamp for each client that it has recently seen, which determines when the client may send
+//! the next request. Pruning removes the entries of clients that may again send a full burst, because these entries no
+//! longer have an effect. A limiter never stores more than about [`MAX_TRACKED`] entries.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -22,27 +24,29 @@ use tokio::time::Instant;
 
 use crate::auth;
 use crate::error::Failure;
-use crate::events::wants_json;
-use crate::router::Shared;
+use crate::events::accepts_json;
+use crate::router::ApiState;
 
-/// Keys and addresses that one class keeps at most. Above it those that say nothing any more are forgotten; if that
-/// does not help, newcomers share one allowance.
+/// The maximum number of keys and IP addresses that one limiter tracks individually. When it is reached, entries that
+/// no longer have an effect are pruned. If that does not make room, all requests count toward one shared quota until
+/// there is room again.
 const MAX_TRACKED: usize = 100_000;
-/// Between two looks for what to forget: each goes through all that is kept.
-const FORGET_EVERY: Duration = Duration::from_secs(1);
-/// New streams a second, as a part of the limit: one is opened once and then held.
+/// The minimum time between two prunes of a limiter. Pruning is expensive, because it scans all entries.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
+/// The rate limit for opening event streams is the rate limit for other requests divided by this number. A lower limit
+/// suffices, because a client opens a stream once and keeps it open.
 const STREAM_DIVISOR: u32 = 2;
 
-/// Who asks.
+/// The client whose requests count toward a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Who {
+enum Client {
     Key(KeyId),
     Address(IpAddr),
-    /// All for whom there is no room.
-    Everybody,
+    /// All clients together. They share this one quota while the limiter is full.
+    Overflow,
 }
 
-/// The limiters of all classes.
+/// The rate limiters of the three classes of requests: reads, writes and opening streams.
 pub(crate) struct RateLimits {
     read: Limiter,
     write: Limiter,
@@ -50,7 +54,8 @@ pub(crate) struct RateLimits {
 }
 
 impl RateLimits {
-    /// Each class allows a burst of what it allows in a second.
+    /// Creates the limiters. Each client may send `per_second` reads and `per_second` writes per second, or the same
+    /// number in one burst, and may open fewer streams (see [`STREAM_DIVISOR`]).
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let stream = per_second.get().div_ceil(STREAM_DIVISOR);
         Self {
@@ -60,8 +65,9 @@ impl RateLimits {
         }
     }
 
-    /// The limiter that a request counts for; `None`: it counts for none.
-    fn of(&self, parts: &Parts) -> Option<&Limiter> {
+    /// Returns the limiter that applies to a request. Returns `None` for requests without a limit: preflight requests,
+    /// and paths outside `/v1`.
+    fn limiter_for(&self, parts: &Parts) -> Option<&Limiter> {
         let path = parts.uri.path();
         if !path.starts_with("/v1/") || parts.method == Method::OPTIONS {
             return None;
@@ -69,7 +75,7 @@ impl RateLimits {
         let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
         Some(if !is_read {
             &self.write
-        } else if path.ends_with("/events") && !wants_json(&parts.headers) {
+        } else if path.ends_with("/events") && !accepts_json(&parts.headers) {
             &self.stream
         } else {
             &self.read
@@ -77,18 +83,18 @@ impl RateLimits {
     }
 }
 
-/// Refuses what comes too fast.
-pub(crate) async fn layer(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let Some(limits) = shared.rate_limits.clone() else { return next.run(request).await };
+/// Rejects requests that exceed the rate limit of their key or IP address.
+pub(crate) async fn layer(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let Some(limits) = state.rate_limits.clone() else { return next.run(request).await };
     let (mut parts, body) = request.into_parts();
-    if let Some(limiter) = limits.of(&parts) {
-        let who = match auth::caller(&mut parts, &shared).await {
-            Ok(caller) => Who::Key(caller.key().key_id),
-            Err(_) => Who::Address(address(&parts)),
+    if let Some(limiter) = limits.limiter_for(&parts) {
+        let client = match auth::caller(&mut parts, &state).await {
+            Ok(caller) => Client::Key(caller.key().key_id),
+            Err(_) => Client::Address(address(&parts)),
         };
-        if let Err(wait) = limiter.check(who) {
+        if let Err(wait) = limiter.check(client) {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            let message = format!("Too many requests; come back in {} s, or send fewer.", seconds.max(1));
+            let message = format!("Too many requests; retry after {} seconds.", seconds.max(1));
             let failure = Failure::from(Error::new(ErrorCode::RateLimited, message));
             return failure.retry_after(seconds.max(1)).into_response();
         }
@@ -96,7 +102,8 @@ pub(crate) async fn layer(State(shared): State<Shared>, request: Request, next: 
     next.run(Request::from_parts(parts, body)).await
 }
 
-/// The address of the connection. Of IPv6 the network: who has one has all of its addresses.
+/// Returns the IP address whose quota is used for a request without a valid key. For an IPv6 client, this is the
+/// address of the /64 network, because a client usually controls all addresses of its /64 network.
 fn address(parts: &Parts) -> IpAddr {
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
     match address {
@@ -109,27 +116,27 @@ fn address(parts: &Parts) -> IpAddr {
     }
 }
 
-/// One class.
+/// The rate limiter of one class of requests.
 struct Limiter {
-    cells: RateLimiter<Who, HashMapStateStore<Who>, Steady, NoOpMiddleware<Duration>>,
+    cells: RateLimiter<Client, HashMapStateStore<Client>, MonotonicClock, NoOpMiddleware<Duration>>,
     max_tracked: usize,
-    forgot_at: Mutex<Duration>,
+    pruned_at: Mutex<Duration>,
 }
 
 impl Limiter {
     fn new(per_second: NonZeroU32) -> Self {
-        let clock = Steady(Instant::now());
+        let clock = MonotonicClock(Instant::now());
         let cells = RateLimiter::new(Quota::per_second(per_second), HashMapStateStore::default(), clock);
-        Self { cells, max_tracked: MAX_TRACKED, forgot_at: Mutex::default() }
+        Self { cells, max_tracked: MAX_TRACKED, pruned_at: Mutex::default() }
     }
 
-    /// Counts a request.
+    /// Counts a request toward the quota of a client.
     ///
     /// # Errors
-    /// It came too fast: how long to wait.
-    fn check(&self, who: Who) -> Result<(), Duration> {
-        let who = if self.has_room() { who } else { Who::Everybody };
-        self.cells.check_key(&who).map_err(|until| until.wait_time_from(self.cells.clock().now()))
+    /// If the request exceeds the rate limit, returns the time after which the client may send the request again.
+    fn check(&self, client: Client) -> Result<(), Duration> {
+        let client = if self.has_room() { client } else { Client::Overflow };
+        self.cells.check_key(&client).map_err(|until| until.wait_time_from(self.cells.clock().now()))
     }
 }
 
@@ -139,20 +146,20 @@ impl Limiter {
             return true;
         }
         let now = self.cells.clock().now();
-        let mut forgot_at = self.forgot_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(*forgot_at) >= FORGET_EVERY {
-            *forgot_at = now;
+        let mut pruned_at = self.pruned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(*pruned_at) >= PRUNE_INTERVAL {
+            *pruned_at = now;
             self.cells.retain_recent();
         }
         self.cells.len() < self.max_tracked
     }
 }
 
-/// Time since the server's start, which no change of the machine's clock touches.
+/// A clock for the limiters that is unaffected by changes of the system time. It measures the time since its creation.
 #[derive(Clone, Debug)]
-struct Steady(Instant);
+struct MonotonicClock(Instant);
 
-impl Clock for Steady {
+impl Clock for MonotonicClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
@@ -167,12 +174,12 @@ mod tests {
 
     use super::*;
 
-    fn key(number: u128) -> Who {
-        Who::Key(KeyId::from_bits(number))
+    fn key(number: u128) -> Client {
+        Client::Key(KeyId::from_bits(number))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_pauses_may_go_on_and_others_never_notice() {
+    async fn a_limited_key_may_continue_after_the_wait_and_other_keys_are_unaffected() {
         let limiter = Limiter::new(NonZeroU32::new(2).unwrap());
         assert!(limiter.check(key(1)).is_ok() && limiter.check(key(1)).is_ok());
         let wait = limiter.check(key(1)).unwrap_err();
@@ -183,27 +190,27 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_that_of_the_connection_and_of_ipv6_the_network() {
-        let of = |peer: &str| {
+    fn the_address_is_the_peers_ip_or_its_ipv6_network() {
+        let address_of = |peer: &str| {
             let mut parts = Request::new(()).into_parts().0;
             parts.extensions.insert(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
             address(&parts).to_string()
         };
-        assert_eq!(of("203.0.113.9:5000"), "203.0.113.9");
-        assert_eq!(of("[2001:db8:1:2:3:4:5:6]:5000"), "2001:db8:1:2::");
-        assert_eq!(of("[::ffff:203.0.113.9]:5000"), "203.0.113.9");
+        assert_eq!(address_of("203.0.113.9:5000"), "203.0.113.9");
+        assert_eq!(address_of("[2001:db8:1:2:3:4:5:6]:5000"), "2001:db8:1:2::");
+        assert_eq!(address_of("[::ffff:203.0.113.9]:5000"), "203.0.113.9");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_kept_of_many_keys_is_bounded() {
+    async fn the_number_of_tracked_keys_is_limited() {
         let mut limiter = Limiter::new(NonZeroU32::new(1).unwrap());
         limiter.max_tracked = 1000;
         for number in 0..5000 {
-            // Whether those for whom there is no room are let through is not the point here.
+            // The result is ignored: this test only checks that the limiter does not grow beyond its limit.
             let _ = limiter.check(key(number));
         }
         assert!(limiter.cells.len() <= 1001, "{}", limiter.cells.len());
-        assert!(limiter.check(key(9999)).is_err(), "newcomers share one allowance");
+        assert!(limiter.check(key(9999)).is_err(), "while the limiter is full, all keys share one quota");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(limiter.check(key(9999)).is_ok());
         assert!(limiter.cells.len() <= 2, "{}", limiter.cells.len());

@@ -1,4 +1,5 @@
-//! Every request has an id: in its response, in its error's body, in the log.
+//! The request id, which identifies a request in the `X-Request-Id` response header, in error bodies and in the server
+//! log.
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
@@ -10,25 +11,26 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tracing::Instrument as _;
 
-use crate::{error, linger};
+use crate::{drain_body, error};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// Characters of an inbound id that is kept, at most.
-const MAX_INBOUND: usize = 128;
+/// The maximum length of a request id that the client chose, in characters. A longer one is replaced by a generated id.
+const MAX_CLIENT_ID_CHARS: usize = 128;
 
-/// The id of a request, in its extensions.
+/// The id of a request, which this middleware stores in the request's extensions for handlers and other middleware.
 #[derive(Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
-/// Gives the request its id, and an error response its body.
+/// Assigns an id to the request and adds it to the log lines and the response. Also writes the body of error responses,
+/// which contains the id.
 pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
-    let request_id = inbound(request.headers()).map_or_else(new_id, str::to_owned);
+    let request_id = client_id(request.headers()).map_or_else(new_id, str::to_owned);
     let span =
         tracing::info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(RequestId(request_id.clone()));
     let is_head = request.method() == Method::HEAD;
-    let response = next.run(linger::request(request)).instrument(span.clone()).await;
-    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
+    let response = next.run(drain_body::drain_on_drop(request)).instrument(span.clone()).await;
+    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "request completed"));
     let mut response = error::write_body(response, &request_id);
     if is_head {
         response = without_body(response);
@@ -39,7 +41,8 @@ pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// What a HEAD is answered: the headers of a GET, the body's length among them.
+/// Removes the body from the response to a HEAD request. The headers, including Content-Length, stay the same as in the
+/// response to a GET request.
 fn without_body(response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
@@ -48,15 +51,15 @@ fn without_body(response: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-/// The client's own id, if it gave one that can be kept. Of several nobody knows which is meant.
-fn inbound(headers: &HeaderMap) -> Option<&str> {
+/// Returns the request id that the client chose. Returns `None` if the client sent none, several, or an invalid one.
+fn client_id(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(HEADER).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    value.to_str().ok().filter(|id| is_sane(id))
+    value.to_str().ok().filter(|id| is_valid(id))
 }
 
-fn is_sane(id: &str) -> bool {
-    (1..=MAX_INBOUND).contains(&id.len())
+fn is_valid(id: &str) -> bool {
+    (1..=MAX_CLIENT_ID_CHARS).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 

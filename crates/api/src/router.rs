@@ -1,4 +1,4 @@
-//! Every route, and what all of them share.
+//! The routes of the API, the middleware around them, and the state that handlers share.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,18 +18,19 @@ use crate::{
     secrets, skills, snapshots, steering, target, threads, tokens, tools,
 };
 
-/// What an operator decides about the HTTP side.
+/// The operator's settings of the HTTP API.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Prefix of absolute URLs, without a last `/`; `None`: the request's own host.
+    /// The base of absolute URLs in responses, without a trailing `/`. If `None`, URLs are built from the request's
+    /// `Host` header.
     pub public_url: Option<String>,
-    /// The most bytes of a JSON body.
+    /// The maximum size of a JSON request body, in bytes.
     pub max_json_bytes: usize,
-    /// Requests a second for each key; `None`: any number.
+    /// The maximum number of requests per second for each API key. `None` means no limit.
     pub rate_limit: Option<NonZeroU32>,
-    /// Whose scripts may call the API.
+    /// The origins whose scripts may call the API.
     pub cors: CorsOrigins,
-    /// Whose models may be named, in the order in which they are listed.
+    /// The configured model providers, in the order in which the API lists them.
     pub providers: Vec<ModelProvider>,
 }
 
@@ -45,24 +46,24 @@ impl Default for Options {
     }
 }
 
-/// What handlers share.
+/// The state that handlers and middleware share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ApiState {
     pub(crate) app: App,
     pub(crate) options: Arc<Options>,
     pub(crate) rate_limits: Option<Arc<RateLimits>>,
 }
 
-impl FromRef<Shared> for App {
-    fn from_ref(shared: &Shared) -> Self {
-        shared.app.clone()
+impl FromRef<ApiState> for App {
+    fn from_ref(state: &ApiState) -> Self {
+        state.app.clone()
     }
 }
 
-/// The whole API.
+/// Builds the router of the whole API.
 pub fn router(app: App, options: Options) -> Router {
     let rate_limits = options.rate_limit.map(|limit| Arc::new(RateLimits::new(limit)));
-    let shared = Shared { app, options: Arc::new(options), rate_limits };
+    let state = ApiState { app, options: Arc::new(options), rate_limits };
     let deployment = Router::new()
         .route(
             "/",
@@ -116,12 +117,14 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/healthz", get(health::get_health))
         .route("/readyz", get(health::get_readiness))
         .route("/openapi.json", get(openapi::get_openapi))
-        // Of what follows, each goes around all that stands before it.
-        .route_layer(from_fn_with_state(shared.clone(), idempotency::layer))
-        .layer(from_fn_with_state(shared.clone(), rate_limit::layer))
+        // The layer that is added last is the outermost, so a request passes through it first. The order is: request
+        // id, target, rate limit, idempotency.
+        .route_layer(from_fn_with_state(state.clone(), idempotency::layer))
+        .layer(from_fn_with_state(state.clone(), rate_limit::layer))
         .layer(from_fn(target::layer))
         .layer(from_fn(request_id::layer))
-        .with_state(shared.clone());
-    // Around a router that is whole: the header Allow, which a preflight's answer is made of, is set last.
-    Router::new().fallback_service(routes).layer(from_fn_with_state(shared.options, cors::layer))
+        .with_state(state.clone());
+    // The CORS layer must wrap the complete router. It builds preflight responses from the Allow header, which the
+    // inner router adds only after all of its own layers have run.
+    Router::new().fallback_service(routes).layer(from_fn_with_state(state.options, cors::layer))
 }

@@ -1,4 +1,4 @@
-//! `…/runs`.
+//! `…/runs`: lists, reads and cancels the runs of a deployment.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,13 +11,13 @@ use http::StatusCode;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::idempotency::Once;
+use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, OptionalJsonBody, Query, no_fields};
-use crate::router::Shared;
+use crate::router::ApiState;
 
-const STATUSES: &str = "queued, running, waiting_on_human, completed, error, cancelled";
+const STATUSES: &str = "`queued`, `running`, `waiting_on_human`, `completed`, `error`, `cancelled`";
 
-/// List runs, newest first.
+/// List the runs of a deployment, newest first.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/runs", operation_id = "list_runs", tag = "runs",
     params(("deployment_id" = DeploymentId, Path), ("thread_id" = Option<ThreadId>, Query),
         ("status" = Option<RunStatus>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100),
@@ -25,7 +25,7 @@ const STATUSES: &str = "queued, running, waiting_on_human, completed, error, can
     responses((status = 200, body = Page<Run>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list_runs(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
@@ -36,7 +36,7 @@ pub(crate) async fn list_runs(
     };
     let page = query.page::<RunId>();
     query.finish()?;
-    Ok(Json(runs::list(&shared.app, &caller, path.deployment_id, filter, page).await?))
+    Ok(Json(runs::list(&state.app, &caller, path.deployment_id, filter, page).await?))
 }
 
 /// Get a run.
@@ -45,24 +45,24 @@ pub(crate) async fn list_runs(
     responses((status = 200, body = Run), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody)))]
 pub(crate) async fn get_run(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
 ) -> Result<Json<Run>, Failure> {
     query.finish()?;
     let run_id = path.id("run", "run_id")?;
-    Ok(Json(runs::get(&shared.app, &caller, path.deployment_id, run_id).await?))
+    Ok(Json(runs::get(&state.app, &caller, path.deployment_id, run_id).await?))
 }
 
-/// List a run's model calls and tool calls, in the order in which they were begun.
+/// List the model calls and tool calls of a run, in the order in which they started.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/runs/{run_id}/steps", operation_id = "list_steps",
     tag = "runs", params(("deployment_id" = DeploymentId, Path), ("run_id" = RunId, Path),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<RunStep>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list_steps(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
@@ -70,27 +70,30 @@ pub(crate) async fn list_steps(
     let page = query.page::<steps::StepCursor>();
     query.finish()?;
     let run_id = path.id("run", "run_id")?;
-    Ok(Json(steps::list(&shared.app, &caller, path.deployment_id, run_id, page).await?))
+    Ok(Json(steps::list(&state.app, &caller, path.deployment_id, run_id, page).await?))
 }
 
-/// Cancel a run: the model's answer and the tools stop, and it ends as `cancelled`. A run that has ended: 409.
+/// Cancel a run.
+///
+/// The active model call or tool calls of the run are stopped, and the run ends with the status `cancelled`. If the run
+/// has already ended, the response is 409.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/runs/{run_id}/cancel", operation_id = "cancel_run",
     tag = "runs", params(("deployment_id" = DeploymentId, Path), ("run_id" = RunId, Path)),
     responses((status = 202, body = Run), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 415, body = ErrorBody)))]
 pub(crate) async fn cancel_run(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
-    once: Once,
+    claim: OptionalClaim,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(StatusCode, Json<Run>), Failure> {
     query.finish()?;
     no_fields(body.as_ref())?;
     let run_id = path.id("run", "run_id")?;
-    let reply = once.reply(StatusCode::ACCEPTED);
-    let run = runs::cancel(&shared.app, &caller, path.deployment_id, run_id, reply).await?;
+    let reply = claim.reply(StatusCode::ACCEPTED);
+    let run = runs::cancel(&state.app, &caller, path.deployment_id, run_id, reply).await?;
     Ok((StatusCode::ACCEPTED, Json(run)))
 }

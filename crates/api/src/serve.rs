@@ -1,11 +1,13 @@
-//! Connections: accepted, kept while they are used, ended gracefully.
+//! Accepts connections, enforces their timeouts, and shuts them down gracefully.
 //!
-//! Whoever only holds a connection, by sending nothing, a head byte by byte or a preface that never ends, has no request
-//! under way; and a connection without one is dropped after a while. Whoever does not read what is sent is dropped too.
+//! A connection without an active request is closed after a timeout. A request is active only after its headers are
+//! complete, so the timeout also applies to clients that occupy a connection by sending nothing, sending the headers
+//! byte by byte, or sending an incomplete HTTP/2 preface. A connection is also closed if the client stops reading the
+//! response.
 
 mod activity;
-mod arrival;
-mod stall;
+mod body_timeout;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,32 +31,38 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use activity::Activity;
-use arrival::Arrival;
-use stall::Stall;
+use body_timeout::BodyTimeout;
+use write_timeout::WriteTimeout;
 
-/// Connections that are open at once; who comes later waits to be let in.
+/// The maximum number of open connections. When it is reached, the server accepts no further ones, and clients wait in
+/// the listen backlog of the socket.
 const MAX_CONNECTIONS: usize = 20_000;
-/// How long a connection may take to send the whole head of its first request.
-const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(20);
-/// How long a connection may go without a request after that; longer than load balancers keep theirs idle.
-const IDLE_LIMIT: Duration = Duration::from_secs(75);
-/// The same once the server stops: enough to flush an answer.
-const CLOSING_LIMIT: Duration = Duration::from_secs(1);
-/// The most bytes of a request's line and headers.
+/// The maximum time from the start of a connection to the complete headers of its first request. A slower connection is
+/// closed.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The maximum time that a connection may be idle after a request. It is longer than the idle timeout of common load
+/// balancers, so that a load balancer in front of the server closes idle connections first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The maximum time that a connection may be idle while the server shuts down. It leaves enough time to send the
+/// buffered rest of the last response.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The maximum size of the request line and headers of a request, in bytes. A request that exceeds it is rejected.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Requests that one HTTP/2 connection has under way at most; each may be a stream of events.
+/// The maximum number of concurrent requests on one HTTP/2 connection. An open event stream counts as one request.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
-/// Between two pings of a silent HTTP/2 connection, and how long its answer may take.
-const PING: Duration = Duration::from_secs(20);
-/// After an accept that failed for want of something, such as file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The interval between the keep-alive pings that the server sends on an HTTP/2 connection. If a ping is not answered
+/// within the same time, the connection is closed.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// The delay after a failed accept. Without it, the server would busy-loop while it has no free file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Serves the router until `close` is cancelled, and then what is under way until it ends.
+/// Accepts connections and serves their requests with `router` until `close` is cancelled. Then it accepts no further
+/// connections, and returns after the active requests have completed.
 pub async fn serve(listener: TcpListener, router: Router, close: CancellationToken) {
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let builder = builder();
-    while let Some(Ok(place)) = close.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
+    while let Some(Ok(permit)) = close.run_until_cancelled(Arc::clone(&permits).acquire_owned()).await {
         let Some(accepted) = close.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
             Ok((stream, peer)) => {
@@ -62,13 +70,13 @@ pub async fn serve(listener: TcpListener, router: Router, close: CancellationTok
                 let close = close.clone();
                 connections.spawn(async move {
                     connection.serve(stream, close).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
-                // Of one connection, or of all: in either case the next one may do.
-                tracing::warn!(%error, "failed to accept a connection");
-                close.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await;
+                // The server continues, because the error may be temporary or affect only this connection.
+                tracing::warn!(%error, "failed to accept an API connection");
+                close.run_until_cancelled(tokio::time::sleep(ACCEPT_RETRY_DELAY)).await;
             }
         }
     }
@@ -79,12 +87,12 @@ pub async fn serve(listener: TcpListener, router: Router, close: CancellationTok
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_LIMIT).max_buf_size(MAX_HEAD_BYTES);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES as u32);
     builder
@@ -98,43 +106,44 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, close: CancellationToken) {
-        // Events are small and wanted at once.
+        // TCP_NODELAY disables Nagle's algorithm, which would delay small writes such as the events of a stream.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "failed to set TCP_NODELAY");
+            tracing::debug!(%error, peer = %self.peer, "failed to set TCP_NODELAY on an API connection");
         }
         let Self { builder, router, peer } = self;
         let activity = Activity::default();
         let service = service_fn(|request: Request<Incoming>| {
-            let under_way = activity.begin();
-            let mut request = request.map(|body| Body::new(Arrival::new(Body::new(body))));
+            let active_request = activity.begin();
+            let mut request = request.map(|body| Body::new(BodyTimeout::new(Body::new(body))));
             request.extensions_mut().insert(ConnectInfo(peer));
-            name_host(&mut request);
+            set_host_header(&mut request);
             let mut router = router.clone();
             async move {
                 let response = router.call(request).await.unwrap_or_else(|never: Infallible| match never {});
-                Ok::<_, Infallible>(response.map(|body| under_way.until_sent(body)))
+                Ok::<_, Infallible>(response.map(|body| active_request.track_body(body)))
             }
         });
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(Stall::new(stream)), service));
-        let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = activity.none_for(FIRST_REQUEST_LIMIT, IDLE_LIMIT) => return,
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(WriteTimeout::new(stream)), service));
+        let result = tokio::select! {
+            result = serving.as_mut() => result,
+            () = activity.wait_idle(FIRST_REQUEST_TIMEOUT, IDLE_TIMEOUT) => return,
             () = close.cancelled() => {
                 serving.as_mut().graceful_shutdown();
                 tokio::select! {
-                    ended = serving => ended,
-                    () = activity.none_for(CLOSING_LIMIT, CLOSING_LIMIT) => return,
+                    result = serving => result,
+                    () = activity.wait_idle(SHUTDOWN_TIMEOUT, SHUTDOWN_TIMEOUT) => return,
                 }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection broke");
+        if let Err(error) = result {
+            tracing::debug!(%error, %peer, "API connection failed");
         }
     }
 }
 
-/// HTTP/2 says the host beside the path; here it stands where HTTP/1.1 has it, for whoever needs it.
-fn name_host(request: &mut Request<Body>) {
+/// Copies the `:authority` of an HTTP/2 request to the `Host` header, so that handlers find the host in the same header
+/// as for HTTP/1.1.
+fn set_host_header(request: &mut Request<Body>) {
     if request.headers().contains_key(HOST) {
         return;
     }

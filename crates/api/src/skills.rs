@@ -1,8 +1,8 @@
-//! `…/skills`.
+//! `…/skills`: adds, lists, replaces and deletes the skills of a deployment.
 
 use axum::Json;
 use axum::extract::State;
-use herm_app::skills::{self, MAX_SKILL_BYTES, NewSkill, NewSource, Replacement, WorkspacePath};
+use herm_app::skills::{self, MAX_SKILL_BYTES, NewSkill, NewSource, SkillPatch, WorkspacePath};
 use herm_types::error::ErrorBody;
 use herm_types::skill::{Skill, SkillItem, SkillList, SkillSource};
 use herm_types::{DeploymentId, Error, SkillId};
@@ -13,9 +13,9 @@ use url::Url;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::idempotency::Once;
-use crate::input::{DeploymentPath, Faults, JsonBody, Object, Query};
-use crate::router::Shared;
+use crate::idempotency::OptionalClaim;
+use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, Query};
+use crate::router::ApiState;
 
 const MAX_NAME_CHARS: usize = 64;
 pub(crate) const MAX_URL_CHARS: usize = 2048;
@@ -23,29 +23,33 @@ const MAX_PATH_CHARS: usize = 4096;
 const SOURCES: [(&str, SkillSource); 3] =
     [("file", SkillSource::File), ("inline", SkillSource::Inline), ("url", SkillSource::Url)];
 
-/// The shape of the body, for the OpenAPI document.
+/// A skill to add to a deployment.
 #[derive(utoipa::ToSchema)]
 #[schema(as = NewSkill)]
-#[expect(dead_code, reason = "it is the shape alone: the body is read field by field to find all its faults")]
+#[expect(
+    dead_code,
+    reason = "it only describes the schema; the body is parsed field by field to report all errors"
+)]
 pub(crate) struct NewSkillBody {
-    /// Unique among the deployment's skills.
+    /// The name of the skill, unique within the deployment.
     #[schema(min_length = 1, max_length = 64)]
     name: String,
     source: SkillSource,
-    /// With `file`: the SKILL.md in the workspace.
+    /// The path of the SKILL.md, relative to the workspace root. Required if `source` is `file`.
     #[schema(max_length = 4096)]
     path: Option<String>,
-    /// With `inline`: the SKILL.md. With `file`: written to `path`.
+    /// The content of the SKILL.md. Required if `source` is `inline`. Optional if it is `file`: the content is then
+    /// written to `path`.
     #[schema(max_length = 262_144)]
     content: Option<String>,
-    /// With `url`: where the SKILL.md is fetched from.
+    /// The URL of the SKILL.md. Required if `source` is `url`.
     #[schema(max_length = 2048, format = "uri")]
     url: Option<String>,
 }
 
-/// The shape of the body, for the OpenAPI document.
+/// Changes to a skill. Fields that are absent are unchanged.
 #[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "it is the shape alone, as above")]
+#[expect(dead_code, reason = "it only describes the schema, as above")]
 pub(crate) struct ReplaceSkill {
     #[schema(min_length = 1, max_length = 64)]
     name: Option<String>,
@@ -58,62 +62,67 @@ pub(crate) struct ReplaceSkill {
     url: Option<String>,
 }
 
-/// Add a skill. One from a URL is fetched; the file of a `file` skill must be there, or come along as `content`.
+/// Add a skill to a deployment.
+///
+/// If `source` is `url`, the SKILL.md is fetched immediately. If `source` is `file`, the file must exist in the
+/// workspace, unless the request has `content` to write to it.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/skills", operation_id = "add_skill", tag = "skills",
     params(("deployment_id" = DeploymentId, Path)), request_body = NewSkillBody,
     responses((status = 201, body = SkillItem), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn add_skill(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
-    once: Once,
+    claim: OptionalClaim,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SkillItem>), Failure> {
     query.finish()?;
-    let mut faults = Faults::default();
-    let given = parse_new(Object::of_body(&body, &mut faults), &mut faults);
-    faults.check()?;
-    let given = given.ok_or_else(|| Error::invalid(Vec::new()))?;
-    let reply = once.reply(StatusCode::CREATED);
-    let item = skills::add(&shared.app, &caller, path.deployment_id, given, reply).await?;
+    let mut errors = FieldErrors::default();
+    let skill = parse_new(Object::from_body(&body, &mut errors), &mut errors);
+    errors.check()?;
+    let skill = skill.ok_or_else(|| Error::invalid(Vec::new()))?;
+    let reply = claim.reply(StatusCode::CREATED);
+    let item = skills::add(&state.app, &caller, path.deployment_id, skill, reply).await?;
     Ok((StatusCode::CREATED, Json(item)))
 }
 
-/// List a deployment's skills, in the order in which they were given.
+/// List a deployment's skills, in the order in which they were added.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/skills", operation_id = "list_skills", tag = "skills",
     params(("deployment_id" = DeploymentId, Path)),
     responses((status = 200, body = SkillList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list_skills(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
 ) -> Result<Json<SkillList>, Failure> {
     query.finish()?;
-    Ok(Json(skills::list(&shared.app, &caller, path.deployment_id).await?))
+    Ok(Json(skills::list(&state.app, &caller, path.deployment_id).await?))
 }
 
-/// Get a skill with its text.
+/// Get a skill with the content of its SKILL.md.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/skills/{skill_id}", operation_id = "get_skill",
     tag = "skills", params(("deployment_id" = DeploymentId, Path), ("skill_id" = SkillId, Path)),
     responses((status = 200, body = Skill), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn get_skill(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
 ) -> Result<Json<Skill>, Failure> {
     query.finish()?;
     let skill_id = path.id("skill", "skill_id")?;
-    Ok(Json(skills::get(&shared.app, &caller, path.deployment_id, skill_id).await?))
+    Ok(Json(skills::get(&state.app, &caller, path.deployment_id, skill_id).await?))
 }
 
-/// Replace a skill's content or source. What is left out stays; a `url` skill is fetched again.
+/// Replace the name, content or source of a skill.
+///
+/// Fields that are absent are unchanged. If `source` is `url`, the SKILL.md is fetched again.
 #[utoipa::path(put, path = "/v1/deployments/{deployment_id}/skills/{skill_id}", operation_id = "replace_skill",
     tag = "skills", params(("deployment_id" = DeploymentId, Path), ("skill_id" = SkillId, Path)),
     request_body = ReplaceSkill,
@@ -121,7 +130,7 @@ pub(crate) async fn get_skill(
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 415, body = ErrorBody), (status = 422, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(crate) async fn replace_skill(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
@@ -130,10 +139,10 @@ pub(crate) async fn replace_skill(
     query.finish()?;
     let skill_id = path.id("skill", "skill_id")?;
     let replacement = parse_replacement(&body)?;
-    Ok(Json(skills::replace(&shared.app, &caller, path.deployment_id, skill_id, replacement).await?))
+    Ok(Json(skills::replace(&state.app, &caller, path.deployment_id, skill_id, replacement).await?))
 }
 
-/// A skill that is gone.
+/// A deleted skill.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct DeletedSkill {
     skill_id: SkillId,
@@ -141,40 +150,40 @@ pub(crate) struct DeletedSkill {
     status: &'static str,
 }
 
-/// Remove a skill. The file of a `file` skill stays in the workspace.
+/// Delete a skill. The file of a `file` skill remains in the workspace.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/skills/{skill_id}", operation_id = "delete_skill",
     tag = "skills", params(("deployment_id" = DeploymentId, Path), ("skill_id" = SkillId, Path)),
     responses((status = 200, body = DeletedSkill), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn delete_skill(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     query: Query,
 ) -> Result<Json<DeletedSkill>, Failure> {
     query.finish()?;
     let skill_id = path.id("skill", "skill_id")?;
-    skills::remove(&shared.app, &caller, path.deployment_id, skill_id).await?;
+    skills::remove(&state.app, &caller, path.deployment_id, skill_id).await?;
     Ok(Json(DeletedSkill { skill_id, status: "deleted" }))
 }
 
-/// Reads a skill that is given, also as one of several; `None` where a fault was found.
-pub(crate) fn parse_new(mut object: Object<'_>, faults: &mut Faults) -> Option<NewSkill> {
-    let is_there = object.is_there();
-    let name = object.required_text("name", 1..=MAX_NAME_CHARS, faults);
-    let name = name.filter(|name| is_name(name, &object, faults));
-    let source = object.choice("source", &SOURCES, faults);
-    let fields = fields(&mut object, faults);
+/// Parses the JSON object that describes a skill to add. If it is invalid, adds field errors and returns `None`.
+pub(crate) fn parse_new(mut object: Object<'_>, errors: &mut FieldErrors) -> Option<NewSkill> {
+    let is_object = object.is_object();
+    let name = object.required_string("name", 1..=MAX_NAME_CHARS, errors);
+    let name = name.filter(|name| check_name(name, &object, errors));
+    let source = object.choice("source", &SOURCES, errors);
+    let fields = fields(&mut object, errors);
     let source = match source {
         None => {
-            if is_there && !faults.has(&object.path_to("source")) {
-                faults.add(object.path_to("source"), "is required: file, inline or url");
+            if is_object && !errors.has(&object.path_to("source")) {
+                errors.add(object.path_to("source"), "is required; must be one of: `file`, `inline`, `url`");
             }
             None
         }
-        Some(source) => of_source(source, fields, &object, faults),
+        Some(source) => build_source(source, fields, &object, errors),
     };
-    object.finish(faults);
+    object.finish(errors);
     Some(NewSkill { name: name?, source: source? })
 }
 
@@ -184,25 +193,25 @@ struct Fields {
     url: Option<Url>,
 }
 
-fn fields(object: &mut Object<'_>, faults: &mut Faults) -> Fields {
-    let path = object.text("path", 1..=MAX_PATH_CHARS, faults).and_then(|text| {
+fn fields(object: &mut Object<'_>, errors: &mut FieldErrors) -> Fields {
+    let path = object.string("path", 1..=MAX_PATH_CHARS, errors).and_then(|text| {
         let parsed = WorkspacePath::parse(&text).map_err(|error| error.to_string());
         let parsed = parsed.and_then(|path| match path.is_root() {
-            true => Err("must name a file".to_owned()),
+            true => Err("must be the path of a file, not of the workspace root".to_owned()),
             false => Ok(path),
         });
-        parsed.map_err(|message| faults.add(object.path_to("path"), message)).ok()
+        parsed.map_err(|message| errors.add(object.path_to("path"), message)).ok()
     });
     Fields {
         path,
-        content: object.text("content", 0..=MAX_SKILL_BYTES, faults),
-        url: http_url(object, "url", faults),
+        content: object.string("content", 0..=MAX_SKILL_BYTES, errors),
+        url: http_url(object, "url", errors),
     }
 }
 
-/// A URL that may be asked over HTTP, if it is given.
-pub(crate) fn http_url(object: &mut Object<'_>, name: &'static str, faults: &mut Faults) -> Option<Url> {
-    let text = object.text(name, 1..=MAX_URL_CHARS, faults)?;
+/// Reads an optional `http` or `https` URL. A URL with a user name or password is rejected.
+pub(crate) fn http_url(object: &mut Object<'_>, name: &'static str, errors: &mut FieldErrors) -> Option<Url> {
+    let text = object.string(name, 1..=MAX_URL_CHARS, errors)?;
     let url = Url::parse(&text).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
@@ -210,32 +219,33 @@ pub(crate) fn http_url(object: &mut Object<'_>, name: &'static str, faults: &mut
             && url.password().is_none()
     });
     if url.is_none() {
-        faults.add(object.path_to(name), "must be an http or https URL without a user name");
+        errors.add(object.path_to(name), "must be an `http` or `https` URL without a user name or password");
     }
     url
 }
 
-/// What a source needs, and nothing that belongs to another.
-fn of_source(
+/// Builds the source of a skill from the fields of the request. Adds an error if the field that this kind of source
+/// requires is missing, and for each field that may not be set for this kind of source.
+fn build_source(
     source: SkillSource,
     fields: Fields,
     object: &Object<'_>,
-    faults: &mut Faults,
+    errors: &mut FieldErrors,
 ) -> Option<NewSource> {
     let Fields { path, content, url } = fields;
-    let needed = match source {
+    let required = match source {
         SkillSource::File => "path",
         SkillSource::Inline => "content",
         SkillSource::Url => "url",
     };
-    let given = [("path", path.is_some()), ("content", content.is_some()), ("url", url.is_some())];
-    for (name, is_given) in given {
-        let may_come_along = source == SkillSource::File && name == "content";
-        if is_given && name != needed && !may_come_along {
-            faults.add(object.path_to(name), format!("does not belong to the source {}", source.as_str()));
+    let fields = [("path", path.is_some()), ("content", content.is_some()), ("url", url.is_some())];
+    for (name, is_present) in fields {
+        let is_initial_content = source == SkillSource::File && name == "content";
+        if is_present && name != required && !is_initial_content {
+            errors.add(object.path_to(name), format!("must not be set if `source` is `{}`", source.as_str()));
         }
-        if !is_given && name == needed && !faults.has(&object.path_to(name)) {
-            faults.add(object.path_to(name), format!("is required with the source {}", source.as_str()));
+        if !is_present && name == required && !errors.has(&object.path_to(name)) {
+            errors.add(object.path_to(name), format!("is required if `source` is `{}`", source.as_str()));
         }
     }
     match source {
@@ -245,23 +255,23 @@ fn of_source(
     }
 }
 
-fn is_name(name: &str, object: &Object<'_>, faults: &mut Faults) -> bool {
-    let is_sane = !name.contains(|letter: char| letter.is_control() || letter == '/') && name.trim() == name;
-    if !is_sane {
-        let message = "must not contain control characters or /, nor begin or end with a space";
-        faults.add(object.path_to("name"), message);
+fn check_name(name: &str, object: &Object<'_>, errors: &mut FieldErrors) -> bool {
+    let is_valid = !name.contains(|letter: char| letter.is_control() || letter == '/') && name.trim() == name;
+    if !is_valid {
+        let message = "must not contain control characters or `/`, and must not begin or end with whitespace";
+        errors.add(object.path_to("name"), message);
     }
-    is_sane
+    is_valid
 }
 
-fn parse_replacement(body: &Value) -> Result<Replacement, Error> {
-    let mut faults = Faults::default();
-    let mut object = Object::of_body(body, &mut faults);
-    let name = object.text("name", 1..=MAX_NAME_CHARS, &mut faults);
-    let name = name.filter(|name| is_name(name, &object, &mut faults));
-    let source = object.choice("source", &SOURCES, &mut faults);
-    let Fields { path, content, url } = fields(&mut object, &mut faults);
-    object.finish(&mut faults);
-    faults.check()?;
-    Ok(Replacement { name, source, path, content, url })
+fn parse_replacement(body: &Value) -> Result<SkillPatch, Error> {
+    let mut errors = FieldErrors::default();
+    let mut object = Object::from_body(body, &mut errors);
+    let name = object.string("name", 1..=MAX_NAME_CHARS, &mut errors);
+    let name = name.filter(|name| check_name(name, &object, &mut errors));
+    let source = object.choice("source", &SOURCES, &mut errors);
+    let Fields { path, content, url } = fields(&mut object, &mut errors);
+    object.finish(&mut errors);
+    errors.check()?;
+    Ok(SkillPatch { name, source, path, content, url })
 }

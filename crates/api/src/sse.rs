@@ -1,7 +1,7 @@
-//! Server-sent events: a subscription as the body of a response.
+//! Server-sent events: streams the events of a subscription as a response body.
 //!
-//! The frames are written here, byte by byte as the standard has them, so that what is committed once looks the
-//! same to every subscriber.
+//! This module formats the events itself instead of using a library, so that all subscribers receive exactly the same
+//! bytes for an event.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,19 +9,21 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{FutureExt as _, Stream, stream};
-use herm_app::events::{Next, Subscription};
+use herm_app::events::{StreamItem, Subscription};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
-/// Between two comments of a silent stream. The contract says 15 s at most.
+/// The time after which the server sends a heartbeat comment on an idle stream. The API promises at most 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Bytes that are gathered into one write while events are at hand.
+/// The size at which a chunk of the response is full, in bytes. Further events are sent in the next chunk.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
-/// How a stream begins and, while the server stops, ends: when to come back, in milliseconds.
+/// The line that sets the client's reconnection delay, in milliseconds. It is sent at the start of a stream, and at the
+/// end of a stream that ends because the server shuts down.
 const RETRY: &str = "retry: 1000\n\n";
 
-/// Streams the subscription until it ends, the server stops or the client goes.
+/// Creates a response that streams the events of a subscription. The response ends when the subscription ends, the
+/// client disconnects, or `draining` is cancelled because the server shuts down.
 pub(crate) fn response(subscription: Subscription, draining: CancellationToken) -> Response {
     let mut response = Body::from_stream(chunks(subscription, draining)).into_response();
     let headers = response.headers_mut();
@@ -32,7 +34,7 @@ pub(crate) fn response(subscription: Subscription, draining: CancellationToken) 
 }
 
 enum State {
-    Beginning(Subscription, CancellationToken),
+    Start(Subscription, CancellationToken),
     Open(Subscription, CancellationToken),
     Ended,
 }
@@ -41,12 +43,13 @@ fn chunks(
     subscription: Subscription,
     draining: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, herm_app::Error>> + Send {
-    stream::unfold(State::Beginning(subscription, draining), |state| async move {
+    stream::unfold(State::Start(subscription, draining), |state| async move {
         match state {
-            State::Beginning(subscription, draining) => {
+            State::Start(subscription, draining) => {
                 let mut chunk = String::from(": herm\n");
                 if let Some(position) = subscription.beginning() {
-                    // A connection that breaks before its first event can then be resumed all the same.
+                    // The id of the start position lets the client resume even if the connection breaks before the
+                    // first event.
                     let _ = writeln!(chunk, "id: {position}");
                 }
                 chunk.push_str(RETRY);
@@ -54,9 +57,9 @@ fn chunks(
             }
             State::Open(mut subscription, draining) => {
                 let mut chunk = String::new();
-                let goes_on = tokio::select! {
+                let is_open = tokio::select! {
                     next = subscription.next() => match next {
-                        Ok(next) => gather(&mut chunk, next, &mut subscription).await,
+                        Ok(next) => collect(&mut chunk, next, &mut subscription).await,
                         Err(error) => return Some((Err(error), State::Ended)),
                     },
                     () = draining.cancelled() => {
@@ -64,12 +67,13 @@ fn chunks(
                         false
                     }
                     () = tokio::time::sleep(HEARTBEAT) => {
-                        // The id lets a resume begin here, also where a filter let nothing pass.
+                        // The id of the current position lets the client resume from here, even if the filter has
+                        // skipped all events since the last id.
                         let _ = write!(chunk, ": still here\nid: {}\n\n", subscription.position());
                         true
                     }
                 };
-                let state = if goes_on { State::Open(subscription, draining) } else { State::Ended };
+                let state = if is_open { State::Open(subscription, draining) } else { State::Ended };
                 Some((Ok(chunk.into()), state))
             }
             State::Ended => None,
@@ -77,18 +81,20 @@ fn chunks(
     })
 }
 
-/// Writes what comes next and whatever else is at hand; `false` when nothing follows.
-async fn gather(chunk: &mut String, first: Next, subscription: &mut Subscription) -> bool {
+/// Appends `first` to the chunk, and then the items of the subscription that are available without waiting, up to
+/// [`MAX_CHUNK_BYTES`]. Returns false if the subscription has ended.
+async fn collect(chunk: &mut String, first: StreamItem, subscription: &mut Subscription) -> bool {
     let mut next = Some(first);
-    while let Some(one) = next {
-        match one {
-            Next::Event(event) => {
-                // Writing to a String cannot fail.
+    while let Some(item) = next {
+        match item {
+            StreamItem::Event(event) => {
+                // The result is ignored, because writing to a `String` cannot fail.
                 let _ =
                     write!(chunk, "event: {}\nid: {}\ndata: {}\n\n", event.event, event.event_id, event.data);
             }
-            Next::Gap { requested, earliest, latest } => {
-                // The id is where the stream goes on: a resume misses nothing of what is kept.
+            StreamItem::Gap { requested, earliest, latest } => {
+                // The `id` of a `gap` event is the position from which the stream continues. A client that resumes from
+                // this id misses no stored event.
                 let position = subscription.position();
                 let _ = write!(
                     chunk,
@@ -96,12 +102,12 @@ async fn gather(chunk: &mut String, first: Next, subscription: &mut Subscription
                      \"latest\":\"{latest}\"}}\n\n"
                 );
             }
-            Next::End => return false,
+            StreamItem::End => return false,
         }
         if chunk.len() >= MAX_CHUNK_BYTES {
             return true;
         }
-        // What fails now fails again at the next turn, and is told then.
+        // An error can be ignored here: the following call of `next` returns the same error, which ends the stream.
         next = subscription.next().now_or_never().and_then(Result::ok);
     }
     true

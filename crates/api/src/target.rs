@@ -1,4 +1,4 @@
-//! What a request is aimed at: a path and a query that must be text.
+//! Checks that the path and the query string of a request are valid text after percent-decoding.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -8,12 +8,13 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::Failure;
 
-/// Refuses a path or a query that does not decode to UTF-8, or holds a NUL, which no database stores.
+/// Rejects a request whose path or query string, after percent-decoding, is not UTF-8 or contains the character U+0000,
+/// which PostgreSQL cannot store.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
-    let parts = [("path", Some(request.uri().path())), ("query", request.uri().query())];
-    for (what, text) in parts {
+    let parts = [("path", Some(request.uri().path())), ("query string", request.uri().query())];
+    for (name, text) in parts {
         if !is_text(text.unwrap_or_default()) {
-            let message = format!("The {what} is not UTF-8 text without the character U+0000.");
+            let message = format!("The {name} must be percent-encoded UTF-8 without the character U+0000.");
             return Failure::from(Error::new(ErrorCode::ValidationError, message)).into_response();
         }
     }

@@ -1,4 +1,4 @@
-//! `/v1/tokens`: what a backend gives to a browser.
+//! `/v1/tokens`: creates browser tokens.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,39 +13,43 @@ use serde_json::Value;
 
 use crate::auth::Auth;
 use crate::error::Failure;
-use crate::idempotency::Once;
-use crate::input::{Faults, JsonBody, Object, Query};
+use crate::idempotency::OptionalClaim;
+use crate::input::{FieldErrors, JsonBody, Object, Query};
 use crate::keys::scopes;
-use crate::router::Shared;
+use crate::router::ApiState;
 
-/// How long a token lives if its maker does not say: 15 minutes.
+/// The default lifetime of a browser token: 15 minutes, in seconds.
 const DEFAULT_LIFETIME_S: u32 = 15 * 60;
-/// How long a token may live: a day, the longest that a page stays open with one.
+/// The maximum lifetime of a browser token: one day, in seconds.
 const MAX_LIFETIME_S: u32 = 24 * 60 * 60;
 
-/// The body of a create.
+/// A browser token to create.
 #[derive(utoipa::ToSchema)]
 #[schema(as = CreateToken)]
-#[expect(dead_code, reason = "it is the shape alone: the body is read field by field to find all its faults")]
+#[expect(
+    dead_code,
+    reason = "it only describes the schema; the body is parsed field by field to report all errors"
+)]
 pub(crate) struct CreateToken {
-    /// The one deployment that it opens.
+    /// The only deployment that the token can access.
     deployment_id: DeploymentId,
-    /// At least one of `messages:send`, `steering:answer`, `threads:write`, `files:read`, `files:write`,
-    /// `deployments:read`. Your key must have what it gives; `deployments:write` has the first five.
+    /// The scopes of the token: one or more of `messages:send`, `steering:answer`, `threads:write`, `files:read`,
+    /// `files:write` and `deployments:read`. The key that creates the token must have these scopes too. The key scope
+    /// `deployments:write` implies all of them except `deployments:read`.
     #[schema(min_items = 1)]
     scopes: Vec<Scope>,
-    /// How long it lives; never longer than your key.
+    /// The lifetime of the token, in seconds. The token expires earlier if the key that creates it does.
     #[schema(minimum = 1, maximum = 86400, default = 900)]
     expires_in_s: Option<u32>,
 }
 
-/// A token that was just minted.
+/// A new browser token.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct CreatedToken {
-    /// The token itself, shown this once; sent like an API key.
+    /// The text of the token. It is shown only once. Requests send it in the `Authorization` header, like an API key.
     #[schema(example = "herm_pk_…")]
     token: String,
-    /// What `DELETE /v1/keys/{key_id}` revokes it by.
+    /// The id of the token. `DELETE /v1/keys/{key_id}` with this id revokes the token.
     key_id: KeyId,
     deployment_id: DeploymentId,
     scopes: Vec<Scope>,
@@ -54,14 +58,14 @@ pub(crate) struct CreatedToken {
 }
 
 fn parse(body: &Value) -> Result<NewToken, Error> {
-    let mut faults = Faults::default();
-    let mut object = Object::of_body(body, &mut faults);
-    object.require("deployment_id", &mut faults);
-    let deployment_id = object.parsed("deployment_id", &mut faults);
-    let scopes = scopes(&mut object, &Scope::OF_TOKENS, &mut faults);
-    let lifetime_s = object.whole_number("expires_in_s", 1..=MAX_LIFETIME_S, &mut faults);
-    object.finish(&mut faults);
-    faults.check()?;
+    let mut errors = FieldErrors::default();
+    let mut object = Object::from_body(body, &mut errors);
+    object.require("deployment_id", &mut errors);
+    let deployment_id = object.parsed("deployment_id", &mut errors);
+    let scopes = scopes(&mut object, &Scope::FOR_BROWSER_TOKENS, &mut errors);
+    let lifetime_s = object.integer("expires_in_s", 1..=MAX_LIFETIME_S, &mut errors);
+    object.finish(&mut errors);
+    errors.check()?;
     let (Some(deployment_id), Some(scopes)) = (deployment_id, scopes) else {
         return Err(Error::invalid(Vec::new()));
     };
@@ -69,16 +73,18 @@ fn parse(body: &Value) -> Result<NewToken, Error> {
     Ok(NewToken { deployment_id, scopes, lifetime_ms })
 }
 
-/// Mint a browser token: a short-lived key for one deployment, with which a browser can talk to the agent and never
-/// change it. It ends, and its event streams with it, when it expires or the key that minted it is revoked.
+/// Create a browser token: a short-lived key for one deployment.
+///
+/// With a browser token, a browser can talk to the agent but cannot change the configuration of the agent. When the
+/// token expires, or the key that created it is revoked, the token stops working and its event streams end.
 #[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "keys", request_body = CreateToken,
     responses((status = 201, body = CreatedToken), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn create_token(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     query: Query,
-    once: Once,
+    claim: OptionalClaim,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedToken>), Failure> {
     query.finish()?;
@@ -92,6 +98,7 @@ pub(crate) async fn create_token(
         created_at: info.created_at,
         expires_at: info.expires_at.unwrap_or_else(|| info.created_at.plus_ms(lifetime_ms)),
     };
-    let made = tokens::create(&shared.app, &caller, new, once.reply_with(StatusCode::CREATED, view)).await?;
-    Ok((StatusCode::CREATED, Json(view(&made))))
+    let created =
+        tokens::create(&state.app, &caller, new, claim.reply_with(StatusCode::CREATED, view)).await?;
+    Ok((StatusCode::CREATED, Json(view(&created))))
 }

@@ -1,4 +1,4 @@
-//! What every use case stands on.
+//! The application state that all use cases share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,28 +14,30 @@ use herm_types::{Clock, DeploymentId, Error, ErrorCode, IdSource, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::Sealer;
-use crate::engines::{self, EngineWatch, Engines};
+use crate::engines::{self, EngineCache, Engines};
 use crate::key_watch::KeyWatch;
 
-/// What an operator decided that use cases follow.
+/// The part of the server's configuration that use cases need.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The model of deployments that name none.
+    /// The model for deployments that are created without specifying one.
     pub default_model: ModelName,
-    /// The providers whose models may be named, with or without a key.
+    /// The names of the model providers that deployments may use, including providers without an API key.
     pub providers: Vec<String>,
-    /// What `docker` becomes while no Docker engine answers; `None`: it is refused.
-    pub docker_becomes: Option<SandboxType>,
+    /// The engine to use instead of `docker` if the Docker engine does not answer or lacks the configured
+    /// image. With `None` there is no substitute, and requests that need a Docker engine fail while it does
+    /// not answer.
+    pub docker_fallback: Option<SandboxType>,
     pub workspaces: Workspaces,
-    /// Where deleted deployments' files are kept.
+    /// The storage of snapshot archives.
     pub snapshots: Snapshots,
-    /// What of workspaces is used.
+    /// Tracks the size of each workspace and the reservations of writes in progress.
     pub quotas: Quotas,
-    /// Bytes of a file that is written through the API, at most.
+    /// The maximum size of a file that is written through the API, in bytes. Larger files are rejected.
     pub max_file_bytes: u64,
 }
 
-/// The use cases' common ground; cheap to clone.
+/// The state that all use cases share. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
     pub(crate) store: Store,
@@ -45,7 +47,7 @@ pub struct App {
     pub(crate) sealer: Sealer,
     pub(crate) fetcher: Fetcher,
     pub(crate) key_watch: KeyWatch,
-    engines: EngineWatch,
+    engines: EngineCache,
     draining: CancellationToken,
 }
 
@@ -61,7 +63,7 @@ impl App {
     ) -> Self {
         let draining = CancellationToken::new();
         let key_watch = KeyWatch::new(store.clone(), Arc::clone(&clock));
-        let engines = EngineWatch::new(engines, Arc::clone(&clock));
+        let engines = EngineCache::new(engines, Arc::clone(&clock));
         Self {
             store,
             ids,
@@ -87,42 +89,46 @@ impl App {
         &self.ids
     }
 
-    /// The engine for a sandbox: the one that it has, else one for its type.
+    /// Returns the engine that is assigned to a sandbox. If none is assigned, selects one for the sandbox's
+    /// type.
     pub(crate) async fn choose_engine(&self, sandbox: &SandboxSettings) -> Result<SandboxType, Error> {
         match sandbox.engine {
             Some(engine) => Ok(engine),
-            None => engines::choose(&self.engines, sandbox, self.settings.docker_becomes).await,
+            None => engines::choose(&self.engines, sandbox, self.settings.docker_fallback).await,
         }
     }
 
-    /// Whether a sandbox needs an image that its engine has not, as far as the engine says.
+    /// Returns true if the image must be pulled before the sandbox can start. Also returns true if the engine
+    /// does not answer. Returns false if the sandbox is disabled or has no engine yet.
     pub(crate) async fn lacks_image(&self, sandbox: &SandboxSettings) -> bool {
         match sandbox.engine.filter(|_| sandbox.enabled) {
-            Some(engine) => self.engines.look(engine, sandbox.image.as_deref()).await != Ok(true),
+            Some(engine) => self.engines.probe(engine, sandbox.image.as_deref()).await != Ok(true),
             None => false,
         }
     }
 
-    /// Whether a sandbox has a user of its own to the host's kernel; `None` if there is no sandbox.
+    /// Returns `Some(true)` if each workspace's sandbox runs as a separate operating system user, and
+    /// `Some(false)` if several sandboxes share one user. Returns `None` if the sandbox is disabled or has no
+    /// engine yet.
     pub(crate) async fn own_user(&self, sandbox: &SandboxSettings) -> Option<bool> {
         match sandbox.engine.filter(|_| sandbox.enabled) {
-            Some(engine) => Some(self.engines.have_users(engine).await),
+            Some(engine) => Some(self.engines.has_own_users(engine).await),
             None => None,
         }
     }
 
-    /// Whether the database answers.
+    /// Returns true if the database answers and the server is not draining.
     pub async fn is_ready(&self) -> bool {
         let read = self.store.read("readiness", |tx| Box::pin(herm_store::queue::len(tx)));
         read.await.is_ok() && !self.draining.is_cancelled()
     }
 
-    /// From now on new work is refused and streams end: the server is about to stop.
+    /// Starts draining, because the server is about to stop: new work is refused and event streams end.
     pub fn drain(&self) {
         self.draining.cancel();
     }
 
-    /// Is cancelled when the server begins to drain.
+    /// Returns a token that is cancelled when the server starts to drain.
     pub fn draining(&self) -> &CancellationToken {
         &self.draining
     }
@@ -131,13 +137,14 @@ impl App {
         if self.draining.is_cancelled() {
             return Err(Error::new(
                 ErrorCode::Unavailable,
-                "The server is stopping; send the request again.",
+                "The server is shutting down; retry the request.",
             ));
         }
         Ok(())
     }
 
-    /// Where the files are that all of the deployment's threads share, its skills among them.
+    /// Returns the workspace directory that the deployment's threads share. The directory also contains the
+    /// files of the deployment's skills.
     pub fn workspace_dir(&self, deployment_id: DeploymentId) -> PathBuf {
         self.settings.workspaces.dir_of(WorkspaceId::Deployment(deployment_id))
     }

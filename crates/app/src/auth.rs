@@ -1,4 +1,4 @@
-//! Who asks, and what lies within reach.
+//! Authentication of callers, and the access rights of their keys.
 
 use herm_crypto::ApiKey;
 use herm_store::{Tx, deployments, snapshots};
@@ -9,7 +9,7 @@ use herm_types::{AccountId, DeploymentId, Error, ErrorCode, SnapshotId, Timestam
 
 use crate::App;
 
-/// An authenticated caller: a live key.
+/// An authenticated caller, identified by a valid key.
 #[derive(Clone, Debug)]
 pub struct Caller {
     key: KeyInfo,
@@ -24,79 +24,89 @@ impl Caller {
         &self.key
     }
 
+    /// Checks that the caller's key has this scope.
+    ///
     /// # Errors
-    /// `forbidden`, naming the scope that the key lacks.
+    /// Returns `forbidden` with a message that names the missing scope.
     pub fn require(&self, scope: Scope) -> Result<(), Error> {
         if self.key.has(scope) {
             return Ok(());
         }
-        let message = format!("This API key lacks the scope {}; use one that has it.", scope.as_str());
+        let message = format!("This key lacks the scope `{}`; use a key that has it.", scope.as_str());
         Err(Error::new(ErrorCode::Forbidden, message))
     }
 
+    /// Rejects browser tokens. They must not read, for example, the configuration of an agent or its
+    /// snapshots. `what` names the requested data in the error message.
+    ///
     /// # Errors
-    /// `forbidden`: a browser token is not shown what its deployment is made of.
-    pub(crate) fn refuse_token(&self, what: &str) -> Result<(), Error> {
+    /// Returns `forbidden` for a browser token.
+    pub(crate) fn refuse_browser_token(&self, what: &str) -> Result<(), Error> {
         if !self.key.is_token() {
             return Ok(());
         }
-        let message = format!("A browser token is not shown {what}; ask with an API key.");
+        let message = format!("Browser tokens cannot read {what}; use an API key.");
         Err(Error::new(ErrorCode::Forbidden, message))
     }
 
-    /// Whether the key's limits allow this customer's deployments to be made.
-    pub(crate) fn may_create_for(&self, customer_id: &str) -> Result<(), Error> {
-        let allowed = self.key.deployment_id.is_none()
-            && self.key.customer_id.as_deref().is_none_or(|limit| limit == customer_id);
-        if allowed {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorCode::Forbidden,
-            "This API key is limited to what it was made for; use another one.",
-        ))
+    /// Checks that the caller's key may create deployments for this customer. Fails if the key is restricted
+    /// to a deployment or to another customer.
+    pub(crate) fn check_customer(&self, customer_id: &str) -> Result<(), Error> {
+        let restriction = match (self.key.deployment_id, self.key.customer_id.as_deref()) {
+            (Some(deployment_id), _) => format!("deployment {deployment_id}"),
+            (None, Some(limit)) if limit != customer_id => format!("customer {limit}"),
+            (None, _) => return Ok(()),
+        };
+        Err(Error::new(ErrorCode::Forbidden, format!("This key is restricted to {restriction}.")))
     }
 
+    /// Checks within a transaction that the caller's key is still valid.
+    ///
     /// # Errors
-    /// `unauthorized`: the key has ended since the request began.
+    /// Returns `unauthorized` if the key has been revoked or has expired since the request began.
     pub(crate) async fn check_live(&self, tx: &mut Tx, now: Timestamp) -> Result<(), crate::Error> {
         let found = herm_store::keys::find(tx, self.key.key_id).await?;
         if found.is_some_and(|key| key.is_live(now)) { Ok(()) } else { Err(unknown_key().into()) }
     }
 
-    fn reaches(&self, deployment: &Deployment) -> bool {
+    fn can_access(&self, deployment: &Deployment) -> bool {
         deployment.account_id == self.key.account_id
             && self.key.deployment_id.is_none_or(|limit| limit == deployment.deployment_id)
             && self.key.customer_id.as_deref().is_none_or(|limit| limit == deployment.customer_id)
     }
 
-    /// The deployment, if it lies within reach.
+    /// Returns the deployment if the caller's key may access it.
     ///
     /// # Errors
-    /// `not_found`, be it another account's or nobody's.
+    /// Returns `not_found` if the deployment does not exist or the key may not access it.
     pub(crate) async fn deployment(
         &self,
         tx: &mut Tx,
         deployment_id: DeploymentId,
     ) -> Result<Deployment, crate::Error> {
         let found = deployments::find(tx, deployment_id).await?;
-        self.within_reach(found, deployment_id)
+        self.check_access(found, deployment_id)
     }
 
-    /// The same, its row locked: what is read of it stands until the transaction ends.
+    /// Returns the deployment if the caller's key may access it. Its row is locked until the transaction
+    /// ends.
+    ///
+    /// # Errors
+    /// Returns `not_found` if the deployment does not exist or the key may not access it.
     pub(crate) async fn lock_deployment(
         &self,
         tx: &mut Tx,
         deployment_id: DeploymentId,
     ) -> Result<Deployment, crate::Error> {
         let found = deployments::find_and_lock(tx, deployment_id).await?;
-        self.within_reach(found, deployment_id)
+        self.check_access(found, deployment_id)
     }
 
-    /// The snapshot, if it lies within reach: what a key is limited to, its snapshots are limited to.
+    /// Returns the snapshot if the caller's key may access it. A key that is restricted to a deployment or
+    /// customer may access only the snapshots of that deployment or customer.
     ///
     /// # Errors
-    /// `not_found`, be it another account's or nobody's.
+    /// Returns `not_found` if the snapshot does not exist or the key may not access it.
     pub(crate) async fn snapshot(
         &self,
         tx: &mut Tx,
@@ -110,21 +120,21 @@ impl Caller {
         Ok(found.ok_or_else(|| Error::not_found("snapshot", &snapshot_id.to_string()))?)
     }
 
-    fn within_reach(
+    fn check_access(
         &self,
         found: Option<Deployment>,
         deployment_id: DeploymentId,
     ) -> Result<Deployment, crate::Error> {
-        let found = found.filter(|deployment| self.reaches(deployment));
+        let found = found.filter(|deployment| self.can_access(deployment));
         Ok(found.ok_or_else(|| Error::not_found("deployment", &deployment_id.to_string()))?)
     }
 }
 
 impl App {
-    /// Who holds this key.
+    /// Authenticates a request by its API key or browser token, and returns the caller.
     ///
     /// # Errors
-    /// `unauthorized`: the text is not a key, or the key is unknown, expired or revoked.
+    /// Returns `unauthorized` if the key is malformed, unknown, expired or revoked.
     pub async fn authenticate(&self, text: &str) -> Result<Caller, crate::Error> {
         let key = ApiKey::parse(text).map_err(|error| {
             Error::new(ErrorCode::Unauthorized, format!("The API key is malformed: {error}."))

@@ -1,7 +1,7 @@
-//! Deployments: made, read, deleted.
+//! Deployments: create, get, list, update, retry and delete.
 
-pub(crate) mod change;
-mod changes;
+pub(crate) mod edit;
+mod patch;
 mod provisioning;
 
 use herm_sandbox::workspace::Workspace;
@@ -17,69 +17,72 @@ use herm_types::snapshot::Snapshot;
 use herm_types::{DeploymentId, ErrorCode, SnapshotId, ThreadId, WorkId};
 
 use crate::idempotency::Reply;
-use crate::mcp_servers::Headers;
-use crate::skills::{Workplace, describe, gather, item, write_files};
+use crate::mcp_servers::HeaderSealer;
+use crate::skills::{WorkspaceState, describe, item, resolve_all, write_files};
 use crate::{App, Caller, Error, engines, snapshots};
-use change::Draft;
-pub use changes::{
-    BudgetChanges, Change, Changes, FeatureChanges, MAX_METADATA_PAIRS, MapChange, SandboxChanges,
-    SteeringChanges,
+use edit::Draft;
+pub use patch::{
+    BudgetPatch, DeploymentPatch, FeaturesPatch, FieldPatch, MAX_METADATA_PAIRS, MapPatch, SandboxPatch,
+    SteeringPatch,
 };
 
-/// A deployment to be made; every value is checked already for what it is alone.
+/// The properties of a deployment to be created. Each field is valid by itself, but combinations of fields
+/// have not been checked yet.
 #[derive(Clone, Debug)]
-pub struct Create {
+pub struct NewDeployment {
     pub customer_id: String,
     pub name: String,
     pub system_prompt: String,
-    pub sandbox: CreateSandbox,
-    /// The files that it begins with.
+    pub sandbox: NewSandbox,
+    /// The snapshot whose files are restored into the new deployment's workspace.
     pub restore_snapshot: Option<SnapshotId>,
-    /// What else is said, against the defaults.
-    pub changes: Changes,
+    /// All other properties, as a patch that is applied to the default settings.
+    pub patch: DeploymentPatch,
 }
 
-/// What of a sandbox is chosen once.
+/// The properties of a new deployment's sandbox that cannot be changed later.
 #[derive(Clone, Copy, Debug)]
-pub struct CreateSandbox {
+pub struct NewSandbox {
     pub kind: SandboxType,
     pub persistent_filesystem: bool,
 }
 
-/// Which deployments are listed; what is `None` does not filter.
+/// Filters deployments by customer and status. A field that is `None` matches every deployment.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     pub customer_id: Option<String>,
     pub status: Option<DeploymentStatus>,
 }
 
-/// A deployment with its skills, and with what its sandbox is, as they are at this moment.
+/// A deployment with the current state of its skills and its sandbox.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct DeploymentDetails {
     pub deployment: Deployment,
     pub skills: Vec<SkillItem>,
-    /// Whether its sandbox has a user of its own to the host's kernel; `None` without a sandbox.
+    /// `Some(true)` if each workspace's sandbox runs as a separate operating system user. `None` if the
+    /// deployment has no sandbox.
     pub own_user: Option<bool>,
 }
 
-/// Makes a deployment with its default thread; it is ready at once, as its sandbox starts when it is needed. One whose
-/// image is to be fetched, or that begins with a snapshot's files, is ready when they are there.
+/// Creates a deployment with its default thread. Usually the deployment is ready at once, because its sandbox
+/// starts only when it is needed. If an image must be pulled or a snapshot restored, the deployment is
+/// provisioned first.
 pub async fn create(
     app: &App,
     caller: &Caller,
-    request: Create,
-    reply: Reply<Described>,
-) -> Result<Described, Error> {
+    request: NewDeployment,
+    reply: Reply<DeploymentDetails>,
+) -> Result<DeploymentDetails, Error> {
     caller.require(Scope::DeploymentsWrite)?;
-    caller.may_create_for(&request.customer_id)?;
+    caller.check_customer(&request.customer_id)?;
     app.refuse_while_draining()?;
     let now = app.clock.now();
-    let Create { customer_id, name, system_prompt, sandbox, restore_snapshot, mut changes } = request;
+    let NewDeployment { customer_id, name, system_prompt, sandbox, restore_snapshot, mut patch } = request;
     if let Some(snapshot_id) = restore_snapshot {
-        // What follows may take long, and writes files.
-        snapshots::check_restore(app, caller, snapshot_id, &customer_id).await?;
+        // Check the snapshot first, because the following steps may take long and write files.
+        snapshots::precheck_restore(app, caller, snapshot_id, &customer_id).await?;
     }
-    let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
+    let (new_skills, new_servers) = (patch.skills.take(), patch.mcp_servers.take());
     let mut deployment = Deployment {
         deployment_id: app.ids.next(),
         account_id: caller.account_id(),
@@ -100,127 +103,131 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
-    changes.apply(&mut deployment, &app.settings.default_model)?;
+    patch.apply(&mut deployment, &app.settings.default_model)?;
     if deployment.settings.sandbox.enabled {
         let chosen = app.choose_engine(&deployment.settings.sandbox).await;
-        engines::settle(&mut deployment.settings.sandbox, &chosen)?;
+        engines::assign_engine(&mut deployment.settings.sandbox, &chosen)?;
     }
     let lacks_image = app.lacks_image(&deployment.settings.sandbox).await;
-    deployment.status = provisioning::status(&deployment, lacks_image);
-    let headers = Headers::new(app, deployment.deployment_id);
-    deployment.settings.mcp_servers = headers.take_all(given_servers.unwrap_or_default(), &[], now)?;
+    deployment.status = provisioning::initial_status(&deployment, lacks_image);
+    let deployment_id = deployment.deployment_id;
+    let headers = HeaderSealer::new(app, deployment_id);
+    deployment.settings.mcp_servers = headers.resolve_all(new_servers.unwrap_or_default(), &[], now)?;
 
-    let dir = app.workspace_dir(deployment.deployment_id);
-    let gathered = gather(app, dir.clone(), Workplace::New, given_skills.unwrap_or_default()).await?;
-    let looked: Vec<_> = gathered.iter().map(|skill| (skill.status, skill.description.clone())).collect();
-    let written = write_files(dir.clone(), &gathered).await;
-    let rows: Vec<_> = gathered.into_iter().map(|skill| skill.into_row(&[], &app.ids, now)).collect();
-    let described = Described {
+    let dir = app.workspace_dir(deployment_id);
+    let resolved = resolve_all(app, dir.clone(), WorkspaceState::New, new_skills.unwrap_or_default()).await?;
+    let states: Vec<_> = resolved.iter().map(|skill| (skill.status, skill.description.clone())).collect();
+    let written = write_files(dir.clone(), &resolved).await;
+    let rows: Vec<_> = resolved.into_iter().map(|skill| skill.into_row(&[], &app.ids, now)).collect();
+    let details = DeploymentDetails {
         skills: rows
             .iter()
             .cloned()
-            .zip(looked)
+            .zip(states)
             .map(|(row, (status, text))| item(row, status, text))
             .collect(),
         own_user: app.own_user(&deployment.settings.sandbox).await,
         deployment: deployment.clone(),
     };
-    let made = match written {
-        Ok(()) => insert(app, caller, Draft { deployment, skills: rows }, described, reply).await,
+    let created = match written {
+        Ok(()) => insert(app, caller, Draft { deployment, skills: rows }, details, reply).await,
         Err(error) => Err(error),
     };
-    if made.is_err() {
-        // Nobody else knows of this workspace.
-        let removed = tokio::task::spawn_blocking(move || Workspace::destroy(&dir)).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(?removed, "the workspace of a deployment that was not made is left");
+    if created.is_err() {
+        // Nothing else refers to the workspace, because its deployment was not created.
+        let result = tokio::task::spawn_blocking(move || Workspace::destroy(&dir)).await;
+        if !matches!(result, Ok(Ok(()))) {
+            tracing::warn!(%deployment_id, ?result, "failed to remove the workspace of a deployment that could not be created");
         }
     }
-    made
+    created
 }
 
 async fn insert(
     app: &App,
     caller: &Caller,
     draft: Draft,
-    described: Described,
-    reply: Reply<Described>,
-) -> Result<Described, Error> {
+    details: DeploymentDetails,
+    reply: Reply<DeploymentDetails>,
+) -> Result<DeploymentDetails, Error> {
     let (caller, ids) = (caller.clone(), app.ids.clone());
     app.transaction("create_deployment", reply, move |tx| {
         Box::pin(async move {
-            change::insert(tx, &draft).await?;
+            edit::insert(tx, &draft).await?;
             let deployment = &draft.deployment;
-            provisioning::begin(tx, &caller, &ids, deployment).await?;
+            provisioning::enqueue(tx, &caller, &ids, deployment).await?;
             threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
             tx.emit(deployment.deployment_id, Event::deployment_status(deployment.status.as_str()));
-            Ok(described)
+            Ok(details)
         })
     })
     .await
 }
 
-/// Changes a deployment, from its agent's next run on.
+/// Updates a deployment. The changes take effect with the next run.
 pub async fn update(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
-    mut changes: Changes,
-) -> Result<Described, Error> {
+    mut patch: DeploymentPatch,
+) -> Result<DeploymentDetails, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
-    // Nothing is fetched or written for who may not.
+    // Check access before any skill is fetched or any file is written.
     let found = find(app, caller, deployment_id).await?;
     let chosen = app.choose_engine(&found.deployment.settings.sandbox).await;
     let dir = app.workspace_dir(deployment_id);
-    let (given_skills, given_servers) = (changes.skills.take(), changes.mcp_servers.take());
-    let gathered = match given_skills {
-        Some(given) => Some(gather(app, dir.clone(), Workplace::Live, given).await?),
+    let (new_skills, new_servers) = (patch.skills.take(), patch.mcp_servers.take());
+    let resolved = match new_skills {
+        Some(skills) => Some(resolve_all(app, dir.clone(), WorkspaceState::InUse, skills).await?),
         None => None,
     };
-    write_files(dir.clone(), gathered.as_deref().unwrap_or_default()).await?;
-    let (in_tx, caller, headers) = (app.clone(), caller.clone(), Headers::new(app, deployment_id));
+    write_files(dir.clone(), resolved.as_deref().unwrap_or_default()).await?;
+    let (in_tx, caller, headers) = (app.clone(), caller.clone(), HeaderSealer::new(app, deployment_id));
     let draft = app
         .store
         .transaction("update_deployment", move |tx| {
             Box::pin(async move {
                 let now = tx.now();
                 let edit = move |draft: &mut Draft| {
-                    changes.apply(&mut draft.deployment, &in_tx.settings.default_model)?;
+                    patch.apply(&mut draft.deployment, &in_tx.settings.default_model)?;
                     let settings = &mut draft.deployment.settings;
-                    engines::settle(&mut settings.sandbox, &chosen)?;
-                    if let Some(given) = given_servers {
-                        settings.mcp_servers = headers.take_all(given, &settings.mcp_servers, now)?;
+                    engines::assign_engine(&mut settings.sandbox, &chosen)?;
+                    if let Some(servers) = new_servers {
+                        settings.mcp_servers = headers.resolve_all(servers, &settings.mcp_servers, now)?;
                     }
-                    if let Some(gathered) = gathered {
+                    if let Some(resolved) = resolved {
                         let rows =
-                            gathered.into_iter().map(|skill| skill.into_row(&draft.skills, &in_tx.ids, now));
+                            resolved.into_iter().map(|skill| skill.into_row(&draft.skills, &in_tx.ids, now));
                         draft.skills = rows.collect();
                     }
                     Ok(())
                 };
-                change::make(tx, &caller, deployment_id, edit).await.map(|(draft, ())| draft)
+                edit::edit(tx, &caller, deployment_id, edit).await.map(|(draft, ())| draft)
             })
         })
         .await?;
-    Ok(describe_all(app, draft.deployment, draft.skills).await)
+    Ok(details(app, draft.deployment, draft.skills).await)
 }
 
-/// Provisions a deployment again whose provisioning failed.
+/// Restarts the provisioning of a deployment whose status is `error`.
 pub async fn retry(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
-    reply: Reply<Described>,
-) -> Result<Described, Error> {
+    reply: Reply<DeploymentDetails>,
+) -> Result<DeploymentDetails, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
-    // The files of skills are looked at before, as the answer commits with the change.
-    let Described { deployment, skills, .. } = find(app, caller, deployment_id).await?;
+    // Read the skills before the transaction, because the response, which the transaction stores, contains
+    // them.
+    let DeploymentDetails { deployment, skills, .. } = find(app, caller, deployment_id).await?;
     let mut sandbox = deployment.settings.sandbox;
     let chosen = app.choose_engine(&sandbox).await;
-    // What is wrong with it is said below, if it still is to be provisioned.
-    let lacks_image = engines::settle(&mut sandbox, &chosen).is_ok() && app.lacks_image(&sandbox).await;
+    // Do not fail here if no engine could be selected. The transaction below first checks the status of the
+    // deployment and then returns that error.
+    let lacks_image =
+        engines::assign_engine(&mut sandbox, &chosen).is_ok() && app.lacks_image(&sandbox).await;
     let own_user = app.own_user(&sandbox).await;
     let (caller, ids) = (caller.clone(), app.ids.clone());
     app.transaction("retry_deployment", reply, move |tx| {
@@ -228,30 +235,35 @@ pub async fn retry(
             let edit = move |draft: &mut Draft| {
                 if draft.deployment.status != DeploymentStatus::Error {
                     let status = draft.deployment.status.as_str();
-                    let message =
-                        format!("The deployment is {status}; only one in error is provisioned again.");
+                    let message = format!(
+                        "Only a deployment with the status `error` can be retried; this deployment has the status `{status}`."
+                    );
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message));
                 }
-                engines::settle(&mut draft.deployment.settings.sandbox, &chosen)?;
+                engines::assign_engine(&mut draft.deployment.settings.sandbox, &chosen)?;
                 draft.deployment.error = None;
-                draft.deployment.status = provisioning::status(&draft.deployment, lacks_image);
+                draft.deployment.status = provisioning::initial_status(&draft.deployment, lacks_image);
                 Ok(())
             };
-            let (draft, ()) = change::make(tx, &caller, deployment_id, edit).await?;
-            provisioning::begin(tx, &caller, &ids, &draft.deployment).await?;
+            let (draft, ()) = edit::edit(tx, &caller, deployment_id, edit).await?;
+            provisioning::enqueue(tx, &caller, &ids, &draft.deployment).await?;
             tx.emit(deployment_id, Event::deployment_status(draft.deployment.status.as_str()));
-            Ok(Described { deployment: draft.deployment, skills, own_user })
+            Ok(DeploymentDetails { deployment: draft.deployment, skills, own_user })
         })
     })
     .await
 }
 
-pub async fn get(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
+pub async fn get(
+    app: &App,
+    caller: &Caller,
+    deployment_id: DeploymentId,
+) -> Result<DeploymentDetails, Error> {
     caller.require(Scope::DeploymentsRead)?;
     find(app, caller, deployment_id).await
 }
 
-async fn find(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Described, Error> {
+async fn find(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<DeploymentDetails, Error> {
     let caller = caller.clone();
     let (deployment, rows) = app
         .store
@@ -262,18 +274,18 @@ async fn find(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result
             })
         })
         .await?;
-    Ok(describe_all(app, deployment, rows).await)
+    Ok(details(app, deployment, rows).await)
 }
 
-async fn describe_all(app: &App, deployment: Deployment, skills: Vec<Skill>) -> Described {
-    Described {
+async fn details(app: &App, deployment: Deployment, skills: Vec<Skill>) -> DeploymentDetails {
+    DeploymentDetails {
         skills: describe(app.workspace_dir(deployment.deployment_id), skills).await,
         own_user: app.own_user(&deployment.settings.sandbox).await,
         deployment,
     }
 }
 
-/// A page of the deployments within the caller's reach, newest first.
+/// Returns a page of the deployments that the caller may access, newest first.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -282,9 +294,10 @@ pub async fn list(
 ) -> Result<Page<DeploymentItem>, Error> {
     caller.require(Scope::DeploymentsRead)?;
     let (account_id, limits, limit) = (caller.account_id(), caller.key().clone(), page.limit);
-    // A key that is limited to one customer sees nothing of another, whatever it filters by.
-    if let (Some(limit), Some(asked)) = (&limits.customer_id, &filter.customer_id)
-        && limit != asked
+    // A key that is restricted to one customer sees no other customer's deployments, even if the filter names
+    // another customer.
+    if let (Some(limit), Some(requested)) = (&limits.customer_id, &filter.customer_id)
+        && limit != requested
     {
         return Ok(Page { data: Vec::new(), next_cursor: None });
     }
@@ -302,45 +315,46 @@ pub async fn list(
     Ok(Page::from_rows(rows, limit, |row| row.deployment_id.to_string()))
 }
 
-/// What becomes of a deleted deployment's files.
+/// Selects whether the files of a deleted deployment are destroyed or archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Files {
+pub enum FileRetention {
     Destroy,
-    /// They are kept as a snapshot.
+    /// The files are archived as a snapshot, which a new deployment can restore.
     Retain,
 }
 
-/// Deletes a deployment: from the commit on everything under it is gone for clients and workers; what is left
-/// of it is torn down by a work item of the same transaction. Gives the snapshot that its files become.
+/// Deletes a deployment. After the commit, clients and workers no longer find it. The transaction also
+/// enqueues a work item that deletes the remaining data. Returns the snapshot if the files are retained.
 pub async fn delete(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
-    files: Files,
+    files: FileRetention,
 ) -> Result<Option<Snapshot>, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     let (caller, work_id) = (caller.clone(), app.ids.next::<WorkId>());
-    let snapshot_id = (files == Files::Retain).then(|| app.ids.next::<SnapshotId>());
+    let snapshot_id = (files == FileRetention::Retain).then(|| app.ids.next::<SnapshotId>());
     app.store
         .transaction("delete_deployment", move |tx| {
             Box::pin(async move {
                 let deployment = caller.deployment(tx, deployment_id).await?;
                 if snapshot_id.is_some() {
-                    snapshots::refuse_without_files(&deployment, "retain_filesystem")?;
+                    snapshots::require_persistent_filesystem(&deployment, "retain_filesystem")?;
                 }
-                // Work items are locked before the event counter, as workers do it.
+                // Lock the work items before the event counter. Workers lock in the same order, so no
+                // deadlock is possible.
                 queue::remove_of_deployment(tx, deployment_id).await?;
                 tx.emit(deployment_id, Event::deployment_status("deleted"));
                 if !deployments::delete(tx, &deployment).await? {
                     return Err(herm_types::Error::not_found("deployment", &deployment_id.to_string()).into());
                 }
-                let kept = match snapshot_id {
+                let snapshot = match snapshot_id {
                     Some(snapshot_id) => Some(snapshots::begin(tx, &deployment, snapshot_id).await?),
                     None => None,
                 };
                 let subject = deployment_id.to_string();
                 queue::enqueue(tx, work_id, queue::Kind::Teardown, subject, deployment_id).await?;
-                Ok(kept)
+                Ok(snapshot)
             })
         })
         .await

@@ -1,4 +1,4 @@
-//! What sandboxes run on, as far as it is known at this moment.
+//! The sandbox engines, and the selection of an engine for a sandbox.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,100 +8,109 @@ use herm_sandbox::Sandboxes;
 use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::{Clock, ErrorCode, Timestamp};
 
-/// What was learnt of an engine is believed for so long, in microseconds.
-const FRESH_US: i64 = 10_000_000;
+/// The time for which the result of an engine probe is reused, in microseconds.
+const CACHE_TTL_US: i64 = 10_000_000;
 
-/// What is known of the machine's engines.
+/// The sandbox engines of this machine. Tests substitute an implementation without real engines.
 #[async_trait]
 pub trait Engines: Send + Sync {
-    /// Whether an engine that answers has this image, for `None` the one that the server is configured with; the error
-    /// says why it does not answer, and what to do.
-    async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String>;
+    /// Returns true if the engine already has the image. If `image` is `None`, checks the image in the
+    /// server's configuration. If the engine does not answer, fails with a message that explains the cause
+    /// and the remedy.
+    async fn probe(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String>;
 
-    /// Whether each of its sandboxes has a user of its own to the host's kernel.
-    async fn have_users(&self, engine: SandboxType) -> bool;
+    /// Returns true if the engine runs the sandbox of each workspace as a separate operating system user.
+    async fn has_own_users(&self, engine: SandboxType) -> bool;
 }
 
 #[async_trait]
 impl Engines for Sandboxes {
-    async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
+    async fn probe(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
         self.check(engine).await.map_err(|error| error.to_string())?;
         self.has_image(engine, image).await.map_err(|error| error.to_string())
     }
 
-    async fn have_users(&self, engine: SandboxType) -> bool {
-        Sandboxes::have_users(self, engine).await
+    async fn has_own_users(&self, engine: SandboxType) -> bool {
+        Sandboxes::have_own_users(self, engine).await
     }
 }
 
-type Learnt = (Timestamp, Result<bool, String>);
+type CachedProbe = (Timestamp, Result<bool, String>);
 
-/// The engines, asked now and then.
+/// The sandbox engines of this machine, with a cache of recent probes.
 #[derive(Clone)]
-pub(crate) struct EngineWatch {
+pub(crate) struct EngineCache {
     engines: Arc<dyn Engines>,
     clock: Arc<dyn Clock>,
-    /// Of the image that the server is configured with alone: there may be any number of others.
-    learnt: Arc<Mutex<HashMap<SandboxType, Learnt>>>,
+    /// The latest probe of each engine for the image in the server's configuration. Probes for other images
+    /// are not cached, because the number of images is unbounded.
+    probes: Arc<Mutex<HashMap<SandboxType, CachedProbe>>>,
 }
 
-impl EngineWatch {
+impl EngineCache {
     pub(crate) fn new(engines: Arc<dyn Engines>, clock: Arc<dyn Clock>) -> Self {
-        Self { engines, clock, learnt: Arc::default() }
+        Self { engines, clock, probes: Arc::default() }
     }
 
-    /// As [`Engines::look`]; what is wrong with `local` is said by the command that needs it.
-    pub(crate) async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
+    /// Like [`Engines::probe`], but uses the cache. Always returns true for `local`, without a probe: if that
+    /// engine does not work, the first command fails with the reason.
+    pub(crate) async fn probe(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
         if engine == SandboxType::Local {
             return Ok(true);
         }
         if image.is_some() {
-            return self.engines.look(engine, image).await;
+            return self.engines.probe(engine, image).await;
         }
         let now = self.clock.now();
-        let known = self.learnt.lock().unwrap_or_else(PoisonError::into_inner).get(&engine).cloned();
-        if let Some((at, learnt)) = known
-            && now.as_micros() - at.as_micros() < FRESH_US
+        let cached = self.probes.lock().unwrap_or_else(PoisonError::into_inner).get(&engine).cloned();
+        if let Some((at, result)) = cached
+            && now.as_micros() - at.as_micros() < CACHE_TTL_US
         {
-            return learnt;
+            return result;
         }
-        let learnt = self.engines.look(engine, None).await;
-        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).insert(engine, (now, learnt.clone()));
-        learnt
+        let result = self.engines.probe(engine, None).await;
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner).insert(engine, (now, result.clone()));
+        result
     }
 
-    pub(crate) async fn have_users(&self, engine: SandboxType) -> bool {
-        self.engines.have_users(engine).await
+    pub(crate) async fn has_own_users(&self, engine: SandboxType) -> bool {
+        self.engines.has_own_users(engine).await
     }
 }
 
-/// The engine for a sandbox of this type: itself, or what the operator lets take its place where no engine answers, or
-/// the image is not there that the server is configured with. One that the deployment names can be fetched.
+/// Selects the engine for a sandbox. `docker` is replaced by `docker_fallback` if the Docker engine does not
+/// answer, or if it lacks the image in the server's configuration. If the deployment specifies an image, a
+/// missing image is no reason to replace the engine, because provisioning pulls it.
 pub(crate) async fn choose(
-    watch: &EngineWatch,
+    cache: &EngineCache,
     sandbox: &SandboxSettings,
-    docker_becomes: Option<SandboxType>,
+    docker_fallback: Option<SandboxType>,
 ) -> Result<SandboxType, herm_types::Error> {
     let kind = sandbox.kind;
-    let instead = docker_becomes.filter(|_| kind == SandboxType::Docker);
-    let missing = match watch.look(kind, sandbox.image.as_deref()).await {
-        Ok(false) if sandbox.image.is_none() => return Ok(instead.unwrap_or(kind)),
+    let fallback = docker_fallback.filter(|_| kind == SandboxType::Docker);
+    let error = match cache.probe(kind, sandbox.image.as_deref()).await {
+        Ok(false) if sandbox.image.is_none() => return Ok(fallback.unwrap_or(kind)),
         Ok(_) => return Ok(kind),
-        Err(missing) => missing,
+        Err(error) => error,
     };
-    instead.ok_or_else(|| {
-        let way_out = match kind {
-            SandboxType::Docker => "ask for sandbox.type local, or set HERM_SANDBOX=local on the server",
-            _ => "ask for another sandbox.type",
+    fallback.ok_or_else(|| {
+        let alternative = match kind {
+            SandboxType::Docker => {
+                "set `sandbox.type` to `local` in the request, or `HERM_SANDBOX=local` on the server"
+            }
+            _ => "set `sandbox.type` to another type",
         };
-        let message =
-            format!("No sandbox of type {} can be had here: {missing}; or {way_out}.", kind.as_str());
+        let message = format!(
+            "Sandboxes of type {} are not available: {error}. Alternatively, {alternative}.",
+            kind.as_str()
+        );
         herm_types::Error::new(ErrorCode::Unavailable, message)
     })
 }
 
-/// Gives a sandbox that has no engine and needs one the engine that was chosen. What was chosen before stays.
-pub(crate) fn settle(
+/// Assigns the selected engine to an enabled sandbox that has no engine. An engine that is already assigned
+/// is never replaced. Fails if the sandbox needs an engine and `chosen` is an error.
+pub(crate) fn assign_engine(
     sandbox: &mut SandboxSettings,
     chosen: &Result<SandboxType, herm_types::Error>,
 ) -> Result<(), herm_types::Error> {

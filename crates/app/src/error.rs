@@ -1,53 +1,60 @@
-//! Why a use case did not happen, and what the client is told of it: the one place where that is decided.
+//! Errors of use cases, and their mapping to API errors. This is the only place that maps them.
 
 use herm_types::ErrorCode;
 
-/// A use case that did not happen. Nothing of it is kept.
+/// The error of a use case. The transaction of the use case has been rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller is told this.
+    /// The request was rejected. The client receives this error.
     #[error(transparent)]
-    Refused(#[from] herm_types::Error),
-    /// A fault of ours, or of the database; the caller is told only that.
+    Rejected(#[from] herm_types::Error),
+    /// The database failed. The client receives only a generic error.
     #[error("the database failed")]
     Store(#[from] herm_store::Error),
-    /// What is stored encrypted could not be written or read.
+    /// A value could not be encrypted, or a stored value could not be decrypted.
     #[error("failed to seal or open a stored value")]
     Seal(#[from] herm_crypto::SealError),
-    /// An answer could not be written as JSON.
-    #[error("failed to write an answer")]
-    Answer(#[from] serde_json::Error),
-    /// A file is over its limit, or finds no room.
+    /// A response could not be serialized.
+    #[error("failed to serialize a response")]
+    Response(#[from] serde_json::Error),
+    /// A file exceeds its size limit, or the workspace has no space for it.
     #[error("{0}")]
     TooLarge(String),
-    /// A workspace could not be reached.
-    #[error("the workspace could not be reached")]
+    /// An I/O error in a workspace.
+    #[error("failed to access the workspace")]
     Workspace(#[source] herm_sandbox::workspace::Error),
-    /// A snapshot's file could not be reached.
-    #[error("the snapshot's file could not be reached")]
+    /// An I/O error on a snapshot's archive.
+    #[error("failed to access the snapshot's archive")]
     Snapshot(#[source] std::io::Error),
 }
 
 impl Error {
-    /// What the client is told. What it is not told is logged here, once.
+    /// Returns the error that the client receives. Internal errors are logged here and replaced by a generic
+    /// message.
     pub fn into_response(self) -> herm_types::Error {
         match self {
-            Self::Refused(error) => error,
+            Self::Rejected(error) => error,
             Self::Store(herm_store::Error::DeploymentDeleted) => {
-                herm_types::Error::new(ErrorCode::NotFound, "The deployment is deleted.")
+                herm_types::Error::new(ErrorCode::NotFound, "The deployment has been deleted.")
             }
             Self::Store(error @ (herm_store::Error::Closed | herm_store::Error::Commit(_))) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the database is away");
-                herm_types::Error::new(ErrorCode::Unavailable, "The database is away; try again in a moment.")
+                tracing::error!(error = &error as &dyn std::error::Error, "the database is unavailable");
+                herm_types::Error::new(
+                    ErrorCode::Unavailable,
+                    "The database is unavailable; try again later.",
+                )
             }
-            error @ (Self::Store(_) | Self::Seal(_) | Self::Answer(_) | Self::Snapshot(_)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the server failed");
-                herm_types::Error::new(ErrorCode::ServerError, "The server failed; the fault is in its log.")
+            error @ (Self::Store(_) | Self::Seal(_) | Self::Response(_) | Self::Snapshot(_)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a request failed with an internal error"
+                );
+                herm_types::Error::new(ErrorCode::ServerError, "Internal error.")
             }
             Self::TooLarge(message) => herm_types::Error::new(ErrorCode::ValidationError, message),
             Self::Workspace(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a workspace could not be reached");
-                herm_types::Error::new(ErrorCode::ServerError, "The workspace could not be reached.")
+                tracing::error!(error = &error as &dyn std::error::Error, "failed to access a workspace");
+                herm_types::Error::new(ErrorCode::ServerError, "The workspace could not be accessed.")
             }
         }
     }

@@ -1,62 +1,68 @@
-//! The events of a deployment, followed live or read from the log.
+//! The events of a deployment: live streams and listings of the event log.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use herm_store::events::Kept;
-use herm_store::{Listener, Store, events};
+use herm_store::events::RetainedRange;
+use herm_store::{Store, Subscriber, events};
 use herm_types::event::{EventFilter, StoredEvent};
 use herm_types::id::EventId;
 use herm_types::key::Scope;
-use herm_types::{DeploymentId, Error as Refusal, ErrorCode};
+use herm_types::{DeploymentId, Error as ApiError, ErrorCode};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::key_watch::KeyHold;
+use crate::key_watch::KeyHandle;
 use crate::{App, Caller, Error};
 
-/// Events that one listing looks at, at most, to fill a page under a filter.
-const MAX_CONSIDERED: usize = 5000;
+/// The maximum number of events that one filtered listing reads from the event log. When it is reached, the
+/// listing returns the matching events that it has found so far.
+const MAX_SCANNED: usize = 5000;
 
-/// Events that may go by, beyond those kept in memory for a subscriber, before it is taken for slow: a server at its
-/// limit is late with its readers too.
+/// The maximum number of events that a slow subscriber may miss, not counting events that are still buffered
+/// in memory. If it misses more, its stream ends. The limit is large because an overloaded server also delays
+/// subscribers that are fast enough.
 const MAX_MISSED: u64 = 1024;
 
-/// What a subscriber gets next.
+/// An item of a subscription.
 #[derive(Clone, Debug)]
-pub enum Next {
+pub enum StreamItem {
     Event(Arc<StoredEvent>),
-    /// What was asked for lies beyond the head, where the stream then goes on; or is no longer kept, and it goes on with
-    /// the earliest event that is.
+    /// Some of the requested events do not exist. If `requested` is later than the latest event, the stream
+    /// continues after the latest event. If retention has deleted the requested events, the stream continues
+    /// with the earliest event that still exists.
     Gap {
         requested: EventId,
         earliest: EventId,
         latest: EventId,
     },
-    /// Nothing follows: the deployment is deleted, the subscriber's key has ended, or the subscriber fell too far
-    /// behind and resumes by id.
+    /// The stream ends: the deployment was deleted, the key expired or was revoked, or the subscriber was too
+    /// slow. In the last case the client must reconnect and resume after the last event that it received.
     End,
 }
 
-/// A place in a deployment's log that moves forward. Every event that passes the filter is given once, in
-/// order, first from the log and then live.
+/// The source of one event stream. Returns every event that passes the filter exactly once and in order:
+/// first the events of the event log, then live events.
 pub struct Subscription {
     store: Store,
     deployment_id: DeploymentId,
     filter: EventFilter,
-    live: Listener,
+    live: Subscriber,
     backlog: VecDeque<Arc<StoredEvent>>,
-    /// The last event that was considered.
+    /// The id of the latest event that was read from the event log or received live, even if the filter
+    /// excluded it.
     position: EventId,
-    /// Whether the log may hold events after the backlog.
+    /// True if the event log may contain events that are later than those in `backlog`, so that it must be
+    /// read again.
     behind: bool,
-    /// Whether it keeps up: it has heard an event live since it last read the log.
+    /// True if a live event has been received since the event log was last read.
     keeps_up: bool,
-    gap: Option<Next>,
+    gap: Option<StreamItem>,
     ended: bool,
-    key: Arc<KeyHold>,
+    key: Arc<KeyHandle>,
 }
 
-/// Follows a deployment's events after `after`; without it, from the head on.
+/// Subscribes to the events of a deployment that are later than `after`. With `None`, subscribes to the
+/// events that are committed from now on.
 pub async fn subscribe(
     app: &App,
     caller: &Caller,
@@ -66,15 +72,16 @@ pub async fn subscribe(
 ) -> Result<Subscription, Error> {
     caller.require(Scope::DeploymentsRead)?;
     app.refuse_while_draining()?;
-    // Heard from before the head is read: what is committed in between arrives both ways, and counts once.
+    // Subscribe to live events before reading the id of the latest event, so that no event is missed. An
+    // event that is committed in between is found both live and in the event log, but is returned only once.
     let live = app.store.feed().subscribe(deployment_id, filter.clone());
-    let key = Arc::new(app.key_watch.hold(caller.key()));
-    let kept = kept(app, caller, deployment_id).await?;
-    let head = kept.head;
+    let key = Arc::new(app.key_watch.watch(caller.key()));
+    let retained = log_range(app, caller, deployment_id).await?;
+    let head = retained.head;
     let (position, gap) = match after {
         None => (head, None),
-        Some(after) if after > head => (head, Some(gap(after, kept))),
-        Some(after) if after < kept.trimmed => (kept.trimmed, Some(gap(after, kept))),
+        Some(after) if after > head => (head, Some(gap(after, retained))),
+        Some(after) if after < retained.trimmed => (retained.trimmed, Some(gap(after, retained))),
         Some(after) => (after, None),
     };
     let store = app.store.clone();
@@ -94,98 +101,106 @@ pub async fn subscribe(
     })
 }
 
-fn gap(requested: EventId, kept: Kept) -> Next {
-    Next::Gap { requested, earliest: EventId(kept.trimmed.0 + 1), latest: kept.head }
+fn gap(requested: EventId, retained: RetainedRange) -> StreamItem {
+    StreamItem::Gap { requested, earliest: EventId(retained.trimmed.0 + 1), latest: retained.head }
 }
 
-async fn kept(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Kept, Error> {
+async fn log_range(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<RetainedRange, Error> {
     let (caller, now) = (caller.clone(), app.now());
     app.store
         .read("events_kept", move |tx| {
             Box::pin(async move {
-                // Looked at again under the key's hold: a revocation from here on ends the stream.
+                // Check the key again. The watch finds only revocations after it has started, and the key may
+                // have been revoked before.
                 caller.check_live(tx, now).await?;
                 caller.deployment(tx, deployment_id).await?;
-                Ok(events::kept(tx, deployment_id).await?)
+                Ok(events::retained_range(tx, deployment_id).await?)
             })
         })
         .await
 }
 
 impl Subscription {
-    /// The last event that was considered, be it given or filtered out: a resume after it misses nothing.
+    /// Returns the id of the latest event that was read, even if the filter excluded it. A client that
+    /// resumes after this event misses nothing.
     pub fn position(&self) -> EventId {
         self.position
     }
 
-    /// Where a subscription that has given nothing yet begins: a resume after it misses nothing. `None` where a gap
-    /// is to be told first.
+    /// Returns the id that a client can resume after if the connection breaks before the first item. Returns
+    /// `None` if the first item is a gap.
     pub fn beginning(&self) -> Option<EventId> {
         self.gap.is_none().then_some(self.position)
     }
 
-    /// The next event, as soon as there is one. Safe to drop at any await: nothing is lost.
-    pub async fn next(&mut self) -> Result<Next, Error> {
+    /// Waits for the next item. Cancel-safe: dropping the future loses no item.
+    pub async fn next(&mut self) -> Result<StreamItem, Error> {
         let key = Arc::clone(&self.key);
         if key.has_ended() {
-            return Ok(Next::End);
+            return Ok(StreamItem::End);
         }
         tokio::select! {
             biased;
             next = self.advance() => next,
-            () = key.ended() => Ok(Next::End),
+            () = key.ended() => Ok(StreamItem::End),
         }
     }
 
-    async fn advance(&mut self) -> Result<Next, Error> {
-        // Only what piled up before it was asked again can be the reader's doing.
+    async fn advance(&mut self) -> Result<StreamItem, Error> {
+        // A subscriber is too slow only if it missed events before this call. Events that it misses while
+        // this call waits do not count.
         let mut has_waited = false;
         loop {
             if let Some(gap) = self.gap.take() {
                 return Ok(gap);
             }
             if self.ended {
-                return Ok(Next::End);
+                return Ok(StreamItem::End);
             }
             if let Some(event) = self.backlog.pop_front() {
-                if self.consider(&event) {
-                    return Ok(Next::Event(event));
+                if self.advance_to(&event) {
+                    return Ok(StreamItem::Event(event));
                 }
             } else if self.behind {
                 self.read_log().await?;
-            } else if let Some(event) = self.hear(&mut has_waited).await
-                && self.consider(&event)
+            } else if let Some(event) = self.next_live(&mut has_waited).await
+                && self.advance_to(&event)
             {
-                return Ok(Next::Event(event));
+                return Ok(StreamItem::Event(event));
             }
         }
     }
 
-    /// Moves on to the event; says whether the subscriber wants it.
-    fn consider(&mut self, event: &StoredEvent) -> bool {
+    /// Advances the position to the event. Returns true if the event passes the filter.
+    fn advance_to(&mut self, event: &StoredEvent) -> bool {
         self.position = event.event_id;
         self.ended = is_deletion(event);
-        self.filter.wants(event)
+        self.filter.matches(event)
     }
 
     async fn read_log(&mut self) -> Result<(), Error> {
         let (deployment_id, position) = (self.deployment_id, self.position);
-        let (read, kept) = self
+        let (read, retained) = self
             .store
             .read("read_events", move |tx| {
                 Box::pin(async move {
                     let read = events::read_after(tx, deployment_id, position, events::MAX_READ).await?;
-                    let goes_on = read.first().is_some_and(|first| first.event_id.0 == position.0 + 1);
-                    // Asked afterwards: what is removed in between shows.
-                    let kept = if goes_on { None } else { Some(events::kept(tx, deployment_id).await?) };
-                    Ok::<_, herm_store::Error>((read, kept))
+                    let is_contiguous = read.first().is_some_and(|first| first.event_id.0 == position.0 + 1);
+                    // Read the retained range after reading the events. In the opposite order, a trim between
+                    // the two reads would not be noticed.
+                    let retained = if is_contiguous {
+                        None
+                    } else {
+                        Some(events::retained_range(tx, deployment_id).await?)
+                    };
+                    Ok::<_, herm_store::Error>((read, retained))
                 })
             })
             .await?;
-        if let Some(kept) = kept.filter(|kept| kept.trimmed > position) {
-            // Removed because of its age before this subscriber came to it.
-            self.gap = Some(gap(position, kept));
-            self.position = kept.trimmed;
+        if let Some(retained) = retained.filter(|retained| retained.trimmed > position) {
+            // Retention trimmed the next events before this subscription read them.
+            self.gap = Some(gap(position, retained));
+            self.position = retained.trimmed;
             return Ok(());
         }
         self.behind = !read.is_empty();
@@ -194,22 +209,24 @@ impl Subscription {
         Ok(())
     }
 
-    /// Waits for a live event; `None` where the log has to be read first, or nothing follows.
+    /// Waits for a live event. Returns `None` if there is no event to return: the received event was already
+    /// read, the event log must be read first, or the stream ends.
     ///
-    /// A subscriber that takes too long to come back for more ends. One that was waiting is not slow, however much
-    /// went by before it had its turn: a burst, or a server at its limit, sends it to the log.
-    async fn hear(&mut self, has_waited: &mut bool) -> Option<Arc<StoredEvent>> {
-        let at_hand = if *has_waited { Err(TryRecvError::Empty) } else { self.live.try_recv() };
+    /// If a subscriber takes too long between two calls and misses too many events, its stream ends. A
+    /// subscriber that was already waiting never counts as too slow. If it misses events, because of a burst
+    /// or an overloaded server, it reads them from the event log.
+    async fn next_live(&mut self, has_waited: &mut bool) -> Option<Arc<StoredEvent>> {
+        let buffered = if *has_waited { Err(TryRecvError::Empty) } else { self.live.try_recv() };
         let is_slow =
-            self.keeps_up && matches!(at_hand, Err(TryRecvError::Lagged(missed)) if missed > MAX_MISSED);
+            self.keeps_up && matches!(buffered, Err(TryRecvError::Lagged(missed)) if missed > MAX_MISSED);
         *has_waited = true;
-        let heard = match at_hand {
+        let received = match buffered {
             Ok(event) => Ok(event),
             Err(TryRecvError::Empty) => self.live.recv().await,
             Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
             Err(TryRecvError::Closed) => Err(RecvError::Closed),
         };
-        match heard {
+        match received {
             Ok(event) if event.event_id <= self.position => None,
             Ok(event) if event.event_id.0 == self.position.0 + 1 => {
                 self.keeps_up = true;
@@ -221,7 +238,8 @@ impl Subscription {
                 None
             }
             Err(RecvError::Lagged(_)) => {
-                // While it read the log the subscriber could not listen; that is not being slow.
+                // A subscriber that missed events while it was reading the event log is not slow, because it
+                // could not receive live events meanwhile.
                 self.behind = !is_slow;
                 self.ended = is_slow;
                 None
@@ -235,19 +253,21 @@ impl Subscription {
     }
 }
 
-/// The last event of a deployment: its log is erased after it.
+/// Returns true if the event reports that the deployment was deleted. It is the last event of the deployment:
+/// the event log is erased afterwards.
 fn is_deletion(event: &StoredEvent) -> bool {
     &*event.event == "deployment_status" && event.data.contains("\"deleted\"")
 }
 
-/// A part of a deployment's log, oldest first, and where the next part begins.
+/// A page of a deployment's events, oldest first.
 pub struct Listing {
     pub events: Vec<StoredEvent>,
+    /// The event after which the next page begins. `None` if this page contains the latest event.
     pub next_after: Option<EventId>,
 }
 
-/// Up to `limit` events after `after` that pass the filter. A page may be short, or empty, and have a next one:
-/// a filter that little passes is followed page by page.
+/// Returns up to `limit` events that are later than `after` and pass the filter. If few events pass the
+/// filter, a page may be short or empty although another page follows.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -264,19 +284,20 @@ pub async fn list(
                 caller.deployment(tx, deployment_id).await?;
                 let head = events::head(tx, deployment_id).await?;
                 if after > head {
-                    let message = format!("after: {after} lies beyond the latest event, {head}.");
-                    return Err(Refusal::new(ErrorCode::ValidationError, message).into());
+                    let message =
+                        format!("`after` must not be later than the latest event, {head}; it is {after}.");
+                    return Err(ApiError::new(ErrorCode::ValidationError, message).into());
                 }
-                let (mut found, mut position, mut considered) = (Vec::new(), after, 0);
-                while position < head && found.len() < limit && considered < MAX_CONSIDERED {
+                let (mut found, mut position, mut scanned) = (Vec::new(), after, 0);
+                while position < head && found.len() < limit && scanned < MAX_SCANNED {
                     let read = events::read_after(tx, deployment_id, position, events::MAX_READ).await?;
                     if read.is_empty() {
                         position = head;
                     }
                     for event in read {
-                        considered += 1;
+                        scanned += 1;
                         position = event.event_id;
-                        if filter.wants(&event) {
+                        if filter.matches(&event) {
                             found.push(event);
                         }
                         if found.len() == limit {

@@ -1,4 +1,4 @@
-//! Files of a workspace, reached without starting a sandbox.
+//! Access to the files of a workspace. The workspace's sandbox need not be running.
 
 mod upload;
 
@@ -11,14 +11,19 @@ use herm_store::{Tx, threads};
 use herm_types::deployment::Deployment;
 use herm_types::file::{FileEntry, FileListing, FileType, Precondition};
 use herm_types::key::Scope;
-use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault, ThreadId};
+use herm_types::{DeploymentId, Error as ApiError, ErrorCode, FieldError, ThreadId};
 
 use crate::{App, Caller, Error};
-pub use upload::{Upload, Uploaded};
+pub use upload::{Upload, UploadedFile};
 
-/// A directory's entries, by name; `path` is relative to the workspace, and empty for the workspace itself.
-pub async fn list(app: &App, caller: &Caller, whose: Whose, path: String) -> Result<FileListing, Error> {
-    let Place { dir, .. } = reach(app, caller, whose, Scope::FilesRead).await?;
+/// Lists a directory, sorted by name. `path` is relative to the workspace root and empty for the root itself.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    workspace_ref: WorkspaceRef,
+    path: String,
+) -> Result<FileListing, Error> {
+    let WorkspaceDir { dir, .. } = authorize(app, caller, workspace_ref, Scope::FilesRead).await?;
     in_workspace(dir, parse(&path)?, |workspace, path| {
         let entries = workspace.list(path)?;
         let entries = entries.into_iter().map(|entry| FileEntry {
@@ -36,106 +41,123 @@ pub async fn list(app: &App, caller: &Caller, whose: Whose, path: String) -> Res
     .await
 }
 
-/// A regular file, opened: what is read from it is what was there at that moment, whatever replaces it.
-pub struct Opened {
+/// An open regular file. Reads return the content at the time of opening, even if the file is replaced.
+pub struct OpenedFile {
     pub file: File,
     pub size: u64,
-    /// Changes whenever the file's content may have.
+    /// The entity tag, which changes whenever the content may have changed.
     pub etag: String,
 }
 
-/// Opens a file for reading.
-pub async fn open(app: &App, caller: &Caller, whose: Whose, path: String) -> Result<Opened, Error> {
-    let Place { dir, .. } = reach(app, caller, whose, Scope::FilesRead).await?;
+/// Opens a file of a workspace for reading.
+pub async fn open(
+    app: &App,
+    caller: &Caller,
+    workspace_ref: WorkspaceRef,
+    path: String,
+) -> Result<OpenedFile, Error> {
+    let WorkspaceDir { dir, .. } = authorize(app, caller, workspace_ref, Scope::FilesRead).await?;
     in_workspace(dir, parse(&path)?, |workspace, path| {
         let OpenFile { file, size, etag, .. } = workspace.open_read(path)?;
-        Ok(Opened { file, size, etag })
+        Ok(OpenedFile { file, size, etag })
     })
     .await
 }
 
-/// Removes a file, or a directory with all that is in it; its path as it is understood.
+/// Deletes a file, or a directory with its contents. Returns the normalized path of the deleted entry.
 pub async fn delete(
     app: &App,
     caller: &Caller,
-    whose: Whose,
+    workspace_ref: WorkspaceRef,
     path: String,
     precondition: Precondition,
 ) -> Result<String, Error> {
     app.refuse_while_draining()?;
-    let Place { dir, .. } = reach(app, caller, whose, Scope::FilesWrite).await?;
+    let WorkspaceDir { dir, .. } = authorize(app, caller, workspace_ref, Scope::FilesWrite).await?;
     let removed = in_workspace(dir.clone(), parse(&path)?, move |workspace, path| {
         workspace.remove(path, &precondition)?;
         Ok(path.as_str().to_owned())
     })
     .await?;
-    app.settings.quotas.forget(&dir);
+    app.settings.quotas.invalidate(&dir);
     Ok(removed)
 }
 
-/// A workspace.
-struct Place {
+/// The directory and the quota of a workspace.
+struct WorkspaceDir {
     dir: PathBuf,
-    /// Bytes that it may hold.
+    /// The maximum total size of the workspace's files, in bytes.
     disk_bytes: u64,
 }
 
-/// Which workspace is meant, of a deployment.
+/// Identifies a workspace by its deployment and, if each thread has a workspace, its thread.
 #[derive(Clone, Copy, Debug)]
-pub struct Whose {
+pub struct WorkspaceRef {
     pub deployment_id: DeploymentId,
-    /// Of a deployment without a persistent file system: the thread; `None`: the default one.
+    /// The thread whose workspace is selected, if the deployment has a workspace for each thread. `None`
+    /// selects the workspace of the default thread. Must be `None` if all threads share one workspace.
     pub thread_id: Option<ThreadId>,
 }
 
-/// Where the files are, if the caller may do what `scope` allows to them.
-async fn reach(app: &App, caller: &Caller, whose: Whose, scope: Scope) -> Result<Place, Error> {
+/// Checks that the caller has the scope and may access the workspace. Returns the workspace's directory and
+/// quota.
+async fn authorize(
+    app: &App,
+    caller: &Caller,
+    workspace_ref: WorkspaceRef,
+    scope: Scope,
+) -> Result<WorkspaceDir, Error> {
     caller.require(scope)?;
     let (caller, writes) = (caller.clone(), scope == Scope::FilesWrite);
     let (deployment, workspace) = app
         .store
-        .read("get_workspace", move |tx| Box::pin(async move { find(tx, &caller, whose).await }))
+        .read("get_workspace", move |tx| Box::pin(async move { find(tx, &caller, workspace_ref).await }))
         .await?;
     if let (WorkspaceId::Thread(_, thread_id), true) = (workspace, writes) {
-        // Who writes to a thread's files keeps them.
+        // Record a write as activity of the thread, because retention deletes the workspaces of inactive
+        // threads.
         app.store
-            .transaction("note_activity", move |tx| Box::pin(threads::note_activity(tx, thread_id)))
+            .transaction("note_activity", move |tx| Box::pin(threads::record_activity(tx, thread_id)))
             .await?;
     }
     let disk_bytes = deployment.settings.sandbox.disk_bytes();
-    Ok(Place { dir: app.settings.workspaces.dir_of(workspace), disk_bytes })
+    Ok(WorkspaceDir { dir: app.settings.workspaces.dir_of(workspace), disk_bytes })
 }
 
-async fn find(tx: &mut Tx, caller: &Caller, whose: Whose) -> Result<(Deployment, WorkspaceId), Error> {
-    let deployment = caller.deployment(tx, whose.deployment_id).await?;
-    let Some(thread_id) = whose.thread_id else {
+async fn find(
+    tx: &mut Tx,
+    caller: &Caller,
+    workspace_ref: WorkspaceRef,
+) -> Result<(Deployment, WorkspaceId), Error> {
+    let deployment = caller.deployment(tx, workspace_ref.deployment_id).await?;
+    let Some(thread_id) = workspace_ref.thread_id else {
         let workspace = WorkspaceId::of(&deployment, deployment.default_thread_id);
         return Ok((deployment, workspace));
     };
     let workspace = WorkspaceId::of(&deployment, thread_id);
     if let WorkspaceId::Deployment(_) = workspace {
-        let message =
-            "is not a known query parameter: the file system is persistent, and all threads share it";
-        return Err(Refusal::invalid(vec![Fault::new("thread_id", message)]).into());
+        let message = "must be omitted, because all threads of this deployment share one workspace";
+        return Err(ApiError::invalid(vec![FieldError::new("thread_id", message)]).into());
     }
-    if threads::find(tx, whose.deployment_id, thread_id).await?.is_none() {
-        return Err(Refusal::not_found("thread", &thread_id.to_string()).into());
+    if threads::find(tx, workspace_ref.deployment_id, thread_id).await?.is_none() {
+        return Err(ApiError::not_found("thread", &thread_id.to_string()).into());
     }
     Ok((deployment, workspace))
 }
 
-fn parse(path: &str) -> Result<WorkspacePath, Refusal> {
-    let refused = |error: PathError| Refusal::invalid(vec![Fault::new("path", error.to_string())]);
-    WorkspacePath::parse(path).map_err(refused)
+fn parse(path: &str) -> Result<WorkspacePath, ApiError> {
+    let invalid = |error: PathError| ApiError::invalid(vec![FieldError::new("path", error.to_string())]);
+    WorkspacePath::parse(path).map_err(invalid)
 }
 
-/// Whether a text is the path of something in a workspace, be it there or not.
+/// Checks that a string is a valid path of a file or directory in a workspace, other than the root. Does not
+/// check that the file exists.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn valid_path(path: &str) -> Result<(), String> {
+/// Returns the reason, as a phrase that can follow the name of a field, for example "must be …".
+pub fn check_path(path: &str) -> Result<(), String> {
     let path = WorkspacePath::parse(path).map_err(|error| error.to_string())?;
-    if path.is_root() { Err("this is the workspace itself, not a file in it".to_owned()) } else { Ok(()) }
+    if path.is_root() { Err("must be the path of a file, not the workspace root".to_owned()) } else { Ok(()) }
 }
 
 async fn in_workspace<T: Send + 'static>(
@@ -147,29 +169,29 @@ async fn in_workspace<T: Send + 'static>(
     blocking(shown, move || work(&Workspace::create(&dir)?, &path)).await
 }
 
-/// Does what blocks where it may.
+/// Runs blocking I/O on the runtime's blocking thread pool.
 async fn blocking<T: Send + 'static>(
     path: String,
     work: impl FnOnce() -> Result<T, workspace::Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let worked = tokio::task::spawn_blocking(work).await;
-    let worked =
-        worked.map_err(|error| Error::Workspace(workspace::Error::Io(std::io::Error::other(error))))?;
-    worked.map_err(|error| refusal(error, &path))
+    let result = tokio::task::spawn_blocking(work).await;
+    let result =
+        result.map_err(|error| Error::Workspace(workspace::Error::Io(std::io::Error::other(error))))?;
+    result.map_err(|error| api_error(error, &path))
 }
 
-fn refusal(error: workspace::Error, path: &str) -> Error {
+fn api_error(error: workspace::Error, path: &str) -> Error {
     let message = format!("{path:?}: {error}.");
     match error {
-        workspace::Error::NotFound => Refusal::not_found("file or directory", path).into(),
+        workspace::Error::NotFound => ApiError::not_found("file or directory", path).into(),
         workspace::Error::TooLarge { .. }
         | workspace::Error::NoSpace
         | workspace::Error::OverQuota { .. }
-        | workspace::Error::TooMuch => Error::TooLarge(message),
+        | workspace::Error::TooManyToMeasure => Error::TooLarge(message),
         workspace::Error::Precondition | workspace::Error::Busy => {
-            Refusal::new(ErrorCode::Conflict, message).into()
+            ApiError::new(ErrorCode::Conflict, message).into()
         }
         workspace::Error::Io(_) => Error::Workspace(error),
-        other => Refusal::invalid(vec![Fault::new("path", other.to_string())]).into(),
+        other => ApiError::invalid(vec![FieldError::new("path", other.to_string())]).into(),
     }
 }

@@ -1,9 +1,10 @@
-//! Requests that may be sent twice and act once.
+//! Idempotent requests. A client may send such a request several times, but the request takes effect only
+//! once.
 //!
-//! A request with an idempotency key is claimed before it acts. Its use case gets a [`Reply`], and commits the
-//! answer in the transaction of the effect (`App::transaction`): there is never an effect without its answer, nor
-//! an answer without its effect. A refusal that would be the same the next time is recorded afterwards; after any
-//! other the claim is given up, and the request may be sent again.
+//! A request with an idempotency key is claimed before its use case runs. The use case receives a [`Reply`]
+//! and stores the response in the same transaction as the effect (`App::transaction`), so that neither is
+//! ever stored without the other. An error that would be the same on a retry is stored afterwards. After any
+//! other error the claim is released, so that the client can retry.
 
 use std::sync::Arc;
 
@@ -17,25 +18,28 @@ use serde::Serialize;
 use crate::sealer::Sealer;
 use crate::{App, Caller, Error};
 
-/// How long a request under way keeps others with its key out, should its server die, in milliseconds.
+/// The duration of a claim's lease, in milliseconds. If the server dies while it executes a request, requests
+/// with the same idempotency key are rejected until the lease ends.
 const LEASE_MS: i64 = 60_000;
-/// The most characters of an idempotency key.
+/// The maximum length of an idempotency key, in characters. Requests with a longer key are rejected.
 pub const MAX_KEY_CHARS: usize = 255;
-/// The most bytes of a path. No resource has a longer one, and an index has no room for any length.
+/// The maximum length of the path of a request with an idempotency key, in bytes. A longer path is answered
+/// with 404. No resource has such a path, and the path is part of a database index that cannot store longer
+/// values.
 const MAX_PATH_BYTES: usize = 1024;
 
-pub use herm_store::idempotent_requests::KEPT_MS;
+pub use herm_store::idempotent_requests::RECORD_LIFETIME_MS;
 
 const TABLE: &str = "idempotent_requests";
 
-/// What is answered: a status and a body of JSON.
+/// The stored response of a request: HTTP status and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct StoredResponse {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
-/// A request with an idempotency key.
+/// An HTTP request with an idempotency key.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub method: &'a str,
@@ -45,23 +49,23 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// What a request with an idempotency key meets.
-pub enum Claimed {
-    /// Nothing: it is to be carried out.
+/// The result of an attempt to claim a request.
+pub enum ClaimOutcome {
+    /// The request is new. The caller must execute it.
     New(Claim),
-    /// Its own answer.
-    Before(Answer),
-    /// Itself, under way.
-    UnderWay,
-    /// Another request with its key.
-    Other,
+    /// The request was executed earlier. Contains the stored response.
+    Replay(StoredResponse),
+    /// An earlier copy of the same request is still being executed.
+    InProgress,
+    /// The idempotency key was used for a different request.
+    KeyReused,
 }
 
-/// The right to carry a request out; cheap to clone.
+/// The right to execute one request with an idempotency key. Cheap to clone.
 #[derive(Clone)]
-pub struct Claim(Arc<Inner>);
+pub struct Claim(Arc<ClaimState>);
 
-struct Inner {
+struct ClaimState {
     key: RequestKey,
     claim_id: String,
     store: Store,
@@ -69,26 +73,28 @@ struct Inner {
 }
 
 impl App {
-    /// Claims a request for its caller.
+    /// Claims a request with an idempotency key, so that no other copy of it is executed at the same time.
     ///
     /// # Errors
-    /// `validation_error`: the key is not 1 to 255 visible ASCII characters. `not_found`: no path is that long.
-    pub async fn claim(&self, caller: &Caller, request: Request<'_>) -> Result<Claimed, Error> {
-        check(&request)?;
+    /// Returns `validation_error` if the idempotency key does not consist of 1 to 255 visible ASCII
+    /// characters, and `not_found` if the request path is too long.
+    pub async fn claim(&self, caller: &Caller, request: Request<'_>) -> Result<ClaimOutcome, Error> {
+        validate(&request)?;
         let key = RequestKey {
             key_id: caller.key().key_id,
             method: request.method.to_owned(),
             path: request.path.to_owned(),
             idempotency_key: request.idempotency_key.to_owned(),
         };
-        // A query has no NUL in it: where it ends and the body begins is no question.
+        // A query string contains no NUL, so the boundary between query string and body is unambiguous.
         let hash = sha256([request.query.as_bytes(), b"\0", request.body]);
         let (claim_id, sealer) = (self.sealer.nonce(), self.sealer.clone());
-        let claim = Claim(Arc::new(Inner { key, claim_id, store: self.store.clone(), sealer }));
-        self.store.transaction("claim_request", move |tx| Box::pin(claim.take(tx, hash))).await
+        let claim = Claim(Arc::new(ClaimState { key, claim_id, store: self.store.clone(), sealer }));
+        self.store.transaction("claim_request", move |tx| Box::pin(claim.acquire(tx, hash))).await
     }
 
-    /// Runs a named transaction that a request asked for; what it is answered commits with it.
+    /// Runs a named transaction for a request. If the request has an idempotency key, the response is stored
+    /// in the same transaction.
     pub(crate) async fn transaction<T, F>(
         &self,
         name: &'static str,
@@ -102,84 +108,89 @@ impl App {
         self.store
             .transaction(name, move |tx| {
                 Box::pin(async move {
-                    let done = body(tx).await?;
+                    let output = body(tx).await?;
                     if let Some((claim, render)) = reply.0 {
-                        let answer = render(&done)?;
-                        claim.complete(tx, &answer).await?;
+                        let response = render(&output)?;
+                        claim.complete(tx, &response).await?;
                     }
-                    Ok(done)
+                    Ok(output)
                 })
             })
             .await
     }
 }
 
-fn check(request: &Request<'_>) -> Result<(), herm_types::Error> {
+fn validate(request: &Request<'_>) -> Result<(), herm_types::Error> {
     let key = request.idempotency_key;
     if !(1..=MAX_KEY_CHARS).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let message = format!(
-            "Idempotency-Key must have 1 to {MAX_KEY_CHARS} visible ASCII characters; make one anew."
-        );
+        let message =
+            format!("The header Idempotency-Key must have 1 to {MAX_KEY_CHARS} visible ASCII characters.");
         return Err(herm_types::Error::new(ErrorCode::ValidationError, message));
     }
     if request.path.len() > MAX_PATH_BYTES {
-        return Err(herm_types::Error::new(ErrorCode::NotFound, "Nothing has a path as long as this one."));
+        let message = format!("The path exceeds {MAX_PATH_BYTES} bytes.");
+        return Err(herm_types::Error::new(ErrorCode::NotFound, message));
     }
     Ok(())
 }
 
 impl Claim {
-    async fn take(self, tx: &mut Tx, hash: [u8; 32]) -> Result<Claimed, Error> {
-        let Inner { key, claim_id, sealer, .. } = &*self.0;
+    async fn acquire(self, tx: &mut Tx, hash: [u8; 32]) -> Result<ClaimOutcome, Error> {
+        let ClaimState { key, claim_id, sealer, .. } = &*self.0;
         let row = row(key);
         let sealed = sealer.seal(cell(&row, "body_hash"), &hash)?;
         if records::insert(tx, key, &sealed, claim_id, LEASE_MS).await? {
-            return Ok(Claimed::New(self));
+            return Ok(ClaimOutcome::New(self));
         }
-        // One that was given up in between is as good as under way: its next try finds nothing.
-        let Some(record) = records::find_and_lock(tx, key).await? else { return Ok(Claimed::UnderWay) };
+        // Another request held the claim during the insert and released it before this read. Report the
+        // request as in progress. The client's next retry can claim it.
+        let Some(record) = records::find_and_lock(tx, key).await? else {
+            return Ok(ClaimOutcome::InProgress);
+        };
         let now = tx.database_now().await?;
         if record.is_outdated(now) {
             records::take_over(tx, key, &sealed, claim_id, LEASE_MS).await?;
-            return Ok(Claimed::New(self));
+            return Ok(ClaimOutcome::New(self));
         }
         if *sealer.open(cell(&row, "body_hash"), &record.body_hash)? != hash {
-            return Ok(Claimed::Other);
+            return Ok(ClaimOutcome::KeyReused);
         }
-        if let Some((status, response)) = &record.answer {
+        if let Some((status, response)) = &record.response {
             let body = sealer.open(cell(&row, "response"), response)?.to_vec();
-            return Ok(Claimed::Before(Answer { status: *status, body }));
+            return Ok(ClaimOutcome::Replay(StoredResponse { status: *status, body }));
         }
         if now < record.lease_expires_at {
-            return Ok(Claimed::UnderWay);
+            return Ok(ClaimOutcome::InProgress);
         }
-        // Whoever had it is gone, and left no effect: that would have brought the answer along.
+        // The lease has expired and no response is stored, so the earlier attempt had no effect: an effect
+        // and its response are stored in the same transaction.
         records::take_over(tx, key, &sealed, claim_id, LEASE_MS).await?;
-        Ok(Claimed::New(self))
+        Ok(ClaimOutcome::New(self))
     }
 
-    async fn complete(&self, tx: &mut Tx, answer: &Answer) -> Result<(), Error> {
-        let Inner { key, claim_id, sealer, .. } = &*self.0;
-        let sealed = sealer.seal(cell(&row(key), "response"), &answer.body)?;
-        if records::complete(tx, key, claim_id, answer.status, &sealed).await? {
+    async fn complete(&self, tx: &mut Tx, response: &StoredResponse) -> Result<(), Error> {
+        let ClaimState { key, claim_id, sealer, .. } = &*self.0;
+        let sealed = sealer.seal(cell(&row(key), "response"), &response.body)?;
+        if records::complete(tx, key, claim_id, response.status, &sealed).await? {
             return Ok(());
         }
-        let message = "This request took so long that another one with its Idempotency-Key took over; nothing of \
-                       this one is kept.";
+        let message = "This request took too long, and another request with the same Idempotency-Key took over. \
+                       This request had no effect; retry with the same key to get the response of the other one.";
         Err(herm_types::Error::new(ErrorCode::Conflict, message).into())
     }
 
-    /// Records a refusal that would be the same the next time.
-    pub async fn record(self, answer: Answer) -> Result<(), Error> {
+    /// Stores an error response that would be the same on a retry, so that retries receive it.
+    pub async fn record(self, response: StoredResponse) -> Result<(), Error> {
         let store = self.0.store.clone();
         store
             .transaction("record_refusal", move |tx| {
-                Box::pin(async move { self.complete(tx, &answer).await })
+                Box::pin(async move { self.complete(tx, &response).await })
             })
             .await
     }
 
-    /// Gives the claim up, so that the request may be sent again at once; one whose answer is recorded stays.
+    /// Releases the claim, so that the client may send the request again at once. Has no effect if a response
+    /// is already stored.
     pub async fn release(self) -> Result<(), Error> {
         let store = self.0.store.clone();
         store
@@ -190,7 +201,9 @@ impl Claim {
     }
 }
 
-/// The row, as sealed values are bound to it. None of the parts has a space in it but the last.
+/// Returns a string that identifies an idempotency record. The encrypted values of the record are bound to
+/// this string. Its components are separated by spaces. Only the last component may itself contain a space,
+/// so different records have different strings.
 fn row(key: &RequestKey) -> String {
     format!("{} {} {} {}", key.key_id, key.method, key.path, key.idempotency_key)
 }
@@ -199,25 +212,27 @@ fn cell<'a>(row: &'a str, column: &'a str) -> Cell<'a> {
     Cell { table: TABLE, row, column }
 }
 
-type Render<T> = Box<dyn FnOnce(&T) -> Result<Answer, serde_json::Error> + Send>;
+type Render<T> = Box<dyn FnOnce(&T) -> Result<StoredResponse, serde_json::Error> + Send>;
 
-/// How a request is answered when what it asked for has happened: kept with the effect if the request carries an
-/// idempotency key, and nothing at all if not.
+/// Builds the response to a request from the result of its use case. If the request has an idempotency key,
+/// the response is stored in the same transaction as the effect. Otherwise the reply does nothing.
 pub struct Reply<T>(Option<(Claim, Render<T>)>);
 
 impl<T> Reply<T> {
-    /// Nothing is kept.
+    /// Creates a reply that stores no response.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// The status, and as the body what `view` makes of the result.
+    /// Creates a reply with this HTTP status. `view` builds the body from the result of the use case. Without
+    /// a claim, no response is stored.
     pub fn new<V: Serialize>(
         claim: Option<Claim>,
         status: u16,
         view: impl FnOnce(&T) -> V + Send + 'static,
     ) -> Self {
-        let render = move |done: &T| Ok(Answer { status, body: serde_json::to_vec(&view(done))? });
+        let render =
+            move |output: &T| Ok(StoredResponse { status, body: serde_json::to_vec(&view(output))? });
         Self(claim.map(|claim| (claim, Box::new(render) as Render<T>)))
     }
 }

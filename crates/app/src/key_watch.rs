@@ -1,8 +1,9 @@
-//! Keys whose event streams are open: a stream ends when its key does.
+//! Watches the keys of open event streams, so that a stream ends when its key is revoked or expires.
 //!
-//! Every request looks its key up; a stream is a request that does not end by itself. What this server revokes ends at
-//! once. What another process revokes is found by looking at each key again now and then: once for all of its streams,
-//! and by one task, which lives as long as there is a stream.
+//! A request checks its key only once, at the beginning, but an event stream can stay open for a long time.
+//! When this process revokes a key, the streams of the key end at once. A background task finds revocations
+//! by other processes: it periodically rechecks each key that has open streams. The task runs only while
+//! streams are open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,28 +14,30 @@ use herm_types::key::KeyInfo;
 use herm_types::{Clock, KeyId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-/// How long a stream may outlive its key where another process revoked it.
-const RECHECK: Duration = Duration::from_secs(2);
-/// Keys that one look at the database goes through, so that it is held for a moment only.
-const KEYS_AT_ONCE: usize = 200;
+/// The interval at which the keys of open streams are rechecked. A stream may stay open for this time after
+/// another process has revoked its key.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// The maximum number of keys that one database read rechecks. More keys are rechecked in several reads, so
+/// that other reads are not delayed.
+const RECHECK_BATCH: usize = 200;
 
-/// The keys that have streams; cheap to clone.
+/// Watches the keys of open event streams. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct KeyWatch {
-    shared: Arc<Shared>,
+    state: Arc<WatchState>,
 }
 
-struct Shared {
+struct WatchState {
     store: Store,
     clock: Arc<dyn Clock>,
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedKeys>,
 }
 
 #[derive(Default)]
-struct Watched {
+struct WatchedKeys {
     keys: HashMap<KeyId, Entry>,
-    /// Whether the task that looks again is at work.
-    is_looked_after: bool,
+    /// True while the background task that rechecks the watched keys is running.
+    is_rechecking: bool,
 }
 
 struct Entry {
@@ -43,9 +46,10 @@ struct Entry {
     ended: CancellationToken,
 }
 
-/// One stream's hold on its key.
-pub(crate) struct KeyHold {
-    shared: Arc<Shared>,
+/// A handle through which one event stream watches its key. A key is watched until all its handles are
+/// dropped.
+pub(crate) struct KeyHandle {
+    state: Arc<WatchState>,
     key_id: KeyId,
     expires_at: Option<Timestamp>,
     ended: CancellationToken,
@@ -53,13 +57,13 @@ pub(crate) struct KeyHold {
 
 impl KeyWatch {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { store, clock, watched: Mutex::default() }) }
+        Self { state: Arc::new(WatchState { store, clock, watched: Mutex::default() }) }
     }
 
-    /// Watches a key as long as the hold lives. Whether the key was live to begin with is for the caller to see,
-    /// afterwards: then no revocation falls in between.
-    pub(crate) fn hold(&self, key: &KeyInfo) -> KeyHold {
-        let mut watched = self.shared.lock();
+    /// Watches a key until the returned handle is dropped. The caller must check after this call that the key
+    /// is still valid. Otherwise a revocation just before the call could be missed.
+    pub(crate) fn watch(&self, key: &KeyInfo) -> KeyHandle {
+        let mut watched = self.state.lock();
         let entry = watched.keys.entry(key.key_id).or_insert_with(|| Entry {
             parent_key_id: key.parent_key_id,
             streams: 0,
@@ -67,37 +71,37 @@ impl KeyWatch {
         });
         entry.streams += 1;
         let ended = entry.ended.clone();
-        if !std::mem::replace(&mut watched.is_looked_after, true) {
-            tokio::spawn(look_after(Arc::clone(&self.shared)));
+        if !std::mem::replace(&mut watched.is_rechecking, true) {
+            tokio::spawn(recheck_keys(Arc::clone(&self.state)));
         }
-        let shared = Arc::clone(&self.shared);
-        KeyHold { shared, key_id: key.key_id, expires_at: key.expires_at, ended }
+        let state = Arc::clone(&self.state);
+        KeyHandle { state, key_id: key.key_id, expires_at: key.expires_at, ended }
     }
 
-    /// Ends the streams of a key that was just revoked, and of its tokens.
-    pub(crate) fn revoked(&self, key_id: KeyId) {
-        let watched = self.shared.lock();
-        for (held, entry) in &watched.keys {
-            if *held == key_id || entry.parent_key_id == Some(key_id) {
+    /// Ends the event streams of a revoked key and of the browser tokens that it created.
+    pub(crate) fn notify_revoked(&self, key_id: KeyId) {
+        let watched = self.state.lock();
+        for (watched_id, entry) in &watched.keys {
+            if *watched_id == key_id || entry.parent_key_id == Some(key_id) {
                 entry.ended.cancel();
             }
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Watched> {
+impl WatchState {
+    fn lock(&self) -> std::sync::MutexGuard<'_, WatchedKeys> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys to look at; `None`, and the end of looking, when there are none.
-    fn next_round(&self) -> Option<Vec<KeyId>> {
+    /// Returns the watched keys. If there are none, returns `None`, and the recheck task must stop.
+    fn keys_to_recheck(&self) -> Option<Vec<KeyId>> {
         let mut watched = self.lock();
-        watched.is_looked_after = !watched.keys.is_empty();
-        watched.is_looked_after.then(|| watched.keys.keys().copied().collect())
+        watched.is_rechecking = !watched.keys.is_empty();
+        watched.is_rechecking.then(|| watched.keys.keys().copied().collect())
     }
 
-    async fn end_dead(&self, key_ids: Vec<KeyId>) -> Result<(), herm_store::Error> {
+    async fn end_dead_keys(&self, key_ids: Vec<KeyId>) -> Result<(), herm_store::Error> {
         let now = self.clock.now();
         let dead = self
             .store
@@ -105,7 +109,8 @@ impl Shared {
                 Box::pin(async move {
                     let mut dead = Vec::new();
                     for key_id in key_ids {
-                        // A token that has expired may be gone.
+                        // A missing key also counts as ended, because expired browser tokens are deleted from
+                        // the database.
                         if keys::find(tx, key_id).await?.is_none_or(|key| !key.is_live(now)) {
                             dead.push(key_id);
                         }
@@ -122,16 +127,17 @@ impl Shared {
     }
 }
 
-async fn look_after(shared: Arc<Shared>) {
+async fn recheck_keys(state: Arc<WatchState>) {
     loop {
-        tokio::time::sleep(RECHECK).await;
-        let Some(key_ids) = shared.next_round() else { return };
-        for part in key_ids.chunks(KEYS_AT_ONCE) {
-            if let Err(error) = shared.end_dead(part.to_vec()).await {
-                // While the database is away no key is known to have ended; the next round asks again.
+        tokio::time::sleep(RECHECK_INTERVAL).await;
+        let Some(key_ids) = state.keys_to_recheck() else { return };
+        for part in key_ids.chunks(RECHECK_BATCH) {
+            if let Err(error) = state.end_dead_keys(part.to_vec()).await {
+                // The keys are rechecked after the next interval. A database failure does not end any stream.
                 tracing::warn!(
+                    keys = part.len(),
                     error = &error as &dyn std::error::Error,
-                    "failed to look at the keys of streams"
+                    "failed to recheck the keys of open event streams; trying again"
                 );
                 break;
             }
@@ -139,13 +145,13 @@ async fn look_after(shared: Arc<Shared>) {
     }
 }
 
-impl KeyHold {
-    /// Whether the key has expired or is known to be revoked.
+impl KeyHandle {
+    /// Returns true if the key has expired or was found to be revoked.
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.is_cancelled() || self.expires_at.is_some_and(|end| end <= self.shared.clock.now())
+        self.ended.is_cancelled() || self.expires_at.is_some_and(|end| end <= self.state.clock.now())
     }
 
-    /// Resolves when the key has expired or is revoked. Safe to drop and to call again.
+    /// Waits until the key expires or is revoked. Cancel-safe, and may be called again.
     pub(crate) async fn ended(&self) {
         tokio::select! {
             () = self.ended.cancelled() => {}
@@ -156,16 +162,16 @@ impl KeyHold {
     async fn expired(&self) {
         let Some(expires_at) = self.expires_at else { return std::future::pending().await };
         loop {
-            let left = expires_at.as_micros() - self.shared.clock.now().as_micros();
+            let left = expires_at.as_micros() - self.state.clock.now().as_micros();
             let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else { return };
             tokio::time::sleep(Duration::from_micros(left)).await;
         }
     }
 }
 
-impl Drop for KeyHold {
+impl Drop for KeyHandle {
     fn drop(&mut self) {
-        let mut watched = self.shared.lock();
+        let mut watched = self.state.lock();
         if let Some(entry) = watched.keys.get_mut(&self.key_id) {
             entry.streams -= 1;
             if entry.streams == 0 {

@@ -1,5 +1,5 @@
-//! API keys: made, listed, revoked. What stands here is for the operator, whose word goes for all accounts;
-//! [`of_account`] is for those who hold a key themselves.
+//! API keys. The functions in this file are for the operator and act on all accounts. The functions in
+//! [`account_keys`] are for API clients and act only on the client's account.
 
 use std::fmt::Write as _;
 
@@ -11,16 +11,16 @@ use herm_types::{DeploymentId, IdSource, KeyId, Rng, Timestamp};
 
 use crate::Error;
 
-pub mod of_account;
+pub mod account_keys;
 
-/// The account that keys belong to when no other is named.
+/// The name of the account that is used if a key is created without an account name.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
-/// A key to be made.
+/// The properties of a key to be created.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub name: String,
-    /// By name; made if it is new.
+    /// The name of the account, which is created if it does not exist.
     pub account: String,
     pub scopes: Vec<Scope>,
     pub deployment_id: Option<DeploymentId>,
@@ -28,7 +28,7 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Makes a key; its text is given this once.
+/// Creates a key. This is the only time that the text of the key is returned.
 pub async fn create(
     store: &Store,
     ids: &IdSource,
@@ -36,11 +36,12 @@ pub async fn create(
     new: NewKey,
 ) -> Result<(ApiKey, KeyInfo), Error> {
     let key = ApiKey::generate(KeyKind::Secret, &mut |bytes: &mut [u8]| rng.fill(bytes));
-    let info = insert(store, ids, &key, new).await?.ok_or_else(known_already)?;
+    let info = insert(store, ids, &key, new).await?.ok_or_else(key_collision)?;
     Ok((key, info))
 }
 
-/// Makes a given key an admin key of the account `default`, unless it is known already, revoked or not.
+/// Inserts a key as an admin key of the account `default`. Has no effect if the key already exists, even if
+/// it has been revoked.
 pub async fn accept_bootstrap(store: &Store, ids: &IdSource, key: &ApiKey) -> Result<(), Error> {
     let new = NewKey {
         name: "bootstrap".to_owned(),
@@ -77,39 +78,41 @@ async fn insert(store: &Store, ids: &IdSource, key: &ApiKey, new: NewKey) -> Res
         .await
 }
 
-/// Adds a key whose text was just made.
+/// Inserts a newly generated key. Fails if the key already exists.
 pub(crate) async fn insert_new(tx: &mut Tx, info: KeyInfo, hash: &str) -> Result<KeyInfo, Error> {
-    if keys::insert(tx, &info, hash).await? { Ok(info) } else { Err(known_already()) }
+    if keys::insert(tx, &info, hash).await? { Ok(info) } else { Err(key_collision()) }
 }
 
-fn known_already() -> Error {
+fn key_collision() -> Error {
     Error::Store(herm_store::Error::Corrupt(
-        "a new key was known already: the random source repeats".to_owned(),
+        "a newly generated key already exists: the random number generator has returned the same bytes twice"
+            .to_owned(),
     ))
 }
 
-/// Every key of every account, newest first.
+/// Returns all keys of all accounts, newest first.
 pub async fn list(store: &Store) -> Result<Vec<KeyInfo>, Error> {
     Ok(store.read("list_keys", |tx| Box::pin(keys::list(tx))).await?)
 }
 
-/// Revokes a key at once; `false` if there is no such key. Streams of another server end soon after.
+/// Revokes a key. Returns false if the key does not exist. Open event streams of the key in other processes
+/// end within seconds.
 pub async fn revoke(store: &Store, key_id: KeyId) -> Result<bool, Error> {
     Ok(store.transaction("revoke_key", move |tx| Box::pin(keys::revoke(tx, key_id))).await?)
 }
 
-/// What stands for a key in the database: its SHA-256 in hexadecimal.
+/// Returns the SHA-256 of a key in hexadecimal. The database stores this hash, and keys are looked up by it.
 ///
-/// Looking it up takes time that depends on stored hashes and the hash that was asked for. That tells nothing: who
-/// could choose texts by their hashes' first bytes, to find more of a stored one, still would have to find a text for
-/// the whole hash. So no comparison in constant time is needed, and none is made.
+/// The lookup need not take constant time, because its duration depends only on hashes, not on the key
+/// itself. An attacker who learned the first characters of a stored hash would still have to find a key with
+/// that hash.
 pub(crate) fn hash(key: &ApiKey) -> String {
     hex(key.hash().as_bytes())
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -1,7 +1,7 @@
-//! The use cases of Herm. Each authorises its caller, decides, and changes the state in one named transaction.
+//! The use cases of Herm. Each use case authorizes its caller and changes the state in one named transaction.
 //!
-//! Everything here is told who asks ([`Caller`]); what lies outside the caller's account or its key's limits
-//! does not exist for it.
+//! Use cases take the [`Caller`] of the request. A resource outside the caller's account or key restriction
+//! is reported as not found.
 
 mod app;
 mod auth;

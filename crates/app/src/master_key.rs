@@ -1,43 +1,46 @@
-//! Whether a server was given the master key with which its database is sealed.
+//! Checks that the server has the master key with which its database is encrypted.
 
 use herm_crypto::Cell;
 use herm_store::{Store, master_key};
 
 use crate::{Error, Sealer};
 
-/// Says nothing; that it can be opened says all.
+/// An arbitrary plaintext that is stored encrypted. A master key is accepted if it can decrypt the stored
+/// value.
 const TEXT: &[u8] = b"herm";
 const CELL: Cell<'static> = Cell { table: "master_key_check", row: "check", column: "sealed" };
 
-/// Why a server must not start.
+/// The error of the master key check, which prevents the server from starting.
 #[derive(Debug, thiserror::Error)]
-pub enum WrongKey {
+pub enum MasterKeyError {
     #[error(
-        "this database is sealed with another master key than this server was given: give it that one, by \
-         HERM_MASTER_KEY or as the file master.key of the data directory"
+        "the master key does not match this database: provide the original master key in HERM_MASTER_KEY or as the file \
+         master.key in the data directory"
     )]
-    Another(#[source] herm_crypto::SealError),
+    Mismatch(#[source] herm_crypto::SealError),
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
-/// Whether a server has sealed anything here, so that its master key must be there too.
+/// Returns true if this database already contains encrypted values. Then the server needs the master key that
+/// encrypted them and must not generate a new one.
 pub async fn is_needed(store: &Store) -> Result<bool, Error> {
     let found = store.read("read_master_key_check", |tx| Box::pin(master_key::find_check(tx))).await?;
     Ok(found.is_some())
 }
 
-/// Makes sure that what is sealed here can be opened; at the first start it writes what later ones are held against.
+/// Checks that the master key can decrypt the values in this database. On the first start, stores a check
+/// value for later starts.
 ///
 /// # Errors
-/// [`WrongKey::Another`], or the database failed.
-pub async fn check(store: &Store, sealer: &Sealer) -> Result<(), WrongKey> {
+/// Returns [`MasterKeyError::Mismatch`] for a wrong master key, or an error of the database.
+pub async fn check(store: &Store, sealer: &Sealer) -> Result<(), MasterKeyError> {
     let sealed = sealer.seal(CELL, TEXT).map_err(Error::from)?;
-    let kept = store
+    let stored = store
         .transaction("check_master_key", move |tx| {
             Box::pin(async move { master_key::write_check(tx, &sealed).await })
         })
         .await
         .map_err(Error::from)?;
-    sealer.open(CELL, &kept).map(|_| ()).map_err(WrongKey::Another)
+    sealer.open(CELL, &stored).map(|_| ()).map_err(MasterKeyError::Mismatch)
 }

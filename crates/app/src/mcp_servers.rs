@@ -1,4 +1,4 @@
-//! MCP servers of a deployment: added, listed, changed, removed. The agent's next run has them.
+//! Adds, lists, updates and removes the MCP servers of a deployment. Changes take effect with the next run.
 
 use std::collections::BTreeMap;
 
@@ -7,58 +7,61 @@ use herm_types::key::Scope;
 use herm_types::mcp::{Header, McpServer, McpServerItem, McpServerList};
 use herm_types::secret::HostPattern;
 use herm_types::tool::Permission;
-use herm_types::{DeploymentId, Error as Refusal, ErrorCode, Fault, Timestamp};
+use herm_types::{DeploymentId, Error as ApiError, ErrorCode, FieldError, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::deployments::change;
+use crate::deployments::edit;
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error, Sealer};
 
-/// MCP servers of a deployment.
+/// The maximum number of MCP servers of a deployment. A request that exceeds it is rejected.
 pub const MAX_MCP_SERVERS: usize = 20;
 
-/// A server that is given; every value is checked already for what it is alone.
+/// The properties of an MCP server to be added. Each field has been validated individually.
 #[derive(Clone, Debug)]
 pub struct NewMcpServer {
     pub name: String,
     pub url: Url,
     pub tools: Option<Vec<String>>,
-    /// `None`: the value that the server of this name has already.
+    /// The HTTP headers to send, by name. A value of `None` retains the value that is stored for the MCP
+    /// server of the same name.
     pub headers: BTreeMap<String, Option<SecretString>>,
     pub permission: Permission,
 }
 
-/// What of a server is changed; what is `None` stays.
+/// A patch of an MCP server. A field that is `None` leaves the stored value unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct McpServerChanges {
+pub struct McpServerPatch {
     pub url: Option<Url>,
-    /// `Some(None)`: all tools.
+    /// The names of the allowed tools. `Some(None)` allows all tools.
     pub tools: Option<Option<Vec<String>>>,
-    /// `None` removes a header; what is not named stays.
+    /// The HTTP headers to change. A value of `None` removes the header. Headers that the map does not
+    /// contain are unchanged.
     pub headers: BTreeMap<String, Option<SecretString>>,
     pub permission: Option<Permission>,
 }
 
-/// Where a sealed header belongs: to one server at one address, so that it is never sent elsewhere.
-fn row_of(deployment_id: DeploymentId, server: &str, url: &str, header: &str) -> String {
+/// Returns the string to which a header's encrypted value is bound. The string contains the name and the
+/// origin of the MCP server, so that the value cannot be decrypted for another MCP server or origin.
+fn header_row(deployment_id: DeploymentId, server: &str, url: &str, header: &str) -> String {
     let origin = Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     format!("{deployment_id}/{server}/{origin}/{header}")
 }
 
-/// Seals and compares the values of headers.
+/// Encrypts the header values of MCP servers, and compares new values with stored values.
 #[derive(Clone)]
-pub(crate) struct Headers {
+pub(crate) struct HeaderSealer {
     sealer: Sealer,
     deployment_id: DeploymentId,
 }
 
-impl Headers {
+impl HeaderSealer {
     pub(crate) fn new(app: &App, deployment_id: DeploymentId) -> Self {
         Self { sealer: app.sealer.clone(), deployment_id }
     }
 
-    fn take(
+    fn resolve(
         &self,
         server: &str,
         url: &str,
@@ -66,52 +69,54 @@ impl Headers {
         value: Option<&SecretString>,
         old: Option<&McpServer>,
     ) -> Result<Header, String> {
-        let held = old.and_then(|old| Some((old.headers.get(name)?, old.url.as_str())));
-        let row = row_of(self.deployment_id, server, url, name);
-        let is_same_place =
-            held.is_some_and(|(_, old_url)| row_of(self.deployment_id, server, old_url, name) == row);
+        let stored = old.and_then(|old| Some((old.headers.get(name)?, old.url.as_str())));
+        let row = header_row(self.deployment_id, server, url, name);
+        let is_same_origin =
+            stored.is_some_and(|(_, old_url)| header_row(self.deployment_id, server, old_url, name) == row);
         let cell = Cell { table: "deployment_versions", row: &row, column: "settings" };
         let text = value.map(ExposeSecret::expose_secret);
-        match (text, held) {
+        match (text, stored) {
             (Some(text), _) if text.contains("${") => Ok(Header::Template(text.to_owned())),
-            (Some(text), held) => {
-                // The same value stays as it is sealed, so that nothing has changed.
-                if let (Some((Header::Sealed(sealed), _)), true) = (held, is_same_place)
+            (Some(text), stored) => {
+                // An unchanged value retains its ciphertext, so that the MCP server compares equal to the
+                // stored one. Encrypting the value again would produce a different ciphertext.
+                if let (Some((Header::Sealed(sealed), _)), true) = (stored, is_same_origin)
                     && self.sealer.open(cell, sealed).is_ok_and(|open| open.as_slice() == text.as_bytes())
                 {
                     return Ok(Header::Sealed(sealed.clone()));
                 }
                 self.sealer.seal(cell, text.as_bytes()).map(Header::Sealed).map_err(|error| error.to_string())
             }
-            (None, Some((header, _))) if is_same_place || matches!(header, Header::Template(_)) => {
+            (None, Some((header, _))) if is_same_origin || matches!(header, Header::Template(_)) => {
                 Ok(header.clone())
             }
-            (None, Some(_)) => Err("give the value again, as the address has changed".to_owned()),
-            (None, None) => Err("must be a string: there is no value yet that could stay".to_owned()),
+            (None, Some(_)) => Err("must be set again, because the scheme, host or port in the URL of the MCP server has changed".to_owned()),
+            (None, None) => Err("must be a string, because no value is stored for this header".to_owned()),
         }
     }
 
-    /// The servers that are given, as they are stored; `old` are those there were.
+    /// Converts MCP servers to their stored form. `old` contains the MCP servers that are stored now.
     ///
     /// # Errors
-    /// `validation_error` with every header that has no value.
-    pub(crate) fn take_all(
+    /// Returns `validation_error` with one field error for each header that has neither a new nor a stored
+    /// value.
+    pub(crate) fn resolve_all(
         &self,
-        given: Vec<NewMcpServer>,
+        new_servers: Vec<NewMcpServer>,
         old: &[McpServer],
         now: Timestamp,
-    ) -> Result<Vec<McpServer>, Refusal> {
-        let mut faults = Vec::new();
-        let mut servers = Vec::with_capacity(given.len());
-        for (index, new) in given.into_iter().enumerate() {
+    ) -> Result<Vec<McpServer>, ApiError> {
+        let mut errors = Vec::new();
+        let mut servers = Vec::with_capacity(new_servers.len());
+        for (index, new) in new_servers.into_iter().enumerate() {
             let old = old.iter().find(|server| server.name == new.name);
             let url = new.url.to_string();
             let mut headers = BTreeMap::new();
             for (name, value) in new.headers {
-                match self.take(&new.name, &url, &name, value.as_ref(), old) {
+                match self.resolve(&new.name, &url, &name, value.as_ref(), old) {
                     Ok(header) => drop(headers.insert(name, header)),
                     Err(message) => {
-                        faults.push(Fault::new(format!("mcp_servers[{index}].headers.{name}"), message));
+                        errors.push(FieldError::new(format!("mcp_servers[{index}].headers.{name}"), message));
                     }
                 }
             }
@@ -125,44 +130,45 @@ impl Headers {
                 created_at,
                 updated_at,
             };
-            servers.push(settled(server, old));
+            servers.push(keep_updated_at(server, old));
         }
-        if faults.is_empty() { Ok(servers) } else { Err(Refusal::invalid(faults)) }
+        if errors.is_empty() { Ok(servers) } else { Err(ApiError::invalid(errors)) }
     }
 }
 
-/// A server of which nothing has changed keeps its time.
-fn settled(server: McpServer, old: Option<&McpServer>) -> McpServer {
+/// Returns `old` if it differs from `server` only in `updated_at`, so that an update without changes leaves
+/// the timestamp unchanged.
+fn keep_updated_at(server: McpServer, old: Option<&McpServer>) -> McpServer {
     match old {
         Some(old) if (McpServer { updated_at: old.updated_at, ..server.clone() }) == *old => old.clone(),
         _ => server,
     }
 }
 
-/// Adds a server. It need not be reachable.
+/// Adds an MCP server. The server need not be reachable.
 pub async fn add(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
-    given: NewMcpServer,
+    new_server: NewMcpServer,
     reply: Reply<McpServerItem>,
 ) -> Result<McpServerItem, Error> {
     app.refuse_while_draining()?;
-    let (caller, headers) = (caller.clone(), Headers::new(app, deployment_id));
+    let (caller, headers) = (caller.clone(), HeaderSealer::new(app, deployment_id));
     app.transaction("add_mcp_server", reply, move |tx| {
         Box::pin(async move {
             let now = tx.now();
-            change::make(tx, &caller, deployment_id, move |draft| {
+            edit::edit(tx, &caller, deployment_id, move |draft| {
                 let servers = &mut draft.deployment.settings.mcp_servers;
-                if servers.iter().any(|server| server.name == given.name) {
+                if servers.iter().any(|server| server.name == new_server.name) {
                     let message =
-                        format!("There is an MCP server {:?} already; change or remove it.", given.name);
-                    return Err(Refusal::new(ErrorCode::Conflict, message));
+                        format!("MCP server {:?} already exists; update or remove it.", new_server.name);
+                    return Err(ApiError::new(ErrorCode::Conflict, message));
                 }
-                let added = headers.take_all(vec![given], &[], now)?;
+                let added = headers.resolve_all(vec![new_server], &[], now)?;
                 let items = added.iter().map(McpServerItem::from).collect::<Vec<_>>();
                 servers.extend(added);
-                items.into_iter().next().ok_or_else(|| Refusal::invalid(Vec::new()))
+                items.into_iter().next().ok_or_else(|| ApiError::invalid(Vec::new()))
             })
             .await
             .map(|(_, item)| item)
@@ -171,24 +177,24 @@ pub async fn add(
     .await
 }
 
-/// Changes a server.
+/// Updates an MCP server. Fields that the patch does not contain are unchanged.
 pub async fn update(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
     name: String,
-    changes: McpServerChanges,
+    patch: McpServerPatch,
 ) -> Result<McpServerItem, Error> {
-    let (caller, headers) = (caller.clone(), Headers::new(app, deployment_id));
+    let (caller, headers) = (caller.clone(), HeaderSealer::new(app, deployment_id));
     app.store
         .transaction("update_mcp_server", move |tx| {
             Box::pin(async move {
                 let now = tx.now();
-                change::make(tx, &caller, deployment_id, move |draft| {
+                edit::edit(tx, &caller, deployment_id, move |draft| {
                     let servers = &mut draft.deployment.settings.mcp_servers;
                     let server = servers.iter_mut().find(|server| server.name == name);
                     let server = server.ok_or_else(|| missing(&name))?;
-                    *server = changes.apply(server, &headers, now)?;
+                    *server = patch.apply(server, &headers, now)?;
                     Ok(McpServerItem::from(&*server))
                 })
                 .await
@@ -198,30 +204,30 @@ pub async fn update(
         .await
 }
 
-impl McpServerChanges {
-    fn apply(self, old: &McpServer, headers: &Headers, now: Timestamp) -> Result<McpServer, Refusal> {
-        let mut given: BTreeMap<String, Option<SecretString>> =
+impl McpServerPatch {
+    fn apply(self, old: &McpServer, headers: &HeaderSealer, now: Timestamp) -> Result<McpServer, ApiError> {
+        let mut values: BTreeMap<String, Option<SecretString>> =
             old.headers.keys().map(|name| (name.clone(), None)).collect();
         for (name, value) in self.headers {
             match value {
-                Some(value) => given.insert(name, Some(value)),
-                None => given.remove(&name),
+                Some(value) => values.insert(name, Some(value)),
+                None => values.remove(&name),
             };
         }
         let url = self.url.map_or_else(|| Url::parse(&old.url), Ok);
         let new = NewMcpServer {
             name: old.name.clone(),
-            url: url.map_err(|error| Refusal::invalid(vec![Fault::new("url", error.to_string())]))?,
+            url: url.map_err(|error| ApiError::invalid(vec![FieldError::new("url", error.to_string())]))?,
             tools: self.tools.unwrap_or_else(|| old.tools.clone()),
-            headers: given,
+            headers: values,
             permission: self.permission.unwrap_or(old.permission),
         };
-        let changed = headers.take_all(vec![new], std::slice::from_ref(old), now)?;
-        changed.into_iter().next().ok_or_else(|| Refusal::invalid(Vec::new()))
+        let changed = headers.resolve_all(vec![new], std::slice::from_ref(old), now)?;
+        changed.into_iter().next().ok_or_else(|| ApiError::invalid(Vec::new()))
     }
 }
 
-/// Removes a server, with what was set for its tools.
+/// Removes an MCP server and the settings of its tools from the deployment.
 pub async fn remove(
     app: &App,
     caller: &Caller,
@@ -232,15 +238,15 @@ pub async fn remove(
     app.store
         .transaction("remove_mcp_server", move |tx| {
             Box::pin(async move {
-                change::make(tx, &caller, deployment_id, move |draft| {
+                edit::edit(tx, &caller, deployment_id, move |draft| {
                     let settings = &mut draft.deployment.settings;
                     let before = settings.mcp_servers.len();
                     settings.mcp_servers.retain(|server| server.name != name);
                     if settings.mcp_servers.len() == before {
                         return Err(missing(&name));
                     }
-                    let of_it = format!("{name}.");
-                    settings.tools.retain(|tool, _| !tool.starts_with(&of_it));
+                    let prefix = format!("{name}.");
+                    settings.tools.retain(|tool, _| !tool.starts_with(&prefix));
                     Ok(())
                 })
                 .await
@@ -250,10 +256,10 @@ pub async fn remove(
         .await
 }
 
-/// All servers of a deployment, in the order in which they were given.
+/// Returns all MCP servers of a deployment, in configuration order.
 pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<McpServerList, Error> {
     caller.require(Scope::DeploymentsRead)?;
-    caller.refuse_token("the MCP servers of its agent")?;
+    caller.refuse_browser_token("MCP servers")?;
     let caller = caller.clone();
     let deployment = app
         .store
@@ -264,57 +270,66 @@ pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Re
     Ok(McpServerList { data: deployment.settings.mcp_servers.iter().map(McpServerItem::from).collect() })
 }
 
-fn missing(name: &str) -> Refusal {
-    Refusal::not_found("MCP server", name)
+fn missing(name: &str) -> ApiError {
+    ApiError::not_found("MCP server", name)
 }
 
-/// What is wrong with headers that name secrets: each must be bound in the deployment's secrets, to one that its
-/// server's host may be sent. `secrets`: the hosts of each, by the names under which the deployment has them.
-pub(crate) fn faults(servers: &[McpServer], secrets: &BTreeMap<String, Vec<HostPattern>>) -> Vec<Fault> {
-    let mut faults = Vec::new();
+/// Returns a field error for each `${NAME}` in a header that does not refer to a secret of the deployment, or
+/// refers to a secret that may not be sent to the host of the MCP server. `secrets` contains the allowed
+/// hosts of each secret of the deployment, by name.
+pub(crate) fn secret_reference_errors(
+    servers: &[McpServer],
+    secrets: &BTreeMap<String, Vec<HostPattern>>,
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     for (index, server) in servers.iter().enumerate() {
         for (header, value) in &server.headers {
             let Header::Template(template) = value else { continue };
             let path = format!("mcp_servers[{index}].headers.{header}");
-            for name in names_in(template) {
-                let fault = match name {
-                    Err(text) => Some(format!("${{{text}}} is not the name of a secret")),
+            for name in secret_references(template) {
+                let error = match name {
+                    Err(text) => Some(format!(
+                        "`${{{text}}}` does not contain a valid secret name; use letters, digits and `_`"
+                    )),
                     Ok(name) => match secrets.get(name) {
-                        None => Some(format!("${{{name}}} is not bound in secrets")),
-                        Some(hosts) if !may_be_sent(hosts, &server.url) => Some(format!(
-                            "the secret {name} does not allow the server's host; add it to its allowed_hosts"
+                        None => Some(format!(
+                            "`${{{name}}}` refers to a secret that is not in the deployment's `secrets`"
+                        )),
+                        Some(hosts) if !allows_url(hosts, &server.url) => Some(format!(
+                            "the secret `{name}` may not be sent to the host of this MCP server; add the host to the secret's `allowed_hosts`"
                         )),
                         Some(_) => None,
                     },
                 };
-                faults.extend(fault.map(|message| Fault::new(path.clone(), message)));
+                errors.extend(error.map(|message| FieldError::new(path.clone(), message)));
             }
         }
     }
-    faults
+    errors
 }
 
-/// The names that stand in `${…}`; what stands there and is no name is an error.
-fn names_in(template: &str) -> Vec<Result<&str, &str>> {
+/// Returns the name in each `${NAME}` of a header template. An invalid name is returned as `Err`.
+fn secret_references(template: &str) -> Vec<Result<&str, &str>> {
     let opened = template.split("${").skip(1);
     opened
         .map(|rest| match rest.split_once('}') {
-            Some((name, _)) if is_variable(name) => Ok(name),
+            Some((name, _)) if is_env_var_name(name) => Ok(name),
             Some((text, _)) => Err(text),
             None => Err(rest),
         })
         .collect()
 }
 
-/// Whether a text can name an environment variable.
-pub fn is_variable(text: &str) -> bool {
+/// Returns true if the string is a valid name of an environment variable: up to 128 ASCII letters, digits and
+/// `_`, not beginning with a digit.
+pub fn is_env_var_name(text: &str) -> bool {
     text.len() <= 128
         && text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Whether a secret of these hosts may go to this address.
-fn may_be_sent(allowed_hosts: &[HostPattern], url: &str) -> bool {
+/// Returns true if a secret with these allowed hosts may be sent to this URL.
+fn allows_url(allowed_hosts: &[HostPattern], url: &str) -> bool {
     let Ok(url) = Url::parse(url) else { return false };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
     allowed_hosts.iter().any(|allowed| allowed.matches(host, port))
@@ -325,8 +340,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_in_braces() {
-        assert_eq!(names_in("Bearer ${TOKEN}, ${a b} ${open"), [Ok("TOKEN"), Err("a b"), Err("open")]);
-        assert_eq!(names_in("none"), [] as [Result<&str, &str>; 0]);
+    fn secret_references_are_found_in_braces() {
+        assert_eq!(
+            secret_references("Bearer ${TOKEN}, ${a b} ${open"),
+            [Ok("TOKEN"), Err("a b"), Err("open")]
+        );
+        assert_eq!(secret_references("none"), [] as [Result<&str, &str>; 0]);
     }
 }

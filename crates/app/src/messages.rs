@@ -1,4 +1,4 @@
-//! Messages to an agent: the one way in which a person makes it work.
+//! Messages to an agent. A message is the only way to start a run.
 
 use herm_store::{Tx, messages, queue, runs, threads};
 use herm_types::deployment::DeploymentStatus;
@@ -11,40 +11,43 @@ use herm_types::{DeploymentId, ErrorCode, IdSource, MessageId, RunId, ThreadId};
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error, steering};
 
-/// Which thread a message goes to.
+/// Selects the thread that receives a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
+    /// The deployment's default thread.
     Default,
+    /// A new thread, created with the message.
     New,
     Thread(ThreadId),
 }
 
-/// An accepted message.
+/// The result of sending a message: its thread, and the run that will read it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
+pub struct AcceptedMessage {
     pub run_id: RunId,
     pub thread_id: ThreadId,
     pub status: RunStatus,
 }
 
-/// What a message says; every value is checked already.
+/// The content of a message. Every field has been validated.
 #[derive(Clone, Debug)]
-pub struct Said {
-    /// Empty only where there are attachments.
+pub struct MessageInput {
+    /// The text of the message. Empty only if the message has attachments.
     pub content: String,
     pub attachments: Vec<Attachment>,
 }
 
-/// Accepts a message. If a run of its thread asks a person, it is the answer to what was asked first; another run
-/// that is active on it takes it in at its next step; otherwise a new run is made for it.
+/// Accepts a message. If the thread has no active run, a new run starts. If the active run waits for a
+/// person, the message answers the oldest steering request of the run. Otherwise the active run reads the
+/// message in its next step.
 pub async fn send(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
     destination: Destination,
-    said: Said,
-    reply: Reply<Sent>,
-) -> Result<Sent, Error> {
+    input: MessageInput,
+    reply: Reply<AcceptedMessage>,
+) -> Result<AcceptedMessage, Error> {
     caller.require(Scope::MessagesSend)?;
     app.refuse_while_draining()?;
     let caller = caller.clone();
@@ -53,7 +56,8 @@ pub async fn send(
         Box::pin(async move {
             let deployment = caller.deployment(tx, deployment_id).await?;
             if deployment.status != DeploymentStatus::Ready {
-                let message = format!("The deployment is {}, not ready.", deployment.status.as_str());
+                let message =
+                    format!("The deployment is not ready; its status is `{}`.", deployment.status.as_str());
                 return Err(herm_types::Error::new(ErrorCode::DeploymentNotReady, message).into());
             }
             let thread_id = match destination {
@@ -65,7 +69,7 @@ pub async fn send(
                     thread_id
                 }
             };
-            accept(tx, &caller, deployment_id, thread_id, &ids, said).await
+            accept(tx, &caller, deployment_id, thread_id, &ids, input).await
         })
     })
     .await
@@ -77,21 +81,22 @@ async fn accept(
     deployment_id: DeploymentId,
     thread_id: ThreadId,
     ids: &IdSource,
-    said: Said,
-) -> Result<Sent, Error> {
-    // Work items are locked before the thread, as workers do it.
-    if let Some(run_id) = steering::asking_run(tx, thread_id).await? {
-        queue::hasten(tx, deployment_id, &run_id.to_string()).await?;
+    input: MessageInput,
+) -> Result<AcceptedMessage, Error> {
+    // Lock the work item before the thread. Workers lock in the same order, so no deadlock is possible.
+    if let Some(run_id) = steering::waiting_run(tx, thread_id).await? {
+        queue::make_due(tx, deployment_id, &run_id.to_string()).await?;
     }
     let thread = threads::find_and_lock(tx, deployment_id, thread_id)
         .await?
         .ok_or_else(|| herm_types::Error::not_found("thread", &thread_id.to_string()))?;
-    // Ids are made under the thread's lock: in their order its messages are read, and so they are accepted.
+    // Generate the message id while the thread is locked. Messages are read in the order of their ids, and
+    // this must be the order in which they were accepted.
     let message_id: MessageId = ids.next();
     let mut answers = None;
     let (run_id, status) = match thread.active_run_id {
         Some(run_id) => {
-            let text = herm_agent::user_text(&said.content, &said.attachments);
+            let text = herm_agent::user_text(&input.content, &input.attachments);
             answers = steering::answer_by_message(tx, thread_id, &text, caller, ids).await?;
             (run_id, status_of_active(tx, deployment_id, run_id, answers.is_some()).await?)
         }
@@ -109,8 +114,8 @@ async fn accept(
         thread_id,
         run_id,
         role: Role::User,
-        content: said.content,
-        attachments: said.attachments,
+        content: input.content,
+        attachments: input.attachments,
         truncated: false,
         answers,
     };
@@ -126,7 +131,7 @@ async fn accept(
         truncated: false,
     };
     tx.emit(deployment_id, event);
-    Ok(Sent { run_id, thread_id, status })
+    Ok(AcceptedMessage { run_id, thread_id, status })
 }
 
 async fn status_of_active(
@@ -137,11 +142,13 @@ async fn status_of_active(
 ) -> Result<RunStatus, Error> {
     if !is_answer && messages::count_pending(tx, run_id).await? >= messages::MAX_PENDING {
         let message = format!(
-            "{} messages already wait for this thread's run; send more when it has read them.",
+            "The active run of this thread already has the maximum of {} unread messages; send more when it has read some.",
             messages::MAX_PENDING
         );
         return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
     }
     let run = runs::find(tx, deployment_id, run_id).await?;
-    Ok(run.ok_or_else(|| herm_store::Error::Corrupt(format!("active {run_id} is gone")))?.status)
+    Ok(run
+        .ok_or_else(|| herm_store::Error::Corrupt(format!("the active run {run_id} does not exist")))?
+        .status)
 }

@@ -1,4 +1,4 @@
-//! Runs: read, cancelled.
+//! Runs: get, list and cancel.
 
 use herm_store::{queue, runs, threads};
 use herm_types::key::Scope;
@@ -30,7 +30,7 @@ pub async fn get(
         .await
 }
 
-/// A page of a deployment's runs, newest first.
+/// Returns a page of a deployment's runs, newest first.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -51,8 +51,9 @@ pub async fn list(
         .await
 }
 
-/// Asks for a run to be cancelled. It ends at the next moment at which it can, also if the server is killed
-/// before; a run that is cancelled already, or is about to be, is given as it is.
+/// Requests the cancellation of a run. The request is stored, so the run ends even if the server is killed
+/// before it has processed the request. Has no effect if the run is already cancelled or its cancellation was
+/// already requested.
 pub async fn cancel(
     app: &App,
     caller: &Caller,
@@ -60,7 +61,7 @@ pub async fn cancel(
     run_id: RunId,
     reply: Reply<Run>,
 ) -> Result<Run, Error> {
-    // Who may start a run may stop it.
+    // Cancellation has no scope of its own: a caller that may start runs may also cancel them.
     caller.require(Scope::MessagesSend)?;
     let caller = caller.clone();
     let run = app
@@ -69,15 +70,17 @@ pub async fn cancel(
                 caller.deployment(tx, deployment_id).await?;
                 let missing = || herm_types::Error::not_found("run", &run_id.to_string());
                 let run = runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?;
-                // Locked in the order in which who ends the run does it: one comes after the other.
-                queue::hasten(tx, deployment_id, &run_id.to_string()).await?;
+                // Lock the work item and then the thread. The worker that ends the run locks in the same
+                // order, so no deadlock is possible.
+                queue::make_due(tx, deployment_id, &run_id.to_string()).await?;
                 threads::find_and_lock(tx, deployment_id, run.thread_id).await?;
                 let run = runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?;
                 if run.status == RunStatus::Cancelled {
                     return Ok(run);
                 }
                 if run.status.is_ended() {
-                    let message = format!("The run has ended already: {}.", run.status.as_str());
+                    let message =
+                        format!("The run has already ended with the status `{}`.", run.status.as_str());
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
                 }
                 runs::request_cancel(tx, run_id).await?;
@@ -85,6 +88,6 @@ pub async fn cancel(
             })
         })
         .await?;
-    app.store.feed().nudge(run_id);
+    app.store.feed().run_changed(run_id);
     Ok(run)
 }

@@ -1,4 +1,4 @@
-//! What is stored so that only this server can read it.
+//! Encryption of stored values under the master key.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use herm_crypto::{ApiKey, Cell, KeyKind, KeyRing, SealError};
 use herm_types::Rng;
 use zeroize::Zeroizing;
 
-/// Encrypts what goes into one cell of the database, and reads it back; cheap to clone.
+/// Encrypts and decrypts values, each bound to one cell of the database. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer {
     keys: Arc<KeyRing>,
@@ -20,32 +20,33 @@ impl Sealer {
         Self { keys: Arc::new(keys), rng }
     }
 
-    /// The text to store in `cell`.
+    /// Encrypts a value for `cell`. Returns the ciphertext in base64.
     ///
     /// # Errors
-    /// The plaintext is longer than what is sealed.
+    /// Fails if the plaintext exceeds the maximum length.
     pub(crate) fn seal(&self, cell: Cell<'_>, plaintext: &[u8]) -> Result<String, SealError> {
         let sealed = self.keys.seal(cell, plaintext, &mut |bytes: &mut [u8]| self.rng.fill(bytes))?;
         Ok(STANDARD.encode(sealed))
     }
 
-    /// What was sealed for `cell`.
+    /// Decrypts a value that was sealed for `cell`.
     ///
     /// # Errors
-    /// The text was changed, belongs to another cell, or its key is not here.
+    /// Fails if the stored text was altered, was sealed for another cell, or was sealed under a master key
+    /// that this server does not have.
     pub(crate) fn open(&self, cell: Cell<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let sealed = STANDARD.decode(sealed).map_err(|_| SealError::Malformed)?;
         self.keys.open(cell, &sealed)
     }
 
-    /// A text that is made once: 128 random bits in hexadecimal.
+    /// Returns 128 random bits in hexadecimal.
     pub(crate) fn nonce(&self) -> String {
         let mut random = [0u8; 16];
         self.rng.fill(&mut random);
         crate::keys::hex(&random)
     }
 
-    /// A new API key.
+    /// Generates an API key or a browser token.
     pub(crate) fn new_key(&self, kind: KeyKind) -> ApiKey {
         ApiKey::generate(kind, &mut |bytes: &mut [u8]| self.rng.fill(bytes))
     }

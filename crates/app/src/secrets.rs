@@ -1,5 +1,5 @@
-//! Secrets: values that an agent can use and never sees. They are encrypted before they reach the database, each bound
-//! to its row, and no use case of the API gives one back.
+//! Secrets: values that an agent can use but not see. A value is encrypted before it reaches the database,
+//! and its ciphertext is bound to its row. The API never returns a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use herm_store::{Store, secrets};
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
 use herm_types::secret::{HostPattern, Inject, Secret};
-use herm_types::{AccountId, DeploymentId, Error as Refusal, ErrorCode, SecretId};
+use herm_types::{AccountId, DeploymentId, Error as ApiError, ErrorCode, SecretId};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::idempotency::Reply;
@@ -17,15 +17,16 @@ use crate::{App, Caller, Error, Sealer};
 
 pub use herm_store::secrets::Cursor;
 
-/// Secrets of one account, at most.
+/// The maximum number of secrets of an account. Beyond it, no secret can be created.
 const MAX_SECRETS: i64 = 10_000;
-/// Deployments that are named when a secret cannot be deleted for them.
+/// The maximum number of deployments that the error message names when a secret cannot be deleted because
+/// deployments use it.
 const MAX_USERS_NAMED: u32 = 3;
 
-/// A secret to be made; every value is checked already.
+/// The properties of a secret to be created. Every field has been validated.
 #[derive(Clone, Debug)]
 pub struct NewSecret {
-    /// `None`: one is made.
+    /// The id of the secret. With `None`, an id is generated.
     pub secret_id: Option<SecretId>,
     pub name: String,
     pub value: SecretString,
@@ -33,29 +34,29 @@ pub struct NewSecret {
     pub inject: Vec<Inject>,
 }
 
-/// What is to be changed of a secret; what is `None` is kept.
+/// A patch of a secret. A field that is `None` leaves the stored value unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
+pub struct SecretPatch {
     pub name: Option<String>,
     pub value: Option<SecretString>,
     pub allowed_hosts: Option<Vec<HostPattern>>,
     pub inject: Option<Vec<Inject>>,
 }
 
-/// Whether the caller's key reaches the account as a whole, to which secrets belong: one that is limited to a
-/// deployment or a customer does not.
-fn reaches_account(caller: &Caller) -> bool {
+/// Returns true if the caller's key is not restricted to a deployment or customer. Secrets belong to the
+/// whole account, so a restricted key cannot access them.
+fn is_unrestricted(caller: &Caller) -> bool {
     caller.key().deployment_id.is_none() && caller.key().customer_id.is_none()
 }
 
-fn missing(secret_id: &SecretId) -> Refusal {
-    Refusal::not_found("secret", secret_id.as_str())
+fn missing(secret_id: &SecretId) -> ApiError {
+    ApiError::not_found("secret", secret_id.as_str())
 }
 
-/// Adds a secret to the caller's account.
+/// Creates a secret in the caller's account.
 ///
 /// # Errors
-/// `conflict`: the account has one with this id.
+/// Returns `conflict` if the account already has a secret with this id.
 pub async fn create(
     app: &App,
     caller: &Caller,
@@ -63,10 +64,10 @@ pub async fn create(
     reply: Reply<Secret>,
 ) -> Result<Secret, Error> {
     caller.require(Scope::SecretsWrite)?;
-    if !reaches_account(caller) {
-        let message = "This API key is limited to a part of the account; secrets belong to the whole of it. Use a \
-                       key without a limit.";
-        return Err(Refusal::new(ErrorCode::Forbidden, message).into());
+    if !is_unrestricted(caller) {
+        let message = "This key is restricted to one customer or deployment. Secrets belong to the whole account; \
+                       use an unrestricted key.";
+        return Err(ApiError::new(ErrorCode::Forbidden, message).into());
     }
     app.refuse_while_draining()?;
     let account_id = caller.account_id();
@@ -75,8 +76,9 @@ pub async fn create(
     app.transaction("create_secret", reply, move |tx| {
         Box::pin(async move {
             if secrets::count(tx, account_id).await? >= MAX_SECRETS {
-                let message = format!("This account has {MAX_SECRETS} secrets; delete some first.");
-                return Err(Refusal::new(ErrorCode::Conflict, message).into());
+                let message =
+                    format!("This account has the maximum of {MAX_SECRETS} secrets; delete some first.");
+                return Err(ApiError::new(ErrorCode::Conflict, message).into());
             }
             let now = tx.now();
             let secret = Secret {
@@ -89,10 +91,10 @@ pub async fn create(
             };
             if !secrets::insert(tx, account_id, &secret, &sealed).await? {
                 let message = format!(
-                    "This account has a secret {} already; change it with PATCH, or choose another id.",
+                    "Secret {} already exists in this account; update it with PATCH, or choose another id.",
                     secret.secret_id
                 );
-                return Err(Refusal::new(ErrorCode::Conflict, message).into());
+                return Err(ApiError::new(ErrorCode::Conflict, message).into());
             }
             Ok(secret)
         })
@@ -100,10 +102,10 @@ pub async fn create(
     .await
 }
 
-/// A page of the account's secrets, newest first.
+/// Returns a page of the account's secrets, newest first.
 pub async fn list(app: &App, caller: &Caller, page: PageRequest) -> Result<Page<Secret>, Error> {
     caller.require(Scope::SecretsWrite)?;
-    if !reaches_account(caller) {
+    if !is_unrestricted(caller) {
         return Ok(Page { data: Vec::new(), next_cursor: None });
     }
     let (account_id, limit) = (caller.account_id(), page.limit);
@@ -114,30 +116,30 @@ pub async fn list(app: &App, caller: &Caller, page: PageRequest) -> Result<Page<
     Ok(Page::from_rows(rows, limit, |secret| Cursor::of(secret).to_string()))
 }
 
-/// Changes a secret; a new value takes the place of the old one at the next use. A change that changes nothing leaves
-/// it as it is.
+/// Updates a secret. A new value takes effect when the secret is next used. A patch without changes writes
+/// nothing.
 pub async fn update(
     app: &App,
     caller: &Caller,
     secret_id: SecretId,
-    change: Change,
+    patch: SecretPatch,
 ) -> Result<Secret, Error> {
     caller.require(Scope::SecretsWrite)?;
-    if !reaches_account(caller) {
+    if !is_unrestricted(caller) {
         return Err(missing(&secret_id).into());
     }
     let account_id = caller.account_id();
     let sealed =
-        change.value.as_ref().map(|value| seal(&app.sealer, account_id, &secret_id, value)).transpose()?;
+        patch.value.as_ref().map(|value| seal(&app.sealer, account_id, &secret_id, value)).transpose()?;
     app.store
         .transaction("update_secret", move |tx| {
             Box::pin(async move {
                 let found = secrets::find_and_lock(tx, account_id, &secret_id).await?;
                 let before = found.ok_or_else(|| missing(&secret_id))?;
                 let mut after = before.clone();
-                after.name = change.name.unwrap_or(after.name);
-                after.allowed_hosts = change.allowed_hosts.unwrap_or(after.allowed_hosts);
-                after.inject = change.inject.unwrap_or(after.inject);
+                after.name = patch.name.unwrap_or(after.name);
+                after.allowed_hosts = patch.allowed_hosts.unwrap_or(after.allowed_hosts);
+                after.inject = patch.inject.unwrap_or(after.inject);
                 if sealed.is_none() && after == before {
                     return Ok::<_, Error>(before);
                 }
@@ -149,13 +151,13 @@ pub async fn update(
         .await
 }
 
-/// Deletes a secret that no deployment uses.
+/// Deletes a secret, if no deployment uses it.
 ///
 /// # Errors
-/// `conflict`, naming deployments that use it.
+/// Returns `conflict` if deployments use the secret. The message names some of them.
 pub async fn delete(app: &App, caller: &Caller, secret_id: SecretId) -> Result<(), Error> {
     caller.require(Scope::SecretsWrite)?;
-    if !reaches_account(caller) {
+    if !is_unrestricted(caller) {
         return Err(missing(&secret_id).into());
     }
     let account_id = caller.account_id();
@@ -171,9 +173,9 @@ pub async fn delete(app: &App, caller: &Caller, secret_id: SecretId) -> Result<(
                     let named = shown.map(ToString::to_string).collect::<Vec<_>>().join(", ");
                     let more = if users.len() > MAX_USERS_NAMED as usize { " and more" } else { "" };
                     let message = format!(
-                        "{secret_id} is used by {named}{more}; take it out of their secrets first, or rotate its value."
+                        "Secret {secret_id} is used by the deployments {named}{more}; remove it from their `secrets` first, or update its value instead of deleting it."
                     );
-                    return Err(Refusal::new(ErrorCode::Conflict, message).into());
+                    return Err(ApiError::new(ErrorCode::Conflict, message).into());
                 }
                 Ok(secrets::delete(tx, account_id, &secret_id).await?)
             })
@@ -181,37 +183,37 @@ pub async fn delete(app: &App, caller: &Caller, secret_id: SecretId) -> Result<(
         .await
 }
 
-/// A secret and its value, for whoever puts it into a request on the way out; nobody else may ask. `None`: the account
-/// has no such secret.
+/// Returns a secret with its value, or `None` if the account has no such secret. Only the code that inserts
+/// values into outgoing requests may call this function.
 ///
 /// # Errors
-/// The stored value is damaged, or was sealed with another master key.
+/// Fails if the stored value is corrupted or was encrypted under a master key that the server does not have.
 pub async fn open(
     app: &App,
     account_id: AccountId,
     secret_id: &SecretId,
 ) -> Result<Option<(Secret, SecretString)>, Error> {
-    let wanted = secret_id.clone();
+    let requested = secret_id.clone();
     let found = app
         .store
         .read("open_secret", move |tx| {
-            Box::pin(async move { secrets::find_sealed(tx, account_id, &wanted).await })
+            Box::pin(async move { secrets::find_sealed(tx, account_id, &requested).await })
         })
         .await?;
     let Some((secret, sealed)) = found else { return Ok(None) };
     let row = row(account_id, secret_id);
     let value = app.sealer.open(cell(&row), &sealed)?;
     let text = std::str::from_utf8(&value)
-        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not text")))?;
+        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not UTF-8 text")))?;
     Ok(Some((secret, SecretString::from(text))))
 }
 
-/// The value of a secret that the deployment uses now, for whoever puts it into a request on the way out; nobody else may
-/// ask. `None`: it does not use the secret (any more), or the secret is not what it was known as: a value that was given
-/// together with other hosts is not for the old ones.
+/// Returns the value of a secret that a deployment uses. Returns `None` if the deployment no longer uses the
+/// secret. Also returns `None` if the secret has changed since `known` was read, because a new value may be
+/// meant for other hosts. Only the code that inserts values into outgoing requests may call this function.
 ///
 /// # Errors
-/// The stored value is damaged, or was sealed with another master key.
+/// Fails if the stored value is corrupted or was encrypted under a master key that the server does not have.
 pub async fn open_for(
     store: &Store,
     sealer: &Sealer,
@@ -222,7 +224,7 @@ pub async fn open_for(
     let found = store
         .read("open_secret", move |tx| {
             Box::pin(async move {
-                if !placeholders::bound(tx, deployment_id).await?.contains(&known) {
+                if !placeholders::bound_secrets(tx, deployment_id).await?.contains(&known) {
                     return Ok(None);
                 }
                 placeholders::find_sealed(tx, deployment_id, &known.secret_id).await
@@ -233,50 +235,52 @@ pub async fn open_for(
     let row = row(account_id, &secret_id);
     let value = sealer.open(cell(&row), &sealed)?;
     let text = std::str::from_utf8(&value)
-        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not text")))?;
+        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not UTF-8 text")))?;
     Ok(Some(SecretString::from(text)))
 }
 
-/// What is known of a deployment's placeholders: public, and of no use anywhere but in its sandbox.
+/// The prefix of placeholders, the random strings that a sandbox contains instead of the values of secrets. A
+/// placeholder is not confidential, because it has a meaning only in the sandbox of its deployment.
 const PLACEHOLDER_PREFIX: &str = "herm_ph_";
 
-/// What stands for these secrets in the deployment's sandbox, by secret; made where there is none yet. Those that the
-/// deployment does not use (any more) are left out.
+/// Returns the placeholder that represents each of these secrets in the deployment's sandbox. Creates missing
+/// placeholders. Secrets that the deployment no longer uses are omitted.
 pub async fn placeholders(
     store: &Store,
     sealer: &Sealer,
     deployment_id: DeploymentId,
     secret_ids: BTreeSet<SecretId>,
 ) -> Result<BTreeMap<SecretId, String>, herm_store::Error> {
-    let bound = store.read("read_placeholders", move |tx| Box::pin(placeholders::bound(tx, deployment_id)));
-    let (mut made, mut missing) = (BTreeMap::new(), Vec::new());
+    let bound =
+        store.read("read_placeholders", move |tx| Box::pin(placeholders::bound_secrets(tx, deployment_id)));
+    let (mut result, mut missing) = (BTreeMap::new(), Vec::new());
     for secret in bound.await?.into_iter().filter(|secret| secret_ids.contains(&secret.secret_id)) {
         match secret.placeholder {
-            Some(placeholder) => drop(made.insert(secret.secret_id, placeholder)),
+            Some(placeholder) => drop(result.insert(secret.secret_id, placeholder)),
             None => missing.push((secret.secret_id, format!("{PLACEHOLDER_PREFIX}{}", sealer.nonce()))),
         }
     }
     if missing.is_empty() {
-        return Ok(made);
+        return Ok(result);
     }
     let new = store.transaction("make_placeholders", move |tx| {
         Box::pin(async move {
             let mut new = Vec::new();
             for (secret_id, placeholder) in missing {
-                let made = placeholders::make(tx, deployment_id, &secret_id, &placeholder).await?;
-                new.extend(made.map(|placeholder| (secret_id, placeholder)));
+                let inserted = placeholders::insert(tx, deployment_id, &secret_id, &placeholder).await?;
+                new.extend(inserted.map(|placeholder| (secret_id, placeholder)));
             }
             Ok::<_, herm_store::Error>(new)
         })
     });
-    made.extend(new.await?);
-    Ok(made)
+    result.extend(new.await?);
+    Ok(result)
 }
 
-/// What is stored of a secret's value.
+/// Encrypts the value of a secret for storage.
 ///
 /// # Errors
-/// The value is longer than what is sealed.
+/// Fails if the value exceeds the maximum length.
 pub fn seal(
     sealer: &Sealer,
     account_id: AccountId,
@@ -287,7 +291,8 @@ pub fn seal(
     Ok(sealer.seal(cell(&row), value.expose_secret().as_bytes())?)
 }
 
-/// The row's primary key as one text: an account's id has no `/`, so no two rows read the same.
+/// Returns the primary key of a secret's row as a string. An account id contains no `/`, so different rows
+/// have different strings.
 fn row(account_id: AccountId, secret_id: &SecretId) -> String {
     format!("{account_id}/{secret_id}")
 }

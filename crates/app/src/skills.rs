@@ -1,49 +1,48 @@
-//! Skills of a deployment: given, listed, replaced, removed. The agent's next run has them.
+//! Adds, lists, replaces and removes the skills of a deployment. Changes take effect with the next run.
 
 mod document;
-mod given;
+mod resolve;
 
 use std::path::PathBuf;
 
 use herm_store::skills::{self, Skill as Row};
 use herm_types::key::Scope;
 use herm_types::skill::{Skill, SkillItem, SkillList, SkillSource, SkillStatus};
-use herm_types::{DeploymentId, Error as Refusal, Fault, SkillId};
+use herm_types::{DeploymentId, Error as ApiError, FieldError, SkillId};
 use url::Url;
 
 pub use document::MAX_SKILL_BYTES;
-pub(crate) use given::{Gathered, Workplace, gather, write_files};
-pub use given::{NewSkill, NewSource};
 pub use herm_sandbox::workspace::WorkspacePath;
+pub use resolve::{NewSkill, NewSource};
+pub(crate) use resolve::{ResolvedSkill, WorkspaceState, resolve_all, write_files};
 
-use crate::deployments::change;
+use crate::deployments::edit;
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
-/// Skills of a deployment.
+/// The maximum number of skills of a deployment. A request that exceeds it is rejected.
 pub const MAX_SKILLS: usize = 20;
 
-/// Adds a skill.
+/// Adds a skill to a deployment. Fails if the deployment already has a skill with this name.
 pub async fn add(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
-    given: NewSkill,
+    new_skill: NewSkill,
     reply: Reply<SkillItem>,
 ) -> Result<SkillItem, Error> {
-    let gathered = look(app, caller, deployment_id, given).await?;
-    let (status, description) = (gathered.status, gathered.description.clone());
-    let (caller, ids, name) = (caller.clone(), app.ids.clone(), gathered.name().to_owned());
+    let resolved = resolve(app, caller, deployment_id, new_skill).await?;
+    let (status, description) = (resolved.status, resolved.description.clone());
+    let (caller, ids, name) = (caller.clone(), app.ids.clone(), resolved.name().to_owned());
     app.transaction("add_skill", reply, move |tx| {
         Box::pin(async move {
             let now = tx.now();
-            change::make(tx, &caller, deployment_id, move |draft| {
+            edit::edit(tx, &caller, deployment_id, move |draft| {
                 if draft.skills.iter().any(|skill| skill.name == name) {
-                    let message =
-                        format!("there is a skill {name:?} already; replace it, or choose another name");
-                    return Err(Refusal::invalid(vec![Fault::new("name", message)]));
+                    let message = format!("skill {name:?} already exists; replace it or choose another name");
+                    return Err(ApiError::invalid(vec![FieldError::new("name", message)]));
                 }
-                let row = gathered.into_row(&[], &ids, now);
+                let row = resolved.into_row(&[], &ids, now);
                 draft.skills.push(row.clone());
                 Ok(item(row, status, description))
             })
@@ -54,9 +53,9 @@ pub async fn add(
     .await
 }
 
-/// What of a skill is replaced; what is `None` stays.
+/// A patch of a skill. A field that is `None` leaves the stored value unchanged.
 #[derive(Clone, Debug, Default)]
-pub struct Replacement {
+pub struct SkillPatch {
     pub name: Option<String>,
     pub source: Option<SkillSource>,
     pub path: Option<WorkspacePath>,
@@ -64,56 +63,61 @@ pub struct Replacement {
     pub url: Option<Url>,
 }
 
-impl Replacement {
-    /// The skill as it is to be.
+impl SkillPatch {
+    /// Returns the skill `old` with this patch applied.
     ///
     /// # Errors
-    /// What its source needs and neither the replacement nor the skill has.
-    fn apply(self, old: &Row) -> Result<NewSkill, Refusal> {
-        let missing = |field: &str| Refusal::invalid(vec![Fault::new(field, "is required for this source")]);
+    /// Returns `validation_error` if neither the patch nor the stored skill contains the field that the
+    /// skill's source requires: `path`, `content` or `url`.
+    fn apply(self, old: &Row) -> Result<NewSkill, ApiError> {
+        let missing = |field: &str, source: &str| {
+            let message = format!("is required for the source `{source}`");
+            ApiError::invalid(vec![FieldError::new(field, message)])
+        };
         let old_path = old.path.as_deref().and_then(|path| WorkspacePath::parse(path).ok());
         let old_url = old.url.as_deref().and_then(|url| Url::parse(url).ok());
         let source = match self.source.unwrap_or(old.source) {
             SkillSource::File => {
-                let path = self.path.or(old_path).ok_or_else(|| missing("path"))?;
+                let path = self.path.or(old_path).ok_or_else(|| missing("path", "file"))?;
                 NewSource::File { path, content: self.content }
             }
             SkillSource::Inline => {
                 let content = self.content.or_else(|| old.content.clone());
-                NewSource::Inline { content: content.ok_or_else(|| missing("content"))? }
+                NewSource::Inline { content: content.ok_or_else(|| missing("content", "inline"))? }
             }
-            SkillSource::Url => NewSource::Url(self.url.or(old_url).ok_or_else(|| missing("url"))?),
+            SkillSource::Url => NewSource::Url(self.url.or(old_url).ok_or_else(|| missing("url", "url"))?),
         };
         Ok(NewSkill { name: self.name.unwrap_or_else(|| old.name.clone()), source })
     }
 }
 
-/// Replaces a skill; one from a URL is fetched again.
+/// Replaces a skill. If the source is a URL, the text is fetched again.
 pub async fn replace(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
     skill_id: SkillId,
-    replacement: Replacement,
+    patch: SkillPatch,
 ) -> Result<SkillItem, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     let old = find(app, caller, deployment_id, skill_id).await?;
-    let gathered = look(app, caller, deployment_id, replacement.apply(&old)?).await?;
-    let (status, description) = (gathered.status, gathered.description.clone());
+    let resolved = resolve(app, caller, deployment_id, patch.apply(&old)?).await?;
+    let (status, description) = (resolved.status, resolved.description.clone());
     let (caller, ids) = (caller.clone(), app.ids.clone());
     let row = app
         .store
         .transaction("replace_skill", move |tx| {
             Box::pin(async move {
                 let now = tx.now();
-                change::make(tx, &caller, deployment_id, move |draft| {
-                    let place = draft.skills.iter().position(|skill| skill.skill_id == skill_id);
-                    let old = place
-                        .and_then(|place| draft.skills.get_mut(place))
+                edit::edit(tx, &caller, deployment_id, move |draft| {
+                    let index = draft.skills.iter().position(|skill| skill.skill_id == skill_id);
+                    let old = index
+                        .and_then(|index| draft.skills.get_mut(index))
                         .ok_or_else(|| missing(skill_id))?;
-                    // By the id it is the same skill, whatever its name becomes.
-                    let renamed = Row { name: gathered.name().to_owned(), ..old.clone() };
-                    let row = gathered.into_row(std::slice::from_ref(&renamed), &ids, now);
+                    // The skill keeps its id even if the patch renames it. `into_row` finds the old skill by
+                    // name, so pass the old skill with its name already changed.
+                    let renamed = Row { name: resolved.name().to_owned(), ..old.clone() };
+                    let row = resolved.into_row(std::slice::from_ref(&renamed), &ids, now);
                     let row = if renamed.name == old.name { row } else { Row { updated_at: now, ..row } };
                     *old = row.clone();
                     Ok(row)
@@ -126,7 +130,7 @@ pub async fn replace(
     Ok(item(row, status, description))
 }
 
-/// Removes a skill. The file of a `file` skill stays.
+/// Removes a skill from the deployment. If the skill's source is `file`, its file stays in the workspace.
 pub async fn remove(
     app: &App,
     caller: &Caller,
@@ -138,9 +142,9 @@ pub async fn remove(
     app.store
         .transaction("remove_skill", move |tx| {
             Box::pin(async move {
-                change::make(tx, &caller, deployment_id, move |draft| {
-                    let place = draft.skills.iter().position(|skill| skill.skill_id == skill_id);
-                    draft.skills.remove(place.ok_or_else(|| missing(skill_id))?);
+                edit::edit(tx, &caller, deployment_id, move |draft| {
+                    let index = draft.skills.iter().position(|skill| skill.skill_id == skill_id);
+                    draft.skills.remove(index.ok_or_else(|| missing(skill_id))?);
                     Ok(())
                 })
                 .await
@@ -150,14 +154,14 @@ pub async fn remove(
         .await
 }
 
-/// All skills of a deployment, in the order in which they were given.
+/// Returns all skills of a deployment, in configuration order.
 pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<SkillList, Error> {
     caller.require(Scope::DeploymentsRead)?;
     let rows = read(app, caller, deployment_id).await?;
     Ok(SkillList { data: describe(app.workspace_dir(deployment_id), rows).await })
 }
 
-/// A skill with its text.
+/// Returns a skill with its text.
 pub async fn get(
     app: &App,
     caller: &Caller,
@@ -165,7 +169,7 @@ pub async fn get(
     skill_id: SkillId,
 ) -> Result<Skill, Error> {
     caller.require(Scope::DeploymentsRead)?;
-    caller.refuse_token("the text of its agent's skills")?;
+    caller.refuse_browser_token("the text of skills")?;
     let row = find(app, caller, deployment_id, skill_id).await?;
     let (status, description, content) = text_of(app.workspace_dir(deployment_id), &row).await;
     Ok(Skill {
@@ -182,22 +186,23 @@ pub async fn get(
     })
 }
 
-/// Looks at one skill that is given to a deployment at work, and writes its file if that comes along.
-async fn look(
+/// Fetches or reads the text of a new skill and checks it. If the skill has the source `file` and the request
+/// contains its text, writes the file.
+async fn resolve(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
-    given: NewSkill,
-) -> Result<Gathered, Error> {
+    new_skill: NewSkill,
+) -> Result<ResolvedSkill, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
-    // Nothing is fetched or written for who may not.
+    // Check access before the skill is fetched or its file is written.
     read(app, caller, deployment_id).await?;
     let dir = app.workspace_dir(deployment_id);
-    let gathered = gather(app, dir.clone(), Workplace::Live, vec![given]).await?;
-    write_files(dir, &gathered).await?;
-    let one = gathered.into_iter().next();
-    one.ok_or_else(|| Refusal::invalid(Vec::new()).into())
+    let resolved = resolve_all(app, dir.clone(), WorkspaceState::InUse, vec![new_skill]).await?;
+    write_files(dir, &resolved).await?;
+    let one = resolved.into_iter().next();
+    one.ok_or_else(|| ApiError::invalid(Vec::new()).into())
 }
 
 async fn read(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<Vec<Row>, Error> {
@@ -223,11 +228,12 @@ async fn find(
     Ok(found.ok_or_else(|| missing(skill_id))?)
 }
 
-fn missing(skill_id: SkillId) -> Refusal {
-    Refusal::not_found("skill", &skill_id.to_string())
+fn missing(skill_id: SkillId) -> ApiError {
+    ApiError::not_found("skill", &skill_id.to_string())
 }
 
-/// Skills as they are listed: those in files as the files are now.
+/// Converts stored skills to list items. For a skill with the source `file`, the status and the description
+/// are read from its file in the workspace.
 pub(crate) async fn describe(dir: PathBuf, rows: Vec<Row>) -> Vec<SkillItem> {
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
@@ -244,7 +250,7 @@ async fn text_of(dir: PathBuf, row: &Row) -> (SkillStatus, Option<String>, Optio
     let Some(path) = row.path.as_deref().and_then(|path| WorkspacePath::parse(path).ok()) else {
         return (SkillStatus::Invalid, None, None);
     };
-    match given::read_file(dir, path).await {
+    match resolve::read_file(dir, path).await {
         Ok(None) => (SkillStatus::Missing, None, None),
         Err(_) => (SkillStatus::Invalid, None, None),
         Ok(Some(bytes)) => {

@@ -1,4 +1,4 @@
-//! Snapshots: what is kept of a deployment's files when it is deleted, and what a new one can begin with.
+//! Snapshots: the archived files of deleted deployments, which a new deployment can restore.
 
 use std::io;
 
@@ -6,20 +6,20 @@ use herm_store::{Tx, snapshots};
 use herm_types::deployment::Deployment;
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
-use herm_types::snapshot::{KEPT_MS, Snapshot, SnapshotStatus};
-use herm_types::{Error as Refusal, ErrorCode, Fault, SnapshotId};
+use herm_types::snapshot::{RETENTION_MS, Snapshot, SnapshotStatus};
+use herm_types::{Error as ApiError, ErrorCode, FieldError, SnapshotId};
 
-use crate::files::Opened;
+use crate::files::OpenedFile;
 use crate::{App, Caller, Error};
 
-/// Which snapshots are listed; what is `None` does not filter.
+/// Filters snapshots by customer and status. A field that is `None` matches every snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     pub customer_id: Option<String>,
     pub status: Option<SnapshotStatus>,
 }
 
-/// A page of the snapshots within the caller's reach, newest first.
+/// Returns a page of the snapshots that the caller may access, newest first.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -28,9 +28,10 @@ pub async fn list(
 ) -> Result<Page<Snapshot>, Error> {
     require(caller, Scope::DeploymentsRead)?;
     let (account_id, limits, limit) = (caller.account_id(), caller.key().clone(), page.limit);
-    // A key that is limited to one customer sees nothing of another, whatever it filters by.
-    if let (Some(limit), Some(asked)) = (&limits.customer_id, &filter.customer_id)
-        && limit != asked
+    // A key that is restricted to one customer sees no other customer's snapshots, even if the filter names
+    // another customer.
+    if let (Some(limit), Some(requested)) = (&limits.customer_id, &filter.customer_id)
+        && limit != requested
     {
         return Ok(Page { data: Vec::new(), next_cursor: None });
     }
@@ -53,21 +54,23 @@ pub async fn get(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result<
     find(app, caller, snapshot_id).await
 }
 
-/// Opens a snapshot's archive: it can be read to its end also if it is erased meanwhile.
+/// Opens the archive of a snapshot. The open file stays readable even if the snapshot is deleted in the
+/// meantime.
 ///
 /// # Errors
-/// `conflict`: it is not ready.
-pub async fn open(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result<Opened, Error> {
+/// Returns `conflict` if the snapshot is not ready.
+pub async fn open(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result<OpenedFile, Error> {
     require(caller, Scope::DeploymentsRead)?;
-    refuse_unready(&find(app, caller, snapshot_id).await?)?;
+    require_ready(&find(app, caller, snapshot_id).await?)?;
     let snapshots = app.settings.snapshots.clone();
     let opened = blocking(move || {
         let file = snapshots.open(snapshot_id)?;
         let size = file.metadata()?.len();
-        Ok(Opened { file, size, etag: format!("{snapshot_id}-{size:x}") })
+        Ok(OpenedFile { file, size, etag: format!("{snapshot_id}-{size:x}") })
     });
     match opened.await {
-        // It was erased since its row was read.
+        // The snapshot was probably deleted after its row was read. In this case the second `find` returns
+        // `not_found`.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             find(app, caller, snapshot_id).await?;
             Err(Error::Snapshot(error))
@@ -76,7 +79,7 @@ pub async fn open(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result
     }
 }
 
-/// Erases a snapshot for good, in whatever state it is.
+/// Deletes a snapshot permanently, even if it is not ready.
 pub async fn delete(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result<(), Error> {
     require(caller, Scope::DeploymentsWrite)?;
     let caller = caller.clone();
@@ -87,23 +90,26 @@ pub async fn delete(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Resu
                 if snapshots::delete(tx, &snapshot).await? {
                     return Ok(());
                 }
-                Err(Error::from(Refusal::not_found("snapshot", &snapshot_id.to_string())))
+                Err(Error::from(ApiError::not_found("snapshot", &snapshot_id.to_string())))
             })
         })
         .await?;
     let snapshots = app.settings.snapshots.clone();
     if let Err(error) = blocking(move || snapshots.remove(snapshot_id)).await {
-        // The row is gone, so the next sweep removes the file as one that is nobody's.
-        tracing::warn!(%snapshot_id, error = &error as &dyn std::error::Error, "a snapshot's file is left");
+        // The row is already deleted, so the next sweep removes the archive as an orphan.
+        tracing::warn!(%snapshot_id, error = &error as &dyn std::error::Error, "failed to remove the archive of a deleted snapshot");
     }
     Ok(())
 }
 
+/// Checks that the caller may use snapshots. Browser tokens may not, because a snapshot contains all files of
+/// a customer and outlives its deployment.
+///
 /// # Errors
-/// `forbidden`: the key lacks the scope, or is a browser token: snapshots are its customer's whole files, and outlive it.
+/// Returns `forbidden` if the caller is a browser token or lacks the scope.
 fn require(caller: &Caller, scope: Scope) -> Result<(), Error> {
     caller.require(scope)?;
-    Ok(caller.refuse_token("snapshots")?)
+    Ok(caller.refuse_browser_token("snapshots")?)
 }
 
 async fn find(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result<Snapshot, Error> {
@@ -113,27 +119,31 @@ async fn find(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result<Sna
         .await
 }
 
-fn refuse_unready(snapshot: &Snapshot) -> Result<(), Refusal> {
+fn require_ready(snapshot: &Snapshot) -> Result<(), ApiError> {
     let message = match (snapshot.status, &snapshot.error) {
         (SnapshotStatus::Ready, _) => return Ok(()),
-        (SnapshotStatus::Error, Some(error)) => format!("The snapshot is not there: {}", error.message),
-        _ => "The snapshot is still being made; try again when its status is ready.".to_owned(),
+        (SnapshotStatus::Error, Some(error)) => {
+            format!("The snapshot could not be created: {}", error.message)
+        }
+        _ => "The snapshot is still being created; try again when its status is `ready`.".to_owned(),
     };
-    Err(Refusal::new(ErrorCode::Conflict, message))
+    Err(ApiError::new(ErrorCode::Conflict, message))
 }
 
+/// Checks that the deployment has a persistent file system. Without one, there is no shared workspace to
+/// archive or restore.
+///
 /// # Errors
-/// `validation_error`: what its threads have are workspaces of their own, each for a while.
-pub(crate) fn refuse_without_files(deployment: &Deployment, field: &str) -> Result<(), Refusal> {
+/// Returns `validation_error` for `field` if each thread of the deployment has a temporary workspace.
+pub(crate) fn require_persistent_filesystem(deployment: &Deployment, field: &str) -> Result<(), ApiError> {
     if deployment.settings.sandbox.persistent_filesystem {
         return Ok(());
     }
-    let message =
-        "belongs to a deployment with sandbox.persistent_filesystem: this one's files are its threads' own";
-    Err(Refusal::invalid(vec![Fault::new(field, message)]))
+    let message = "requires that `sandbox.persistent_filesystem` is `true`; otherwise each thread has a temporary workspace";
+    Err(ApiError::invalid(vec![FieldError::new(field, message)]))
 }
 
-/// Begins the snapshot of a deployment that is being deleted.
+/// Inserts the snapshot of a deployment that is being deleted. A worker creates the archive later.
 pub(crate) async fn begin(
     tx: &mut Tx,
     deployment: &Deployment,
@@ -149,14 +159,14 @@ pub(crate) async fn begin(
         contents: None,
         error: None,
         created_at: now,
-        expires_at: now.plus_ms(KEPT_MS),
+        expires_at: now.plus_ms(RETENTION_MS),
     };
     snapshots::insert(tx, &snapshot).await?;
     Ok(snapshot)
 }
 
-/// Whether a customer's new deployment may begin with a snapshot.
-pub(crate) async fn check_restore(
+/// Checks that a deployment to be created for this customer may restore the snapshot.
+pub(crate) async fn precheck_restore(
     app: &App,
     caller: &Caller,
     snapshot_id: SnapshotId,
@@ -164,43 +174,45 @@ pub(crate) async fn check_restore(
 ) -> Result<(), Error> {
     let snapshot = find(app, caller, snapshot_id).await?;
     if snapshot.customer_id == customer_id {
-        Ok(refuse_unready(&snapshot)?)
+        Ok(require_ready(&snapshot)?)
     } else {
-        Err(of_another().into())
+        Err(wrong_customer().into())
     }
 }
 
-fn of_another() -> Refusal {
-    let message = "is of another customer; name one of the deployment's own customer_id";
-    Refusal::invalid(vec![Fault::new("restore_snapshot", message)])
+fn wrong_customer() -> ApiError {
+    let message = "belongs to another customer; use a snapshot with the same `customer_id` as the deployment";
+    ApiError::invalid(vec![FieldError::new("restore_snapshot", message)])
 }
 
-/// Whether a deployment may begin with the snapshot that it is to begin with, if there is one.
+/// Checks that a deployment may restore the snapshot that it names. Succeeds if it names none.
 ///
 /// # Errors
-/// It may not, for what the snapshot is, or the deployment.
-pub(crate) async fn refuse_restore(
+/// Fails if the snapshot is not ready, not accessible, of another customer or larger than the quota, or if
+/// the deployment has no persistent file system.
+pub(crate) async fn check_restore(
     tx: &mut Tx,
     caller: &Caller,
     deployment: &Deployment,
 ) -> Result<(), Error> {
     let Some(snapshot_id) = deployment.restore_snapshot else { return Ok(()) };
-    refuse_without_files(deployment, "restore_snapshot")?;
+    require_persistent_filesystem(deployment, "restore_snapshot")?;
     let snapshot = caller.snapshot(tx, snapshot_id).await?;
     if snapshot.customer_id != deployment.customer_id {
-        return Err(of_another().into());
+        return Err(wrong_customer().into());
     }
-    refuse_unready(&snapshot)?;
+    require_ready(&snapshot)?;
     let disk_bytes = deployment.settings.sandbox.disk_bytes();
     if let Some(contents) = snapshot.contents.filter(|contents| contents.content_size > disk_bytes) {
         let size = contents.content_size;
-        let message = format!("holds {size} bytes, more than the {disk_bytes} that sandbox.disk_mb allows");
-        return Err(Refusal::invalid(vec![Fault::new("restore_snapshot", message)]).into());
+        let message =
+            format!("contains {size} bytes of files, but `sandbox.disk_mb` allows only {disk_bytes} bytes");
+        return Err(ApiError::invalid(vec![FieldError::new("restore_snapshot", message)]).into());
     }
     Ok(())
 }
 
-/// Does what blocks where it may.
+/// Runs blocking I/O on the runtime's blocking thread pool.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -1,11 +1,11 @@
-//! Steering: what runs ask people, and what people answer.
+//! Steering requests: the questions and approval requests of runs, and the answers of people.
 //!
-//! Whoever resolves a request holds its thread's lock, so that the first wins; whoever lets its run go to sleep holds
-//! it too, so that no answer is missed.
+//! A request is resolved while its thread is locked, so that there is exactly one outcome. A worker suspends
+//! a run under the same lock, so that it misses no answer.
 
 use herm_agent::steering as harness;
 use herm_crypto::sha256;
-use herm_store::steering::{self as requests, Asked, Resolution};
+use herm_store::steering::{self as requests, Resolution, StoredRequest};
 use herm_store::{Tx, approvals, queue, runs, threads};
 use herm_types::event::Event;
 use herm_types::key::Scope;
@@ -16,25 +16,26 @@ use herm_types::steering::{
     SteeringStatus,
 };
 use herm_types::{
-    ApprovalId, DeploymentId, Error as Refusal, ErrorCode, Fault, IdSource, RunId, SteeringId, ThreadId,
+    ApprovalId, DeploymentId, Error as ApiError, ErrorCode, FieldError, IdSource, RunId, SteeringId, ThreadId,
 };
 
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
-/// Who is named where nobody answered in time.
+/// The value of `by` in the resolution of a request that expired.
 const BY_EXPIRY: &str = "expiry";
-/// Who is named where the run ended before anybody answered.
+/// The value of `by` in the resolution of a request whose run ended before the request was answered.
 const BY_CANCEL: &str = "cancel";
 
-/// Which requests are listed; what is `None` does not filter.
+/// Filters steering requests by deployment and status. A field that is `None` matches every request.
 #[derive(Clone, Debug, Default)]
 pub struct ListFilter {
     pub deployment_id: Option<DeploymentId>,
     pub status: Option<SteeringStatus>,
 }
 
-/// A page of what runs ask or asked, of one deployment or of all within the caller's reach, newest first.
+/// Returns a page of the steering requests of one deployment, or of all deployments that the caller may
+/// access, newest first.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -81,19 +82,23 @@ pub async fn get(
         .await
 }
 
-async fn find(tx: &mut Tx, deployment_id: DeploymentId, steering_id: SteeringId) -> Result<Asked, Error> {
-    let missing = || Refusal::not_found("steering request", &steering_id.to_string());
-    let asked = requests::find(tx, deployment_id, steering_id).await?.ok_or_else(missing)?;
-    // What belongs to a deleted thread is gone with it.
-    threads::find(tx, deployment_id, asked.request.thread_id).await?.ok_or_else(missing)?;
-    Ok(asked)
+async fn find(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    steering_id: SteeringId,
+) -> Result<StoredRequest, Error> {
+    let missing = || ApiError::not_found("steering request", &steering_id.to_string());
+    let stored = requests::find(tx, deployment_id, steering_id).await?.ok_or_else(missing)?;
+    // Fail if the thread has been deleted: clients must not find the requests of deleted threads.
+    threads::find(tx, deployment_id, stored.request.thread_id).await?.ok_or_else(missing)?;
+    Ok(stored)
 }
 
-/// Answers a request. The same answer a second time changes nothing.
+/// Answers a steering request. Sending the same answer again has no effect.
 ///
 /// # Errors
-/// `validation_error`: no such answer can be given to what was asked. `conflict`: another answer was first, or it is
-/// too late.
+/// Returns `validation_error` if the answer does not fit the kind of the request, and `conflict` if the
+/// request has expired or was already resolved differently.
 pub async fn answer(
     app: &App,
     caller: &Caller,
@@ -107,99 +112,115 @@ pub async fn answer(
     app.transaction("answer_steering", reply, move |tx| {
         Box::pin(async move {
             caller.deployment(tx, deployment_id).await?;
-            let asked = find(tx, deployment_id, steering_id).await?;
-            check(&asked.request, &answer)?;
-            // Locked in the order in which who has the run in hand does it.
-            queue::hasten(tx, deployment_id, &asked.request.run_id.to_string()).await?;
-            threads::find_and_lock(tx, deployment_id, asked.request.thread_id).await?;
-            let asked = find(tx, deployment_id, steering_id).await?;
-            if let Some(outcome) = asked.request.outcome {
-                return match &asked.request.answer {
-                    Some(first) if *first == answer => Ok(asked.request),
-                    _ => Err(too_late(outcome).into()),
+            let stored = find(tx, deployment_id, steering_id).await?;
+            check(&stored.request, &answer)?;
+            // Lock the work item and then the thread. The worker that executes the run locks in the same
+            // order, so no deadlock is possible.
+            queue::make_due(tx, deployment_id, &stored.request.run_id.to_string()).await?;
+            threads::find_and_lock(tx, deployment_id, stored.request.thread_id).await?;
+            let stored = find(tx, deployment_id, steering_id).await?;
+            if let Some(outcome) = stored.request.outcome {
+                return match &stored.request.answer {
+                    Some(first) if *first == answer => Ok(stored.request),
+                    _ => Err(already_resolved(outcome).into()),
                 };
             }
-            if asked.has_expired(tx.database_now().await?) {
-                return Err(too_late(SteeringOutcome::Expired).into());
+            if stored.has_expired(tx.database_now().await?) {
+                return Err(already_resolved(SteeringOutcome::Expired).into());
             }
-            accept(tx, &asked, answer, &caller, &ids).await?;
+            accept(tx, &stored, answer, &caller, &ids).await?;
             Ok(find(tx, deployment_id, steering_id).await?.request)
         })
     })
     .await
 }
 
-fn too_late(outcome: SteeringOutcome) -> Refusal {
-    let message = format!("The request is resolved already: {}. The first answer stands.", outcome.as_str());
-    Refusal::new(ErrorCode::Conflict, message)
+fn already_resolved(outcome: SteeringOutcome) -> ApiError {
+    let message = format!(
+        "The steering request is already resolved with the outcome `{}`; the first outcome is final.",
+        outcome.as_str()
+    );
+    ApiError::new(ErrorCode::Conflict, message)
 }
 
+/// Checks that an answer fits the kind of the request and its tool.
+///
 /// # Errors
-/// `validation_error`, naming each field that does not fit what was asked.
-fn check(request: &SteeringRequest, answer: &SteeringAnswer) -> Result<(), Refusal> {
-    let mut faults = Vec::new();
+/// Returns `validation_error` with one field error for each field that does not fit.
+fn check(request: &SteeringRequest, answer: &SteeringAnswer) -> Result<(), ApiError> {
+    let mut errors = Vec::new();
     let is_approval = answer.decision == SteeringDecision::Approve;
     let has_message = answer.message.as_ref().is_some_and(|message| !message.trim().is_empty());
     match (request.kind, answer.decision) {
         (SteeringKind::Approval, SteeringDecision::Answer) => {
-            faults.push(Fault::new("decision", "must be approve or deny: an approval was asked for"));
+            errors.push(FieldError::new(
+                "decision",
+                "must be `approve` or `deny`, because this is an approval request",
+            ));
         }
         (SteeringKind::Question, SteeringDecision::Approve) => {
-            faults.push(Fault::new("decision", "must be answer or deny: a question was asked"));
+            errors
+                .push(FieldError::new("decision", "must be `answer` or `deny`, because this is a question"));
         }
         (SteeringKind::Question, SteeringDecision::Answer) if !has_message => {
-            faults.push(Fault::new("message", "is required: it is the answer"));
+            errors.push(FieldError::new("message", "is required if `decision` is `answer`"));
         }
         _ => {}
     }
     if answer.remember != Remember::Once && !is_approval {
-        faults.push(Fault::new("remember", "only an approval is remembered"));
+        errors.push(FieldError::new("remember", "must be `once` unless `decision` is `approve`"));
     }
     if let Some(arguments) = &answer.arguments {
         if !is_approval {
-            faults.push(Fault::new("arguments", "are only for a call that is approved"));
+            errors.push(FieldError::new("arguments", "is only allowed if `decision` is `approve`"));
         } else if let Err(message) = harness::check_arguments(&request.tool, arguments) {
-            faults.push(Fault::new("arguments", message));
+            errors.push(FieldError::new("arguments", message));
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(Refusal::invalid(faults)) }
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(errors)) }
 }
 
-/// Resolves a request as a person says; its thread is locked, and it waits.
+/// Resolves a pending request with a person's answer and resumes the run. The caller must hold the lock of
+/// the thread.
 async fn accept(
     tx: &mut Tx,
-    asked: &Asked,
+    stored: &StoredRequest,
     answer: SteeringAnswer,
     caller: &Caller,
     ids: &IdSource,
 ) -> Result<(), Error> {
-    let request = &asked.request;
+    let request = &stored.request;
     let by = caller.key().key_id.to_string();
-    let made_with = answer.arguments.clone().or_else(|| request.arguments.clone()).unwrap_or_default();
+    let arguments = answer.arguments.clone().or_else(|| request.arguments.clone()).unwrap_or_default();
     let changed =
         answer.arguments.as_ref().map(|arguments| fingerprint(&request.tool, &arguments.to_string()));
     if answer.decision == SteeringDecision::Approve && answer.remember == Remember::Always {
-        let asked_for = requests::fingerprint(tx, request.steering_id).await?;
+        let original_fingerprint = requests::fingerprint(tx, request.steering_id).await?;
         let approval = Approval {
             approval_id: ids.next(),
             tool: request.tool.clone(),
-            arguments: made_with,
+            arguments,
             steering_id: request.steering_id,
             by: by.clone(),
             created_at: tx.now(),
         };
-        let of_call = changed.clone().or(asked_for).unwrap_or_default();
-        approvals::insert(tx, request.deployment_id, &approval, &of_call).await?;
+        let fingerprint = changed.clone().or(original_fingerprint).unwrap_or_default();
+        approvals::insert(tx, request.deployment_id, &approval, &fingerprint).await?;
     }
     let outcome = answer.decision.outcome();
     let resolution = Resolution { outcome, by, answer: Some(answer), fingerprint: changed };
-    resolve(tx, asked, &resolution).await?;
+    resolve(tx, stored, &resolution).await?;
     resume(tx, request.deployment_id, request.run_id).await
 }
 
-/// Writes how a request ended, and says so; its thread is locked.
-async fn resolve(tx: &mut Tx, asked: &Asked, resolution: &Resolution) -> Result<(), herm_store::Error> {
-    let SteeringRequest { run_id, thread_id, steering_id, deployment_id, .. } = asked.request;
+/// Stores the outcome of a request and emits an event, unless the request is already resolved. The caller
+/// must hold the lock of the thread.
+async fn resolve(
+    tx: &mut Tx,
+    stored: &StoredRequest,
+    resolution: &Resolution,
+) -> Result<(), herm_store::Error> {
+    let SteeringRequest { run_id, thread_id, steering_id, deployment_id, .. } = stored.request;
     if requests::resolve(tx, steering_id, resolution).await? {
         let (outcome, by) = (resolution.outcome, resolution.by.clone());
         tx.emit(deployment_id, Event::SteeringResolved { run_id, thread_id, steering_id, outcome, by });
@@ -207,7 +228,7 @@ async fn resolve(tx: &mut Tx, asked: &Asked, resolution: &Resolution) -> Result<
     Ok(())
 }
 
-/// A run that waited goes on; its work item was hastened.
+/// Changes the status of a waiting run to `running`. The work item of the run is already due.
 async fn resume(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<(), Error> {
     if let Some(thread_id) = runs::start(tx, run_id).await? {
         let status = RunStatus::Running;
@@ -216,8 +237,9 @@ async fn resume(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Resu
     Ok(())
 }
 
-/// Takes a message as the answer to the oldest request that waits on its thread, which is locked. `None`: there is
-/// none, or not for this caller, and the message is ordinary input.
+/// Uses a message as the answer to the oldest pending request of a thread. Returns the id and the step of the
+/// request. Returns `None` if there is no pending request or the caller may not answer it; then the message
+/// is ordinary input. The caller must hold the lock of the thread.
 pub(crate) async fn answer_by_message(
     tx: &mut Tx,
     thread_id: ThreadId,
@@ -227,59 +249,63 @@ pub(crate) async fn answer_by_message(
 ) -> Result<Option<(SteeringId, i64)>, Error> {
     let now = tx.database_now().await?;
     let pending = requests::pending_of_thread(tx, thread_id).await?;
-    let Some(oldest) = pending.into_iter().find(|asked| !asked.has_expired(now)) else { return Ok(None) };
-    // Who may only talk answers questions; an approval takes the power to approve.
+    let Some(oldest) = pending.into_iter().find(|stored| !stored.has_expired(now)) else { return Ok(None) };
+    // The scope for sending messages is enough to answer a question. An approval also needs the scope for
+    // answering steering requests.
     if oldest.request.kind == SteeringKind::Approval && caller.require(Scope::SteeringAnswer).is_err() {
         return Ok(None);
     }
-    let answer = harness::read_answer(oldest.request.kind, text);
+    let answer = harness::parse_answer(oldest.request.kind, text);
     accept(tx, &oldest, answer, caller, ids).await?;
     Ok(Some((oldest.request.steering_id, oldest.position.step_no)))
 }
 
-/// The run of a thread that asks somebody, if one does.
-pub(crate) async fn asking_run(tx: &mut Tx, thread_id: ThreadId) -> Result<Option<RunId>, Error> {
+/// Returns the run of the thread that waits for a person, or `None`.
+pub(crate) async fn waiting_run(tx: &mut Tx, thread_id: ThreadId) -> Result<Option<RunId>, Error> {
     let pending = requests::pending_of_thread(tx, thread_id).await?;
-    Ok(pending.first().map(|asked| asked.request.run_id))
+    Ok(pending.first().map(|stored| stored.request.run_id))
 }
 
-/// Resolves what waited too long on a thread, which is locked; gives what still waits.
-pub async fn expire(tx: &mut Tx, thread_id: ThreadId) -> Result<Vec<Asked>, herm_store::Error> {
+/// Resolves the expired requests of a thread and returns the requests that are still pending. The caller must
+/// hold the lock of the thread.
+pub async fn expire(tx: &mut Tx, thread_id: ThreadId) -> Result<Vec<StoredRequest>, herm_store::Error> {
     let now = tx.database_now().await?;
     let (late, waiting): (Vec<_>, Vec<_>) = requests::pending_of_thread(tx, thread_id)
         .await?
         .into_iter()
-        .partition(|asked| asked.has_expired(now));
-    end_all(tx, &late, SteeringOutcome::Expired, BY_EXPIRY).await?;
+        .partition(|stored| stored.has_expired(now));
+    resolve_all(tx, &late, SteeringOutcome::Expired, BY_EXPIRY).await?;
     Ok(waiting)
 }
 
-/// Resolves what still waits on a thread, which is locked, as its run ends.
+/// Cancels the pending requests of a thread, because its run ends. The caller must hold the lock of the
+/// thread.
 pub async fn cancel_all(tx: &mut Tx, thread_id: ThreadId) -> Result<(), herm_store::Error> {
     let waiting = requests::pending_of_thread(tx, thread_id).await?;
-    end_all(tx, &waiting, SteeringOutcome::Cancelled, BY_CANCEL).await
+    resolve_all(tx, &waiting, SteeringOutcome::Cancelled, BY_CANCEL).await
 }
 
-async fn end_all(
+async fn resolve_all(
     tx: &mut Tx,
-    asked: &[Asked],
+    stored: &[StoredRequest],
     outcome: SteeringOutcome,
     by: &str,
 ) -> Result<(), herm_store::Error> {
-    for asked in asked {
+    for stored in stored {
         let resolution = Resolution { outcome, by: by.to_owned(), answer: None, fingerprint: None };
-        resolve(tx, asked, &resolution).await?;
+        resolve(tx, stored, &resolution).await?;
     }
     Ok(())
 }
 
-/// What is the same for calls that do the same.
+/// Returns the fingerprint of a tool call. Equivalent calls have the same fingerprint.
 pub fn fingerprint(tool: &str, arguments: &str) -> String {
-    let hash = sha256([harness::call_key(tool, arguments).as_bytes()]);
+    let hash = sha256([harness::canonical_call(tool, arguments).as_bytes()]);
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a call of a run need not be asked about, as a person approved the same before.
+/// Returns true if a person has already approved an equivalent call, either for the rest of this run or
+/// permanently.
 pub async fn is_approved(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -290,7 +316,7 @@ pub async fn is_approved(
         || requests::is_approved_for_run(tx, run_id, fingerprint).await?)
 }
 
-/// A page of the approvals that stand, newest first.
+/// Returns a page of the deployment's stored approvals, newest first.
 pub async fn list_approvals(
     app: &App,
     caller: &Caller,
@@ -311,10 +337,11 @@ pub async fn list_approvals(
     Ok(Page::from_rows(rows, limit, |approval| approval.approval_id.to_string()))
 }
 
-/// Withdraws one approval, or all of a deployment; gives how many. From then on such calls are asked about again.
+/// Deletes the stored approval `one`, or all approvals of the deployment if `one` is `None`. Tool calls that
+/// a deleted approval allowed need a new approval from now on. Returns the number of deleted approvals.
 ///
 /// # Errors
-/// `not_found`: the deployment has no such approval.
+/// Returns `not_found` if the deployment has no such approval.
 pub async fn withdraw_approvals(
     app: &App,
     caller: &Caller,
@@ -333,7 +360,7 @@ pub async fn withdraw_approvals(
                 if approvals::delete(tx, deployment_id, approval_id).await? {
                     return Ok(1);
                 }
-                Err(Error::from(Refusal::not_found("approval", &approval_id.to_string())))
+                Err(Error::from(ApiError::not_found("approval", &approval_id.to_string())))
             })
         })
         .await

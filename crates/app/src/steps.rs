@@ -1,10 +1,10 @@
-//! The steps of a run: each model call and tool call, as the journal has them.
+//! The steps of a run: its model calls and tool calls, read from the journal.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use herm_store::connections::{self, OfCall};
+use herm_store::connections::{self, CallConnections};
 use herm_store::journal::{self, TimedStep};
 use herm_store::{Tx, runs};
 use herm_types::key::Scope;
@@ -15,7 +15,7 @@ use herm_types::{DeploymentId, RunId};
 
 use crate::{App, Caller, Error};
 
-/// Where a page of steps ends: a step's number and a call's.
+/// The cursor of a page of steps: the step number and the call number of the last entry on the previous page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepCursor(i64, i64);
 
@@ -25,21 +25,21 @@ impl fmt::Display for StepCursor {
     }
 }
 
-/// The text is not a cursor.
+/// The error for a string that is not a cursor of a page of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotACursor;
+pub struct InvalidCursor;
 
 impl FromStr for StepCursor {
-    type Err = NotACursor;
+    type Err = InvalidCursor;
 
-    fn from_str(text: &str) -> Result<Self, NotACursor> {
-        let (step, call) = text.split_once('.').ok_or(NotACursor)?;
-        let number = |text: &str| text.parse::<u32>().map(i64::from).map_err(|_| NotACursor);
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (step, call) = text.split_once('.').ok_or(InvalidCursor)?;
+        let number = |text: &str| text.parse::<u32>().map(i64::from).map_err(|_| InvalidCursor);
         Ok(Self(number(step)?, number(call)?))
     }
 }
 
-/// A page of a run's steps, in the order in which they were begun.
+/// Returns a page of a run's model calls and tool calls, in the order in which they began.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -77,34 +77,38 @@ pub async fn list(
         .await
 }
 
-/// The ids of the tool calls in these rows: the model's replies have them.
+/// Returns the id that the model assigned to each tool call in these rows, keyed by step number and call
+/// number. The stored replies of the model contain these ids.
 async fn tool_call_ids(
     tx: &mut Tx,
     rows: &[TimedStep],
 ) -> Result<HashMap<(i64, i64), String>, herm_store::Error> {
     let mut ids = HashMap::new();
-    let mut read = None;
+    let mut last_step = None;
     for row in rows.iter().filter(|row| row.kind == StepKind::Tool) {
         let step_no = row.position.step_no;
-        if read.replace(step_no) == Some(step_no) {
+        if last_step.replace(step_no) == Some(step_no) {
             continue;
         }
         let Some(reply) = journal::model_result(tx, row.position.run_id, step_no).await? else { continue };
         let reply: ModelReply = serde_json::from_str(&reply)?;
         ids.extend(
-            (1..).zip(reply.tool_calls()).map(|(call, of)| ((step_no, call), of.tool_call_id.clone())),
+            (1..)
+                .zip(reply.tool_calls())
+                .map(|(call_no, call)| ((step_no, call_no), call.tool_call_id.clone())),
         );
     }
     Ok(ids)
 }
 
-/// The connections of the tool calls in these rows, which are in order.
+/// Returns the network connections that each tool call in these rows opened, keyed by step number and call
+/// number. The rows must be in journal order.
 async fn connections_of(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     run_id: RunId,
     rows: &[TimedStep],
-) -> Result<BTreeMap<(i64, i64), OfCall>, herm_store::Error> {
+) -> Result<BTreeMap<(i64, i64), CallConnections>, herm_store::Error> {
     let position = |row: &TimedStep| (row.position.step_no, row.position.call_no);
     match (rows.first().map(position), rows.last().map(position)) {
         (Some(first), Some(last)) => connections::of_calls(tx, deployment_id, run_id, first, last).await,
@@ -115,7 +119,7 @@ async fn connections_of(
 fn step(
     row: TimedStep,
     tool_call_id: Option<String>,
-    connections: OfCall,
+    connections: CallConnections,
     run_has_ended: bool,
 ) -> Result<RunStep, herm_store::Error> {
     let (mut tokens, mut failed) = (None, false);
@@ -153,11 +157,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_is_written() {
+    fn a_cursor_round_trips_through_text() {
         assert_eq!("12.3".parse(), Ok(StepCursor(12, 3)));
         assert_eq!(StepCursor(12, 3).to_string(), "12.3");
         for wrong in ["", "12", "a.b", "-1.0", "1.2.3", "99999999999999999999.0"] {
-            assert_eq!(wrong.parse::<StepCursor>(), Err(NotACursor), "{wrong}");
+            assert_eq!(wrong.parse::<StepCursor>(), Err(InvalidCursor), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Threads: made, read, renamed, deleted.
+//! Threads: create, get, list, rename and delete.
 
 use herm_store::{Tx, messages, queue, runs, threads};
 use herm_types::event::Event;
@@ -11,10 +11,12 @@ use herm_types::{DeploymentId, ErrorCode, MessageId, ThreadId, WorkId};
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error, steering};
 
-/// Messages that come with a thread.
+/// The maximum number of messages in the response to a request for a thread. Older messages are on further
+/// pages.
 const MESSAGES_SHOWN: u32 = 100;
 
-/// A thread with its last 100 messages before `before`, oldest first.
+/// Returns a thread with the latest 100 messages that are older than `before`, in ascending order. With
+/// `None`, returns the latest messages of the thread.
 pub async fn get(
     app: &App,
     caller: &Caller,
@@ -52,7 +54,7 @@ pub async fn get(
         .await
 }
 
-/// Makes an empty thread.
+/// Creates an empty thread.
 pub async fn create(
     app: &App,
     caller: &Caller,
@@ -73,7 +75,7 @@ pub async fn create(
     .await
 }
 
-/// A page of a deployment's threads, newest first.
+/// Returns a page of a deployment's threads, newest first.
 pub async fn list(
     app: &App,
     caller: &Caller,
@@ -101,7 +103,7 @@ pub async fn list(
     Ok(Page::from_rows(items.collect(), limit, |item| item.thread_id.to_string()))
 }
 
-/// A thread without its messages.
+/// Returns a thread without its messages.
 pub async fn info(
     app: &App,
     caller: &Caller,
@@ -120,7 +122,7 @@ pub async fn info(
         .await
 }
 
-/// Gives a thread another title, or none.
+/// Sets or removes the title of a thread.
 pub async fn rename(
     app: &App,
     caller: &Caller,
@@ -164,8 +166,8 @@ fn missing(thread_id: ThreadId) -> herm_types::Error {
     herm_types::Error::not_found("thread", &thread_id.to_string())
 }
 
-/// Deletes a thread: its run is cancelled, and its messages and events are erased by a work item of the same
-/// transaction.
+/// Deletes a thread and cancels its active run. The transaction also enqueues a work item that erases the
+/// messages and events of the thread.
 pub async fn delete(
     app: &App,
     caller: &Caller,
@@ -180,12 +182,12 @@ pub async fn delete(
                 let deployment = caller.deployment(tx, deployment_id).await?;
                 read_info(tx, deployment_id, thread_id).await?;
                 if thread_id == deployment.default_thread_id {
-                    let message =
-                        "The default thread cannot be deleted; delete the deployment, or use another thread.";
+                    let message = "The default thread cannot be deleted; delete the deployment instead.";
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
                 }
-                // Work items are locked before the thread, as workers do it; a run that was made in between is found
-                // the second time.
+                // Lock the work items before the thread. Workers lock in the same order, so no deadlock is
+                // possible. The second call removes the work item of a run that was created between the first
+                // call and the lock.
                 queue::remove_of_thread(tx, deployment_id, thread_id).await?;
                 if !threads::delete(tx, thread_id).await? {
                     return Err(missing(thread_id).into());
@@ -199,7 +201,8 @@ pub async fn delete(
         .await
 }
 
-/// Ends the run of a thread that is being deleted, and says so to who listens.
+/// Cancels the active run of a thread that is being deleted, and emits an event with the new status of the
+/// run.
 async fn end_run(tx: &mut Tx, deployment_id: DeploymentId, thread_id: ThreadId) -> Result<(), Error> {
     for run_id in runs::last_of_thread(tx, thread_id, 1).await? {
         let run = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended());

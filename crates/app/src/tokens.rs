@@ -1,27 +1,28 @@
-//! Browser tokens: short-lived keys that a backend hands to its visitors' browsers.
+//! Browser tokens: short-lived keys that a backend creates for the browsers of its users.
 
 use herm_crypto::{ApiKey, KeyKind};
 use herm_store::keys;
 use herm_types::key::{KeyInfo, Scope};
-use herm_types::{DeploymentId, Error as Refusal, ErrorCode, KeyId};
+use herm_types::{DeploymentId, Error as ApiError, ErrorCode, KeyId};
 
 use crate::idempotency::Reply;
 use crate::keys::{hash, insert_new};
 use crate::{App, Caller, Error};
 
-/// A token to be minted; every value is checked already.
+/// The properties of a browser token to be created. Every field has been validated.
 #[derive(Clone, Debug)]
 pub struct NewToken {
     pub deployment_id: DeploymentId,
-    /// Of [`Scope::OF_TOKENS`].
+    /// The scopes of the token, a subset of [`Scope::FOR_BROWSER_TOKENS`].
     pub scopes: Vec<Scope>,
     pub lifetime_ms: i64,
 }
 
-/// Mints a token for one deployment; its text is given this once. It lives no longer than the key that mints it.
+/// Creates a browser token for one deployment. The token expires no later than the key that creates it. This
+/// is the only time that the text of the token is returned.
 ///
 /// # Errors
-/// `forbidden`: the caller lacks a scope that it would give, or is a token itself.
+/// Returns `forbidden` if the caller lacks one of the requested scopes or is a browser token.
 pub async fn create(
     app: &App,
     caller: &Caller,
@@ -29,8 +30,9 @@ pub async fn create(
     reply: Reply<(ApiKey, KeyInfo)>,
 ) -> Result<(ApiKey, KeyInfo), Error> {
     if caller.key().is_token() {
-        let message = "A browser token cannot mint another; let your backend do it, with its API key.";
-        return Err(Refusal::new(ErrorCode::Forbidden, message).into());
+        let message =
+            "A browser token cannot create browser tokens; create them in your backend with an API key.";
+        return Err(ApiError::new(ErrorCode::Forbidden, message).into());
     }
     for scope in &new.scopes {
         caller.require(*scope)?;

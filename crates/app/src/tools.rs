@@ -1,21 +1,22 @@
-//! An agent's tools: which there are, and what a client decided about each.
+//! The tools of an agent and their settings.
 
 use herm_types::deployment::{Deployment, DeploymentSettings};
 use herm_types::key::Scope;
 use herm_types::tool::{BUILTIN, BUILTIN_ORIGIN, Permission, Tool, ToolList, ToolSetting};
-use herm_types::{DeploymentId, Error as Refusal};
+use herm_types::{DeploymentId, Error as ApiError};
 
-use crate::deployments::change;
+use crate::deployments::edit;
 use crate::{App, Caller, Error};
 
-/// What of a tool's setting is changed; what is `None` stays.
+/// A patch of a tool's settings. A field that is `None` leaves the stored value unchanged.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ToolChanges {
+pub struct ToolPatch {
     pub enabled: Option<bool>,
     pub permission: Option<Permission>,
 }
 
-/// All tools of a deployment: the built-in ones, then those of its MCP servers that are known.
+/// Returns the tools of a deployment: the built-in tools, then the tools that its MCP server settings list by
+/// name. An MCP server without such a list contributes no tools here.
 pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<ToolList, Error> {
     caller.require(Scope::DeploymentsRead)?;
     let caller = caller.clone();
@@ -26,27 +27,27 @@ pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Re
     Ok(ToolList { data: of_deployment(&deployment) })
 }
 
-/// Changes a tool's setting, from the next run on.
+/// Updates the settings of a tool. The change takes effect with the next run.
 pub async fn update(
     app: &App,
     caller: &Caller,
     deployment_id: DeploymentId,
     name: String,
-    changes: ToolChanges,
+    patch: ToolPatch,
 ) -> Result<Tool, Error> {
     let caller = caller.clone();
     app.store
         .transaction("update_tool", move |tx| {
             Box::pin(async move {
-                change::make(tx, &caller, deployment_id, move |draft| {
+                edit::edit(tx, &caller, deployment_id, move |draft| {
                     let find = |deployment: &Deployment| {
                         let found = of_deployment(deployment).into_iter().find(|tool| tool.name == name);
-                        found.ok_or_else(|| Refusal::not_found("tool", &name))
+                        found.ok_or_else(|| ApiError::not_found("tool", &name))
                     };
                     let tool = find(&draft.deployment)?;
                     let setting = ToolSetting {
-                        enabled: changes.enabled.unwrap_or(tool.enabled),
-                        permission: changes.permission.unwrap_or(tool.permission),
+                        enabled: patch.enabled.unwrap_or(tool.enabled),
+                        permission: patch.permission.unwrap_or(tool.permission),
                     };
                     let settings = &mut draft.deployment.settings;
                     if setting == default_of(settings, &tool.origin) {
@@ -65,7 +66,7 @@ pub async fn update(
 
 fn of_deployment(deployment: &Deployment) -> Vec<Tool> {
     let settings = &deployment.settings;
-    let builtin = BUILTIN.iter().filter(|name| herm_agent::tools::has(settings, name));
+    let builtin = BUILTIN.iter().filter(|name| herm_agent::tools::is_available(settings, name));
     let mut named: Vec<(String, &str)> = builtin.map(|name| ((*name).to_owned(), BUILTIN_ORIGIN)).collect();
     for server in &settings.mcp_servers {
         let tools = server.tools.iter().flatten();
@@ -79,7 +80,8 @@ fn of_deployment(deployment: &Deployment) -> Vec<Tool> {
     tools.collect()
 }
 
-/// A tool's setting while nothing was decided about it.
+/// Returns the default settings of a tool. `origin` is the name of the MCP server that offers the tool, or
+/// [`BUILTIN_ORIGIN`] for a built-in tool.
 fn default_of(settings: &DeploymentSettings, origin: &str) -> ToolSetting {
     let server = settings.mcp_servers.iter().find(|server| server.name == origin);
     let permission = server.map_or(Permission::AlwaysAllow, |server| server.permission);

@@ -1,9 +1,9 @@
-//! What of a configuration the HTTP side follows.
+//! Builds the options of the HTTP API from the server's configuration.
 
 use herm_api::{CorsOrigins, ModelProvider, Options};
 use herm_config::Config;
 
-pub(crate) fn of(config: &Config) -> Options {
+pub(crate) fn from_config(config: &Config) -> Options {
     Options {
         public_url: config.server.public_url.clone(),
         max_json_bytes: config.server.max_json_bytes,
@@ -17,7 +17,8 @@ pub(crate) fn of(config: &Config) -> Options {
     }
 }
 
-/// What clients are told of the providers. The default model is known by name too.
+/// Returns the model providers with the models that clients can choose. The default model is always included,
+/// even if the configuration does not list it for its provider.
 fn model_providers(config: &Config) -> Vec<ModelProvider> {
     let default = &config.models.default_model;
     let configured = config.models.providers.iter().map(|provider| {
@@ -57,10 +58,10 @@ models = ['small']
 ";
 
     #[test]
-    fn every_setting_arrives() {
+    fn all_settings_are_applied() {
         let file = Some((Path::new("herm.toml"), FILE));
         let config = Config::load(&Flags::default(), &BTreeMap::new(), file).unwrap();
-        let options = of(&config);
+        let options = from_config(&config);
         assert_eq!(options.public_url.as_deref(), Some("https://agents.example.com"));
         assert_eq!((options.max_json_bytes, options.rate_limit.map(u32::from)), (65536, Some(7)));
         assert_eq!(options.cors, CorsOrigins::List(vec!["https://app.example.com".to_owned()]));
@@ -74,10 +75,10 @@ models = ['small']
     }
 
     #[test]
-    fn browsers_are_let_in_by_name_alone() {
+    fn cors_allows_only_configured_origins() {
         let cors = |value: &str| {
             let env = BTreeMap::from([("HERM_CORS_ORIGINS".to_owned(), value.to_owned())]);
-            of(&Config::load(&Flags::default(), &env, None).unwrap()).cors
+            from_config(&Config::load(&Flags::default(), &env, None).unwrap()).cors
         };
         assert_eq!(cors(""), CorsOrigins::None);
         assert_eq!(cors("*"), CorsOrigins::Any);

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line arguments.
 
 use std::path::PathBuf;
 
@@ -20,25 +20,25 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run the server.
     Serve(Serve),
-    /// Show the main job: a server, a deployment, a message, and every event of the work.
+    /// Run a complete example: start a server, create a deployment, send a message, and print every event.
     Demo(Demo),
-    /// Make, list and revoke API keys; works beside a running server.
+    /// Create, list and revoke API keys; works while a server is running.
     Keys(Keys),
-    /// Say what this machine offers to a server, and what is missing.
+    /// Check what this machine provides for a server, and report what is missing.
     Doctor(Doctor),
-    /// Bring the database's schema up to date.
-    Migrate(Place),
+    /// Migrate the database to the current schema version.
+    Migrate(StateLocation),
     /// Print the version.
     Version(Version),
 }
 
-/// Where the server's state is.
+/// The options that select the database and the data directory.
 #[derive(Arguments, Clone, Default)]
-pub(crate) struct Place {
-    /// Directory of everything the server keeps [default: ./herm-data]
+pub(crate) struct StateLocation {
+    /// Directory for all of the server's data [default: ./herm-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// `postgres://…`; SQLite in the data directory unless it is given
+    /// PostgreSQL URL, `postgres://…`; SQLite in the data directory if omitted
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// Configuration file [default: herm.toml, if it exists]
@@ -46,7 +46,7 @@ pub(crate) struct Place {
     config: Option<PathBuf>,
 }
 
-impl Place {
+impl StateLocation {
     pub(crate) fn flags(&self, listen: Option<String>) -> Flags {
         Flags {
             listen,
@@ -59,19 +59,19 @@ impl Place {
 
 #[derive(Arguments)]
 pub(crate) struct Serve {
-    /// Address to take requests at [default: 127.0.0.1:4376]; port 0 takes a free one
+    /// Address to listen on [default: 127.0.0.1:4376]; port 0 selects a free port
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) listen: Option<String>,
-    /// Bring a PostgreSQL database's schema up to date first; SQLite's always is
+    /// Migrate a PostgreSQL database first; SQLite is always migrated
     #[arg(long)]
     pub(crate) migrate: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: StateLocation,
 }
 
 #[derive(Arguments)]
 pub(crate) struct Demo {
-    /// What to say to the agent
+    /// The message to send to the agent
     #[arg(long, default_value = "Show me what you can do in your workspace.")]
     pub(crate) message: String,
     /// Configuration file [default: herm.toml, if it exists]
@@ -87,41 +87,41 @@ pub(crate) struct Keys {
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make a key; it is shown this once
+    /// Create a key; it is shown only once
     Create(CreateKey),
     /// List the keys of all accounts
     List(ListKeys),
-    /// Revoke a key at once
+    /// Revoke a key; it stops working at once
     Revoke(RevokeKey),
-    /// Print a well-formed key, for HERM_BOOTSTRAP_KEY
+    /// Print a random key, for HERM_BOOTSTRAP_KEY
     Generate(GenerateKey),
 }
 
 #[derive(Arguments)]
 pub(crate) struct CreateKey {
-    /// What the key is for
+    /// A name that describes the key's purpose
     #[arg(long)]
     pub(crate) name: String,
-    /// The account it belongs to; made if it is new
+    /// The account of the key; created if it does not exist
     #[arg(long, default_value = "default")]
     pub(crate) account: String,
     /// Scopes, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = scope, default_value = "deployments:read,deployments:write")]
     pub(crate) scopes: Vec<Scope>,
-    /// Limit it to one deployment
+    /// Restrict the key to one deployment
     #[arg(long, value_name = "ID")]
     pub(crate) deployment: Option<DeploymentId>,
-    /// Limit it to one customer
+    /// Restrict the key to one customer
     #[arg(long, value_name = "ID")]
     pub(crate) customer: Option<String>,
-    /// How long it works: 30d, 12h, 45m [default: until it is revoked]
+    /// Lifetime of the key, for example 30d, 12h or 45m [default: until it is revoked]
     #[arg(long, value_name = "TIME", value_parser = lifetime_ms)]
     pub(crate) expires: Option<i64>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: StateLocation,
 }
 
 #[derive(Arguments)]
@@ -130,7 +130,7 @@ pub(crate) struct ListKeys {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: StateLocation,
 }
 
 #[derive(Arguments)]
@@ -141,7 +141,7 @@ pub(crate) struct RevokeKey {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: StateLocation,
 }
 
 #[derive(Arguments)]
@@ -157,7 +157,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: StateLocation,
 }
 
 #[derive(Arguments)]
@@ -171,7 +171,7 @@ impl Version {
     #[expect(
         clippy::print_stdout,
         clippy::unnecessary_wraps,
-        reason = "a command prints, and is called like the others"
+        reason = "a command prints its result, and all commands have the same signature"
     )]
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         let version = env!("CARGO_PKG_VERSION");
@@ -185,24 +185,24 @@ impl Version {
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
-    let parsed = Scope::parse(text.trim()).filter(|scope| Scope::OF_KEYS.contains(scope));
+    let parsed = Scope::parse(text.trim()).filter(|scope| Scope::FOR_API_KEYS.contains(scope));
     parsed.ok_or_else(|| {
-        let known: Vec<&str> = Scope::OF_KEYS.iter().map(|scope| scope.as_str()).collect();
-        format!("the scopes are {}", known.join(", "))
+        let valid: Vec<&str> = Scope::FOR_API_KEYS.iter().map(|scope| scope.as_str()).collect();
+        format!("must be one of {}", valid.join(", "))
     })
 }
 
 fn lifetime_ms(text: &str) -> Result<i64, String> {
-    let wrong = || "write a number and its unit: 30d, 12h or 45m".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let number: i64 = text.strip_suffix(unit).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+    let invalid = || "must be a number with a unit, for example 30d, 12h or 45m".to_owned();
+    let unit = text.chars().last().ok_or_else(invalid)?;
+    let number: i64 = text.strip_suffix(unit).and_then(|digits| digits.parse().ok()).ok_or_else(invalid)?;
     let minutes = match unit {
         'd' => number.checked_mul(24 * 60),
         'h' => number.checked_mul(60),
         'm' => Some(number),
         _ => None,
     };
-    minutes.and_then(|minutes| minutes.checked_mul(60_000)).filter(|ms| *ms > 0).ok_or_else(wrong)
+    minutes.and_then(|minutes| minutes.checked_mul(60_000)).filter(|ms| *ms > 0).ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -212,12 +212,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_definition_is_valid() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn lifetimes_have_a_unit() {
+    fn a_lifetime_requires_a_unit() {
         assert_eq!(lifetime_ms("30d"), Ok(30 * 24 * 3_600_000));
         assert_eq!(lifetime_ms("45m"), Ok(45 * 60_000));
         for wrong in ["", "30", "d", "-1d", "0h", "9223372036854775807d", "3µ"] {

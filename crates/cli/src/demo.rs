@@ -1,5 +1,5 @@
-//! `herm demo`: the main job from outside. A server in this process, and a client that speaks HTTP to it and shows
-//! every event.
+//! The command `herm demo`. It starts a server in this process, then acts as a client of the server's HTTP
+//! API and prints every event.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -17,12 +17,12 @@ use crate::args::Demo;
 use crate::open::{self, Access};
 use crate::server::Server;
 
-/// Characters of a tool's arguments or result that are shown.
+/// The maximum number of characters that are printed for one event. Longer text is cut off and ends with `…`.
 const SHOWN_CHARS: usize = 300;
 
 pub(crate) async fn run(demo: Demo) -> anyhow::Result<()> {
-    // Nothing of a demo is kept, and nothing of what is kept is touched.
-    let dir = tempfile::tempdir().context("failed to make a temporary directory")?;
+    // Use a temporary directory, so that the demo leaves nothing behind and does not touch existing data.
+    let dir = tempfile::tempdir().context("failed to create a temporary directory")?;
     let flags = Flags { data_dir: Some(dir.path().to_owned()), config: demo.config, ..Flags::default() };
     let mut config = load_from_machine(&flags)?;
     config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -31,38 +31,39 @@ pub(crate) async fn run(demo: Demo) -> anyhow::Result<()> {
     let key = ApiKey::generate(KeyKind::Secret, &mut |bytes: &mut [u8]| SystemRng.fill(bytes));
     herm_app::keys::accept_bootstrap(&store, &open::id_source(), &key)
         .await
-        .context("failed to make a key")?;
+        .context("failed to create a key")?;
     let server = Server::start(&config, store).await?;
-    let visitor = Visitor {
+    let client = DemoClient {
         http: Client::new(),
         base_url: format!("http://{}", server.address),
         key,
-        began: Instant::now(),
+        started_at: Instant::now(),
     };
-    let visited = visitor.tour(model(&config), &demo.message).await;
+    let outcome = client.tour(model(&config), &demo.message).await;
     server.stop().await;
-    visited
+    outcome
 }
 
-/// The configured default model, if its provider has a key; else the canned script.
+/// Returns the configured default model if its provider has an API key, and the scripted demo model
+/// otherwise.
 fn model(config: &Config) -> String {
     let name = &config.models.default_model;
     let has_key = config.models.provider(&name.provider).is_some_and(|provider| provider.api_key.is_some());
     if has_key { name.to_string() } else { DEMO_MODEL.to_owned() }
 }
 
-struct Visitor {
+struct DemoClient {
     http: Client,
     base_url: String,
     key: ApiKey,
-    began: Instant,
+    started_at: Instant,
 }
 
-impl Visitor {
+impl DemoClient {
     async fn tour(&self, model: String, message: &str) -> anyhow::Result<()> {
-        self.tell(&format!("the server listens on {}", self.base_url));
+        self.print(&format!("server listening on {}", self.base_url));
         if model == DEMO_MODEL {
-            self.tell("no provider has a key, so the agent is demo/tour: a canned script, not a model");
+            self.print("the default model's provider has no key, so the agent uses demo/tour: a canned script, not a model");
         }
         let deployment = self
             .call(self.http.post(self.url("/v1/deployments")).json(&json!({
@@ -74,22 +75,22 @@ impl Visitor {
             .await?;
         let id = text(&deployment, "deployment_id");
         let engine = deployment.pointer("/sandbox/engine").and_then(Value::as_str).unwrap_or("none");
-        self.tell(&format!("deployment {id} is {} (sandbox: {engine})", text(&deployment, "status")));
+        self.print(&format!("deployment {id} is {} (sandbox: {engine})", text(&deployment, "status")));
         let events = self.http.get(self.url(&format!("/v1/deployments/{id}/events?after=evt_0")));
         let events = events.bearer_auth(self.key.expose()).send().await?.error_for_status()?;
         let sent = self.http.post(self.url(&format!("/v1/deployments/{id}/messages")));
         let sent = self.call(sent.json(&json!({"content": message}))).await?;
-        self.tell(&format!("message accepted as {}", text(&sent, "run_id")));
+        self.print(&format!("message accepted as {}", text(&sent, "run_id")));
         self.follow(events).await?;
         let path = format!("/v1/deployments/{id}/files?path=tour");
         if let Ok(listing) = self.call(self.http.get(self.url(&path))).await {
-            self.tell(&format!(
+            self.print(&format!(
                 "the Files API lists tour/: {}",
                 listing.get("entries").unwrap_or(&Value::Null)
             ));
         }
         self.call(self.http.delete(self.url(&format!("/v1/deployments/{id}")))).await?;
-        self.tell("the deployment is deleted, with its sandbox, files and events");
+        self.print("the deployment is deleted, with its sandbox, files and events");
         Ok(())
     }
 
@@ -102,12 +103,12 @@ impl Visitor {
         let status = response.status();
         let body: Value = response.json().await?;
         if !status.is_success() {
-            bail!("the server answered {status}: {}", text(&body, "message"));
+            bail!("the server responded with {status}: {}", text(&body, "message"));
         }
         Ok(body)
     }
 
-    /// Shows events until the run has ended.
+    /// Prints the events of a stream until the run has ended. Fails unless the run has completed.
     async fn follow(&self, response: reqwest::Response) -> anyhow::Result<()> {
         let mut bytes = response.bytes_stream();
         let mut buffer = Vec::new();
@@ -116,14 +117,19 @@ impl Visitor {
             while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let frame: Vec<u8> = buffer.drain(..end + 2).collect();
                 if let Some(status) = self.show(&String::from_utf8_lossy(&frame)) {
-                    return if status == "completed" { Ok(()) } else { bail!("the run ended as {status}") };
+                    return if status == "completed" {
+                        Ok(())
+                    } else {
+                        bail!("the run ended with the status {status}")
+                    };
                 }
             }
         }
         bail!("the event stream ended before the run did")
     }
 
-    /// Shows one frame; gives the run's status where it is an end.
+    /// Prints one frame of the event stream. Returns the status of the run if the frame reports that the run
+    /// has ended.
     fn show(&self, frame: &str) -> Option<String> {
         let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let (event, id) = (field("event:")?, field("id:").unwrap_or_default());
@@ -141,7 +147,7 @@ impl Visitor {
         if short.len() < shown.len() {
             short.push('…');
         }
-        self.tell(&format!(
+        self.print(&format!(
             "{id:<8} {event:<18} {}",
             short.replace('\n', "\n                                   ")
         ));
@@ -150,9 +156,9 @@ impl Visitor {
             .then_some(status)
     }
 
-    #[expect(clippy::print_stdout, reason = "this is what the command shows")]
-    fn tell(&self, line: &str) {
-        println!("{:>6} ms  {line}", self.began.elapsed().as_millis());
+    #[expect(clippy::print_stdout, reason = "a command prints its result")]
+    fn print(&self, line: &str) {
+        println!("{:>6} ms  {line}", self.started_at.elapsed().as_millis());
     }
 }
 

@@ -1,7 +1,8 @@
-//! `herm doctor`: what this machine offers, and what is missing. It changes nothing.
+//! The command `herm doctor`. It reports the state of everything that a server needs on this machine, and
+//! changes nothing.
 
 mod engines;
-mod places;
+mod storage;
 
 use anyhow::bail;
 use herm_config::{Config, load_from_machine};
@@ -10,14 +11,14 @@ use serde::Serialize;
 use crate::args::Doctor;
 use engines::{EngineReport, engines};
 
-/// One thing that was looked at.
+/// The result of checking one prerequisite for running a server.
 #[derive(Debug, Serialize)]
 struct Check {
     name: String,
     works: bool,
-    /// What was found.
+    /// A description of the state that the check has found.
     found: String,
-    /// What to do, where it does not work.
+    /// Instructions to fix the problem. `None` if the check has passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
 }
@@ -34,22 +35,25 @@ impl Check {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Whether a server can do its work here.
+    /// True if a server can run on this machine.
     works: bool,
     data_directory: Check,
     database: Check,
     master_key: Check,
-    /// Some of them may be without a key; the one of the default model may not.
+    /// One check per model provider. Only the default model's provider must have an API key for a server to
+    /// run.
     providers: Vec<Check>,
-    /// Some of them may be missing; the one that deployments get by default may not.
+    /// One report per sandbox engine. A server can run if at least one engine works for deployments with
+    /// default settings.
     engines: Vec<EngineReport>,
-    /// What stands in the way of a server, by name.
-    faults: Vec<String>,
+    /// The names of the failed checks that prevent a server from running.
+    #[serde(rename = "faults")]
+    failed_checks: Vec<String>,
 }
 
-#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+#[expect(clippy::print_stdout, reason = "a command prints its result")]
 pub(crate) async fn run(doctor: Doctor) -> anyhow::Result<()> {
-    let config = load_from_machine(&doctor.place.flags(None))?;
+    let config = load_from_machine(&doctor.location.flags(None))?;
     let report = report(&config).await;
     if doctor.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -58,32 +62,40 @@ pub(crate) async fn run(doctor: Doctor) -> anyhow::Result<()> {
     }
     if !report.works {
         bail!(
-            "a server cannot do its work here: {}; herm doctor says above what to do",
-            report.faults.join(", ")
+            "a server cannot run on this machine: {}; see the advice above",
+            report.failed_checks.join(", ")
         );
     }
     Ok(())
 }
 
 async fn report(config: &Config) -> Report {
-    let data_directory = places::data_directory(&config.server.data_dir);
-    let database = places::database(&config.database).await;
-    let master_key = places::master_key(config).await;
+    let data_directory = storage::data_directory(&config.server.data_dir);
+    let database = storage::database(&config.database).await;
+    let master_key = storage::master_key(config).await;
     let providers = providers(config);
     let engines = engines(config).await;
-    let mut faults: Vec<String> = [&data_directory, &database, &master_key]
+    let mut failed_checks: Vec<String> = [&data_directory, &database, &master_key]
         .into_iter()
         .filter(|check| !check.works)
         .map(|check| check.name.clone())
         .collect();
     let default = &config.models.default_model.provider;
     let lacks_key = providers.iter().any(|check| check.name == *default && !check.works);
-    faults.extend(lacks_key.then(|| format!("the default model's provider {default}")));
-    faults.extend(engines::fault(config, &engines));
-    Report { works: faults.is_empty(), data_directory, database, master_key, providers, engines, faults }
+    failed_checks.extend(lacks_key.then(|| format!("the default model's provider {default}")));
+    failed_checks.extend(engines::error(config, &engines));
+    Report {
+        works: failed_checks.is_empty(),
+        data_directory,
+        database,
+        master_key,
+        providers,
+        engines,
+        failed_checks,
+    }
 }
 
-/// Whether each provider can be called, as far as that can be seen without calling it.
+/// Checks the configuration of each model provider, without a call to the provider.
 fn providers(config: &Config) -> Vec<Check> {
     let configured = config.models.providers.iter();
     configured
@@ -91,7 +103,7 @@ fn providers(config: &Config) -> Vec<Check> {
             Some(variable) if !provider.has_key() => Check::fails(
                 &provider.name,
                 format!("{} at {}, without a key", provider.kind.as_str(), provider.base_url),
-                format!("set {variable}; until then its runs end with provider_not_configured"),
+                format!("set {variable}; without it, runs that use this provider fail with provider_not_configured"),
             ),
             _ => {
                 let key = if provider.api_key.is_some() { "with its key" } else { "which needs no key" };
@@ -102,7 +114,7 @@ fn providers(config: &Config) -> Vec<Check> {
         .collect()
 }
 
-#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+#[expect(clippy::print_stdout, reason = "a command prints its result")]
 fn print(report: &Report) {
     let line = |works: bool, name: &str, found: &str, advice: Option<&str>| {
         println!("{} {name:<15} {found}", if works { "ok     " } else { "missing" });
@@ -120,10 +132,8 @@ fn print(report: &Report) {
     println!("\nsandbox engines");
     for engine in &report.engines {
         let found = engine.reason.as_deref().unwrap_or(match engine.own_users {
-            Some(true) => "starts sandboxes, each with a user of its own",
-            _ => {
-                "starts sandboxes, which share the server's user: run the server as root to give each its own"
-            }
+            Some(true) => "available; each sandbox has its own operating system user",
+            _ => "available; sandboxes share the server's user: run the server as root to give each its own",
         });
         line(engine.works, engine.name, found, engine.advice.as_deref());
     }
@@ -146,11 +156,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stands_in_the_way_is_named_and_nothing_is_made() {
+    async fn failed_checks_are_named_and_nothing_is_created() {
         let dir = tempfile::tempdir().unwrap();
         let found = report(&config(dir.path(), &[])).await;
         assert!(!found.works);
-        assert!(found.faults.iter().any(|fault| fault.contains("anthropic")), "{:?}", found.faults);
+        assert!(
+            found.failed_checks.iter().any(|error| error.contains("anthropic")),
+            "{:?}",
+            found.failed_checks
+        );
         let anthropic = found.providers.iter().find(|check| check.name == "anthropic").unwrap();
         assert!(anthropic.advice.as_ref().unwrap().contains("ANTHROPIC_API_KEY"));
         assert!(found.data_directory.works && found.database.works, "{found:?}");
@@ -163,24 +177,32 @@ mod tests {
         let found = report(&config(dir.path(), &[("ANTHROPIC_API_KEY", "sk-ant-Zq8fP2mW")])).await;
         let text = serde_json::to_string(&found).unwrap();
         assert!(text.contains("with its key") && !text.contains("Zq8fP2mW"), "{text}");
-        assert!(!found.faults.iter().any(|fault| fault.contains("provider")), "{:?}", found.faults);
+        assert!(
+            !found.failed_checks.iter().any(|error| error.contains("provider")),
+            "{:?}",
+            found.failed_checks
+        );
     }
 
     #[tokio::test]
-    async fn what_is_no_database_or_directory_is_a_fault_with_advice() {
+    async fn an_invalid_database_or_directory_fails_with_advice() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         std::fs::write(data.join("herm.sqlite3"), "x".repeat(5000)).unwrap();
-        let spoilt = report(&config(dir.path(), &[])).await;
-        assert!(!spoilt.database.works && spoilt.database.advice.is_some(), "{spoilt:?}");
-        assert!(spoilt.faults.contains(&"database".to_owned()));
+        let corrupt = report(&config(dir.path(), &[])).await;
+        assert!(!corrupt.database.works && corrupt.database.advice.is_some(), "{corrupt:?}");
+        assert!(corrupt.failed_checks.contains(&"database".to_owned()));
         std::fs::remove_dir_all(&data).unwrap();
         std::fs::write(&data, "a file").unwrap();
         let a_file = report(&config(dir.path(), &[])).await;
         assert!(!a_file.data_directory.works && a_file.data_directory.advice.is_some(), "{a_file:?}");
-        let away = config(dir.path(), &[("HERM_DATABASE_URL", "postgres://u:s3cret@127.0.0.1:1/herm")]);
-        let away = report(&away).await;
-        assert!(!away.database.works && !format!("{away:?}").contains("s3cret"), "{away:?}");
+        let unreachable =
+            config(dir.path(), &[("HERM_DATABASE_URL", "postgres://u:s3cret@127.0.0.1:1/herm")]);
+        let unreachable = report(&unreachable).await;
+        assert!(
+            !unreachable.database.works && !format!("{unreachable:?}").contains("s3cret"),
+            "{unreachable:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `herm keys …`
+//! The command `herm keys`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use herm_types::Rng;
 use herm_types::time::{Clock as _, SystemClock, SystemRng};
 use serde_json::json;
 
-use crate::args::{CreateKey, Keys, KeysCommand, ListKeys, Place, RevokeKey};
+use crate::args::{CreateKey, Keys, KeysCommand, ListKeys, RevokeKey, StateLocation};
 use crate::open::{self, Access};
 
 pub(crate) async fn run(keys: Keys) -> anyhow::Result<()> {
@@ -26,15 +26,15 @@ pub(crate) async fn run(keys: Keys) -> anyhow::Result<()> {
     }
 }
 
-/// The store of a server that may be running: keys are changed beside it.
-async fn store(place: &Place) -> anyhow::Result<Store> {
-    let config = load_from_machine(&place.flags(None))?;
+/// Opens the store without exclusive access, because a server may be using it at the same time.
+async fn store(location: &StateLocation) -> anyhow::Result<Store> {
+    let config = load_from_machine(&location.flags(None))?;
     open::store(&config, Access { exclusive: false, migrate: false }).await
 }
 
-#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+#[expect(clippy::print_stdout, reason = "a command prints its result")]
 async fn create(create: CreateKey) -> anyhow::Result<()> {
-    let store = store(&create.place).await?;
+    let store = store(&create.location).await?;
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let new = NewKey {
         name: create.name,
@@ -46,7 +46,7 @@ async fn create(create: CreateKey) -> anyhow::Result<()> {
     };
     let (key, info) = keys::create(&store, &open::id_source(), rng.as_ref(), new)
         .await
-        .context("failed to make the key")?;
+        .context("failed to create the key")?;
     if create.json {
         let mut shown = serde_json::to_value(&info)?;
         if let Some(fields) = shown.as_object_mut() {
@@ -59,9 +59,9 @@ async fn create(create: CreateKey) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+#[expect(clippy::print_stdout, reason = "a command prints its result")]
 async fn list(list: ListKeys) -> anyhow::Result<()> {
-    let found = keys::list(&store(&list.place).await?).await.context("failed to list the keys")?;
+    let found = keys::list(&store(&list.location).await?).await.context("failed to list the keys")?;
     if list.json {
         println!("{}", json!({"data": found}));
         return Ok(());
@@ -75,13 +75,13 @@ async fn list(list: ListKeys) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "a command says what it did")]
+#[expect(clippy::print_stdout, reason = "a command prints its result")]
 async fn revoke(revoke: RevokeKey) -> anyhow::Result<()> {
     let key_id = revoke.key_id;
     let revoked =
-        keys::revoke(&store(&revoke.place).await?, key_id).await.context("failed to revoke the key")?;
+        keys::revoke(&store(&revoke.location).await?, key_id).await.context("failed to revoke the key")?;
     if !revoked {
-        bail!("there is no key {key_id}: herm keys list shows what there is");
+        bail!("key {key_id} does not exist; herm keys list shows all keys");
     }
     if revoke.json {
         println!("{}", json!({"key_id": key_id, "revoked": true}));
@@ -91,7 +91,7 @@ async fn revoke(revoke: RevokeKey) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "a command prints what it was asked for")]
+#[expect(clippy::print_stdout, reason = "a command prints its result")]
 fn generate(as_json: bool) {
     let key = ApiKey::generate(KeyKind::Secret, &mut |bytes: &mut [u8]| SystemRng.fill(bytes));
     if as_json {

@@ -1,11 +1,12 @@
-//! The binary `herm`. Exit status: 0 done, 1 failed (one line on stderr says why), 2 bad usage.
+//! The binary `herm`. Exit status: 0 for success, 1 for failure (one line on stderr explains it), 2 for
+//! invalid usage.
 
 mod api_options;
 mod args;
 mod demo;
 mod doctor;
-#[cfg(feature = "fault-points")]
-mod fault;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod keys;
 mod logging;
 mod master_key;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::new(error).context("failed to start")),
+        Err(error) => return failed(&anyhow::Error::new(error).context("failed to start the async runtime")),
     };
     match runtime.block_on(run(args)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,14 +42,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Demo(demo) => demo::run(demo).await,
         Command::Keys(keys) => keys::run(keys).await,
         Command::Doctor(doctor) => doctor::run(doctor).await,
-        Command::Migrate(place) => migrate::run(&place).await,
+        Command::Migrate(location) => migrate::run(&location).await,
         Command::Version(version) => version.print(),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is where a failed command says why")]
+#[expect(clippy::print_stderr, reason = "prints the error of a failed command")]
 fn failed(error: &anyhow::Error) -> ExitCode {
-    // One line, whatever the causes say.
+    // The causes of an error may contain line breaks, but the output must be one line.
     eprintln!("herm: {}", format!("{error:#}").replace('\n', " "));
     ExitCode::FAILURE
 }

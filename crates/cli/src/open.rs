@@ -1,4 +1,4 @@
-//! Opening the store that a configuration names.
+//! Opens the store with the database that the configuration selects.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use herm_store::{DatabaseClock, Location, Options, Store};
 use herm_types::IdSource;
 use herm_types::time::{SystemClock, SystemRng};
 
-/// How a command uses the store.
+/// The kind of access to the store that a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// It is the one server on this database.
+    /// True for a server, which locks the database so that no second server can open it. Other commands open
+    /// it even while a server is running.
     pub(crate) exclusive: bool,
-    /// It brings a PostgreSQL schema up to date.
+    /// True to migrate a PostgreSQL database to the current schema version. SQLite is always migrated.
     pub(crate) migrate: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `herm serve`.
+//! The command `herm serve`.
 
 use std::io::Write as _;
 
@@ -14,24 +14,25 @@ use crate::open::{self, Access};
 use crate::server::Server;
 
 pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
-    let config = load_from_machine(&serve.place.flags(serve.listen))?;
+    let config = load_from_machine(&serve.location.flags(serve.listen))?;
     logging::start(&config.telemetry)?;
-    // Read while the database is opened.
-    tokio::task::spawn_blocking(herm_outbound::roots);
+    // Load the root certificates in the background, while the database is opened.
+    tokio::task::spawn_blocking(herm_outbound::root_certificates);
     for setting in &config.without_effect {
-        tracing::warn!("{setting} is set and does nothing in this version of Herm");
+        tracing::warn!(setting, "a configured setting has no effect in this version of Herm");
     }
-    #[cfg(feature = "fault-points")]
-    crate::fault::install();
-    // Listened for before the server is ready, so that a signal right after the ready line is not lost.
+    #[cfg(feature = "failpoints")]
+    crate::failpoint::install();
+    // Install the signal handlers before the server is ready, so that a signal just after the ready line is
+    // not lost.
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let store = open::store(&config, Access { exclusive: true, migrate: serve.migrate }).await?;
     if let Some(key) = &config.keys.bootstrap {
-        let key = ApiKey::parse(key.expose_secret()).context("cannot use HERM_BOOTSTRAP_KEY")?;
+        let key = ApiKey::parse(key.expose_secret()).context("HERM_BOOTSTRAP_KEY is invalid")?;
         herm_app::keys::accept_bootstrap(&store, &open::id_source(), &key)
             .await
-            .context("failed to accept HERM_BOOTSTRAP_KEY")?;
+            .context("failed to store the key in HERM_BOOTSTRAP_KEY")?;
     }
     let server = Server::start(&config, store).await?;
     let mut stdout = std::io::stdout().lock();
@@ -41,7 +42,7 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping");
+    tracing::info!("the server is shutting down");
     server.stop().await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A whole server in this process: store, worker and HTTP.
+//! A complete server in this process: store, worker and HTTP API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use herm_llm::{Limits, ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
-use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes, Workspaces};
+use herm_sandbox::{Certificates, DockerOptions, RECONNECT_TIMEOUT, Sandboxes, Workspaces};
 use herm_store::Store;
 use herm_types::sandbox::{EgressMode, SandboxType};
 use herm_types::time::{SystemClock, SystemRng};
 use herm_worker::Worker;
-use herm_worker::egress::{self, WaysOut};
+use herm_worker::egress::{self, EgressService};
 use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -26,11 +26,13 @@ use tokio_util::sync::CancellationToken;
 use crate::open::id_source;
 use crate::{api_options, master_key};
 
-/// How long runs may go on after the server was told to stop.
+/// The maximum time for which runs may continue after shutdown is requested. After that, the worker
+/// interrupts them, and the next server process resumes them.
 const DRAIN_RUNS: Duration = Duration::from_secs(10);
-/// How long responses may go on after that.
+/// The maximum time for which open HTTP responses may continue after the worker has stopped. After that,
+/// their connections are closed.
 const DRAIN_RESPONSES: Duration = Duration::from_secs(3);
-/// How long the database may take to be closed.
+/// The maximum time for closing the database. Then the process exits without waiting any longer.
 const CLOSE_DATABASE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Server {
@@ -43,12 +45,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts everything; when this returns the server takes requests.
+    /// Starts the server. When this function returns, the server accepts requests.
     pub(crate) async fn start(config: &Config, store: Store) -> anyhow::Result<Self> {
         let ids = id_source();
         let listener = TcpListener::bind(config.server.listen)
             .await
-            .with_context(|| format!("failed to listen at {}", config.server.listen))?;
+            .with_context(|| format!("failed to listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let workspaces = Workspaces::new(config.server.data_dir.join("workspaces"));
         let snapshots = Snapshots::new(config.server.data_dir.join("snapshots"));
@@ -56,7 +58,7 @@ impl Server {
         let settings = Settings {
             default_model: config.models.default_model.clone(),
             providers: provider_names(config),
-            docker_becomes: match config.sandbox.fallback {
+            docker_fallback: match config.sandbox.fallback {
                 SandboxFallback::Local => Some(SandboxType::Local),
                 SandboxFallback::Refuse => None,
             },
@@ -67,14 +69,14 @@ impl Server {
         };
         let must_exist =
             herm_app::master_key::is_needed(&store).await.context("failed to read the database")?;
-        let sealer = Sealer::new(master_key::ring(config, must_exist)?, Arc::new(SystemRng));
+        let sealer = Sealer::new(master_key::key_ring(config, must_exist)?, Arc::new(SystemRng));
         herm_app::master_key::check(&store, &sealer).await?;
-        let ways_out = ways_out(config, &store, &sealer);
-        let sandboxes = sandboxes(config, &ways_out)?;
+        let egress_service = egress_service(config, &store, &sealer);
+        let sandboxes = sandboxes(config, &egress_service)?;
         tokio::spawn(warn_without_sandbox(sandboxes.clone()));
-        let tls = herm_outbound::tls().context("failed to set up TLS")?;
+        let tls = herm_outbound::tls_client_config().context("failed to set up TLS")?;
         let fetcher = Fetcher::new(config.network.allow_private_urls.clone().into(), tls.clone())
-            .context("failed to set up the fetching of skills")?;
+            .context("failed to set up the HTTP client for skills")?;
         let app = App::new(
             store.clone(),
             ids.clone(),
@@ -93,45 +95,47 @@ impl Server {
             workspaces,
             snapshots,
             quotas,
-            ways_out,
+            egress_service,
             event_retention_days: config.server.event_retention_days,
         })
         .await
         .context("failed to start the worker")?;
-        let router = herm_api::router(app.clone(), api_options::of(config));
+        let router = herm_api::router(app.clone(), api_options::from_config(config));
         let close = CancellationToken::new();
         let http = tokio::spawn(herm_api::serve(listener, router, close.clone()));
         Ok(Self { address, store, app, worker, close, http })
     }
 
-    /// Drains and stops: new work is refused, streams end with a retry hint, runs get a moment to end; those that
-    /// don't are gone on with by the next server.
+    /// Drains and stops the server. New work is refused, event streams end with a retry hint, and active runs
+    /// may continue for a limited time. The next server process resumes runs that have not ended by then.
     pub(crate) async fn stop(self) {
         self.app.drain();
         self.worker.stop(drain_runs()).await;
         self.close.cancel();
         if tokio::time::timeout(DRAIN_RESPONSES, self.http).await.is_err() {
-            tracing::warn!("some responses were cut off");
+            tracing::warn!("the shutdown timeout expired; closed HTTP connections with incomplete responses");
         }
         if tokio::time::timeout(CLOSE_DATABASE, self.store.close()).await.is_err() {
-            tracing::warn!("the database was not closed in time; nothing that was acknowledged is lost");
+            tracing::warn!(
+                "gave up closing the database, because it took too long; all acknowledged changes are durable"
+            );
         }
     }
 }
 
-#[cfg(feature = "fault-points")]
+#[cfg(feature = "failpoints")]
 fn drain_runs() -> Duration {
-    crate::fault::drain().unwrap_or(DRAIN_RUNS)
+    crate::failpoint::drain_runs().unwrap_or(DRAIN_RUNS)
 }
 
-#[cfg(not(feature = "fault-points"))]
+#[cfg(not(feature = "failpoints"))]
 fn drain_runs() -> Duration {
     DRAIN_RUNS
 }
 
-/// What egress asks about deployments.
-fn ways_out(config: &Config, store: &Store, sealer: &Sealer) -> WaysOut {
-    WaysOut::new(egress::Options {
+/// Creates the service that supplies the egress proxy with egress policies and secret values.
+fn egress_service(config: &Config, store: &Store, sealer: &Sealer) -> EgressService {
+    EgressService::new(egress::Options {
         store: store.clone(),
         sealer: sealer.clone(),
         rng: Arc::new(SystemRng),
@@ -143,12 +147,12 @@ fn ways_out(config: &Config, store: &Store, sealer: &Sealer) -> WaysOut {
     })
 }
 
-fn sandboxes(config: &Config, ways_out: &WaysOut) -> anyhow::Result<Sandboxes> {
+fn sandboxes(config: &Config, egress_service: &EgressService) -> anyhow::Result<Sandboxes> {
     let egress = egress(config)?;
     Sandboxes::new(herm_sandbox::Options {
         data_dir: config.server.data_dir.clone(),
         rng: Arc::new(SystemRng),
-        away_limit: AWAY_LIMIT,
+        reconnect_timeout: RECONNECT_TIMEOUT,
         docker: DockerOptions {
             host: Some(config.sandbox.docker_host.clone()),
             image: config.sandbox.image.clone(),
@@ -157,24 +161,28 @@ fn sandboxes(config: &Config, ways_out: &WaysOut) -> anyhow::Result<Sandboxes> {
             bundle: egress.authority().bundle(),
             proxy: egress.authority().ca_pem().to_owned(),
         },
-        carry: ways_out.carry(egress),
+        proxy_handler: egress_service.proxy_handler(egress),
     })
     .context("failed to prepare the sandboxes")
 }
 
-/// The proxy that is the sandboxes' only way out.
+/// Creates the egress proxy.
 fn egress(config: &Config) -> anyhow::Result<Egress> {
     let authority = Authority::open(&config.server.data_dir, Arc::new(SystemClock))
-        .context("failed to open the certificate authority of the sandboxes' way out")?;
+        .context("failed to open the certificate authority of the egress proxy")?;
     let allowed = config.network.allow_private_egress.clone().into();
     Egress::new(herm_egress::Options { allowed, ..herm_egress::Options::new(authority) })
-        .context("failed to set up the sandboxes' way out")
+        .context("failed to set up the egress proxy")
 }
 
-/// Says in the log, at once, what every command would say later.
+/// Logs a warning at startup if the `local` sandbox engine does not work. Without it, the problem would
+/// appear only when a command fails.
 async fn warn_without_sandbox(sandboxes: Sandboxes) {
     if let Err(error) = sandboxes.check(SandboxType::Local).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "commands will fail here");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the local sandbox engine does not work; commands in local sandboxes will fail"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The whole configuration, and the order in which its sources count.
+//! The complete configuration.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,48 +10,48 @@ use crate::setting::WITHOUT_EFFECT;
 use crate::source::Sources;
 use crate::{Database, Error, Keys, Memory, Models, Network, Sandbox, Server, Telemetry};
 
-/// The settings that have a command-line flag; `None` where the flag was not given.
+/// The settings that have a command-line flag. A field is `None` if its flag is not set.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// `--listen`
+    /// `--listen`: the address of the API.
     pub listen: Option<String>,
-    /// `--data-dir`
+    /// `--data-dir`: the directory for all data of the server.
     pub data_dir: Option<PathBuf>,
-    /// `--database-url`; secret, as it may hold a password.
+    /// `--database-url`: the URL of a PostgreSQL database. Secret, because it can contain a password.
     pub database_url: Option<SecretString>,
-    /// `--config`: the file to read in place of `herm.toml`.
+    /// `--config`: the configuration file to read instead of `herm.toml`.
     pub config: Option<PathBuf>,
 }
 
-/// Everything an operator can set, parsed and checked. Its `Debug` output shows no secret.
+/// All settings, parsed and validated. The `Debug` output contains no secret.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses, directories and limits of the server.
+    /// The addresses, directories and limits of the server.
     pub server: Server,
-    /// Where the state is kept.
+    /// The database: SQLite or PostgreSQL.
     pub database: Database,
-    /// The keys given from outside.
+    /// The bootstrap key and the master key, if the operator provides them.
     pub keys: Keys,
-    /// Model providers and the default model.
+    /// The model providers and the default model.
     pub models: Models,
-    /// What sandboxes run on.
+    /// The settings of sandboxes.
     pub sandbox: Sandbox,
-    /// What may be reached.
+    /// The private addresses that the server and sandboxes may reach, and the default egress mode.
     pub network: Network,
-    /// When memory and dreaming begin their work.
+    /// The thresholds of memory, dreaming and context compaction.
     pub memory: Memory,
-    /// Logs and traces.
+    /// The settings of logs and traces.
     pub telemetry: Telemetry,
-    /// Settings that are given and do nothing in this version, by their variables.
+    /// The environment variable names of the settings that are set but have no effect in this version.
     pub without_effect: Vec<&'static str>,
 }
 
 impl Config {
-    /// Puts the sources together and checks every value. `file_text` is a configuration file's path, for
-    /// messages, and its content.
+    /// Combines flags, environment and configuration file, and validates every value. `file_text` is the path
+    /// of the configuration file, for error messages, and its content.
     ///
     /// # Errors
-    /// The first unknown name or unusable value, with where it stands and what to write in its place.
+    /// Returns the first unknown name or invalid value, with its location and the expected value.
     pub fn load(
         flags: &Flags,
         env: &BTreeMap<String, String>,
@@ -61,7 +61,7 @@ impl Config {
         Self::from_sources(flags, env, file)
     }
 
-    /// The same, of a file that is parsed already.
+    /// Like [`Self::load`], but takes a configuration file that is already parsed.
     pub(crate) fn from_sources(
         flags: &Flags,
         env: &BTreeMap<String, String>,
@@ -80,7 +80,7 @@ impl Config {
             telemetry: Telemetry::load(&sources)?,
             without_effect: WITHOUT_EFFECT
                 .iter()
-                .filter(|setting| sources.is_given(setting))
+                .filter(|setting| sources.is_set(setting))
                 .map(|setting| setting.variable)
                 .collect(),
         })

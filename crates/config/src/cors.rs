@@ -1,39 +1,41 @@
-//! Origins of web pages whose scripts may call the API.
+//! The web origins from which browsers may call the API (CORS).
 
 use crate::Error;
 use crate::setting;
-use crate::source::{Found, Sources};
+use crate::source::{Sourced, Sources};
 
-/// Most entries of the list; each is compared at every request of a browser.
+/// The maximum number of configured origins. More are rejected, because each request of a browser is compared
+/// with every entry.
 const MAX_ORIGINS: usize = 256;
 
-/// Origins of web pages whose scripts may call the API.
+/// The web origins from which browsers may call the API (CORS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// These, as browsers write them; none if it is empty.
+    /// Only these origins are allowed, in the form that browsers send. An empty list allows none.
     List(Vec<String>),
-    /// Every page's.
+    /// Every origin is allowed.
     Any,
 }
 
 pub(crate) fn load(sources: &Sources<'_>) -> Result<CorsOrigins, Error> {
     let items = sources.list(&setting::CORS_ORIGINS);
-    if let Some(beyond) = items.get(MAX_ORIGINS) {
-        return Err(beyond.invalid(format!("at most {MAX_ORIGINS} origins")));
+    if let Some(excess) = items.get(MAX_ORIGINS) {
+        return Err(excess.invalid(format!("at most {MAX_ORIGINS} origins are allowed; remove some")));
     }
     match items.as_slice() {
-        [one] if one.value == "*" => Ok(CorsOrigins::Any),
+        [single] if single.value == "*" => Ok(CorsOrigins::Any),
         items => items.iter().map(origin).collect::<Result<_, _>>().map(CorsOrigins::List),
     }
 }
 
-/// An origin exactly as a browser sends it, since they are compared letter by letter.
-fn origin(found: &Found<String>) -> Result<String, Error> {
+/// Parses an origin. The value must be exactly what a browser sends, because origins are compared byte by
+/// byte.
+fn origin(raw: &Sourced<String>) -> Result<String, Error> {
     let expected = "an origin such as https://app.example.com or http://localhost:3000, in lower case, without a path \
-                    or a last `/`; or `*` alone for every origin";
-    let rest = ["https://", "http://"].iter().find_map(|scheme| found.value.strip_prefix(scheme));
+                    or a trailing `/`; or `*` alone for all origins";
+    let rest = ["https://", "http://"].iter().find_map(|scheme| raw.value.strip_prefix(scheme));
     let (host, port) = match rest.and_then(|rest| rest.rsplit_once(':')) {
-        // The colons of an IPv6 address stand within brackets.
+        // A colon inside brackets belongs to an IPv6 address and does not separate a port.
         Some((host, port)) if !port.contains(']') => (Some(host), Some(port)),
         _ => (rest, None),
     };
@@ -48,17 +50,17 @@ fn origin(found: &Found<String>) -> Result<String, Error> {
             })
     };
     let is_default = |port: &str| {
-        (found.value.starts_with("https:") && port == "443")
-            || (found.value.starts_with("http:") && port == "80")
+        (raw.value.starts_with("https:") && port == "443") || (raw.value.starts_with("http:") && port == "80")
     };
     if port.is_some_and(is_default) {
-        return Err(
-            found.invalid(format!("`{}`: browsers leave the scheme's own port out; do so too", found.value))
-        );
+        return Err(raw.invalid(format!(
+            "`{}` contains the default port, which browsers omit; remove the port",
+            raw.value
+        )));
     }
     let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
     if host.is_some_and(is_host) && is_port {
-        return Ok(found.value.clone());
+        return Ok(raw.value.clone());
     }
-    Err(found.not(expected))
+    Err(raw.unexpected(expected))
 }

@@ -1,4 +1,4 @@
-//! Which database keeps the state.
+//! The setting that selects the database.
 
 use std::path::{Path, PathBuf};
 
@@ -9,38 +9,38 @@ use crate::Error;
 use crate::setting;
 use crate::source::Sources;
 
-/// Which database keeps the state.
+/// The database that the server uses.
 #[derive(Clone, Debug)]
 pub enum Database {
-    /// A file in this directory; one server.
+    /// An SQLite database in the data directory. Only one server at a time can use it.
     Sqlite {
-        /// The data directory.
+        /// The data directory, which contains the database file.
         dir: PathBuf,
     },
-    /// A PostgreSQL database; several servers can share it.
+    /// A PostgreSQL database. Only one server at a time can use it.
     Postgres {
-        /// `postgres://…`; secret, as it may hold a password.
+        /// The URL `postgres://…`. Secret, because it can contain a password.
         url: SecretString,
     },
 }
 
 impl Database {
     pub(crate) fn load(sources: &Sources<'_>, data_dir: &Path) -> Result<Self, Error> {
-        let Some(found) = sources.text(&setting::DATABASE_URL)? else {
+        let Some(raw) = sources.text(&setting::DATABASE_URL)? else {
             return Ok(Self::Sqlite { dir: data_dir.to_owned() });
         };
-        // The value may hold a password: of it, messages repeat the scheme alone.
-        let url = Url::parse(&found.value).map_err(|fault| {
-            found.invalid(format!("not a URL ({fault}); write postgres://USER:PASSWORD@HOST/DATABASE"))
+        // The URL can contain a password, so error messages contain only its scheme.
+        let url = Url::parse(&raw.value).map_err(|error| {
+            raw.invalid(format!("not a URL ({error}); expected postgres://USER:PASSWORD@HOST/DATABASE"))
         })?;
         match url.scheme() {
-            "postgres" | "postgresql" => Ok(Self::Postgres { url: found.into_secret() }),
-            "sqlite" | "file" => Err(found.invalid(format!(
-                "{}:// is not needed; SQLite in the data directory is the default, so leave this out and set data_dir",
+            "postgres" | "postgresql" => Ok(Self::Postgres { url: raw.into_secret() }),
+            "sqlite" | "file" => Err(raw.invalid(format!(
+                "{}:// is not supported; SQLite in the data directory is the default, so remove this setting and set data_dir",
                 url.scheme()
             ))),
-            other => Err(found.invalid(format!(
-                "{other}:// is not supported; write postgres://…, or leave it out for SQLite in the data directory"
+            other => Err(raw.invalid(format!(
+                "{other}:// is not supported; use postgres://…, or remove this setting to use SQLite in the data directory"
             ))),
         }
     }

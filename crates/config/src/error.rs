@@ -1,26 +1,26 @@
-//! What can be wrong with a configuration. Each message says where, what, and what to write instead; none
-//! repeats a secret.
+//! Configuration errors. Each message contains the location of the error, the reason and the remedy.
+//! No message contains a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The location at which a setting was read, for error messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A command-line flag, with its dashes.
+pub enum Location {
+    /// The name of a command-line flag, including its dashes.
     Flag(&'static str),
-    /// An environment variable.
+    /// The name of an environment variable.
     Variable(String),
-    /// A key of the configuration file, dotted where it is nested.
+    /// A key of the configuration file. The key of a nested value contains dots.
     File {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
-        /// The key.
+        /// The key, for example `providers.own.kind`.
         key: String,
     },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(flag) => write!(f, "flag {flag}"),
@@ -30,58 +30,59 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a configuration cannot be used.
+/// An error in the configuration. It prevents the server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting that does not exist.
+    /// A setting has an unknown name.
     #[error(
-        "unknown setting: {origin}; did you mean {nearest}? (remove it, or see docs/reference/configuration.md)"
+        "unknown setting: {location}; did you mean {nearest}? Correct or remove it; see docs/reference/configuration.md"
     )]
     Unknown {
-        /// Where it stands.
-        origin: Origin,
-        /// The known name most like it.
+        /// The flag, environment variable or file key that has the unknown name.
+        location: Location,
+        /// The known name that is most similar to the unknown one.
         nearest: String,
     },
-    /// A value that cannot be used.
-    #[error("cannot use {origin}: {reason}")]
+    /// A setting has an invalid value.
+    #[error("invalid {location}: {reason}")]
     Invalid {
-        /// Where it stands.
-        origin: Origin,
-        /// What is wrong, and what to write.
+        /// The flag, environment variable or file key that contains the value.
+        location: Location,
+        /// The reason why the value is invalid, and the expected value.
         reason: String,
     },
-    /// The file is not TOML.
+    /// The configuration file is not valid TOML.
     #[error("{} is not valid TOML{}: {reason}", path.display(), at_line(*line))]
     Syntax {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
-        /// The line, from 1, where the parser knows it.
+        /// The number of the invalid line, starting at 1. `None` if the parser does not report it.
         line: Option<usize>,
-        /// The parser's words, without the text of the line, which may be a secret.
+        /// The error message of the parser. It does not contain the text of the line, which can contain a
+        /// secret.
         reason: String,
     },
-    /// The file could not be read.
-    #[error("failed to read the configuration file {}; check the path given with --config and the file's permissions", path.display())]
+    /// The configuration file could not be read.
+    #[error("failed to read the configuration file {}; check the path in --config and the permissions of the file", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         cause: std::io::Error,
     },
-    /// The file is longer than any configuration.
-    #[error("{} is larger than {limit_bytes} bytes, so it is not a configuration file; check --config", path.display())]
+    /// The configuration file is too large. Probably another file was named by mistake.
+    #[error("{} exceeds {limit_bytes} bytes, so it is probably not a configuration file; check the path in --config", path.display())]
     TooLarge {
-        /// The file.
+        /// The path of the configuration file.
         path: PathBuf,
-        /// The limit.
+        /// The maximum size of a configuration file in bytes.
         limit_bytes: u64,
     },
-    /// A variable of ours whose value is not text.
-    #[error("environment variable {name} is not valid UTF-8; set it again as plain text")]
+    /// The value of an environment variable that the server reads is not valid UTF-8.
+    #[error("environment variable {name} is not valid UTF-8; set it to plain text")]
     NotText {
-        /// The variable.
+        /// The name of the environment variable.
         name: String,
     },
 }

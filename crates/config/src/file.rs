@@ -1,4 +1,4 @@
-//! The configuration file, taken apart: settings at the top, one table for each provider.
+//! Parses the configuration file. It contains settings at the top level, and one table per model provider.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::setting::{PROVIDERS_KEY, SETTINGS, nearest};
-use crate::{Error, Origin};
+use crate::{Error, Location};
 
-/// A value as written; numbers and booleans become text, as they would be in a variable.
+/// The value of a setting in the configuration file. Numbers and booleans are converted to text, because
+/// environment variables contain text too.
 #[derive(Debug)]
 pub(crate) enum FileValue {
     Text(String),
     List(Vec<String>),
 }
 
-/// The key of a provider's table under which its models are named.
+/// The key of the list of models in the table of a model provider.
 pub(crate) const MODELS_KEY: &str = "models";
 
-/// One `[providers.NAME]`.
+/// The content of a table `[providers.NAME]`.
 #[derive(Debug, Default)]
 pub(crate) struct ProviderTable {
     pub(crate) kind: Option<String>,
@@ -33,11 +34,11 @@ impl ProviderTable {
     fn parse(path: &Path, name: &str, table: Table) -> Result<Self, Error> {
         let mut parsed = Self::default();
         for (key, value) in table {
-            let origin = provider_origin(path, name, &key);
+            let location = provider_location(path, name, &key);
             if key == MODELS_KEY {
                 parsed.models = texts(value).ok_or_else(|| Error::Invalid {
-                    origin,
-                    reason: "write a list of strings, each in quotes".to_owned(),
+                    location,
+                    reason: "expected a list of strings in quotes".to_owned(),
                 })?;
                 continue;
             }
@@ -47,11 +48,11 @@ impl ProviderTable {
                 "api_key_env" => &mut parsed.api_key_env,
                 _ => {
                     let nearest = nearest(&key, Self::KEYS);
-                    return Err(Error::Unknown { origin, nearest });
+                    return Err(Error::Unknown { location, nearest });
                 }
             };
             let Value::String(text) = value else {
-                return Err(Error::Invalid { origin, reason: "write a string in quotes".to_owned() });
+                return Err(Error::Invalid { location, reason: "expected a string in quotes".to_owned() });
             };
             *slot = Some(text);
         }
@@ -79,13 +80,13 @@ impl File {
                 file.providers = parse_providers(path, value)?;
             } else if SETTINGS.iter().any(|setting| setting.key == key) {
                 let value = parse_value(value).map_err(|reason| Error::Invalid {
-                    origin: file.origin(&key),
+                    location: file.location(&key),
                     reason: reason.to_owned(),
                 })?;
                 file.values.insert(key, value);
             } else {
                 let known = SETTINGS.iter().map(|setting| setting.key).chain([PROVIDERS_KEY]);
-                return Err(Error::Unknown { origin: file.origin(&key), nearest: nearest(&key, known) });
+                return Err(Error::Unknown { location: file.location(&key), nearest: nearest(&key, known) });
             }
         }
         Ok(file)
@@ -95,25 +96,25 @@ impl File {
         self.values.get(key)
     }
 
-    /// The variables that hold the providers' keys.
+    /// Returns the names of the environment variables that contain the API keys of providers.
     pub(crate) fn key_variables(&self) -> impl Iterator<Item = &str> {
         self.providers.values().filter_map(|provider| provider.api_key_env.as_deref())
     }
 
-    pub(crate) fn origin(&self, key: &str) -> Origin {
-        Origin::File { path: self.path.clone(), key: key.to_owned() }
+    pub(crate) fn location(&self, key: &str) -> Location {
+        Location::File { path: self.path.clone(), key: key.to_owned() }
     }
 }
 
-/// Where a key of a provider stands.
-pub(crate) fn provider_origin(path: &Path, name: &str, key: &str) -> Origin {
-    Origin::File { path: path.to_owned(), key: format!("{PROVIDERS_KEY}.{name}.{key}") }
+/// Returns the location of a key in the table of a model provider, for error messages.
+pub(crate) fn provider_location(path: &Path, name: &str, key: &str) -> Location {
+    Location::File { path: path.to_owned(), key: format!("{PROVIDERS_KEY}.{name}.{key}") }
 }
 
 fn parse_providers(path: &Path, value: Value) -> Result<BTreeMap<String, ProviderTable>, Error> {
     let not_a_table = |key: String| Error::Invalid {
-        origin: Origin::File { path: path.to_owned(), key },
-        reason: "write a table: [providers.NAME] with kind, base_url and api_key_env".to_owned(),
+        location: Location::File { path: path.to_owned(), key },
+        reason: "expected a table [providers.NAME] with kind, base_url and api_key_env".to_owned(),
     };
     let Value::Table(tables) = value else { return Err(not_a_table(PROVIDERS_KEY.to_owned())) };
     let mut providers = BTreeMap::new();
@@ -130,14 +131,14 @@ fn parse_value(value: Value) -> Result<FileValue, &'static str> {
         Value::String(text) => Ok(FileValue::Text(text)),
         Value::Integer(number) => Ok(FileValue::Text(number.to_string())),
         Value::Boolean(flag) => Ok(FileValue::Text(flag.to_string())),
-        Value::Array(_) => texts(value).map(FileValue::List).ok_or("write a list of strings, each in quotes"),
+        Value::Array(_) => texts(value).map(FileValue::List).ok_or("expected a list of strings in quotes"),
         Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
-            Err("write a string in quotes, a whole number or a list of strings")
+            Err("expected a string in quotes, a whole number, a boolean or a list of strings")
         }
     }
 }
 
-/// A list of strings; `None` if it is something else.
+/// Returns the strings of a TOML list, or `None` if the value is not a list of strings.
 fn texts(value: Value) -> Option<Vec<String>> {
     let Value::Array(items) = value else { return None };
     let text = |item| if let Value::String(text) = item { Some(text) } else { None };

@@ -1,4 +1,4 @@
-//! The keys an operator brings.
+//! The keys that an operator provides.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,13 +10,14 @@ use crate::source::Sources;
 
 const MASTER_KEY_BYTES: usize = 32;
 
-/// The keys an operator brings.
+/// The keys that an operator provides.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// An admin key of the account `default` to accept from the first start on. As written: whoever uses
-    /// it checks its format.
+    /// An API key that the server inserts at startup as an admin key of the account `default`. Its format is
+    /// not validated here.
     pub bootstrap: Option<SecretString>,
-    /// 32 bytes in base64 that encrypt secrets at rest; `None`: a key file in the data directory is used.
+    /// The master key, which encrypts stored secrets: 32 bytes in base64. With `None`, a key file in the data
+    /// directory is used.
     pub master: Option<SecretString>,
 }
 
@@ -24,19 +25,20 @@ impl Keys {
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
         let bootstrap = sources.text(&setting::BOOTSTRAP_KEY)?;
         let master = sources.text(&setting::MASTER_KEY)?;
-        if let Some(found) = &master {
-            // A decoded key is discarded at once; who uses it decodes it into memory that is wiped.
-            let length = STANDARD.decode(&found.value).map(|bytes| bytes.len()).ok();
+        if let Some(raw) = &master {
+            // Decode the key only to check its length. The code that uses the key decodes it again, into
+            // memory that is wiped.
+            let length = STANDARD.decode(&raw.value).map(|bytes| bytes.len()).ok();
             if length != Some(MASTER_KEY_BYTES) {
-                return Err(found.invalid(
-                    "it must be 32 bytes in base64; make one with `openssl rand -base64 32`, or leave it out \
-                     for a key file in the data directory",
+                return Err(raw.invalid(
+                    "expected 32 bytes in base64; create a key with `openssl rand -base64 32`, or remove this \
+                     setting to use a key file in the data directory",
                 ));
             }
         }
         Ok(Self {
-            bootstrap: bootstrap.map(|found| found.into_secret()),
-            master: master.map(|found| found.into_secret()),
+            bootstrap: bootstrap.map(|raw| raw.into_secret()),
+            master: master.map(|raw| raw.into_secret()),
         })
     }
 }

@@ -1,10 +1,12 @@
-//! What an operator sets: flags before `HERM_*` variables before `herm.toml` before defaults.
+//! The settings of a server. Flags take precedence over `HERM_*` environment variables, variables over the
+//! file `herm.toml`, and the file over defaults.
 //!
-//! [`Config::load`] is pure: it is given the flags, the environment and the file's text. Every value is
-//! parsed here, once, into the type the rest of the server uses; a name that is not known is an error, so
-//! that a mistyped setting is never silently a default. [`load_from_machine`] does the reading.
+//! [`Config::load`] is pure: flags, environment and the text of the configuration file are its parameters. It
+//! parses every value once, into the type that the rest of the server uses. An unknown name is an error, so
+//! that a mistyped setting is never silently ignored. [`load_from_machine`] reads the environment and the
+//! file, and then loads the configuration.
 
-mod address;
+mod base_url;
 mod config;
 mod cors;
 mod database;
@@ -24,7 +26,7 @@ mod telemetry;
 pub use config::{Config, Flags};
 pub use cors::CorsOrigins;
 pub use database::Database;
-pub use error::{Error, Origin};
+pub use error::{Error, Location};
 pub use keys::Keys;
 pub use machine::{DEFAULT_FILE, load_from_machine};
 pub use memory::Memory;

@@ -1,4 +1,4 @@
-//! Reads what [`Config::load`] is given from this machine: the process's environment and the file.
+//! Reads the input of [`Config::load`] from this machine: the environment and the configuration file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,16 +10,19 @@ use crate::file::File;
 use crate::setting::{PREFIX, known_variables};
 use crate::{Config, Error, Flags};
 
-/// The file that is read from the working directory, if it is there and `--config` names no other.
+/// The path of the configuration file in the working directory. The file is read if it exists and `--config`
+/// is not set.
 pub const DEFAULT_FILE: &str = "herm.toml";
-/// Longest configuration file, in bytes; whatever is longer was named by mistake.
+/// The maximum size of the configuration file in bytes. A larger file is rejected, because it was probably
+/// named by mistake.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The configuration of a server started here and now. A file that `--config` names must exist;
-/// [`DEFAULT_FILE`] need not.
+/// Loads the configuration from the environment and the configuration file. A file in `--config` must exist;
+/// [`DEFAULT_FILE`] is optional.
 ///
 /// # Errors
-/// A file that cannot be read, a variable of ours that is not text, and all that [`Config::load`] refuses.
+/// Fails if the file cannot be read, an environment variable that the server reads is not valid UTF-8, or
+/// [`Config::load`] fails.
 pub fn load_from_machine(flags: &Flags) -> Result<Config, Error> {
     let file = find_file(flags, Path::new(DEFAULT_FILE))?;
     let env = text_variables(std::env::vars_os(), file.as_ref())?;
@@ -38,7 +41,8 @@ fn find_file(flags: &Flags, default: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-/// The file's text. The outer error is a file that can be read and is still none of ours.
+/// Reads the configuration file. The inner result contains an I/O error. The outer result is an error if the
+/// file is too large.
 fn read(path: &Path) -> Result<io::Result<String>, Error> {
     let mut bytes = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
@@ -47,13 +51,14 @@ fn read(path: &Path) -> Result<io::Result<String>, Error> {
         Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => {
             Err(Error::TooLarge { path: path.to_owned(), limit_bytes: MAX_FILE_BYTES })
         }
-        // Of the fault, the place alone is kept: the bytes may be a secret.
+        // Retain only the position of the invalid byte in the error, because the bytes can contain a secret.
         Ok(_) => Ok(String::from_utf8(bytes)
-            .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault.utf8_error()))),
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))),
     }
 }
 
-/// The variables that are text. One that is not is an error only if it would be read.
+/// Returns the environment variables that are valid UTF-8. Fails if a variable that the server reads is not
+/// valid UTF-8.
 fn text_variables(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     file: Option<&File>,
@@ -87,21 +92,21 @@ mod tests {
         Flags { config: Some(config.to_owned()), ..Flags::default() }
     }
 
-    fn message<T>(result: Result<T, Error>) -> String {
+    fn error_message<T>(result: Result<T, Error>) -> String {
         result.err().expect("an error").to_string()
     }
 
     #[test]
-    fn a_missing_default_file_is_no_error_and_a_missing_named_one_is() {
+    fn a_missing_file_is_an_error_only_if_it_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("herm.toml");
         assert!(find_file(&Flags::default(), &absent).unwrap().is_none());
-        let said = message(find_file(&flags(&absent), &absent));
-        assert!(said.contains(absent.to_str().unwrap()) && said.contains("--config"), "{said}");
+        let error = error_message(find_file(&flags(&absent), &absent));
+        assert!(error.contains(absent.to_str().unwrap()) && error.contains("--config"), "{error}");
     }
 
     #[test]
-    fn the_named_file_is_read_in_place_of_the_default() {
+    fn a_named_file_replaces_the_default_file() {
         let dir = tempfile::tempdir().unwrap();
         let (default, named) = (dir.path().join("herm.toml"), dir.path().join("other.toml"));
         fs::write(&default, "log = 'warn'").unwrap();
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_file_that_cannot_be_read_is_an_error() {
+    fn an_unreadable_default_file_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(find_file(&Flags::default(), dir.path()), Err(Error::Unreadable { .. })));
         let binary = dir.path().join("herm.toml");
@@ -120,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_longer_than_the_limit_is_refused() {
+    fn a_file_beyond_the_maximum_size_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("herm.toml");
         let limit = usize::try_from(MAX_FILE_BYTES).unwrap();
@@ -134,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_not_text_counts_only_if_it_would_be_read() {
+    fn an_invalid_variable_is_an_error_only_if_it_is_read() {
         let file = File::parse(Path::new("herm.toml"), "[providers.own]\napi_key_env = 'OWN_KEY'").unwrap();
         let not_text = || OsString::from_vec(vec![0xff]);
         let check = |name: &str| text_variables([(name.into(), not_text())], Some(&file));
-        for name in ["HERM_LISTEN", "OPENAI_API_KEY", "OWN_KEY", "HERM_UNHEARD_OF"] {
-            assert!(message(check(name)).contains(name));
+        for name in ["HERM_LISTEN", "OPENAI_API_KEY", "OWN_KEY", "HERM_UNKNOWN"] {
+            assert!(error_message(check(name)).contains(name));
         }
         assert!(check("LS_COLORS").unwrap().is_empty());
         assert!(text_variables([(not_text(), "text".into())], None).unwrap().is_empty());

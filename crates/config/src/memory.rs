@@ -1,4 +1,4 @@
-//! When memory and dreaming begin their work, and when a context is compacted.
+//! The thresholds of memory, dreaming and context compaction.
 
 use std::time::Duration;
 
@@ -15,26 +15,27 @@ const REFLECT_TOKENS: u64 = 40_000;
 const DREAM_IDLE_S: u64 = 60 * 60;
 const COMPACT_TOKENS: u64 = 100_000;
 
-/// Thresholds of memory, dreaming and context.
+/// The thresholds of memory, dreaming and context compaction.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// Tokens of conversation not yet observed at which the observer starts.
+    /// The observer starts when the part of a conversation that it has not processed reaches this number of
+    /// tokens.
     pub observe_tokens: u64,
-    /// How long a thread is quiet before the observer takes what there is.
+    /// After this time without activity in a thread, the observer processes the rest of the conversation.
     pub observe_idle: Duration,
-    /// Tokens of observations at which the reflector merges them.
+    /// The reflector merges the observations of a deployment when they reach this number of tokens.
     pub reflect_tokens: u64,
-    /// How long a deployment is quiet before it may dream.
+    /// After this time without activity in a deployment, a dream (a job that tidies the memories) may start.
     pub dream_idle: Duration,
-    /// Tokens of context at which a run compacts before it goes on.
+    /// The context of a run is compacted when it reaches this number of tokens.
     pub compact_tokens: u64,
 }
 
 impl Memory {
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
         let number = |setting: &'static Setting, limits, default| {
-            let found = sources.text(setting)?;
-            found.map_or(Ok(default), |found| found.number(limits))
+            let raw = sources.text(setting)?;
+            raw.map_or(Ok(default), |raw| raw.number(limits))
         };
         let tokens = |setting, default| number(setting, 1..=MAX_TOKENS, default);
         let idle = |setting, default| number(setting, 0..=MAX_IDLE_S, default).map(Duration::from_secs);

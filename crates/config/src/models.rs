@@ -1,7 +1,8 @@
-//! Model providers and the default model.
+//! The settings of model providers, and the default model.
 //!
-//! Three providers are built in; a table of the same name in the file changes one, any other adds one. A
-//! provider is known with or without a key: what is missing is said when a run needs it.
+//! Three providers are built in. A table `[providers.NAME]` in the configuration file changes the built-in
+//! provider with this name, or adds a provider. A missing API key is not an error at startup. It becomes an
+//! error when a run needs the provider.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -10,34 +11,38 @@ use std::time::Duration;
 use herm_types::model::ModelName;
 use secrecy::SecretString;
 
-use crate::address::http_base;
-use crate::file::{MODELS_KEY, ProviderTable, provider_origin};
+use crate::base_url::http_base_url;
+use crate::file::{MODELS_KEY, ProviderTable, provider_location};
 use crate::setting::{self, PREFIX, Setting, known_variables};
-use crate::source::{Found, Sources};
-use crate::{Error, Origin};
+use crate::source::{Sourced, Sources};
+use crate::{Error, Location};
 
-/// The provider that answers from a canned script and needs no key. No provider can be configured under
+/// The name of the built-in provider that plays a fixed script and needs no key. No other provider can have
 /// this name.
 pub const DEMO_PROVIDER: &str = "demo";
-/// The one model of [`DEMO_PROVIDER`], as clients write it.
+/// The only model of [`DEMO_PROVIDER`], in the form `provider/model`.
 pub const DEMO_MODEL: &str = "demo/tour";
 
 const DEFAULT_PROVIDER: &str = "anthropic";
 const DEFAULT_MODEL: &str = "claude-sonnet-4.5";
-/// Most providers in the file; each is listed to clients and checked at start.
+/// The maximum number of providers in the configuration file. More are rejected, because each one is listed
+/// to clients and checked at startup.
 const MAX_PROVIDERS: usize = 64;
-/// Longest name of a provider, in bytes; it begins every model name that uses it.
+/// The maximum length of a provider name in bytes. A longer name is rejected. Each model name begins with a
+/// provider name.
 const MAX_PROVIDER_NAME_BYTES: usize = 64;
-/// Most models that are listed of one provider.
+/// The maximum number of models that the configuration may list per provider. More are rejected.
 const MAX_LISTED_MODELS: usize = 256;
 const DEFAULT_FIRST_BYTE: Duration = Duration::from_secs(300);
 const DEFAULT_SILENCE: Duration = Duration::from_secs(120);
-/// How long a provider may be waited for, in seconds: an hour is as good as never.
-const WAIT_S: RangeInclusive<u64> = 1..=3600;
-/// Longest model name, provider included, in bytes.
+/// The allowed range of a provider timeout in seconds. More than an hour would have the same effect as no
+/// timeout.
+const TIMEOUT_S: RangeInclusive<u64> = 1..=3600;
+/// The maximum length of a model name in bytes, including the provider and the `/`. A longer name is
+/// rejected.
 const MAX_MODEL_NAME_BYTES: usize = 256;
 
-/// The wire format that a provider speaks.
+/// The wire format of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProviderKind {
     /// Anthropic Messages: `POST {base_url}/v1/messages`.
@@ -47,7 +52,7 @@ pub enum ProviderKind {
 }
 
 impl ProviderKind {
-    /// The word for it in the configuration file.
+    /// Returns the name of this wire format, which is the value of the key `kind` in the configuration file.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Anthropic => "anthropic",
@@ -55,63 +60,65 @@ impl ProviderKind {
         }
     }
 
-    fn load(found: &Found<String>) -> Result<Self, Error> {
-        if found.value == "openai_responses" {
-            return Err(found.invalid(
-                "OpenAI Responses is not supported yet; write `openai_chat` if the provider speaks Chat Completions too",
+    fn load(raw: &Sourced<String>) -> Result<Self, Error> {
+        if raw.value == "openai_responses" {
+            return Err(raw.invalid(
+                "OpenAI Responses is not supported yet; use `openai_chat` if the provider also supports Chat Completions",
             ));
         }
         let kinds = [Self::Anthropic, Self::OpenAiChat].map(|kind| (kind.as_str(), kind));
-        found.choose(&kinds)
+        raw.choose(&kinds)
     }
 }
 
-/// Where models are called.
+/// A configured model provider.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    /// The part of a model name before its first `/`.
+    /// The name of the provider: the part of a model name before the first `/`.
     pub name: String,
-    /// The wire format it speaks.
+    /// The wire format of the provider.
     pub kind: ProviderKind,
-    /// What paths are appended to, without a last `/`.
+    /// The base URL, to which request paths are appended. It has no trailing `/`.
     pub base_url: String,
-    /// What requests carry; `None`: nothing is set, which servers on one's own machine may accept.
+    /// The API key. With `None`, requests are sent without a key, which many local servers accept.
     pub api_key: Option<SecretString>,
-    /// The variable the key was looked for in, for messages that say what to set; `None` if the provider
-    /// takes no key.
+    /// The name of the environment variable that contains the API key, for messages about a missing key.
+    /// `None` if the provider needs no key.
     pub api_key_env: Option<String>,
-    /// Models that the operator names, without the provider: they are listed to clients, and others may be named all
-    /// the same.
+    /// The models that the configuration lists, without the provider name. Clients see this list, but may
+    /// also use models that it does not contain.
     pub models: Vec<String>,
 }
 
 impl Provider {
-    /// Whether it can be called: its key is there, or it takes none.
+    /// Returns true if the provider can be called, because its API key is set or it needs none.
     pub fn has_key(&self) -> bool {
         self.api_key.is_some() || self.api_key_env.is_none()
     }
 }
 
-/// Model providers and the default model.
+/// The settings of model providers, and the default model.
 #[derive(Clone, Debug)]
 pub struct Models {
-    /// The model of deployments that name none; its provider is known.
+    /// The model for deployments that are created without specifying one. Its provider is always a known
+    /// provider.
     pub default_model: ModelName,
-    /// Every provider but `demo`: the built-in ones first, then the file's by name.
+    /// All providers except `demo`: the built-in ones first, then the added ones in alphabetical order.
     pub providers: Vec<Provider>,
-    /// How long a provider may take until it begins to answer.
+    /// The maximum time from sending a request to the response headers of the provider.
     pub first_byte: Duration,
-    /// How long a provider may say nothing in the middle of an answer.
+    /// The maximum time between two chunks of a streamed reply.
     pub silence: Duration,
 }
 
 impl Models {
-    /// The provider of this name; `None` also for `demo`, which has no address.
+    /// Returns the provider with this name. Returns `None` for `demo`, which is not a configured provider.
     pub fn provider(&self, name: &str) -> Option<&Provider> {
         self.providers.iter().find(|provider| provider.name == name)
     }
 
-    /// Whether a model name may begin with this, be there a key or not.
+    /// Returns true if a provider with this name exists, even if its API key is missing. This includes
+    /// `demo`.
     pub fn is_known(&self, name: &str) -> bool {
         name == DEMO_PROVIDER || self.provider(name).is_some()
     }
@@ -120,13 +127,13 @@ impl Models {
         let mut models = Self {
             default_model: built_in_default(),
             providers: providers(sources)?,
-            first_byte: wait(sources, &setting::MODEL_FIRST_BYTE_S)?.unwrap_or(DEFAULT_FIRST_BYTE),
-            silence: wait(sources, &setting::MODEL_SILENCE_S)?.unwrap_or(DEFAULT_SILENCE),
+            first_byte: timeout(sources, &setting::MODEL_FIRST_BYTE_S)?.unwrap_or(DEFAULT_FIRST_BYTE),
+            silence: timeout(sources, &setting::MODEL_SILENCE_S)?.unwrap_or(DEFAULT_SILENCE),
         };
-        if let Some(found) = sources.text(&setting::DEFAULT_MODEL)? {
-            models.default_model = model_name(&found)?;
+        if let Some(raw) = sources.text(&setting::DEFAULT_MODEL)? {
+            models.default_model = model_name(&raw)?;
             if !models.is_known(&models.default_model.provider) {
-                return Err(found.invalid(models.unknown_provider()));
+                return Err(raw.invalid(models.unknown_provider()));
             }
         }
         Ok(models)
@@ -135,15 +142,15 @@ impl Models {
     fn unknown_provider(&self) -> String {
         let known: Vec<&str> = self.providers.iter().map(|provider| provider.name.as_str()).collect();
         format!(
-            "there is no provider `{}`; there are {} and {DEMO_PROVIDER}, and others can be added under \
-             [providers.NAME] in the configuration file",
+            "unknown provider `{}`; known providers: {}, {DEMO_PROVIDER}. Add others under [providers.NAME] in \
+             the configuration file",
             self.default_model.provider,
             known.join(", ")
         )
     }
 }
 
-/// A provider that needs no table in the file.
+/// A built-in provider, which exists without a table in the configuration file.
 pub(crate) struct BuiltIn {
     name: &'static str,
     kind: ProviderKind,
@@ -193,23 +200,24 @@ fn providers(sources: &Sources<'_>) -> Result<Vec<Provider>, Error> {
         check_name(&file.path, name)?;
         if added > MAX_PROVIDERS {
             let reason = format!("at most {MAX_PROVIDERS} providers can be added; remove some");
-            return Err(Error::Invalid { origin: file.origin(setting::PROVIDERS_KEY), reason });
+            return Err(Error::Invalid { location: file.location(setting::PROVIDERS_KEY), reason });
         }
         providers.push(added_provider(sources, &file.path, name, table)?);
     }
     Ok(providers)
 }
 
-/// A built-in provider: its variable before the file before what is built in.
+/// Loads a built-in provider. Environment variables take precedence over the configuration file, and the file
+/// over built-in values.
 fn built_in_provider(
     sources: &Sources<'_>,
     built_in: &BuiltIn,
     table: &ProviderTable,
 ) -> Result<Provider, Error> {
     let entry = |key, value: &Option<String>| file_entry(sources, built_in.name, key, value.as_ref());
-    let kind = entry("kind", &table.kind).map(|found| ProviderKind::load(&found)).transpose()?;
+    let kind = entry("kind", &table.kind).map(|raw| ProviderKind::load(&raw)).transpose()?;
     let base_url = sources.variable(built_in.base_url_env).or_else(|| entry("base_url", &table.base_url));
-    let base_url = base_url.map(|found| http_base(&found)).transpose()?;
+    let base_url = base_url.map(|raw| http_base_url(&raw)).transpose()?;
     let api_key_env = entry("api_key_env", &table.api_key_env);
     let api_key_env = api_key_env.map(key_variable).transpose()?;
     let api_key_env = api_key_env.unwrap_or_else(|| built_in.api_key_env.to_owned());
@@ -223,7 +231,7 @@ fn built_in_provider(
     })
 }
 
-/// A provider that the file alone describes.
+/// Loads a provider that is not built in, from its table in the configuration file.
 fn added_provider(
     sources: &Sources<'_>,
     path: &Path,
@@ -231,114 +239,123 @@ fn added_provider(
     table: &ProviderTable,
 ) -> Result<Provider, Error> {
     let entry = |key, value: &Option<String>| file_entry(sources, name, key, value.as_ref());
-    let missing = |key, what: &str| Error::Invalid {
-        origin: provider_origin(path, name, key),
-        reason: format!("it is missing; write {what}"),
+    let missing = |key, expected: &str| Error::Invalid {
+        location: provider_location(path, name, key),
+        reason: format!("missing; set it to {expected}"),
     };
     let kind = entry("kind", &table.kind)
-        .ok_or_else(|| missing("kind", "`anthropic` or `openai_chat`, the wire format it speaks"))?;
+        .ok_or_else(|| missing("kind", "`anthropic` or `openai_chat`, the wire format of the provider"))?;
     let base_url = entry("base_url", &table.base_url).ok_or_else(|| {
-        missing("base_url", "where it is called, such as \"https://models.example.com/v1\"")
+        missing("base_url", "the URL of the provider, for example \"https://models.example.com/v1\"")
     })?;
     let api_key_env = entry("api_key_env", &table.api_key_env).map(key_variable).transpose()?;
     Ok(Provider {
         name: name.to_owned(),
         kind: ProviderKind::load(&kind)?,
-        base_url: http_base(&base_url)?,
+        base_url: http_base_url(&base_url)?,
         api_key: api_key_env.as_deref().map_or(Ok(None), |variable| api_key(sources, variable))?,
         api_key_env,
         models: listed_models(sources, name, &table.models)?,
     })
 }
 
-/// The models that a table names, each usable as the second half of a model's name.
+/// Returns the models that the table of a provider lists. Fails if one of them cannot be part of a model
+/// name.
 fn listed_models(sources: &Sources<'_>, name: &str, models: &[String]) -> Result<Vec<String>, Error> {
     let whole: String = models.join(", ");
-    let Some(found) = file_entry(sources, name, MODELS_KEY, Some(&whole)) else { return Ok(Vec::new()) };
+    let Some(raw) = file_entry(sources, name, MODELS_KEY, Some(&whole)) else { return Ok(Vec::new()) };
     if models.len() > MAX_LISTED_MODELS {
-        return Err(found.invalid(format!("at most {MAX_LISTED_MODELS} models can be listed")));
+        return Err(raw.invalid(format!("at most {MAX_LISTED_MODELS} models can be listed; remove some")));
     }
     for model in models {
-        let usable = (1..MAX_MODEL_NAME_BYTES - MAX_PROVIDER_NAME_BYTES).contains(&model.len())
+        let is_valid = (1..MAX_MODEL_NAME_BYTES - MAX_PROVIDER_NAME_BYTES).contains(&model.len())
             && model.bytes().all(|byte| byte.is_ascii_graphic());
-        if !usable {
-            let reason =
-                format!("`{model}` cannot be a model's name; write it as the provider does, such as gpt-5");
-            return Err(found.invalid(reason));
+        if !is_valid {
+            let reason = format!(
+                "`{model}` is not a valid model name; use the name that the provider uses, for example gpt-5"
+            );
+            return Err(raw.invalid(reason));
         }
     }
     Ok(models.to_vec())
 }
 
-fn file_entry(sources: &Sources<'_>, name: &str, key: &str, value: Option<&String>) -> Option<Found<String>> {
+fn file_entry(
+    sources: &Sources<'_>,
+    name: &str,
+    key: &str,
+    value: Option<&String>,
+) -> Option<Sourced<String>> {
     let path = &sources.file()?.path;
-    Some(Found { value: value?.clone(), origin: provider_origin(path, name, key) })
+    Some(Sourced { value: value?.clone(), location: provider_location(path, name, key) })
 }
 
-/// The key in a variable; an empty one counts as not set.
+/// Returns the API key in an environment variable. An empty variable counts as not set.
 fn api_key(sources: &Sources<'_>, variable: &str) -> Result<Option<SecretString>, Error> {
-    let Some(found) = sources.variable(variable) else { return Ok(None) };
-    // It travels in a header. A line break here is one that a shell or an editor left behind.
-    if !found.value.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(
-            found.invalid("an API key holds no spaces, line breaks or special characters; set it again")
-        );
+    let Some(raw) = sources.variable(variable) else { return Ok(None) };
+    // Reject a key that an HTTP header cannot contain. A shell or an editor has probably added a line break.
+    if !raw.value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(raw
+            .invalid("an API key must not contain spaces, line breaks or special characters; set it again"));
     }
-    Ok(Some(found.into_secret()))
+    Ok(Some(raw.into_secret()))
 }
 
-/// The name of a variable. Messages do not repeat it, as it may be the key itself, put in the wrong place.
-fn key_variable(found: Found<String>) -> Result<String, Error> {
-    let usable = found.value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && found.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !usable {
-        return Err(found.invalid(
-            "write the name of the environment variable that holds the key, such as MY_API_KEY, not the key itself",
+/// Returns the name of the environment variable that contains an API key. Error messages do not contain the
+/// value of this setting, because an operator may have entered the key itself by mistake.
+fn key_variable(raw: Sourced<String>) -> Result<String, Error> {
+    let is_valid = raw.value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && raw.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_valid {
+        return Err(raw.invalid(
+            "expected the name of the environment variable that contains the key, for example MY_API_KEY, not the key itself",
         ));
     }
-    // Whatever it names is sent to the provider.
-    if found.value.starts_with(PREFIX) && known_variables().contains(found.value.as_str()) {
-        return Err(found.invalid(format!(
-            "{} is a setting of the server and would be sent to the provider; use another variable",
-            found.value
+    // Reject the variables of server settings: the value of the variable is sent to the provider and could be
+    // a secret of the server.
+    if raw.value.starts_with(PREFIX) && known_variables().contains(raw.value.as_str()) {
+        return Err(raw.invalid(format!(
+            "{} is a setting of the server, and its value would be sent to the provider; use another variable",
+            raw.value
         )));
     }
-    Ok(found.value)
+    Ok(raw.value)
 }
 
 fn check_name(path: &Path, name: &str) -> Result<(), Error> {
     let invalid = |reason: String| Error::Invalid {
-        origin: Origin::File { path: path.to_owned(), key: format!("{}.{name}", setting::PROVIDERS_KEY) },
+        location: Location::File { path: path.to_owned(), key: format!("{}.{name}", setting::PROVIDERS_KEY) },
         reason,
     };
     if name == DEMO_PROVIDER {
-        return Err(invalid(format!("`{DEMO_PROVIDER}` is the built-in canned script; choose another name")));
+        return Err(invalid(format!(
+            "`{DEMO_PROVIDER}` is the name of the built-in demo provider; choose another name"
+        )));
     }
-    let usable = (1..=MAX_PROVIDER_NAME_BYTES).contains(&name.len())
+    let is_valid = (1..=MAX_PROVIDER_NAME_BYTES).contains(&name.len())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
-    if usable {
+    if is_valid {
         return Ok(());
     }
     Err(invalid(format!(
-        "a provider's name has 1 to {MAX_PROVIDER_NAME_BYTES} characters of a-z, 0-9, - and _, as it begins \
-         model names"
+        "a provider name must have 1 to {MAX_PROVIDER_NAME_BYTES} characters from a-z, 0-9, - and _"
     )))
 }
 
-fn wait(sources: &Sources<'_>, setting: &'static Setting) -> Result<Option<Duration>, Error> {
-    let Some(found) = sources.text(setting)? else { return Ok(None) };
-    Ok(Some(Duration::from_secs(found.number(WAIT_S)?)))
+fn timeout(sources: &Sources<'_>, setting: &'static Setting) -> Result<Option<Duration>, Error> {
+    let Some(raw) = sources.text(setting)? else { return Ok(None) };
+    Ok(Some(Duration::from_secs(raw.number(TIMEOUT_S)?)))
 }
 
 fn built_in_default() -> ModelName {
     ModelName { provider: DEFAULT_PROVIDER.to_owned(), model: DEFAULT_MODEL.to_owned() }
 }
 
-fn model_name(found: &Found<String>) -> Result<ModelName, Error> {
-    let expected = "provider/model, such as anthropic/claude-sonnet-4.5";
-    let usable =
-        found.value.len() <= MAX_MODEL_NAME_BYTES && found.value.bytes().all(|byte| byte.is_ascii_graphic());
-    ModelName::parse(&found.value).filter(|_| usable).ok_or_else(|| found.not(expected))
+fn model_name(raw: &Sourced<String>) -> Result<ModelName, Error> {
+    let expected = "provider/model, for example anthropic/claude-sonnet-4.5";
+    let is_valid =
+        raw.value.len() <= MAX_MODEL_NAME_BYTES && raw.value.bytes().all(|byte| byte.is_ascii_graphic());
+    ModelName::parse(&raw.value).filter(|_| is_valid).ok_or_else(|| raw.unexpected(expected))
 }

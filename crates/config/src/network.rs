@@ -1,4 +1,4 @@
-//! What may be reached: private addresses that are allowed although private, and the sandboxes' default.
+//! The private addresses that may be reached, and the default egress mode of sandboxes.
 
 use std::net::IpAddr;
 
@@ -7,32 +7,34 @@ use ipnet::IpNet;
 
 use crate::Error;
 use crate::setting::{self, Setting};
-use crate::source::{Found, Sources};
+use crate::source::{Sourced, Sources};
 
-/// Most entries of one list; each is compared at every connection.
+/// The maximum number of entries in a list of private targets. More are rejected, because each connection is
+/// compared with every entry.
 const MAX_PRIVATE_TARGETS: usize = 256;
-/// Longest host name, in bytes (RFC 1035).
+/// The maximum length of a host name in bytes (RFC 1035). A longer name is rejected.
 const MAX_HOST_BYTES: usize = 253;
 
-/// Egress of a sandbox that names none.
+/// The egress mode of deployments that do not specify one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EgressDefault {
-    /// Every public address.
+    /// Sandboxes may reach all public addresses.
     Open,
-    /// The hosts its deployment lists.
+    /// Sandboxes may reach only the hosts in the deployment's settings.
     Allowlist,
-    /// Nothing.
+    /// Sandboxes may not reach any host.
     Deny,
 }
 
-/// What may be reached.
+/// The settings of network access.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// For skills, MCP servers, attachments and webhooks.
+    /// The private networks, addresses and hosts that the server may reach for skills, MCP servers,
+    /// attachments and webhooks.
     pub allow_private_urls: Vec<PrivateTarget>,
-    /// For sandboxes.
+    /// The private networks, addresses and hosts that sandboxes may reach.
     pub allow_private_egress: Vec<PrivateTarget>,
-    /// Egress of a sandbox that names none.
+    /// The egress mode of deployments that do not specify one.
     pub egress_default: EgressDefault,
 }
 
@@ -40,8 +42,8 @@ impl Network {
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
         let egress_default = sources
             .text(&setting::EGRESS_DEFAULT)?
-            .map(|found| {
-                found.choose(&[
+            .map(|raw| {
+                raw.choose(&[
                     ("open", EgressDefault::Open),
                     ("allowlist", EgressDefault::Allowlist),
                     ("deny", EgressDefault::Deny),
@@ -59,20 +61,23 @@ impl Network {
 
 fn targets(sources: &Sources<'_>, setting: &'static Setting) -> Result<Vec<PrivateTarget>, Error> {
     let items = sources.list(setting);
-    if let Some(beyond) = items.get(MAX_PRIVATE_TARGETS) {
-        return Err(beyond.invalid(format!("at most {MAX_PRIVATE_TARGETS} entries; join networks")));
+    if let Some(excess) = items.get(MAX_PRIVATE_TARGETS) {
+        return Err(
+            excess.invalid(format!("at most {MAX_PRIVATE_TARGETS} entries are allowed; combine networks"))
+        );
     }
     items.iter().map(target).collect()
 }
 
-fn target(found: &Found<String>) -> Result<PrivateTarget, Error> {
-    if let Ok(address) = found.value.parse::<IpAddr>() {
+fn target(raw: &Sourced<String>) -> Result<PrivateTarget, Error> {
+    if let Ok(address) = raw.value.parse::<IpAddr>() {
         return Ok(PrivateTarget::Network(address.to_canonical().into()));
     }
-    if let Ok(network) = found.value.parse::<IpNet>() {
-        // 10.0.0.7/8 may mean one machine or sixteen million; which, is not ours to guess.
+    if let Ok(network) = raw.value.parse::<IpNet>() {
+        // Reject a network such as 10.0.0.7/8, which is ambiguous: it could mean one machine or the whole
+        // network.
         if network != network.trunc() {
-            return Err(found.not(&format!(
+            return Err(raw.unexpected(&format!(
                 "{} for the network, {} for the machine",
                 network.trunc(),
                 network.addr()
@@ -80,14 +85,15 @@ fn target(found: &Found<String>) -> Result<PrivateTarget, Error> {
         }
         return Ok(PrivateTarget::Network(network));
     }
-    let host = found.value.trim_end_matches('.').to_ascii_lowercase();
-    // A name whose last label is a number is an address written wrongly, not a name.
+    let host = raw.value.trim_end_matches('.').to_ascii_lowercase();
+    // A value whose last label is a number, for example `10.0.0.300`, is a mistyped IP address and not a host
+    // name.
     let numeric =
         host.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     if host.len() > MAX_HOST_BYTES || numeric || !host.split('.').all(is_label) {
-        return Err(
-            found.not("a host name, an address or a network such as 10.0.0.0/8, without scheme or port")
-        );
+        return Err(raw.unexpected(
+            "a host name, an IP address or a network such as 10.0.0.0/8, without scheme and port",
+        ));
     }
     Ok(PrivateTarget::Host(host))
 }

@@ -1,33 +1,36 @@
-//! What sandboxes run on.
+//! The settings of sandboxes.
 
 use url::Url;
 
 use crate::Error;
 use crate::setting;
-use crate::source::{Found, Sources};
+use crate::source::{Sourced, Sources};
 
 const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
 const DEFAULT_IMAGE: &str = "herm-sandbox:latest";
-/// Longest image reference that engines take, in bytes.
+/// The maximum length of an image reference in bytes. A longer one is rejected, because engines also reject
+/// it.
 const MAX_IMAGE_BYTES: usize = 255;
 
-/// What a sandbox of type `docker` becomes where no engine answers or its image cannot be had.
+/// The behavior for a sandbox of type `docker` if the Docker engine is not available or lacks the configured
+/// image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxFallback {
-    /// A `local` sandbox.
+    /// The sandbox is created by the engine `local` instead.
     Local,
-    /// A refusal, because this machine must not run anything with a shared kernel.
+    /// The sandbox is refused, because this machine must not run commands that share the kernel with the
+    /// server.
     Refuse,
 }
 
-/// What sandboxes run on.
+/// The settings of sandboxes.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// What `docker` maps to where it is not to be had.
+    /// The behavior for sandboxes of type `docker` if the Docker engine is not available.
     pub fallback: SandboxFallback,
-    /// The container engine on this machine: `unix://…`.
+    /// The URL of the Docker engine's socket on this machine: `unix://…`.
     pub docker_host: String,
-    /// The image of sandboxes that name none.
+    /// The image for the sandboxes of deployments that do not specify one.
     pub image: String,
 }
 
@@ -35,9 +38,7 @@ impl Sandbox {
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
         let fallback = sources
             .text(&setting::SANDBOX)?
-            .map(|found| {
-                found.choose(&[("local", SandboxFallback::Local), ("refuse", SandboxFallback::Refuse)])
-            })
+            .map(|raw| raw.choose(&[("local", SandboxFallback::Local), ("refuse", SandboxFallback::Refuse)]))
             .transpose()?
             .unwrap_or(SandboxFallback::Local);
         let docker_host = sources.text(&setting::DOCKER_HOST)?.map(docker_host).transpose()?;
@@ -50,18 +51,23 @@ impl Sandbox {
     }
 }
 
-/// Sandboxes share directories with the server, so an engine on another machine is of no use.
-fn docker_host(found: Found<String>) -> Result<String, Error> {
-    let expected = "unix:///path/to/docker.sock: an engine on this machine";
-    let url: Url = found.parse(expected)?;
+/// Parses the URL of the Docker engine's socket. The engine must be on this machine, because sandboxes share
+/// directories with the server.
+fn docker_host(raw: Sourced<String>) -> Result<String, Error> {
+    let expected = "unix:///path/to/docker.sock, the socket of an engine on this machine";
+    let url: Url = raw.parse(expected)?;
     let is_usable =
         url.scheme() == "unix" && url.host_str().is_none_or(str::is_empty) && url.path().len() > 1;
-    if is_usable { Ok(found.value) } else { Err(found.not(expected)) }
+    if is_usable { Ok(raw.value) } else { Err(raw.unexpected(expected)) }
 }
 
-fn image(found: Found<String>) -> Result<String, Error> {
-    let usable = found.value.len() <= MAX_IMAGE_BYTES
-        && found.value.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && found.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte));
-    if usable { Ok(found.value) } else { Err(found.not("an image reference, such as registry/name:tag")) }
+fn image(raw: Sourced<String>) -> Result<String, Error> {
+    let is_valid = raw.value.len() <= MAX_IMAGE_BYTES
+        && raw.value.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && raw.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte));
+    if is_valid {
+        Ok(raw.value)
+    } else {
+        Err(raw.unexpected("an image reference, for example registry/name:tag"))
+    }
 }

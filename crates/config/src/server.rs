@@ -1,4 +1,4 @@
-//! Addresses, directories and limits of the server.
+//! The addresses, directories and limits of the server.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::Error;
-use crate::address::http_base;
+use crate::base_url::http_base_url;
 use crate::cors::{self, CorsOrigins};
 use crate::setting;
 use crate::source::Sources;
@@ -14,65 +14,68 @@ use crate::source::Sources;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4376);
 const DEFAULT_DATA_DIR: &str = "./herm-data";
 const DEFAULT_MAX_FILE_BYTES: u64 = 100 * 1024 * 1024;
-/// The largest file that Linux knows.
+/// The maximum size of a file on Linux, in bytes. `max_file_bytes` cannot be larger.
 const LARGEST_FILE_BYTES: u64 = i64::MAX as u64;
 const DEFAULT_MAX_JSON_BYTES: usize = 1024 * 1024;
-/// What a JSON body may be limited to, in bytes: it must hold a deployment's prompt, and is read into memory whole.
+/// The allowed range of `max_json_bytes`. The minimum leaves room for the prompt of a deployment. The maximum
+/// protects the memory of the server, because each body is read into memory as a whole.
 const JSON_BYTES: RangeInclusive<u64> = 16 * 1024..=64 * 1024 * 1024;
-/// How many days events may be kept; a hundred years are for ever.
+/// The allowed range of `event_retention_days`. The maximum, a hundred years, is practically unlimited.
 const RETENTION_DAYS: RangeInclusive<u64> = 1..=36_500;
-const ADDRESS: &str = "IP:PORT, such as 127.0.0.1:4376 or [::]:4376";
+const ADDRESS: &str = "IP:PORT, for example 127.0.0.1:4376 or [::]:4376";
 
-/// Addresses, directories and limits of the server.
+/// The addresses, directories and limits of the server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where the API is served; port 0 takes a free one.
+    /// The address on which the API listens. With port 0 the system chooses a free port.
     pub listen: SocketAddr,
-    /// Where `/metrics` is served without a key, if anywhere.
+    /// The address on which `/metrics` is served, without authentication. With `None`, it is not served.
     pub metrics_listen: Option<SocketAddr>,
-    /// Where everything the server keeps on disk lies; relative to the working directory.
+    /// The directory for all data of the server. A relative path is relative to the working directory.
     pub data_dir: PathBuf,
-    /// Prefix of absolute URLs in responses, without a last `/`; `None`: the request's host is used.
+    /// The base of absolute URLs in responses, without a trailing `/`. With `None`, these URLs use the host
+    /// of the request.
     pub public_url: Option<String>,
-    /// Requests a second that each API key may make; `None`: any number.
+    /// The maximum number of requests per second for each API key. `None` means unlimited.
     pub rate_limit: Option<NonZeroU32>,
-    /// Whose scripts may call the API from a browser.
+    /// The web origins from which browsers may call the API (CORS).
     pub cors_origins: CorsOrigins,
-    /// The most bytes of a JSON body.
+    /// The maximum size of a JSON request body, in bytes. Larger bodies are rejected.
     pub max_json_bytes: usize,
-    /// Whether credits are checked.
+    /// True if the credits of runs are counted and checked.
     pub metering: bool,
-    /// Bytes of a file that is written through the API, at most.
+    /// The maximum size of a file that is written through the API, in bytes. Larger files are rejected.
     pub max_file_bytes: u64,
-    /// Days for which events are kept; `None`: as long as their deployment.
+    /// The number of days after which events are deleted. With `None`, they are stored as long as their
+    /// deployment exists.
     pub event_retention_days: Option<u32>,
 }
 
 impl Server {
     pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
-        let address = |setting| sources.text(setting)?.map(|found| found.parse(ADDRESS)).transpose();
+        let address = |setting| sources.text(setting)?.map(|raw| raw.parse(ADDRESS)).transpose();
         let data_dir = match sources.text(&setting::DATA_DIR)? {
-            Some(found) if found.value.is_empty() => {
-                return Err(found.invalid("write the path of a directory"));
+            Some(raw) if raw.value.is_empty() => {
+                return Err(raw.invalid("the path is empty; expected the path of a directory"));
             }
-            Some(found) => found.value.into(),
+            Some(raw) => raw.value.into(),
             None => DEFAULT_DATA_DIR.into(),
         };
         let metering = sources
             .text(&setting::METERING)?
-            .map(|found| found.choose(&[("off", false), ("on", true)]))
+            .map(|raw| raw.choose(&[("off", false), ("on", true)]))
             .transpose()?
             .unwrap_or(false);
         let max_file_bytes = sources
             .text(&setting::MAX_FILE_BYTES)?
-            .map(|found| found.number(1..=LARGEST_FILE_BYTES))
+            .map(|raw| raw.number(1..=LARGEST_FILE_BYTES))
             .transpose()?
             .unwrap_or(DEFAULT_MAX_FILE_BYTES);
         Ok(Self {
             listen: address(&setting::LISTEN)?.unwrap_or(DEFAULT_LISTEN),
             metrics_listen: address(&setting::METRICS_LISTEN)?,
             data_dir,
-            public_url: sources.text(&setting::PUBLIC_URL)?.map(|found| http_base(&found)).transpose()?,
+            public_url: sources.text(&setting::PUBLIC_URL)?.map(|raw| http_base_url(&raw)).transpose()?,
             rate_limit: rate_limit(sources)?,
             cors_origins: cors::load(sources)?,
             max_json_bytes: max_json_bytes(sources)?,
@@ -84,28 +87,28 @@ impl Server {
 }
 
 fn rate_limit(sources: &Sources<'_>) -> Result<Option<NonZeroU32>, Error> {
-    let Some(found) = sources.text(&setting::RATE_LIMIT)? else { return Ok(None) };
-    if found.value == "off" {
+    let Some(raw) = sources.text(&setting::RATE_LIMIT)? else { return Ok(None) };
+    if raw.value == "off" {
         return Ok(None);
     }
-    let limit: u32 = found.parse("`off` or a whole number of requests a second, at least 1")?;
+    let limit: u32 = raw.parse("`off` or a whole number of requests per second, at least 1")?;
     match NonZeroU32::new(limit) {
-        None => Err(found.invalid("0 would refuse every request; write `off` for no limit")),
+        None => Err(raw.invalid("0 would refuse every request; use `off` for no limit")),
         limit => Ok(limit),
     }
 }
 
 fn event_retention_days(sources: &Sources<'_>) -> Result<Option<u32>, Error> {
-    let Some(found) = sources.text(&setting::EVENT_RETENTION_DAYS)? else { return Ok(None) };
-    if found.value == "off" {
+    let Some(raw) = sources.text(&setting::EVENT_RETENTION_DAYS)? else { return Ok(None) };
+    if raw.value == "off" {
         return Ok(None);
     }
-    let days = found.number(RETENTION_DAYS)?;
-    u32::try_from(days).map(Some).map_err(|_| found.invalid("it is more days than can be counted"))
+    let days = raw.number(RETENTION_DAYS)?;
+    u32::try_from(days).map(Some).map_err(|_| raw.invalid("the number of days is too large"))
 }
 
 fn max_json_bytes(sources: &Sources<'_>) -> Result<usize, Error> {
-    let Some(found) = sources.text(&setting::MAX_JSON_BYTES)? else { return Ok(DEFAULT_MAX_JSON_BYTES) };
-    let bytes = found.number(JSON_BYTES)?;
-    usize::try_from(bytes).map_err(|_| found.invalid("it is more than this machine can address"))
+    let Some(raw) = sources.text(&setting::MAX_JSON_BYTES)? else { return Ok(DEFAULT_MAX_JSON_BYTES) };
+    let bytes = raw.number(JSON_BYTES)?;
+    usize::try_from(bytes).map_err(|_| raw.invalid("the size is too large for this machine"))
 }

@@ -1,10 +1,11 @@
-//! The list of settings: each one's variable, its key in the file, its flag.
+//! The list of all settings. A setting has an environment variable, a key in the configuration file, and
+//! possibly a command-line flag.
 //!
-//! A setting that is not here does not exist; the reference page is tested against this list.
+//! A test compares the list with the reference page of the documentation.
 
 use std::collections::BTreeSet;
 
-/// One setting. The value's type and default are the section's business.
+/// The names under which one setting can be set. Other modules define the setting's type and default.
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) variable: &'static str,
@@ -16,13 +17,14 @@ const fn setting(variable: &'static str, key: &'static str) -> Setting {
     Setting { variable, key, flag: None }
 }
 
-const fn flagged(variable: &'static str, key: &'static str, flag: &'static str) -> Setting {
+const fn setting_with_flag(variable: &'static str, key: &'static str, flag: &'static str) -> Setting {
     Setting { variable, key, flag: Some(flag) }
 }
 
-pub(crate) static LISTEN: Setting = flagged("HERM_LISTEN", "listen", "--listen");
-pub(crate) static DATA_DIR: Setting = flagged("HERM_DATA_DIR", "data_dir", "--data-dir");
-pub(crate) static DATABASE_URL: Setting = flagged("HERM_DATABASE_URL", "database_url", "--database-url");
+pub(crate) static LISTEN: Setting = setting_with_flag("HERM_LISTEN", "listen", "--listen");
+pub(crate) static DATA_DIR: Setting = setting_with_flag("HERM_DATA_DIR", "data_dir", "--data-dir");
+pub(crate) static DATABASE_URL: Setting =
+    setting_with_flag("HERM_DATABASE_URL", "database_url", "--database-url");
 pub(crate) static PUBLIC_URL: Setting = setting("HERM_PUBLIC_URL", "public_url");
 pub(crate) static BOOTSTRAP_KEY: Setting = setting("HERM_BOOTSTRAP_KEY", "bootstrap_key");
 pub(crate) static MASTER_KEY: Setting = setting("HERM_MASTER_KEY", "master_key");
@@ -86,7 +88,7 @@ pub(crate) static SETTINGS: [&Setting; 30] = [
     &OTLP_ENDPOINT,
 ];
 
-/// Those that are checked and do nothing yet: what they are for is still to come.
+/// Settings that are validated but have no effect, because their feature does not exist yet.
 pub(crate) static WITHOUT_EFFECT: [&Setting; 8] = [
     &METRICS_LISTEN,
     &METERING,
@@ -98,25 +100,28 @@ pub(crate) static WITHOUT_EFFECT: [&Setting; 8] = [
     &OTLP_ENDPOINT,
 ];
 
-/// What begins with this is ours, so an unknown name that does is a mistake.
+/// The prefix of the server's environment variables. An unknown variable with this prefix is an error.
 pub(crate) const PREFIX: &str = "HERM_";
-/// The table of providers in the file.
+/// The configuration file key that contains the tables of the model providers.
 pub(crate) const PROVIDERS_KEY: &str = "providers";
 
-/// Read by the client commands, which may share a server's environment.
+/// Environment variables of client programs. The server ignores them, because it may share an environment
+/// with a client.
 const CLIENT_VARIABLES: [&str; 2] = ["HERM_BASE_URL", "HERM_API_KEY"];
-/// Read by the project's own test commands, whose servers inherit them.
-const TEST_VARIABLES: [&str; 6] = [
+/// Environment variables that the tests use. The server ignores them, because servers that a test starts
+/// inherit them.
+const TEST_VARIABLES: [&str; 7] = [
     "HERM_TEST_POSTGRES_URL",
     "HERM_TEST_ROUNDS",
     "HERM_TEST_MUTATIONS",
     "HERM_TEST_SEED",
-    "HERM_FAULT_POINT",
+    "HERM_FAILPOINT",
+    "HERM_FAILPOINT_DRAIN_S",
     "HERM_CI_TARGET_ROOT",
 ];
 
-/// Every variable this crate knows, the providers' included and those of clients and tests that a server
-/// ignores.
+/// Returns the names of all known environment variables: those of settings and providers, and those of
+/// clients and tests, which a server ignores.
 pub fn known_variables() -> BTreeSet<&'static str> {
     SETTINGS
         .iter()
@@ -129,7 +134,7 @@ pub fn known_variables() -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// The member of `known` that takes the fewest edits to reach from `name`.
+/// Returns the name in `known` that differs from `name` in the fewest characters (edit distance).
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
         .into_iter()
@@ -146,24 +151,24 @@ mod tests {
     fn every_variable_and_key_is_in_the_reference_page() {
         let page = include_str!("../../../docs/reference/configuration.md");
         for variable in known_variables() {
-            assert!(page.contains(&format!("`{variable}`")), "{variable} is not in the page");
+            assert!(page.contains(&format!("`{variable}`")), "{variable} is missing in the page");
         }
         for setting in SETTINGS {
             let row = page.lines().find(|line| line.contains(&format!("| `{}`", setting.variable)));
             let row = row.unwrap_or_else(|| panic!("{} has no row", setting.variable));
-            assert!(row.contains(&format!("`{}`", setting.key)), "{} is not in its row", setting.key);
+            assert!(row.contains(&format!("`{}`", setting.key)), "{} is missing in its row", setting.key);
         }
     }
 
     #[test]
-    fn no_name_is_used_twice() {
+    fn variables_and_keys_are_unique() {
         let keys: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
         let variables: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.variable).collect();
         assert_eq!((keys.len(), variables.len()), (SETTINGS.len(), SETTINGS.len()));
     }
 
     #[test]
-    fn the_nearest_name_is_the_one_meant() {
+    fn the_nearest_name_of_a_mistyped_one_is_the_intended_one() {
         assert_eq!(nearest("HERM_LISTN", known_variables()), "HERM_LISTEN");
         assert_eq!(nearest("HERM_DATABSE_URL", known_variables()), "HERM_DATABASE_URL");
     }

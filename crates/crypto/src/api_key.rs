@@ -1,8 +1,8 @@
-//! API keys: `herm_sk_` or `herm_pk_`, 32 random bytes in base62 (43 characters), and a checksum.
+//! API keys: the prefix `herm_sk_` or `herm_pk_`, 32 random bytes in base62 (43 characters), and a checksum.
 //!
-//! The prefix lets scanners of public code find a leaked key, the checksum (CRC-32 of all that precedes it,
-//! 6 characters of base62) tells a mistyped key from an unknown one without asking the database. Only the
-//! hash of a key is stored: 256 random bits need neither salt nor a slow hash.
+//! The prefix lets scanners of public code find a leaked key. The checksum is the CRC-32 of everything before
+//! it, as 6 characters in base62. With it, a mistyped key is detected without a database lookup. Only the
+//! hash of a key is stored. A key has 256 random bits, so the hash needs no salt and need not be slow.
 
 use std::fmt;
 
@@ -14,22 +14,22 @@ use crate::{base62, sha256};
 const RANDOM_BYTES: usize = 32;
 const BODY_CHARS: usize = 43;
 const CHECKSUM_CHARS: usize = 6;
-/// Characters of a whole key: prefix, body, checksum.
+/// The length of a key in characters: prefix, random part and checksum.
 pub const KEY_CHARS: usize = KeyKind::PREFIX_CHARS + BODY_CHARS + CHECKSUM_CHARS;
 
-/// What a key is for, told by its prefix.
+/// The kind of a key, indicated by the prefix of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyKind {
-    /// `herm_sk_`: a server-side key of an account, with scopes.
+    /// `herm_sk_`: an API key for use by servers.
     Secret,
-    /// `herm_pk_`: a short-lived token for a browser, for one deployment.
+    /// `herm_pk_`: a short-lived token for a browser, restricted to one deployment.
     Browser,
 }
 
 impl KeyKind {
     const PREFIX_CHARS: usize = 8;
 
-    /// The eight characters a key of this kind begins with.
+    /// Returns the prefix of keys of this kind, which has eight characters.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Secret => "herm_sk_",
@@ -42,27 +42,30 @@ impl KeyKind {
     }
 }
 
-/// Why a text is not a key. The messages never repeat the text.
+/// The error for a string that is not a well-formed key. No message contains the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It begins with neither prefix.
-    #[error("an API key begins with herm_sk_ or herm_pk_")]
+    /// The text starts neither with `herm_sk_` nor with `herm_pk_`.
+    #[error("an API key must start with herm_sk_ or herm_pk_")]
     Prefix,
-    /// It is cut off or has something attached.
-    #[error("an API key has {KEY_CHARS} characters, this one has {found}; it may have been cut when copied")]
+    /// The text has the wrong length for an API key.
+    #[error(
+        "an API key must have {KEY_CHARS} characters, but this one has {found}; it may have been copied incompletely"
+    )]
     Length {
-        /// Bytes found.
+        /// The length of the rejected text in bytes.
         found: usize,
     },
-    /// A character that base62 does not have.
-    #[error("an API key holds only letters and digits after its prefix")]
+    /// The text contains a character after the prefix that is not a letter or digit.
+    #[error("an API key must contain only letters and digits after its prefix")]
     Alphabet,
-    /// All looks right, but the checksum says that some character is wrong.
-    #[error("the API key's checksum does not match: a character is mistyped, or it was made up by hand")]
+    /// The checksum does not match the rest of the text.
+    #[error("the checksum of the API key does not match; check the key for typing errors")]
     Checksum,
 }
 
-/// A well-formed key in plain text; wiped from memory when dropped. [`ApiKey::expose`] alone shows it.
+/// A well-formed key in plain text. The memory is wiped when the key is dropped. Only [`ApiKey::expose`]
+/// returns the text.
 #[derive(Clone)]
 pub struct ApiKey {
     kind: KeyKind,
@@ -70,13 +73,13 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// A new key from 32 bytes that `fill_random` provides.
+    /// Generates a key from 32 random bytes, which `fill_random` writes into a buffer.
     pub fn generate(kind: KeyKind, fill_random: &mut impl FnMut(&mut [u8])) -> Self {
         let mut random = Zeroizing::new([0u8; RANDOM_BYTES]);
         fill_random(random.as_mut_slice());
         let body = Zeroizing::new(base62::encode::<BODY_CHARS>(random.as_slice()));
 
-        // Reserved whole, so that growing leaves no copy behind in freed memory.
+        // Allocate the full size at once. If the string grew, a copy of the key would remain in freed memory.
         let mut text = Zeroizing::new(String::with_capacity(KEY_CHARS));
         text.push_str(kind.prefix());
         text.extend(body.iter().copied().map(char::from));
@@ -85,7 +88,7 @@ impl ApiKey {
         Self { kind, text }
     }
 
-    /// Checks prefix, length, alphabet and checksum, in this order.
+    /// Parses a key. Checks prefix, length, alphabet and checksum, in this order.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let kind = KeyKind::of(text).ok_or(KeyError::Prefix)?;
         if text.len() != KEY_CHARS {
@@ -102,17 +105,17 @@ impl ApiKey {
         Ok(Self { kind, text: Zeroizing::new(text.to_owned()) })
     }
 
-    /// What the key is for.
+    /// Returns the kind of the key: API key or browser token.
     pub fn kind(&self) -> KeyKind {
         self.kind
     }
 
-    /// The plain text: to be shown once, to whoever made the key.
+    /// Returns the plain text of the key. It may be shown only once, to the creator of the key.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// What is stored and looked up in place of the key.
+    /// Returns the hash under which the key is stored and looked up.
     pub fn hash(&self) -> KeyHash {
         KeyHash(sha256([self.text.as_bytes()]))
     }
@@ -128,22 +131,23 @@ fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
     base62::encode(&crc32fast::hash(text).to_be_bytes())
 }
 
-/// The SHA-256 of a key's text. Compared in constant time only, so it has no `==`.
+/// The SHA-256 hash of a key. The type does not implement `==`, because hashes must be compared in constant
+/// time.
 #[derive(Clone, Copy)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// A hash as it was stored.
+    /// Creates a hash from its stored bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes to store.
+    /// Returns the bytes of the hash, which may be stored.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether both are hashes of the same key; takes the same time either way.
+    /// Compares two hashes in constant time. Returns true if they are equal.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_error() {
+    fn each_kind_of_invalid_key_has_its_error() {
         let key = key_of(KeyKind::Secret, [7; 32]);
         let text = key.expose();
         assert_eq!(ApiKey::parse("").unwrap_err(), KeyError::Prefix);
@@ -206,13 +210,13 @@ mod tests {
     #[test]
     fn debug_output_shows_no_part_of_the_key() {
         let key = key_of(KeyKind::Secret, [9; 32]);
-        let shown = format!("{key:?} {:?}", key.hash());
-        assert_eq!(shown, "ApiKey { kind: Secret, .. } KeyHash(…)");
+        let debug = format!("{key:?} {:?}", key.hash());
+        assert_eq!(debug, "ApiKey { kind: Secret, .. } KeyHash(…)");
     }
 
     proptest! {
         #[test]
-        fn what_is_generated_parses(random: [u8; 32], browser: bool) {
+        fn a_generated_key_parses(random: [u8; 32], browser: bool) {
             let kind = if browser { KeyKind::Browser } else { KeyKind::Secret };
             let key = key_of(kind, random);
             let parsed = ApiKey::parse(key.expose()).unwrap();
@@ -221,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn one_changed_character_is_noticed(random: [u8; 32], at in 0..KEY_CHARS, to in "[0-9A-Za-z]") {
+        fn one_changed_character_is_detected(random: [u8; 32], at in 0..KEY_CHARS, to in "[0-9A-Za-z]") {
             let key = key_of(KeyKind::Secret, random);
             let mut text = key.expose().to_owned();
             text.replace_range(at..=at, &to);
@@ -230,7 +234,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_parsed_without_a_panic(text in "(herm_[sp]k_)?.{0,80}") {
+        fn parsing_any_text_does_not_panic(text in "(herm_[sp]k_)?.{0,80}") {
             let _ = ApiKey::parse(&text);
         }
     }

@@ -1,8 +1,10 @@
-//! Numbers as text of letters and digits: what a double click selects whole and a URL carries unchanged.
+//! Base62 encodes numbers as letters and digits. A double click selects the whole encoded text, and a URL can
+//! contain it without escaping.
 
-/// The big-endian number in `bytes` as exactly `N` characters, padded with `0` on the left.
+/// Encodes the big-endian number in `bytes` as exactly `N` base62 characters, padded with `0` on the left.
 ///
-/// `N` must be large enough for the number (43 for 32 bytes, 6 for 4); higher digits would be cut off.
+/// `N` must be large enough for the number: 43 for 32 bytes, 6 for 4 bytes. Otherwise the high digits are
+/// lost.
 pub(crate) fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut digits = [0u8; N];
     for byte in bytes {
@@ -36,7 +38,7 @@ mod tests {
     #[test]
     fn the_smallest_and_the_largest_number_fit() {
         assert_eq!(encode::<43>(&[0; 32]), [b'0'; 43]);
-        // 2^256 - 1 and 2^32 - 1, computed independently.
+        // The expected values for 2^32 - 1 and 2^256 - 1 were computed independently.
         assert_eq!(&encode::<6>(&[0xff; 4]), b"4gfFC3");
         assert_eq!(&encode::<43>(&[0xff; 32]), LARGEST_32.as_bytes());
     }

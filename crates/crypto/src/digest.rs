@@ -1,8 +1,8 @@
-//! SHA-256, for what is recognised by its hash.
+//! Computation of SHA-256 hashes.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// The SHA-256 of the parts, one after the other.
+/// Returns the SHA-256 hash of the concatenated parts.
 pub fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -20,9 +20,9 @@ pub fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    /// The example of FIPS 180-4.
+    /// The expected value is the example in FIPS 180-4.
     #[test]
-    fn the_hash_is_that_of_the_standard_wherever_the_parts_begin() {
+    fn the_hash_matches_the_standard_for_any_split() {
         let hash = sha256([b"a".as_slice(), b"bc".as_slice()]);
         assert_eq!(hash[..4], [0xba, 0x78, 0x16, 0xbf]);
         assert_eq!(hash, sha256([b"abc".as_slice()]));

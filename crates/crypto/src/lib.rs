@@ -1,7 +1,8 @@
 //! API keys and the encryption of stored secrets.
 //!
-//! Pure: no file, clock or random source is read here. Randomness arrives as a function that fills a
-//! buffer, so that simulations and snapshots can replay it; the server passes the system's source.
+//! This crate performs no I/O and reads neither a clock nor a random number generator. The caller supplies
+//! random bytes, with a function that fills a buffer, so that simulations and snapshot tests are
+//! reproducible. The server supplies bytes from the operating system.
 
 pub mod api_key;
 mod base62;

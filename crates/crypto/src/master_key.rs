@@ -1,4 +1,4 @@
-//! The key that encrypts secrets at rest: 32 random bytes, written as base64.
+//! The master key, which encrypts stored secrets: 32 random bytes, written as base64.
 
 use std::fmt;
 
@@ -6,28 +6,29 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// Bytes of a master key (AES-256).
+/// The length of a master key in bytes (AES-256).
 pub const MASTER_KEY_BYTES: usize = 32;
 
-/// Why a text is not a master key. The messages never repeat the text.
+/// The error for a string that is not a master key. No message contains the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
-    /// Not base64 of the standard alphabet with padding.
-    #[error("a master key is {MASTER_KEY_BYTES} bytes in base64; this is not base64")]
+    /// The text is not base64 with the standard alphabet and padding.
+    #[error("a master key must be {MASTER_KEY_BYTES} bytes in base64, but this is not base64")]
     Base64,
-    /// The wrong number of bytes.
-    #[error("a master key is {MASTER_KEY_BYTES} bytes in base64; this has {found}")]
+    /// The decoded key has the wrong length.
+    #[error("a master key must be {MASTER_KEY_BYTES} bytes in base64, but this has {found} bytes")]
     Length {
-        /// Bytes found after decoding.
+        /// The number of bytes that the text decodes to.
         found: usize,
     },
 }
 
-/// A master key; wiped from memory when dropped.
+/// A master key. The memory is wiped when the key is dropped.
 #[derive(Clone)]
 pub struct MasterKey(Zeroizing<[u8; MASTER_KEY_BYTES]>);
 
-/// A key from its base64 text; white space around it, such as a file's last newline, is not part of it.
+/// Parses a master key from base64. Surrounding white space, for example the final newline of a file, is
+/// ignored.
 pub fn from_base64(text: &str) -> Result<MasterKey, MasterKeyError> {
     let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| MasterKeyError::Base64)?);
     let array: [u8; MASTER_KEY_BYTES] =
@@ -35,7 +36,7 @@ pub fn from_base64(text: &str) -> Result<MasterKey, MasterKeyError> {
     Ok(MasterKey(Zeroizing::new(array)))
 }
 
-/// A new key from 32 bytes that `fill_random` provides.
+/// Generates a master key from 32 random bytes, which `fill_random` writes into a buffer.
 pub fn generate(fill_random: &mut impl FnMut(&mut [u8])) -> MasterKey {
     let mut bytes = Zeroizing::new([0u8; MASTER_KEY_BYTES]);
     fill_random(bytes.as_mut_slice());
@@ -43,7 +44,7 @@ pub fn generate(fill_random: &mut impl FnMut(&mut [u8])) -> MasterKey {
 }
 
 impl MasterKey {
-    /// The text to keep in a file only the server can read.
+    /// Returns the key as base64. The text must be stored only in a file that no other user can read.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
@@ -64,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_survives_its_text() {
+    fn a_key_round_trips_through_base64() {
         let key = generate(&mut |buffer: &mut [u8]| buffer.fill(0xab));
         let text = key.to_base64();
         assert_eq!(from_base64(&format!("{}\n", *text)).unwrap().expose(), &[0xab; 32]);
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn an_invalid_key_is_rejected() {
         assert_eq!(from_base64("not base64!").unwrap_err(), MasterKeyError::Base64);
         assert_eq!(from_base64("").unwrap_err(), MasterKeyError::Length { found: 0 });
         assert_eq!(from_base64(&STANDARD.encode([1; 31])).unwrap_err(), MasterKeyError::Length { found: 31 });

@@ -1,14 +1,15 @@
-//! Secrets at rest: AES-256-GCM, each ciphertext bound to the one cell of the database it was written for.
+//! Encryption of stored secrets with AES-256-GCM. Each ciphertext is bound to one cell of the database.
 //!
-//! A sealed value is
+//! The format of a sealed value is
 //!
 //! ```text
 //! version (1 byte, = 1) | key id (8 bytes) | nonce (12 bytes) | ciphertext | tag (16 bytes)
 //! ```
 //!
-//! and authenticates, beside itself, its version, its key and its cell. Somebody who can write to the
-//! database but has no key can therefore neither change a secret nor move one to another row. The key's id
-//! is a hash of the key, so a wrong master key is told from damaged data, and a ring needs no numbering.
+//! The tag also authenticates the version, the key id and the cell. An attacker who can write to the database
+//! but does not have the key can therefore neither change a secret nor move it to another cell. The key id is
+//! a hash of the key. It distinguishes a wrong master key from corrupted data, and master keys need no
+//! numbers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,30 +24,32 @@ const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 
-/// Longest plaintext that is sealed, in bytes: secrets are credentials, not files.
+/// The maximum length of a plaintext in bytes. Longer plaintexts are rejected: secrets are credentials, not
+/// files.
 pub const MAX_PLAINTEXT_BYTES: usize = 1024 * 1024;
-/// How many bytes a sealed value has more than its plaintext.
+/// The number of bytes by which a sealed value is longer than its plaintext.
 pub const OVERHEAD_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_LEN + TAG_BYTES;
 
-/// The place in the database that a sealed value belongs to.
+/// The database cell to which a sealed value is bound. The value can be opened only for the same cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell<'a> {
-    /// The table's name.
+    /// The name of the table.
     pub table: &'a str,
-    /// The row's primary key, as text.
+    /// The primary key of the row, as text.
     pub row: &'a str,
-    /// The column's name.
+    /// The name of the column.
     pub column: &'a str,
 }
 
-/// Which key a value was sealed with: the start of a hash of the key. Shown in hexadecimal.
+/// The id of a master key, stored in each value that was sealed with it: the first bytes of a hash of the
+/// key. Displayed in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SealKeyId([u8; KEY_ID_BYTES]);
 
 impl SealKeyId {
     fn of(key: &MasterKey) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        // Keeps this hash apart from any other hash of the same bytes.
+        // This prefix separates the id from all other hashes of the key (domain separation).
         context.update(b"herm seal key id\0");
         context.update(key.expose());
         let digest = context.finish();
@@ -64,36 +67,36 @@ impl fmt::Display for SealKeyId {
     }
 }
 
-/// Why a value could not be sealed or opened.
+/// An error of sealing or opening a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The plaintext is longer than [`MAX_PLAINTEXT_BYTES`].
-    #[error("a secret has at most {MAX_PLAINTEXT_BYTES} bytes, this one has {found}")]
+    #[error("a secret must have at most {MAX_PLAINTEXT_BYTES} bytes, but this one has {found}")]
     TooLong {
-        /// Bytes found.
+        /// The length of the plaintext in bytes.
         found: usize,
     },
-    /// Too short to be a sealed value.
+    /// The stored value is too short to be a sealed value.
     #[error("the stored value is too short to be a sealed secret")]
     Malformed,
-    /// Written by another version of the format.
-    #[error("the stored secret has format {found}; this server reads format {VERSION}")]
+    /// The stored value has a format version that this code does not support.
+    #[error("the stored secret has format version {found}, but this server supports only version {VERSION}")]
     UnknownVersion {
-        /// The version byte found.
+        /// The format version of the stored value.
         found: u8,
     },
-    /// Sealed with a key that is not in the ring.
-    #[error("the stored secret was sealed with master key {id}, which this server was not given")]
+    /// The stored value was sealed with a master key that the key ring does not contain.
+    #[error("the stored secret was encrypted with master key {id}, which this server does not have")]
     UnknownKey {
-        /// The key's id.
+        /// The id of the master key with which the value was sealed.
         id: SealKeyId,
     },
-    /// Changed after it was sealed, or read from another cell than it was sealed for.
-    #[error("the stored secret is damaged or belongs to another row or column")]
-    Refused,
+    /// The value could not be authenticated, because it was altered or was sealed for a different cell.
+    #[error("the stored secret is corrupted or belongs to another table, row or column")]
+    AuthenticationFailed,
 }
 
-/// The keys a server can open with, and the one it seals with.
+/// The master keys of a server. One of them, the active key, seals new values. All of them can open values.
 pub struct KeyRing {
     active: SealKeyId,
     active_key: LessSafeKey,
@@ -101,30 +104,30 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// A ring of one key.
+    /// Creates a key ring that contains only the active key.
     pub fn new(active: &MasterKey) -> Self {
         Self { active: SealKeyId::of(active), active_key: cipher(active), retired: BTreeMap::new() }
     }
 
-    /// The same ring, able to open what was sealed with an earlier key too.
+    /// Adds an earlier master key, which opens existing values but never seals new ones.
     #[must_use]
     pub fn with_retired(mut self, key: &MasterKey) -> Self {
         self.retired.insert(SealKeyId::of(key), cipher(key));
         self
     }
 
-    /// The key new values are sealed with.
+    /// Returns the id of the active key, which seals new values.
     pub fn active_id(&self) -> SealKeyId {
         self.active
     }
 
-    /// Whether a sealed value should be sealed anew, because its key is no longer the active one.
+    /// Returns true if the value was sealed with a key other than the active one and should be sealed again.
     pub fn is_outdated(&self, sealed: &[u8]) -> bool {
         Sealed::parse(sealed).is_ok_and(|sealed| sealed.key_id != self.active)
     }
 
-    /// Encrypts `plaintext` for `cell`. Each call takes 12 bytes from `fill_random`, which must not repeat
-    /// under one key: random ones are safe for about 2³² values.
+    /// Encrypts `plaintext` for `cell`. Each call draws a random 12-byte nonce from `fill_random`. Because a
+    /// nonce must not repeat under the same key, one key can safely seal about 2³² values.
     pub fn seal(
         &self,
         cell: Cell<'_>,
@@ -147,27 +150,27 @@ impl KeyRing {
             .active_key
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(bound_to(self.active, cell)),
+                Aad::from(associated_data(self.active, cell)),
                 body.as_mut_slice(),
             )
-            // The cipher refuses a plaintext for its length alone.
+            // The cipher can fail only because the plaintext is too long.
             .map_err(|_| too_long)?;
         sealed.extend_from_slice(&body);
         sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
     }
 
-    /// Decrypts what was sealed for `cell`; the plaintext is wiped from memory when dropped.
+    /// Decrypts a value that was sealed for `cell`. The memory of the plaintext is wiped when it is dropped.
     pub fn open(&self, cell: Cell<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let Sealed { key_id, nonce, body } = Sealed::parse(sealed)?;
         let key = if key_id == self.active { Some(&self.active_key) } else { self.retired.get(&key_id) };
         let key = key.ok_or(SealError::UnknownKey { id: key_id })?;
 
         let mut buffer = Zeroizing::new(body.to_vec());
-        let aad = Aad::from(bound_to(key_id, cell));
+        let aad = Aad::from(associated_data(key_id, cell));
         let length = key
             .open_in_place(Nonce::assume_unique_for_key(nonce), aad, buffer.as_mut_slice())
-            .map_err(|_| SealError::Refused)?
+            .map_err(|_| SealError::AuthenticationFailed)?
             .len();
         buffer.truncate(length);
         Ok(buffer)
@@ -184,7 +187,7 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// A sealed value, taken apart.
+/// The components of a sealed value, in the order in which they are stored.
 struct Sealed<'a> {
     key_id: SealKeyId,
     nonce: [u8; NONCE_LEN],
@@ -206,24 +209,24 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// What is authenticated beside the ciphertext. Each part is preceded by its length, so that no two cells
-/// read the same.
-fn bound_to(key_id: SealKeyId, cell: Cell<'_>) -> Vec<u8> {
-    let mut bound = vec![VERSION];
-    bound.extend_from_slice(&key_id.0);
+/// Returns the associated data that is authenticated with the ciphertext. The table, row and column are each
+/// preceded by their length, so that different cells never have the same data.
+fn associated_data(key_id: SealKeyId, cell: Cell<'_>) -> Vec<u8> {
+    let mut data = vec![VERSION];
+    data.extend_from_slice(&key_id.0);
     for part in [cell.table, cell.row, cell.column] {
-        bound.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        bound.extend_from_slice(part.as_bytes());
+        data.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        data.extend_from_slice(part.as_bytes());
     }
-    bound
+    data
 }
 
 fn cipher(key: &MasterKey) -> LessSafeKey {
     #[expect(
         clippy::expect_used,
-        reason = "the cipher refuses a key for its length alone, which the type fixes"
+        reason = "the only possible error is a wrong key length, which the type rules out"
     )]
-    let key = UnboundKey::new(&AES_256_GCM, key.expose()).expect("a key of 32 bytes");
+    let key = UnboundKey::new(&AES_256_GCM, key.expose()).expect("the key has 32 bytes");
     LessSafeKey::new(key)
 }
 

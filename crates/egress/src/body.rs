@@ -1,4 +1,4 @@
-//! Bodies on their way through: as they are, or opened and rewritten piece by piece.
+//! Request and response bodies, which are either streamed unchanged, or decompressed and rewritten.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,13 +33,14 @@ pub(crate) fn incoming(body: hyper::body::Incoming) -> Body {
     body.map_err(Error::from).boxed_unsync()
 }
 
-/// A body with its texts replaced, trailers included; opened before if it is compressed.
+/// Returns `inner` with all matches of the rules replaced, in the data and in the trailers. If `decoder` is set, the
+/// data is decompressed first.
 pub(crate) fn rewritten(inner: Body, decoder: Option<Decoder>, rules: Arc<Rules>) -> Body {
     let rewriter = Rewriter::new(rules.clone());
-    Rewritten { inner, decoder, rules, rewriter, state: State::Data }.boxed_unsync()
+    RewrittenBody { inner, decoder, rules, rewriter, state: State::Data }.boxed_unsync()
 }
 
-struct Rewritten {
+struct RewrittenBody {
     inner: Body,
     decoder: Option<Decoder>,
     rules: Arc<Rules>,
@@ -49,18 +50,18 @@ struct Rewritten {
 
 enum State {
     Data,
-    /// What was held back is sent; these come after it.
+    /// All data has been returned, and these trailers are returned next.
     Trailers(HeaderMap),
     End,
 }
 
-impl Rewritten {
+impl RewrittenBody {
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         match &mut self.decoder {
             None => Ok(self.rewriter.push(bytes)),
             Some(decoder) => {
-                let opened = decoder.push(bytes)?;
-                Ok(self.rewriter.push(&opened))
+                let decoded = decoder.push(bytes)?;
+                Ok(self.rewriter.push(&decoded))
             }
         }
     }
@@ -69,8 +70,8 @@ impl Rewritten {
         let mut last = match self.decoder.take() {
             None => Vec::new(),
             Some(decoder) => {
-                let opened = decoder.finish()?;
-                self.rewriter.push(&opened)
+                let decoded = decoder.finish()?;
+                self.rewriter.push(&decoded)
             }
         };
         last.extend(self.rewriter.finish());
@@ -78,7 +79,7 @@ impl Rewritten {
     }
 }
 
-impl hyper::body::Body for Rewritten {
+impl hyper::body::Body for RewrittenBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -120,7 +121,7 @@ impl hyper::body::Body for Rewritten {
     }
 }
 
-/// The size of a body, where it is known before it is sent.
+/// Returns the size of a body in bytes, or `None` if the size is not known in advance.
 pub(crate) fn exact_bytes(body: &Body) -> Option<u64> {
     body.size_hint().exact()
 }

@@ -1,27 +1,31 @@
-//! Replies that come compressed all the same, opened so that they can be masked.
+//! Decompresses responses so that they can be masked. Some hosts compress a response although the proxy requested
+//! `identity`.
 
 use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// So many bytes are opened at a time,
-const PIECE_BYTES: usize = 4 * 1024;
-/// and may become so many: twice the most that gzip can pack. What packs more than that is made to fill memory.
-const MAX_OPENED_PIECE_BYTES: usize = 8 * 1024 * 1024;
-/// The buffer between brotli and what it writes to.
+/// The size of a chunk: the number of compressed bytes that are decompressed at a time.
+const CHUNK_BYTES: usize = 4 * 1024;
+/// The maximum size of a chunk after decompression, in bytes: about twice the size that a gzip chunk can reach. A
+/// larger chunk indicates a decompression bomb, and the response fails.
+const MAX_DECODED_CHUNK_BYTES: usize = 8 * 1024 * 1024;
+/// The size of the output buffer of the brotli decoder, in bytes.
 const BROTLI_BUFFER_BYTES: usize = 4 * 1024;
-/// The most memory that a reply in zstd may ask for, as a power of two: 8 MiB, what browsers allow (RFC 9659).
+/// The maximum window size of zstd, given as its base-2 logarithm: 8 MiB, as in browsers (RFC 9659). A response with a
+/// larger window fails.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 
-/// Opens one body.
+/// Decompresses the body of one response.
 pub(crate) struct Decoder {
     kind: Kind,
-    has_begun: bool,
+    has_input: bool,
 }
 
 enum Kind {
     Gzip(MultiGzDecoder<Sink>),
-    /// `deflate` is meant to have a head of its own, and some servers send it without; its first byte tells.
+    /// The encoding `deflate`, before the first byte of the body. By definition it is zlib data, but some servers send
+    /// raw deflate data. The first byte shows which of the two it is.
     Deflate(Sink),
     Zlib(ZlibDecoder<Sink>),
     Raw(DeflateDecoder<Sink>),
@@ -29,14 +33,14 @@ enum Kind {
     Zstd(zstd::stream::write::Decoder<'static, Sink>),
 }
 
-/// Takes what is opened, up to its bound.
+/// Collects the decompressed bytes of one chunk, and fails if there are more than `MAX_DECODED_CHUNK_BYTES`.
 #[derive(Default)]
 pub(crate) struct Sink(Vec<u8>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OPENED_PIECE_BYTES {
-            return Err(io::Error::other("the reply is compressed beyond measure"));
+        if self.0.len() + bytes.len() > MAX_DECODED_CHUNK_BYTES {
+            return Err(io::Error::other("the compression ratio of the response is too high"));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -48,8 +52,9 @@ impl Write for Sink {
 }
 
 impl Decoder {
-    /// For an encoding as `Content-Encoding` names it; `None` if it is not known here.
-    pub(crate) fn of(encoding: &str) -> Option<Self> {
+    /// Creates a decoder for the value of a `Content-Encoding` header. Returns `None` if the encoding is not
+    /// supported.
+    pub(crate) fn for_encoding(encoding: &str) -> Option<Self> {
         let kind = match encoding.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => Kind::Gzip(MultiGzDecoder::new(Sink::default())),
             "deflate" => Kind::Deflate(Sink::default()),
@@ -64,12 +69,13 @@ impl Decoder {
             }
             _ => return None,
         };
-        Some(Self { kind, has_begun: false })
+        Some(Self { kind, has_input: false })
     }
 
-    /// What these bytes become.
+    /// Decompresses the next chunk of the body. Returns the newly decompressed bytes, which may be none until more input
+    /// arrives.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        self.has_begun |= !bytes.is_empty();
+        self.has_input |= !bytes.is_empty();
         if let (Kind::Deflate(_), Some(first)) = (&self.kind, bytes.first()) {
             let has_head = first & 15 == 8;
             self.kind = if has_head {
@@ -78,18 +84,19 @@ impl Decoder {
                 Kind::Raw(DeflateDecoder::new(Sink::default()))
             };
         }
-        let mut opened = Vec::new();
-        for piece in bytes.chunks(PIECE_BYTES) {
-            self.kind.writer().write_all(piece)?;
+        let mut decoded = Vec::new();
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            self.kind.writer().write_all(chunk)?;
             self.kind.writer().flush()?;
-            opened.append(&mut self.kind.sink().0);
+            decoded.append(&mut self.kind.sink().0);
         }
-        Ok(opened)
+        Ok(decoded)
     }
 
-    /// What is left at the end. A body that breaks off is an error, an empty one is not.
+    /// Ends the body and returns the remaining decompressed bytes. Fails if the body is truncated, unless it is zstd,
+    /// where truncation is not detected. An empty body is valid.
     pub(crate) fn finish(mut self) -> io::Result<Vec<u8>> {
-        if !self.has_begun {
+        if !self.has_input {
             return Ok(Vec::new());
         }
         match &mut self.kind {
@@ -135,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    fn packed(encoding: &str, text: &[u8]) -> Vec<u8> {
+    fn compress(encoding: &str, text: &[u8]) -> Vec<u8> {
         fn end(mut writer: impl Write, text: &[u8]) {
             writer.write_all(text).unwrap();
             writer.flush().unwrap();
@@ -151,11 +158,11 @@ mod tests {
         out
     }
 
-    fn opened(name: &str, packed: &[u8], piece: usize) -> io::Result<Vec<u8>> {
-        let mut decoder = Decoder::of(name).unwrap();
+    fn decompress(name: &str, compressed: &[u8], chunk: usize) -> io::Result<Vec<u8>> {
+        let mut decoder = Decoder::for_encoding(name).unwrap();
         let mut out = Vec::new();
-        for piece in packed.chunks(piece) {
-            out.extend(decoder.push(piece)?);
+        for chunk in compressed.chunks(chunk) {
+            out.extend(decoder.push(chunk)?);
         }
         out.extend(decoder.finish()?);
         Ok(out)
@@ -165,48 +172,58 @@ mod tests {
         [("gzip", "gzip"), ("zlib", "deflate"), ("raw", "deflate"), ("br", "br"), ("zstd", "zstd")];
 
     #[test]
-    fn each_encoding_is_opened_however_it_is_cut() {
+    fn each_encoding_is_decoded_in_chunks_of_any_size() {
         let text = "some text that repeats itself, some text that does. ".repeat(500);
         for (encoding, name) in NAMES {
-            let packed = packed(encoding, text.as_bytes());
-            for piece in [1, 7, packed.len()] {
-                assert_eq!(opened(name, &packed, piece).unwrap(), text.as_bytes(), "{encoding} by {piece}");
+            let compressed = compress(encoding, text.as_bytes());
+            for chunk in [1, 7, compressed.len()] {
+                assert_eq!(
+                    decompress(name, &compressed, chunk).unwrap(),
+                    text.as_bytes(),
+                    "{encoding} by {chunk}"
+                );
             }
-            assert_eq!(opened(name, &[], 1).unwrap(), b"", "{encoding}");
+            assert_eq!(decompress(name, &[], 1).unwrap(), b"", "{encoding}");
             if encoding != "zstd" {
-                assert!(opened(name, &packed[..packed.len() / 2], 7).is_err(), "{encoding} broken off");
+                assert!(
+                    decompress(name, &compressed[..compressed.len() / 2], 7).is_err(),
+                    "{encoding} truncated"
+                );
             }
         }
     }
 
     #[test]
-    fn what_was_flushed_is_there_at_once() {
-        let mut packed = Vec::new();
-        let mut encoder = GzEncoder::new(&mut packed, Compression::default());
+    fn flushed_data_is_decoded_at_once() {
+        let mut compressed = Vec::new();
+        let mut encoder = GzEncoder::new(&mut compressed, Compression::default());
         encoder.write_all(b"event one\n\n").unwrap();
         encoder.flush().unwrap();
         drop(encoder);
-        let whole = packed.len() - 10;
-        assert_eq!(Decoder::of("gzip").unwrap().push(&packed[..whole]).unwrap(), b"event one\n\n");
+        let whole = compressed.len() - 10;
+        assert_eq!(
+            Decoder::for_encoding("gzip").unwrap().push(&compressed[..whole]).unwrap(),
+            b"event one\n\n"
+        );
     }
 
     #[test]
-    fn what_is_packed_beyond_measure_is_refused() {
+    fn decompression_bombs_are_rejected() {
         let zeros = vec![0; 256 * 1024 * 1024];
         for encoding in ["br", "zstd"] {
-            let packed = packed(encoding, &zeros);
-            assert!(packed.len() < 100_000, "{encoding}: {}", packed.len());
-            assert!(opened(encoding, &packed, packed.len()).is_err(), "{encoding}");
+            let compressed = compress(encoding, &zeros);
+            assert!(compressed.len() < 100_000, "{encoding}: {}", compressed.len());
+            assert!(decompress(encoding, &compressed, compressed.len()).is_err(), "{encoding}");
         }
     }
 
     #[test]
-    fn garbage_is_an_error_and_an_unknown_encoding_is_none() {
+    fn invalid_data_and_unknown_encodings_are_rejected() {
         for (_, name) in NAMES {
-            assert!(opened(name, &[0x18; 64], 64).is_err(), "{name}");
+            assert!(decompress(name, &[0x18; 64], 64).is_err(), "{name}");
         }
         for unknown in ["", "identity2", "compress", "gzip, br", "dcb"] {
-            assert!(Decoder::of(unknown).is_none(), "{unknown}");
+            assert!(Decoder::for_encoding(unknown).is_none(), "{unknown}");
         }
     }
 }

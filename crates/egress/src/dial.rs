@@ -1,4 +1,4 @@
-//! Names resolved, and connections made to exactly the addresses that were checked.
+//! Resolves host names, and connects only to IP addresses that the caller has checked.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,19 +8,19 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::TcpStream;
 
-/// The addresses of a name that are considered; a name that has more is reached at the first ones.
+/// The maximum number of IP addresses that are tried for one host name. Further addresses are ignored.
 pub(crate) const MAX_ADDRESSES: usize = 16;
-/// How long an address may take before the next one is tried beside it, so that a network without a way for IPv6 costs
-/// little (RFC 8305).
-const HEAD_START: Duration = Duration::from_millis(250);
+/// The delay after which the next address is tried while the previous attempt is still in progress (RFC 8305, section
+/// 5). It is short, so that a broken IPv6 route does not delay the connection much.
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Where names become addresses.
+/// Resolves host names to IP addresses.
 pub trait Resolver: Send + Sync + 'static {
-    /// The addresses of a host, the best first. The name is in lower case and has no dot at its end.
+    /// Returns the IP addresses of a host, in order of preference. `host` is in lower case without a trailing dot.
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// The machine's own way.
+/// The DNS resolver of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -33,26 +33,27 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// Connects to whichever of these answers first. The caller bounds how long it takes.
+/// Connects to one of the addresses. Starts the attempts one after the other, with a short delay between them, and
+/// returns the first stream that is established. The caller must apply a timeout.
 pub(crate) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut waiting = addresses.iter();
-    let mut under_way = FuturesUnordered::new();
+    let mut remaining = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
     let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
-        match waiting.next() {
-            Some(address) => under_way.push(TcpStream::connect(*address)),
-            None if under_way.is_empty() => return Err(last_error),
+        match remaining.next() {
+            Some(address) => attempts.push(TcpStream::connect(*address)),
+            None if attempts.is_empty() => return Err(last_error),
             None => {}
         }
         tokio::select! {
-            Some(ended) = under_way.next() => match ended {
+            Some(result) = attempts.next() => match result {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     return Ok(stream);
                 }
                 Err(error) => last_error = error,
             },
-            () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => {}
+            () = tokio::time::sleep(CONNECTION_ATTEMPT_DELAY), if remaining.len() > 0 => {}
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The proxy as the server holds it, and what bounds one connection of a sandbox.
+//! The server's handle to the egress proxy, and the limits on the connections of a sandbox.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use herm_outbound::Allowed;
+use herm_outbound::AllowedAddresses;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -14,75 +14,81 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::authority::Authority;
 use crate::dial::{Resolver, SystemResolver};
+use crate::monitored_stream::MonitoredStream;
 use crate::owner::Owner;
 use crate::proxy;
-use crate::watched::Watched;
 
-/// The most connections that one sandbox has at a time.
+/// The maximum number of concurrent connections of one sandbox to the proxy. Further connections are answered with
+/// 503.
 pub const MAX_CONNECTIONS: usize = 256;
-/// A connection over which nothing goes for so long, in either direction, is closed.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The time without traffic in either direction after which a sandbox's connection to the proxy is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// What a connection beyond [`MAX_CONNECTIONS`] is told.
-const BUSY: &[u8] =
+/// The response to a connection beyond [`MAX_CONNECTIONS`].
+const TOO_MANY_CONNECTIONS: &[u8] =
     b"HTTP/1.1 503 Too many connections\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
-    herm: this sandbox has too many connections open; close some first\n";
+    herm: this sandbox has too many open connections; close some first\n";
 
-/// What the proxy is made of.
+/// Dependencies and settings of [`Egress`].
 pub struct Options {
     pub authority: Authority,
-    /// What may be reached although it is private.
-    pub allowed: Allowed,
-    /// Certificates that hosts may stand on beside those of this machine.
+    /// The private addresses that sandboxes may reach.
+    pub allowed: AllowedAddresses,
+    /// The root certificates that the proxy trusts for connections to hosts, in addition to those of this machine.
     pub extra_roots: Vec<CertificateDer<'static>>,
     pub resolver: Arc<dyn Resolver>,
 }
 
 impl Options {
-    /// Public addresses alone, as this machine resolves and trusts them.
+    /// Creates options that allow public addresses only, and that use this machine's DNS resolver and root
+    /// certificates.
     pub fn new(authority: Authority) -> Self {
         Self {
             authority,
-            allowed: Allowed::default(),
+            allowed: AllowedAddresses::default(),
             extra_roots: Vec::new(),
             resolver: Arc::new(SystemResolver),
         }
     }
 }
 
-/// The way out of all sandboxes; cheap to clone.
+/// The egress proxy, which serves the connections of all sandboxes. Cheap to clone.
 #[derive(Clone)]
-pub struct Egress(Arc<Shared>);
+pub struct Egress(Arc<ProxyState>);
 
-pub(crate) struct Shared {
+pub(crate) struct ProxyState {
     pub(crate) authority: Authority,
-    pub(crate) allowed: Allowed,
+    pub(crate) allowed: AllowedAddresses,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) provider: Arc<CryptoProvider>,
-    pub(crate) to_hosts: Arc<ClientConfig>,
-    places: Arc<Places>,
+    pub(crate) client_tls: Arc<ClientConfig>,
+    connections: Arc<ConnectionCounts>,
 }
 
 impl Egress {
+    /// Creates the proxy.
+    ///
     /// # Errors
-    /// TLS cannot be set up.
+    /// Fails if TLS cannot be configured.
     pub fn new(options: Options) -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(herm_outbound::roots().iter().cloned().chain(options.extra_roots));
+        roots.add_parsable_certificates(
+            herm_outbound::root_certificates().iter().cloned().chain(options.extra_roots),
+        );
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut to_hosts = ClientConfig::builder_with_provider(provider.clone())
+        let mut client_tls = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // What is resumed tells the host that two deployments are of one server.
-        to_hosts.resumption = Resumption::disabled();
-        Ok(Self(Arc::new(Shared {
+        // With TLS session resumption, a host could tell that two deployments belong to the same server.
+        client_tls.resumption = Resumption::disabled();
+        Ok(Self(Arc::new(ProxyState {
             authority: options.authority,
             allowed: options.allowed,
             resolver: options.resolver,
             provider,
-            to_hosts: Arc::new(to_hosts),
-            places: Arc::default(),
+            client_tls: Arc::new(client_tls),
+            connections: Arc::default(),
         })))
     }
 
@@ -90,53 +96,55 @@ impl Egress {
         &self.0.authority
     }
 
-    /// Serves one connection of a program in a sandbox, to its end; dropped, it ends at once. All connections of one
-    /// sandbox come with the same `owner`: by it they are counted.
+    /// Serves one connection of a program in a sandbox until the connection ends. Dropping the future closes the
+    /// connection at once. All connections of one sandbox must share one `owner`, because the number of connections
+    /// is limited per owner.
     pub async fn serve<S>(&self, mut stream: S, owner: Arc<dyn Owner>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(_place) = self.0.places.take(&owner) else {
-            // Who does not read the answer is gone already.
-            let _ = stream.write_all(BUSY).await;
+        let Some(_slot) = self.0.connections.try_acquire(&owner) else {
+            // Errors are ignored, because they mean that the program has closed the connection.
+            let _ = stream.write_all(TOO_MANY_CONNECTIONS).await;
             let _ = stream.shutdown().await;
             return;
         };
-        let (stream, activity) = Watched::new(stream);
+        let (stream, activity) = MonitoredStream::new(stream);
         tokio::select! {
             () = proxy::serve(self.0.clone(), owner.clone(), stream) => {}
-            () = activity.quiet_for(IDLE_LIMIT) => tracing::debug!("a connection of a sandbox was idle for too long"),
+            () = activity.wait_until_idle(IDLE_TIMEOUT) => tracing::debug!("closed a sandbox's connection to the proxy because it was idle"),
         }
     }
 }
 
-/// How many connections each sandbox has, by where its owner lies in memory: it stays there while a connection lives.
+/// The number of open connections per sandbox. The key is the memory address of the sandbox's `Owner`, which does not
+/// change while a connection is open.
 #[derive(Default)]
-struct Places(Mutex<HashMap<usize, usize>>);
+struct ConnectionCounts(Mutex<HashMap<usize, usize>>);
 
-/// One connection's place; free again when it goes.
-struct Place {
-    places: Arc<Places>,
+/// Counts one connection towards the limit of its sandbox until dropped.
+struct ConnectionSlot {
+    connections: Arc<ConnectionCounts>,
     key: usize,
 }
 
-impl Places {
-    fn take(self: &Arc<Self>, owner: &Arc<dyn Owner>) -> Option<Place> {
+impl ConnectionCounts {
+    fn try_acquire(self: &Arc<Self>, owner: &Arc<dyn Owner>) -> Option<ConnectionSlot> {
         let key = Arc::as_ptr(owner).cast::<()>() as usize;
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(key).or_default();
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key).or_default();
         if *count >= MAX_CONNECTIONS {
             return None;
         }
         *count += 1;
-        Some(Place { places: self.clone(), key })
+        Some(ConnectionSlot { connections: self.clone(), key })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = taken.entry(self.key) {
+        let mut counts = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = counts.entry(self.key) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();

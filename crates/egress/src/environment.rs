@@ -1,18 +1,21 @@
-//! The environment variables by which programs in a sandbox find the proxy and what to trust.
+//! Environment variables that make programs in a sandbox use the proxy and trust its certificates.
 
-/// Where the guest listens inside of a sandbox.
+/// The address on which the guest in a sandbox accepts connections to the proxy.
 pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
-/// Inside of a sandbox: the certificates to trust, those of the machine and the authority's.
+/// The path of the certificate bundle inside a sandbox. It contains the root certificates of the server's machine and
+/// the certificate of the proxy's certificate authority.
 pub const BUNDLE_PATH: &str = "/run/herm/ca-bundle.pem";
-/// Inside of a sandbox: the authority's certificate alone, for programs that bring their own list along.
+/// The path of the certificate of the proxy's certificate authority inside a sandbox, for programs with built-in root
+/// certificates.
 pub const CA_PATH: &str = "/run/herm/ca.pem";
 
-/// What is reached without the proxy: the sandbox itself.
+/// The hosts that programs reach without the proxy: only the sandbox itself.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
-/// Programs want a password beside the user's name; this one says nothing.
+/// A dummy password in the URL of the proxy. Programs require a password next to the user name, and the proxy ignores
+/// it.
 const PASSWORD: &str = "x";
 
-/// Variables that name the proxy, each as some program wants it.
+/// The variables from which programs read the URL of the proxy.
 const PROXY_VARIABLES: [&str; 8] = [
     "HTTP_PROXY",
     "http_proxy",
@@ -20,14 +23,14 @@ const PROXY_VARIABLES: [&str; 8] = [
     "https_proxy",
     "ALL_PROXY",
     "all_proxy",
-    // npm has settings of its own, which win over a file that says something else.
+    // npm also reads its own variables, which override its configuration files.
     "npm_config_proxy",
     "npm_config_https_proxy",
 ];
 const NO_PROXY_VARIABLES: [&str; 3] = ["NO_PROXY", "no_proxy", "npm_config_noproxy"];
-/// Variables that name a bundle in place of what the program trusts otherwise.
+/// The variables that make a program use the certificate bundle instead of its default root certificates.
 const BUNDLE_VARIABLES: [&str; 11] = [
-    // OpenSSL and what is built on it, Python's ssl, Go, rustls-native-certs.
+    // `SSL_CERT_FILE` is read by OpenSSL and programs based on it, Python's `ssl`, Go and rustls-native-certs.
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
@@ -41,23 +44,23 @@ const BUNDLE_VARIABLES: [&str; 11] = [
     "DENO_CERT",
 ];
 
-/// The environment of a command. `proxy_user` tells its connections from those of other commands in their records;
-/// what is not a letter, digit, `-`, `_` or `.` of it is left out.
+/// Returns the environment variables of a command. The user name `proxy_user` identifies the command in the records
+/// of its connections. Characters of `proxy_user` other than ASCII letters, digits, `-`, `_` and `.` are removed.
 pub fn environment(proxy_user: &str) -> Vec<(String, String)> {
     let user: String =
         proxy_user.chars().filter(|char| char.is_ascii_alphanumeric() || "-_.".contains(*char)).collect();
     let proxy = format!("http://{user}:{PASSWORD}@{PROXY_ADDRESS}");
-    let bundle = PROXY_VARIABLES.iter().map(|name| (*name, proxy.as_str()));
+    let proxies = PROXY_VARIABLES.iter().map(|name| (*name, proxy.as_str()));
     let others = [
-        // Node.js brings a list of its own along; this one is added to it.
+        // Node.js has built-in root certificates. This variable adds the proxy's certificate authority to them.
         ("NODE_EXTRA_CA_CERTS", CA_PATH),
-        // Node.js from version 24 on takes the variables above only if it is told to.
+        // Node.js 24 and later use the proxy variables only if this variable is set.
         ("NODE_USE_ENV_PROXY", "1"),
-        // Git otherwise names the user only if it is asked to, which it never is.
+        // By default, Git sends proxy credentials only after a 407 response, which this proxy never sends.
         ("GIT_HTTP_PROXY_AUTHMETHOD", "basic"),
         ("DENO_TLS_CA_STORE", "system"),
     ];
-    bundle
+    proxies
         .chain(NO_PROXY_VARIABLES.iter().map(|name| (*name, NO_PROXY)))
         .chain(BUNDLE_VARIABLES.iter().map(|name| (*name, BUNDLE_PATH)))
         .chain(others)
@@ -70,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proxy_is_named_with_the_user_and_nothing_else_of_it() {
+    fn the_proxy_url_has_the_user_name_without_special_characters() {
         let variables = environment("run_01:step/2\n@evil");
         let of = |name: &str| variables.iter().find(|(other, _)| other == name).unwrap().1.clone();
         assert_eq!(of("HTTPS_PROXY"), "http://run_01step2evil:x@127.0.0.1:3128");
@@ -80,6 +83,6 @@ mod tests {
         let mut names: Vec<_> = variables.iter().map(|(name, _)| name).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), variables.len(), "each once");
+        assert_eq!(names.len(), variables.len(), "each variable is set once");
     }
 }

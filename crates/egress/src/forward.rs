@@ -1,4 +1,4 @@
-//! One request carried to its host, and the answer back.
+//! Forwards a request to its host and returns the response.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,13 +13,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 
 use crate::body::{self, Body};
 use crate::decode::Decoder;
-use crate::fault::Fault;
-use crate::hop::{Hop, Line, Peer};
+use crate::error::ProxyError;
 use crate::rewrite::Rules;
-use crate::values::{self, Given};
-use crate::{fields, mask, sender};
+use crate::upstream::{Connection, Peer, Upstream};
+use crate::values::{self, SecretValue};
+use crate::{hop_by_hop, mask, sender};
 
-/// What a masked reply no longer is: a digest of it would be wrong.
+/// The header fields that contain a digest of the body. They are removed from masked responses, because masking
+/// changes the body.
 const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
@@ -27,87 +28,93 @@ const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// An answer, and what goes on over the connection after it.
-pub(crate) struct Answer {
+/// The response of the host, and the upgrade to WebSocket if the host agreed to one.
+pub(crate) struct ForwardedResponse {
     pub(crate) response: Response<Body>,
-    pub(crate) websocket: Option<WebSocket>,
+    pub(crate) websocket: Option<WebSocketUpgrade>,
 }
 
-/// Both ends of a connection that becomes one of WebSocket.
-pub(crate) struct WebSocket {
+/// The program's connection and the connection to the host, which both switch to WebSocket.
+pub(crate) struct WebSocketUpgrade {
     pub(crate) client: OnUpgrade,
     pub(crate) upstream: Upgraded,
     pub(crate) rules: Arc<Rules>,
 }
 
-/// Whether the host may be reached, and what it may be sent, is asked anew for each request.
-pub(crate) async fn forward(hop: &Hop, mut request: Request<Incoming>) -> Result<Answer, Fault> {
-    let policy = hop.session.policy_for(&hop.target).await?;
-    let given = hop.session.values(&policy, &hop.target).await?;
-    let client = fields::ask_for_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
+/// Forwards a request to its host. The policy and the secrets are read again for each request.
+pub(crate) async fn forward(
+    upstream: &Upstream,
+    mut request: Request<Incoming>,
+) -> Result<ForwardedResponse, ProxyError> {
+    let policy = upstream.session.policy_for(&upstream.target).await?;
+    let secrets = upstream.session.values(&policy, &upstream.target).await?;
+    let client =
+        hop_by_hop::is_websocket_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let has_no_body = request.method() == Method::HEAD;
-    let (response, peer) = exchange(hop, request, &given).await?;
-    let rules = Arc::new(peer.known.lock().unwrap_or_else(PoisonError::into_inner).rules());
+    let (response, peer) = exchange(upstream, request, &secrets).await?;
+    let rules = Arc::new(peer.sent_values.lock().unwrap_or_else(PoisonError::into_inner).rules());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(hop, response, client, rules).await;
+        return upgrade_to_websocket(upstream, response, client, rules).await;
     }
-    let response = reply(hop, response, rules, has_no_body)?;
-    Ok(Answer { response, websocket: None })
+    let response = prepare_response(upstream, response, rules, has_no_body)?;
+    Ok(ForwardedResponse { response, websocket: None })
 }
 
-/// Sends the request over a connection that is there, or a new one.
+/// Sends the request over an idle or new connection. Returns the response and the shared state of that connection.
 async fn exchange(
-    hop: &Hop,
+    upstream: &Upstream,
     request: Request<Incoming>,
-    given: &[Given],
-) -> Result<(Response<Incoming>, Arc<Peer>), Fault> {
-    let mut line = hop.line().await?;
-    // Held so that it can still be said why the request was not answered.
-    let record = line.peer.record();
+    secrets: &[SecretValue],
+) -> Result<(Response<Incoming>, Arc<Peer>), ProxyError> {
+    let mut connection = upstream.acquire().await?;
+    // Keeps a reference to the connection's record, so that a failure of the request can be added to the record even
+    // after the connection has ended.
+    let record = connection.peer.record();
     let (head, body) = request.into_parts();
-    let request = prepare(hop, head, body::incoming(body), given, &line).await?;
-    let response = line.sender.send(request).await.map_err(|error| {
+    let request = prepare_request(upstream, head, body::incoming(body), secrets, &connection).await?;
+    let response = connection.sender.send(request).await.map_err(|error| {
         if let Some(record) = record {
             record.fail(&error);
         }
-        hop.broken(&error)
+        upstream.connection_failed(&error)
     })?;
-    let peer = line.peer.clone();
-    hop.keep(line).await;
+    let peer = connection.peer.clone();
+    upstream.release(connection).await;
     Ok((response, peer))
 }
 
-fn learn(peer: &Peer, given: &[Given]) {
-    let mut known = peer.known.lock().unwrap_or_else(PoisonError::into_inner);
-    for one in given {
-        known.add(&one.placeholder, &one.value);
+/// Remembers the secret values that may be sent on this connection, so that they are masked in the responses.
+fn remember_values(peer: &Peer, secrets: &[SecretValue]) {
+    let mut sent_values = peer.sent_values.lock().unwrap_or_else(PoisonError::into_inner);
+    for secret in secrets {
+        sent_values.add(&secret.placeholder, &secret.value);
     }
 }
 
-/// The request as the host gets it.
-async fn prepare(
-    hop: &Hop,
+/// Builds the request for the host: makes the URI absolute, removes hop-by-hop header fields and injects secrets.
+async fn prepare_request(
+    upstream: &Upstream,
     mut head: Parts,
     body: Body,
-    given: &[Given],
-    line: &Line,
-) -> Result<Request<Body>, Fault> {
-    let authority = hop.target.authority(hop.scheme.default_port());
-    head.uri = sender::address(hop.scheme, &authority, &head.uri)
-        .map_err(|_| Fault::Invalid("the address of the request cannot be read"))?;
+    secrets: &[SecretValue],
+    connection: &Connection,
+) -> Result<Request<Body>, ProxyError> {
+    let authority = upstream.target.authority(upstream.scheme.default_port());
+    head.uri = sender::absolute_uri(upstream.scheme, &authority, &head.uri)
+        .map_err(|_| ProxyError::Invalid("the request URI is invalid"))?;
     head.extensions.clear();
-    fields::clean_request(&mut head.headers);
-    learn(&line.peer, given);
-    let is_masked = !line.peer.known.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    hop_by_hop::strip_request(&mut head.headers);
+    remember_values(&connection.peer, secrets);
+    let is_masked = !connection.peer.sent_values.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
     if is_masked {
-        ask_for_what_can_be_masked(&mut head.headers);
+        require_maskable_response(&mut head.headers);
     }
-    let given = line.peer.may_be_sent(given);
-    if let Err(reason) = values::put_into_head(&mut head, given) {
-        return Err(hop.session.deny(&hop.target, reason).await);
+    let secrets = connection.peer.sendable(secrets);
+    if let Err(reason) = values::inject_into_head(&mut head, secrets) {
+        return Err(upstream.session.deny(&upstream.target, reason).await);
     }
-    let body = values::put_into_body(&mut head, body, given).await?;
-    // The length is that of the body as it is sent, whatever the program said of it.
+    let body = values::inject_into_body(&mut head, body, secrets).await?;
+    // `Content-Length` must match the size of the rewritten body.
     match body::exact_bytes(&body) {
         Some(bytes) if bytes > 0 || head.headers.contains_key(CONTENT_LENGTH) => {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
@@ -119,25 +126,27 @@ async fn prepare(
     Ok(Request::from_parts(head, body))
 }
 
-/// A reply that is compressed would have to be opened, and one in parts could cut a value in two.
-fn ask_for_what_can_be_masked(headers: &mut HeaderMap) {
+/// Changes the header fields so that the host returns a response that can be masked: uncompressed, complete, and
+/// without WebSocket extensions. A partial (range) response could begin or end inside a secret value, which would then
+/// not be recognized.
+fn require_maskable_response(headers: &mut HeaderMap) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.remove(RANGE);
     headers.remove(IF_RANGE);
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
 }
 
-/// The answer as the program gets it.
-fn reply(
-    hop: &Hop,
+/// Builds the response for the program: removes hop-by-hop header fields and masks secret values.
+fn prepare_response(
+    upstream: &Upstream,
     response: Response<Incoming>,
     rules: Arc<Rules>,
     has_no_body: bool,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ProxyError> {
     let (mut head, body) = response.into_parts();
-    // The host's own words behind the status are among them.
+    // The extensions contain the host's reason phrase, which would not be masked.
     head.extensions.clear();
-    fields::clean_response(&mut head.headers, false);
+    hop_by_hop::strip_response(&mut head.headers, false);
     mask::headers(&rules, &mut head.headers);
     if has_no_body || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(Response::from_parts(head, body::empty()));
@@ -146,50 +155,55 @@ fn reply(
     if rules.is_empty() {
         return Ok(Response::from_parts(head, body));
     }
-    let decoder = decoder_for(hop, &head.headers)?;
+    let decoder = decoder_for(upstream, &head.headers)?;
     for name in DIGESTS.iter().chain(&[CONTENT_LENGTH, CONTENT_ENCODING, ACCEPT_RANGES]) {
         head.headers.remove(name);
     }
     Ok(Response::from_parts(head, body::rewritten(body, decoder, rules)))
 }
 
-fn decoder_for(hop: &Hop, headers: &HeaderMap) -> Result<Option<Decoder>, Fault> {
+fn decoder_for(upstream: &Upstream, headers: &HeaderMap) -> Result<Option<Decoder>, ProxyError> {
     let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
-    let opaque = |what: String| Fault::Opaque { target: hop.target.clone(), what };
+    let unmaskable = |reason: String| ProxyError::Unmaskable { target: upstream.target.clone(), reason };
     let Some(first) = encodings.next() else { return Ok(None) };
     let name = String::from_utf8_lossy(first.as_bytes());
     if encodings.next().is_some() {
-        return Err(opaque("it is encoded twice".to_owned()));
+        return Err(unmaskable("it has more than one `Content-Encoding` header".to_owned()));
     }
     if name.trim().is_empty() || name.trim().eq_ignore_ascii_case("identity") {
         return Ok(None);
     }
-    // The name is the host's text, and comes from where values are.
-    let unknown = || opaque("its Content-Encoding is none of gzip, deflate, br and zstd".to_owned());
-    Decoder::of(&name).map(Some).ok_or_else(unknown)
+    // The message does not contain the value of the header, because the host could have put a secret into it.
+    let unsupported =
+        || unmaskable("its `Content-Encoding` is not `gzip`, `deflate`, `br` or `zstd`".to_owned());
+    Decoder::for_encoding(&name).map(Some).ok_or_else(unsupported)
 }
 
-/// Both sides agreed to speak WebSocket.
-async fn switch(
-    hop: &Hop,
+/// Completes the upgrade to WebSocket after the host has responded with 101.
+async fn upgrade_to_websocket(
+    upstream: &Upstream,
     mut response: Response<Incoming>,
     client: Option<OnUpgrade>,
     rules: Arc<Rules>,
-) -> Result<Answer, Fault> {
-    let client = client.filter(|_| fields::ask_for_websocket(response.headers()));
-    let unasked = || Fault::Opaque {
-        target: hop.target.clone(),
-        what: "it speaks another protocol than it was asked for".to_owned(),
+) -> Result<ForwardedResponse, ProxyError> {
+    let client = client.filter(|_| hop_by_hop::is_websocket_upgrade(response.headers()));
+    let unexpected_protocol = || ProxyError::Unmaskable {
+        target: upstream.target.clone(),
+        reason: "the host switched to a protocol or extension that was not requested".to_owned(),
     };
-    let client = client.ok_or_else(unasked)?;
+    let client = client.ok_or_else(unexpected_protocol)?;
     if !rules.is_empty() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(unasked());
+        return Err(unexpected_protocol());
     }
-    let upstream = hyper::upgrade::on(&mut response).await.map_err(|error| hop.broken(&error))?;
+    let upgraded =
+        hyper::upgrade::on(&mut response).await.map_err(|error| upstream.connection_failed(&error))?;
     let mut head = response.into_parts().0;
     head.extensions.clear();
-    fields::clean_response(&mut head.headers, true);
+    hop_by_hop::strip_response(&mut head.headers, true);
     mask::headers(&rules, &mut head.headers);
     let response = Response::from_parts(head, body::empty());
-    Ok(Answer { response, websocket: Some(WebSocket { client, upstream, rules }) })
+    Ok(ForwardedResponse {
+        response,
+        websocket: Some(WebSocketUpgrade { client, upstream: upgraded, rules }),
+    })
 }

@@ -1,7 +1,8 @@
-//! The proxy that is a sandbox's only way out.
+//! The proxy through which all network traffic of sandboxes passes.
 //!
-//! What may be reached is decided for each connection and each request anew, where the connection is made, after the
-//! host's name is resolved. Secrets are put in here, outside of the sandbox, for the hosts that they allow.
+//! The policy is checked for each connection and each request. The proxy itself resolves a host's name, checks the
+//! addresses and connects to one of them. Secrets are injected here, outside the sandbox, and only into requests to
+//! hosts that may receive them.
 
 mod authority;
 mod body;
@@ -9,28 +10,28 @@ mod decode;
 mod dial;
 mod egress;
 mod environment;
-mod fault;
-mod fields;
+mod error;
 mod forward;
-mod hop;
+mod hop_by_hop;
+mod http_server;
+mod intercept;
 mod mask;
-mod open;
+mod monitored_stream;
 mod owner;
 mod policy;
 mod proxy;
 mod record;
 mod rewrite;
 mod sender;
-mod serving;
 mod session;
 mod target;
+mod upstream;
 mod values;
-mod watched;
 mod websocket;
 
 pub use authority::{Authority, AuthorityError};
 pub use dial::{Resolver, SystemResolver};
-pub use egress::{Egress, IDLE_LIMIT, MAX_CONNECTIONS, Options};
+pub use egress::{Egress, IDLE_TIMEOUT, MAX_CONNECTIONS, Options};
 pub use environment::{BUNDLE_PATH, CA_PATH, PROXY_ADDRESS, environment};
 pub use owner::{Attempt, Owner, RecordId, Traffic, Unavailable, Verdict};
 pub use policy::{Policy, PolicySecret};

@@ -1,4 +1,4 @@
-//! Values that a host may be sent, replaced by their placeholders in all that comes back from it.
+//! Masks secrets in responses: replaces secret values that the host may have received by their placeholders.
 
 use http::HeaderMap;
 use http::header::HeaderValue;
@@ -8,24 +8,25 @@ use subtle::ConstantTimeEq as _;
 use crate::rewrite::{Needle, Rules};
 use crate::values::MIN_VALUE_BYTES;
 
-/// The most values that are masked on one connection: those that it was ever allowed, the latest first. Values change
-/// rarely while a connection lives.
-const MAX_KNOWN: usize = 128;
+/// The maximum number of secret values that are masked per connection. Beyond it, the oldest value is no longer
+/// masked. This is rare, because values seldom change while a connection is open.
+const MAX_VALUES: usize = 128;
 
-/// The values that may have gone over a connection. One that is replaced or taken away meanwhile is still masked.
+/// The secret values that may have been sent over a connection, each with its placeholder. A value is masked even
+/// after its secret was changed or removed.
 #[derive(Default)]
-pub(crate) struct Known(Vec<(String, SecretString)>);
+pub(crate) struct SentValues(Vec<(String, SecretString)>);
 
-impl Known {
+impl SentValues {
     pub(crate) fn add(&mut self, placeholder: &str, value: &SecretString) {
         let text = value.expose_secret().as_bytes();
-        let is_known = |(other, known): &(String, SecretString)| {
-            other == placeholder && bool::from(known.expose_secret().as_bytes().ct_eq(text))
+        let is_duplicate = |(other_placeholder, other_value): &(String, SecretString)| {
+            other_placeholder == placeholder && bool::from(other_value.expose_secret().as_bytes().ct_eq(text))
         };
-        if text.len() < MIN_VALUE_BYTES || self.0.iter().any(is_known) {
+        if text.len() < MIN_VALUE_BYTES || self.0.iter().any(is_duplicate) {
             return;
         }
-        if self.0.len() >= MAX_KNOWN {
+        if self.0.len() >= MAX_VALUES {
             self.0.remove(0);
         }
         self.0.push((placeholder.to_owned(), value.clone()));
@@ -44,7 +45,7 @@ impl Known {
     }
 }
 
-/// Masks header fields or trailers. A field whose name holds a value goes.
+/// Masks secret values in header fields or trailers. A field is removed if its name contains a value.
 pub(crate) fn headers(rules: &Rules, headers: &mut HeaderMap) {
     if rules.is_empty() {
         return;

@@ -1,64 +1,65 @@
-//! What egress asks of the server about the sandbox whose connections it serves.
+//! The interface through which the proxy gets policies and secret values from the server, and reports connections.
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
 use crate::{Policy, PolicySecret};
 
-/// The deployment that a sandbox's connections belong to. It is asked anew for each connection and each request, so
-/// that a change acts from the next one on.
+/// The deployment on whose behalf the proxy serves the connections of a sandbox. The proxy calls these methods for
+/// each connection and each request, so that changes take effect with the next request.
 pub trait Owner: Send + Sync + 'static {
-    /// What may be reached now.
+    /// Returns the deployment's current egress policy.
     fn policy(&self) -> BoxFuture<'_, Result<Policy, Unavailable>>;
 
-    /// The value of a secret of the policy, if all else of the secret is still as the policy has it: a value that was
-    /// given together with other hosts is not for the old ones. It is asked for only when a host is reached that the
-    /// secret allows.
+    /// Returns the value of a secret in the policy. Called only for a request to a host that may receive the secret.
+    /// Returns [`Unavailable`] if the secret has changed since the policy was read: its new value may be meant for
+    /// other hosts and must not be sent to this one.
     fn value(&self, secret: PolicySecret) -> BoxFuture<'_, Result<SecretString, Unavailable>>;
 
-    /// Records an attempt. Nothing is sent out before this has succeeded.
+    /// Records an attempt to connect. Nothing is sent to the host before this succeeds.
     fn record(&self, attempt: Attempt) -> BoxFuture<'_, Result<RecordId, Unavailable>>;
 
-    /// Records how an attempt that was allowed ended. It must not wait.
+    /// Records the end of an allowed connection and the traffic on it. Must not block.
     fn ended(&self, record: RecordId, traffic: Traffic);
 }
 
-/// The server cannot say at this moment; the program inside may try again.
+/// The policy or a value cannot be read, or an attempt cannot be recorded. The request is refused. The program may
+/// try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server is not available")]
+#[error("the egress policy, a secret value or the connection log is unavailable")]
 pub struct Unavailable;
 
-/// Names a recorded attempt.
+/// The id of the record of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordId(pub u64);
 
-/// A program's wish to reach a host.
+/// An attempt of a program in a sandbox to reach a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The user name that the program gave the proxy, if any: the server gives each command its own. It proves
-    /// nothing, as a program can give what it likes.
+    /// The user name in the proxy credentials of the program. Each command gets its own user name, but a program can
+    /// send any name, so the name does not prove which command made the attempt.
     pub user: Option<String>,
-    /// In lower case; an address without brackets.
+    /// The name or IP address of the host, in lower case. IPv6 addresses have no brackets.
     pub host: String,
     pub port: u16,
     pub verdict: Verdict,
 }
 
-/// What was decided.
+/// The policy's decision about an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Allowed,
-    /// The sentence says why, and names no secret.
+    /// The attempt was denied. `reason` is a sentence that contains no secret.
     Denied {
         reason: String,
     },
 }
 
-/// What went over a connection that was allowed, as bytes of the connection to the host.
+/// The traffic of an allowed connection, counted as bytes on the TCP connection to the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub sent_bytes: u64,
     pub received_bytes: u64,
-    /// Why it failed, if it did; names no secret.
+    /// The cause of the failure if the connection failed. Contains no secret.
     pub error: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What a program says to the proxy itself: requests with a whole address, and CONNECT.
+//! Handles the requests that a program sends to the proxy itself: requests with an absolute URI, and CONNECT.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,75 +14,76 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::TcpStream;
 
 use crate::body::{self, Body};
-use crate::egress::Shared;
-use crate::fault::Fault;
-use crate::forward::{self, WebSocket};
-use crate::hop::{self, Hop, Scheme};
-use crate::open;
+use crate::egress::ProxyState;
+use crate::error::ProxyError;
+use crate::forward::{self, WebSocketUpgrade};
+use crate::http_server::{self, Handover};
+use crate::intercept;
 use crate::owner::Owner;
-use crate::record::Counted;
+use crate::record::CountedStream;
 use crate::sender::Protocol;
-use crate::serving::{self, Handover};
 use crate::session::Session;
 use crate::target::Target;
+use crate::upstream::{self, Scheme, Upstream};
 
-/// The most bytes of a user's name; a longer one counts as none.
+/// The maximum length of the user name in proxy credentials, in bytes. A longer name is ignored.
 const MAX_USER_BYTES: usize = 256;
 
-const HINT: &str = "this is a proxy: ask it for a whole address (GET http://example.com/) or for a tunnel (CONNECT \
-     example.com:443); programs find it by HTTP_PROXY and HTTPS_PROXY";
+const USAGE_HINT: &str = "this is a proxy: send it an absolute URI (GET http://example.com/) or request a tunnel (CONNECT \
+     example.com:443); most programs do so if HTTP_PROXY and HTTPS_PROXY are set";
 
-/// What a connection becomes after its last answer.
-enum Next {
-    /// Bytes go through, untouched.
+/// The protocol that a program's connection switches to after the last HTTP response.
+enum Upgrade {
+    /// A tunnel, in which the proxy forwards all bytes unchanged.
     Tunnel {
         client: OnUpgrade,
-        upstream: Counted<TcpStream>,
+        upstream: CountedStream<TcpStream>,
     },
-    /// The host may be sent secrets.
-    Open {
+    /// The host may receive secrets, so the proxy intercepts the requests on the connection.
+    Intercept {
         client: OnUpgrade,
         session: Session,
         target: Target,
         addresses: Vec<SocketAddr>,
     },
-    WebSocket(WebSocket),
+    WebSocket(WebSocketUpgrade),
 }
 
-/// One connection of a program.
-struct Front {
-    shared: Arc<Shared>,
+/// A connection of a program to the proxy.
+struct ProxyConnection {
+    state: Arc<ProxyState>,
     owner: Arc<dyn Owner>,
-    /// The way to the host that was asked for last, without a tunnel.
-    hop: Mutex<Option<Arc<Hop>>>,
-    handover: Handover<Next>,
+    /// The host of the last request that did not use CONNECT, and the connections to this host, which the next request
+    /// to it can reuse.
+    upstream: Mutex<Option<Arc<Upstream>>>,
+    handover: Handover<Upgrade>,
 }
 
-pub(crate) async fn serve<S>(shared: Arc<Shared>, owner: Arc<dyn Owner>, stream: S)
+pub(crate) async fn serve<S>(state: Arc<ProxyState>, owner: Arc<dyn Owner>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handover = Handover::new();
-    let front = Front { shared, owner, hop: Mutex::default(), handover: handover.clone() };
-    let front = Arc::new(front);
-    serving::serve(stream, Protocol::Http1, move |request| {
-        let front = front.clone();
-        async move { front.answer(request).await }
+    let connection = ProxyConnection { state, owner, upstream: Mutex::default(), handover: handover.clone() };
+    let connection = Arc::new(connection);
+    http_server::serve(stream, Protocol::Http1, move |request| {
+        let connection = connection.clone();
+        async move { connection.handle(request).await }
     })
     .await;
     match handover.take() {
         None => {}
-        Some(Next::WebSocket(websocket)) => open::go_on(websocket).await,
-        Some(Next::Tunnel { client, upstream }) => tunnel(client, upstream).await,
-        Some(Next::Open { client, session, target, addresses }) => {
+        Some(Upgrade::WebSocket(websocket)) => intercept::serve_websocket(websocket).await,
+        Some(Upgrade::Tunnel { client, upstream }) => tunnel(client, upstream).await,
+        Some(Upgrade::Intercept { client, session, target, addresses }) => {
             if let Ok(client) = client.await {
-                open::serve(session, target, addresses, TokioIo::new(client)).await;
+                intercept::serve(session, target, addresses, TokioIo::new(client)).await;
             }
         }
     }
 }
 
-async fn tunnel(client: OnUpgrade, mut upstream: Counted<TcpStream>) {
+async fn tunnel(client: OnUpgrade, mut upstream: CountedStream<TcpStream>) {
     let record = upstream.record();
     let Ok(client) = client.await else { return };
     if let Err(error) = copy_bidirectional(&mut TokioIo::new(client), &mut upstream).await {
@@ -90,82 +91,86 @@ async fn tunnel(client: OnUpgrade, mut upstream: Counted<TcpStream>) {
     }
 }
 
-impl Front {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+impl ProxyConnection {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         if request.method() == Method::CONNECT {
             return match self.connect(request).await {
                 Ok(()) => Response::new(body::empty()),
-                Err(fault) => fault.into_connect_response(),
+                Err(error) => error.into_connect_response(),
             };
         }
         match self.forward(request).await {
             Ok(response) => response,
-            Err(fault) => fault.into_response(),
+            Err(error) => error.into_response(),
         }
     }
 
     fn session(&self, headers: &HeaderMap) -> Session {
-        Session { shared: self.shared.clone(), owner: self.owner.clone(), user: user(headers) }
+        Session { state: self.state.clone(), owner: self.owner.clone(), user: user(headers) }
     }
 
-    async fn connect(&self, mut request: Request<Incoming>) -> Result<(), Fault> {
-        let authority = request.uri().authority().ok_or(Fault::Invalid(HINT))?;
+    async fn connect(&self, mut request: Request<Incoming>) -> Result<(), ProxyError> {
+        let authority = request.uri().authority().ok_or(ProxyError::Invalid(USAGE_HINT))?;
         let target = Target::parse(authority.as_str(), None)?;
         let session = self.session(request.headers());
         let policy = session.policy_for(&target).await?;
-        let addresses = session.addresses(&target).await?;
+        let addresses = session.resolve_allowed(&target).await?;
         let next = if policy.secrets_for(&target).next().is_some() {
             let client = hyper::upgrade::on(&mut request);
-            Next::Open { client, session, target, addresses }
+            Upgrade::Intercept { client, session, target, addresses }
         } else {
-            let record = session.allow(&target).await?;
-            let connected = hop::connect(&target, &addresses, &record).await;
-            let (upstream, _) = connected.inspect_err(|fault| record.fail(fault))?;
-            Next::Tunnel { client: hyper::upgrade::on(&mut request), upstream }
+            let record = session.record_allowed(&target).await?;
+            let connected = upstream::connect(&target, &addresses, &record).await;
+            let (upstream, _) = connected.inspect_err(|error| record.fail(error))?;
+            Upgrade::Tunnel { client: hyper::upgrade::on(&mut request), upstream }
         };
         self.handover.set(next);
         Ok(())
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
         match request.uri().scheme_str() {
             Some("http") => {}
             Some("https") => {
-                return Err(Fault::Invalid("an https address is reached by CONNECT to its host"));
+                return Err(ProxyError::Invalid(
+                    "this proxy does not forward https URLs directly; use CONNECT to open a tunnel to the host",
+                ));
             }
-            Some(_) => return Err(Fault::Invalid("only http and https addresses are reached")),
-            None => return Err(Fault::Invalid(HINT)),
+            Some(_) => return Err(ProxyError::Invalid("only http and https URLs are supported")),
+            None => return Err(ProxyError::Invalid(USAGE_HINT)),
         }
-        let authority = request.uri().authority().ok_or(Fault::Invalid(HINT))?;
+        let authority = request.uri().authority().ok_or(ProxyError::Invalid(USAGE_HINT))?;
         let target = Target::parse(authority.as_str(), Some(Scheme::Http.default_port()))?;
-        let hop = self.hop_to(target, self.session(request.headers()));
-        let answer = forward::forward(&hop, request).await?;
-        if let Some(websocket) = answer.websocket {
-            self.handover.set(Next::WebSocket(websocket));
+        let upstream = self.upstream_to(target, self.session(request.headers()));
+        let forwarded = forward::forward(&upstream, request).await?;
+        if let Some(websocket) = forwarded.websocket {
+            self.handover.set(Upgrade::WebSocket(websocket));
         }
-        Ok(answer.response)
+        Ok(forwarded.response)
     }
 
-    /// The way to this host; that of the request before, if it went there too.
-    fn hop_to(&self, target: Target, session: Session) -> Arc<Hop> {
-        let mut kept = self.hop.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hop) =
-            kept.as_ref().filter(|hop| hop.target == target && hop.session.user == session.user)
+    /// Returns the upstream for this host. The upstream of the previous request is reused if host and user name are
+    /// the same.
+    fn upstream_to(&self, target: Target, session: Session) -> Arc<Upstream> {
+        let mut cached = self.upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upstream) = cached
+            .as_ref()
+            .filter(|upstream| upstream.target == target && upstream.session.user == session.user)
         {
-            return hop.clone();
+            return upstream.clone();
         }
-        let hop = Arc::new(Hop::new(session, target, Scheme::Http));
-        *kept = Some(hop.clone());
-        hop
+        let upstream = Arc::new(Upstream::new(session, target, Scheme::Http));
+        *cached = Some(upstream.clone());
+        upstream
     }
 }
 
-/// The name that the program gives itself. It proves nothing.
+/// Returns the user name in the proxy credentials. The program chooses it, so it must not be trusted.
 fn user(headers: &HeaderMap) -> Option<String> {
     let (scheme, rest) = headers.get(PROXY_AUTHORIZATION)?.as_bytes().split_at_checked(6)?;
     let text = STANDARD.decode(rest.trim_ascii()).ok().filter(|_| scheme.eq_ignore_ascii_case(b"basic "))?;
     let text = String::from_utf8(text).ok()?;
     let name = text.split(':').next().unwrap_or_default();
-    let is_sane = (1..=MAX_USER_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-    is_sane.then(|| name.to_owned())
+    let is_valid = (1..=MAX_USER_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    is_valid.then(|| name.to_owned())
 }

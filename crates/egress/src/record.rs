@@ -1,4 +1,4 @@
-//! What is written down about one connection to a host.
+//! Counts the traffic of a connection to a host for the record of the connection.
 
 use std::io;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::owner::{Owner, RecordId, Traffic};
 
-/// A connection's record. When the last part of the connection goes, however it ends, its owner is told what went over
-/// it.
+/// The record of a connection to a host. When the last reference to it is dropped, the traffic is reported to the
+/// owner.
 pub(crate) struct Record {
     owner: Arc<dyn Owner>,
     id: RecordId,
@@ -26,10 +26,11 @@ impl Record {
         Arc::new(Self { owner, id, sent_bytes, received_bytes, error: Mutex::default() })
     }
 
-    /// Why the connection failed. The first reason counts; the others follow from it.
-    pub(crate) fn fail(&self, why: &dyn std::fmt::Display) {
+    /// Sets the cause of the connection's failure. Only the first cause is recorded, because later failures follow
+    /// from it.
+    pub(crate) fn fail(&self, cause: &dyn std::fmt::Display) {
         let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        error.get_or_insert_with(|| why.to_string());
+        error.get_or_insert_with(|| cause.to_string());
     }
 }
 
@@ -45,13 +46,13 @@ impl Drop for Record {
     }
 }
 
-/// A connection whose bytes are counted.
-pub(crate) struct Counted<T> {
+/// A stream whose sent and received bytes are counted in a record.
+pub(crate) struct CountedStream<T> {
     stream: T,
     record: Arc<Record>,
 }
 
-impl<T> Counted<T> {
+impl<T> CountedStream<T> {
     pub(crate) fn new(stream: T, record: Arc<Record>) -> Self {
         Self { stream, record }
     }
@@ -60,7 +61,7 @@ impl<T> Counted<T> {
         self.record.clone()
     }
 
-    fn sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn count_sent(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
             self.record.sent_bytes.fetch_add(*bytes as u64, Ordering::Relaxed);
         }
@@ -68,7 +69,7 @@ impl<T> Counted<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for CountedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,14 +83,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for CountedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.sent(written)
+        self.count_sent(written)
     }
 
     fn poll_write_vectored(
@@ -98,7 +99,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.sent(written)
+        self.count_sent(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,13 +1,13 @@
-//! Texts found in a stream of bytes and replaced, wherever it is cut: values by their placeholders on the way in,
-//! placeholders by values on the way out.
+//! Finds and replaces strings in a byte stream that arrives in chunks of any size: placeholders by values in
+//! requests, and values by placeholders in responses.
 //!
-//! Only what could be the beginning of a text to be found is held back, so that a stream stays a stream.
+//! Only bytes that could be the start of a match are held back. All other bytes are passed on at once.
 
 mod base64;
 mod needle;
 #[cfg(test)]
 mod tests;
-mod written;
+mod text;
 
 use std::sync::Arc;
 
@@ -15,74 +15,78 @@ use zeroize::Zeroizing;
 
 pub(crate) use needle::Needle;
 
-/// Whether a text begins at a place.
+/// The result of matching a needle (a string to be found) at one position of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    No,
-    /// So far it does, and the bytes end there.
-    Perhaps,
-    /// It does, and is so many bytes long.
-    Yes(usize),
+pub(crate) enum Match {
+    None,
+    /// The input matches the needle so far, but ends before the needle does.
+    Partial,
+    /// The needle matches the input. The length of the match is in bytes.
+    Full(usize),
 }
 
-/// What is found and what replaces it. Of several that begin at one place the longest counts.
+/// The needles (strings to be found) with their replacements. If several needles match at one position, the longest
+/// match is replaced.
 pub(crate) struct Rules {
     needles: Vec<Needle>,
-    /// For each byte the needles that may begin with it, so that most places are passed at a glance.
-    by_beginning: Vec<Vec<usize>>,
+    /// For each byte value, the indexes of the needles whose matches may start with it. Most positions of the input
+    /// are skipped by this lookup.
+    by_first_byte: Vec<Vec<usize>>,
 }
 
 impl Rules {
     pub(crate) fn new(needles: Vec<Needle>) -> Self {
-        let mut by_beginning = vec![Vec::new(); 256];
+        let mut by_first_byte = vec![Vec::new(); 256];
         for (index, needle) in needles.iter().enumerate() {
-            let mut beginnings = needle.beginnings();
-            beginnings.sort_unstable();
-            beginnings.dedup();
-            for byte in beginnings {
-                if let Some(needles) = by_beginning.get_mut(usize::from(byte)) {
+            let mut first_bytes = needle.first_bytes();
+            first_bytes.sort_unstable();
+            first_bytes.dedup();
+            for byte in first_bytes {
+                if let Some(needles) = by_first_byte.get_mut(usize::from(byte)) {
                     needles.push(index);
                 }
             }
         }
-        Self { needles, by_beginning }
+        Self { needles, by_first_byte }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.needles.is_empty()
     }
 
-    /// A text that is whole, rewritten; `None` if nothing was found in it.
+    /// Rewrites a complete string. Returns `None` if nothing was replaced.
     pub(crate) fn rewrite(&self, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let mut out = Zeroizing::new(Vec::new());
         let (_, has_changed) = self.run(text, true, &mut out);
         has_changed.then_some(out)
     }
 
-    /// The needles that may begin with this byte.
-    fn beginning_with(&self, byte: u8) -> &[usize] {
-        self.by_beginning.get(usize::from(byte)).map_or(&[], Vec::as_slice)
+    /// Returns the indexes of the needles whose matches may start with this byte.
+    fn needles_for(&self, byte: u8) -> &[usize] {
+        self.by_first_byte.get(usize::from(byte)).map_or(&[], Vec::as_slice)
     }
 
-    /// Writes what is decided to `out`; gives how much of the text that covers, and whether something was replaced.
+    /// Rewrites `text` into `out`, up to the first position where more input is needed to decide if there is a match.
+    /// If `is_last`, no more input follows. Returns the number of input bytes processed, and true if anything was
+    /// replaced.
     fn run(&self, text: &[u8], is_last: bool, out: &mut Vec<u8>) -> (usize, bool) {
         let (mut at, mut has_changed) = (0, false);
         loop {
             let rest = text.get(at..).unwrap_or_default();
-            let Some(skipped) = rest.iter().position(|byte| !self.beginning_with(*byte).is_empty()) else {
+            let Some(skipped) = rest.iter().position(|byte| !self.needles_for(*byte).is_empty()) else {
                 out.extend_from_slice(rest);
                 return (text.len(), has_changed);
             };
             let (before, rest) = rest.split_at(skipped);
             out.extend_from_slice(before);
             at += skipped;
-            match self.find(rest, is_last) {
-                Place::Undecided => return (at, has_changed),
-                Place::Nothing => {
+            match self.find_longest(rest, is_last) {
+                RuleMatch::Undecided => return (at, has_changed),
+                RuleMatch::None => {
                     out.extend(rest.first());
                     at += 1;
                 }
-                Place::Of { needle, length } => {
+                RuleMatch::Found { needle, length } => {
                     out.extend_from_slice(needle.replacement());
                     at += length;
                     has_changed = true;
@@ -91,17 +95,17 @@ impl Rules {
         }
     }
 
-    fn find(&self, rest: &[u8], is_last: bool) -> Place<'_> {
-        let mut best = Place::Nothing;
-        let first = rest.first().map_or(&[][..], |byte| self.beginning_with(*byte));
+    fn find_longest(&self, rest: &[u8], is_last: bool) -> RuleMatch<'_> {
+        let mut best = RuleMatch::None;
+        let first = rest.first().map_or(&[][..], |byte| self.needles_for(*byte));
         for needle in first.iter().filter_map(|index| self.needles.get(*index)) {
-            match needle.find_at(rest, is_last) {
-                Found::No => {}
-                Found::Perhaps if is_last => {}
-                Found::Perhaps => return Place::Undecided,
-                Found::Yes(length) => {
-                    if !matches!(best, Place::Of { length: other, .. } if other >= length) {
-                        best = Place::Of { needle, length };
+            match needle.match_at(rest, is_last) {
+                Match::None => {}
+                Match::Partial if is_last => {}
+                Match::Partial => return RuleMatch::Undecided,
+                Match::Full(length) => {
+                    if !matches!(best, RuleMatch::Found { length: other, .. } if other >= length) {
+                        best = RuleMatch::Found { needle, length };
                     }
                 }
             }
@@ -110,42 +114,43 @@ impl Rules {
     }
 }
 
-enum Place<'a> {
-    Nothing,
+/// The result of matching all needles at one position of the input.
+enum RuleMatch<'a> {
+    None,
     Undecided,
-    Of { needle: &'a Needle, length: usize },
+    Found { needle: &'a Needle, length: usize },
 }
 
-/// Rewrites one stream of bytes.
+/// Rewrites a byte stream that arrives in chunks.
 pub(crate) struct Rewriter {
     rules: Arc<Rules>,
-    held: Zeroizing<Vec<u8>>,
+    pending: Zeroizing<Vec<u8>>,
 }
 
 impl Rewriter {
     pub(crate) fn new(rules: Arc<Rules>) -> Self {
-        Self { rules, held: Zeroizing::default() }
+        Self { rules, pending: Zeroizing::default() }
     }
 
-    /// What may be passed on now that these bytes have come.
+    /// Processes a chunk. Returns the rewritten bytes, without those at the end that could be the start of a match.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.held.len() + bytes.len());
-        if self.held.is_empty() {
+        let mut out = Vec::with_capacity(self.pending.len() + bytes.len());
+        if self.pending.is_empty() {
             let (done, _) = self.rules.run(bytes, false, &mut out);
-            self.held.extend_from_slice(bytes.get(done..).unwrap_or_default());
+            self.pending.extend_from_slice(bytes.get(done..).unwrap_or_default());
         } else {
-            self.held.extend_from_slice(bytes);
-            let (done, _) = self.rules.run(&self.held, false, &mut out);
-            self.held.drain(..done);
+            self.pending.extend_from_slice(bytes);
+            let (done, _) = self.rules.run(&self.pending, false, &mut out);
+            self.pending.drain(..done);
         }
         out
     }
 
-    /// What was held back, when nothing more comes.
+    /// Ends the stream. Returns the rewritten bytes that were held back.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.rules.run(&self.held, true, &mut out);
-        self.held.clear();
+        self.rules.run(&self.pending, true, &mut out);
+        self.pending.clear();
         out
     }
 }

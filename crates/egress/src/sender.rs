@@ -1,4 +1,4 @@
-//! Requests in the form that each version of HTTP gives them.
+//! Sends requests to a host in the form that HTTP/1.1 or HTTP/2 requires.
 
 use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Request, Response, Uri, Version};
@@ -6,9 +6,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 
 use crate::body::Body;
-use crate::hop::Scheme;
+use crate::upstream::Scheme;
 
-/// A version of HTTP.
+/// An HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
@@ -16,7 +16,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// Its name in a TLS handshake.
+    /// Returns the name of this HTTP version in ALPN, the protocol negotiation of TLS.
     pub(crate) fn alpn(self) -> &'static [u8] {
         match self {
             Self::Http1 => b"http/1.1",
@@ -24,12 +24,12 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn of_alpn(name: &[u8]) -> Option<Self> {
+    pub(crate) fn from_alpn(name: &[u8]) -> Option<Self> {
         [Self::Http1, Self::Http2].into_iter().find(|protocol| protocol.alpn() == name)
     }
 }
 
-/// Sends requests over a connection.
+/// The sending half of a connection to a host.
 pub(crate) enum Sender {
     Http1(http1::SendRequest<Body>),
     Http2(http2::SendRequest<Body>),
@@ -43,8 +43,9 @@ impl Sender {
         }
     }
 
-    /// Another sender of the same connection, if it carries several requests at a time.
-    pub(crate) fn shared(&self) -> Option<Self> {
+    /// Returns a second sender for the same connection, or `None` if the connection does not support concurrent
+    /// requests, as in HTTP/1.1.
+    pub(crate) fn try_clone(&self) -> Option<Self> {
         match self {
             Self::Http1(_) => None,
             Self::Http2(sender) => Some(Self::Http2(sender.clone())),
@@ -58,7 +59,7 @@ impl Sender {
         }
     }
 
-    /// The request has its whole address, and no `Host`.
+    /// Sends a request. The request must have an absolute URI and no `Host` header field.
     pub(crate) async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => sender.send_request(for_http1(request)).await,
@@ -88,8 +89,8 @@ fn for_http2(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// The address of a request to this host.
-pub(crate) fn address(scheme: Scheme, authority: &str, asked: &Uri) -> http::Result<Uri> {
-    let path = asked.path_and_query().map_or("/", |path| path.as_str());
+/// Returns the absolute URI of a request to this scheme and authority, with the path and query of `uri`.
+pub(crate) fn absolute_uri(scheme: Scheme, authority: &str, uri: &Uri) -> http::Result<Uri> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder().scheme(scheme.as_str()).authority(authority).path_and_query(path).build()
 }

@@ -1,4 +1,4 @@
-//! What is decided for one program's connection: whether a host may be reached, at which addresses, with which values.
+//! Decides, for one connection of a program, if a host may be reached, at which IP addresses, and with which secrets.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,101 +8,109 @@ use herm_types::sandbox::EgressMode;
 use tokio::time::timeout;
 
 use crate::dial::MAX_ADDRESSES;
-use crate::egress::Shared;
-use crate::fault::Fault;
+use crate::egress::ProxyState;
+use crate::error::ProxyError;
 use crate::owner::{Attempt, Owner, RecordId, Unavailable, Verdict};
 use crate::policy::Policy;
 use crate::record::Record;
 use crate::target::Target;
-use crate::values::Given;
+use crate::values::SecretValue;
 
-/// How long a name may take to be resolved.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
+/// The maximum time to resolve a host name. If it takes longer, the request fails.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who asks, and of whom.
+/// The owner and the proxy user name of a program's connection, and the proxy's shared state.
 #[derive(Clone)]
 pub(crate) struct Session {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<ProxyState>,
     pub(crate) owner: Arc<dyn Owner>,
     pub(crate) user: Option<String>,
 }
 
 impl Session {
-    /// What may be reached now, if this host may. A denial is recorded.
-    pub(crate) async fn policy_for(&self, target: &Target) -> Result<Policy, Fault> {
+    /// Returns the current policy if it allows this host. Otherwise records a denied attempt and returns the error
+    /// for the program.
+    pub(crate) async fn policy_for(&self, target: &Target) -> Result<Policy, ProxyError> {
         let policy = self.owner.policy().await?;
         let is_listed = || policy.hosts.iter().any(|host| host.matches(target.name(), target.port()));
         let reason = match policy.mode {
             EgressMode::Open => return Ok(policy),
             EgressMode::Allowlist if is_listed() => return Ok(policy),
             EgressMode::Allowlist => {
-                format!("{target} is not on the list of hosts that this sandbox may reach")
+                format!("{target} is not on the allowlist of this sandbox")
             }
-            EgressMode::Deny => format!("this sandbox may not reach the network, so not {target} either"),
+            EgressMode::Deny => format!("this sandbox has no network access, so {target} is denied"),
         };
         Err(self.deny(target, reason).await)
     }
 
-    /// The addresses at which the host may be reached. Only to these, as they are found here, may a connection be made:
-    /// whoever asks again could be told other ones.
-    pub(crate) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Fault> {
+    /// Returns those IP addresses of the host that the sandbox may reach. Connections must be made to exactly these
+    /// addresses, because resolving the name again could return different ones (DNS rebinding).
+    pub(crate) async fn resolve_allowed(&self, target: &Target) -> Result<Vec<SocketAddr>, ProxyError> {
         let found = match target.address() {
             Some(address) => vec![address],
             None => match self.resolve(target).await {
                 Ok(found) => found,
-                Err(fault) => {
-                    // A name can carry data to whoever is asked for it, so that it was asked for is recorded too.
-                    self.allow(target).await?.fail(&fault);
-                    return Err(fault);
+                Err(error) => {
+                    // A DNS lookup can carry data to the host's DNS server, so even a failed lookup is recorded as an
+                    // attempt.
+                    self.record_allowed(target).await?.fail(&error);
+                    return Err(error);
                 }
             },
         };
         let reachable: Vec<SocketAddr> = found
             .into_iter()
-            .filter(|address| self.shared.allowed.allows(target.name(), *address))
+            .filter(|address| self.state.allowed.allows(target.name(), *address))
             .take(MAX_ADDRESSES)
             .map(|address| SocketAddr::new(address, target.port()))
             .collect();
         if reachable.is_empty() {
-            let reason = format!("{target} has a private address, which sandboxes do not reach");
+            let reason = format!(
+                "{target} has a private address, which the operator has not allowed sandboxes to reach"
+            );
             return Err(self.deny(target, reason).await);
         }
         Ok(reachable)
     }
 
-    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, Fault> {
+    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, ProxyError> {
         let host = target.bare_name();
-        let found = timeout(RESOLVE_LIMIT, self.shared.resolver.resolve(host))
-            .await
-            .map_err(|_| Fault::Slow { target: target.clone(), seconds: RESOLVE_LIMIT.as_secs() })?;
+        let found = timeout(RESOLVE_TIMEOUT, self.state.resolver.resolve(host)).await.map_err(|_| {
+            ProxyError::Timeout { target: target.clone(), seconds: RESOLVE_TIMEOUT.as_secs() }
+        })?;
         let found = found.ok().filter(|addresses| !addresses.is_empty());
-        found.ok_or_else(|| Fault::NotFound { host: host.to_owned() })
+        found.ok_or_else(|| ProxyError::NotFound { host: host.to_owned() })
     }
 
-    /// The secrets that this host may be sent, with their values.
-    pub(crate) async fn values(&self, policy: &Policy, target: &Target) -> Result<Vec<Given>, Fault> {
-        let mut given = Vec::new();
+    /// Returns the secrets that may be sent to this host, with their values.
+    pub(crate) async fn values(
+        &self,
+        policy: &Policy,
+        target: &Target,
+    ) -> Result<Vec<SecretValue>, ProxyError> {
+        let mut secrets = Vec::new();
         for secret in policy.secrets_for(target) {
-            given.push(Given {
+            secrets.push(SecretValue {
                 value: self.owner.value(secret.clone()).await?,
                 secret_id: secret.secret_id.clone(),
                 placeholder: secret.placeholder.clone(),
                 inject: secret.inject.clone(),
             });
         }
-        Ok(given)
+        Ok(secrets)
     }
 
-    /// Records that a connection to this host is made; it must not be before.
-    pub(crate) async fn allow(&self, target: &Target) -> Result<Arc<Record>, Fault> {
+    /// Records an allowed attempt. Must be called before the connection to the host is made.
+    pub(crate) async fn record_allowed(&self, target: &Target) -> Result<Arc<Record>, ProxyError> {
         let id = self.record(target, Verdict::Allowed).await?;
         Ok(Record::new(self.owner.clone(), id))
     }
 
-    /// Records a denial, and gives what the program is told.
-    pub(crate) async fn deny(&self, target: &Target, reason: String) -> Fault {
+    /// Records a denied attempt and returns the error for the program.
+    pub(crate) async fn deny(&self, target: &Target, reason: String) -> ProxyError {
         match self.record(target, Verdict::Denied { reason: reason.clone() }).await {
-            Ok(_) => Fault::Denied { reason },
+            Ok(_) => ProxyError::Denied { reason },
             Err(unavailable) => unavailable.into(),
         }
     }

@@ -1,57 +1,58 @@
-//! The host and port that a program wants to reach, read once and in one form: everything that is decided, resolved,
-//! recorded and sent is this form.
+//! The host and port that a program wants to reach. They are parsed only once, into a canonical form that is used for
+//! the policy, DNS, records and requests alike.
 
 use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
 use url::Host;
 
-/// The most bytes of a host's name (RFC 1035).
+/// The maximum length of a host name, in bytes (RFC 1035).
 const MAX_NAME_BYTES: usize = 253;
-/// The most bytes of one of its labels.
+/// The maximum length of one label of a host name, in bytes (RFC 1035). Labels are separated by dots.
 const MAX_LABEL_BYTES: usize = 63;
 
-/// A host and port. However it was written (`2130706433`, `0x7f.1`, `EXAMPLE.com.`, letters of other scripts), it is
-/// kept as a lower-case name without its last dot, or as an address.
+/// A host and port. All spellings of a host (`2130706433`, `0x7f.1`, `EXAMPLE.com.`, Unicode names) are normalized to
+/// an IP address or a lower-case name without a trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// As in a URL: `[…]` around an address of IPv6.
+    /// The host as it is written in URLs, with brackets around IPv6 addresses.
     name: String,
     address: Option<IpAddr>,
     port: u16,
 }
 
-/// A text that is not a host and port.
+/// The reason why a string is not a valid host and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidTarget {
-    #[error("the address must be a host and a port, such as example.com:443, without a user name")]
-    Form,
+    #[error("the target must be a host and a port, for example example.com:443, without a user name")]
+    Syntax,
     #[error("the port must be a number from 1 to 65535")]
     Port,
-    #[error("the host is neither a name nor an address")]
+    #[error("the host must be a valid host name or IP address")]
     Host,
 }
 
 impl Target {
-    /// Reads `host:port`; without a port it is `default_port`, if there is one.
+    /// Parses `host:port`. If the port is missing, `default_port` is used. If `default_port` is `None` too, parsing
+    /// fails.
     pub(crate) fn parse(authority: &str, default_port: Option<u16>) -> Result<Self, InvalidTarget> {
         if authority.contains('@') {
-            return Err(InvalidTarget::Form);
+            return Err(InvalidTarget::Syntax);
         }
         let (host, rest) = match authority.find(']') {
             Some(end) if authority.starts_with('[') => authority.split_at(end + 1),
-            Some(_) => return Err(InvalidTarget::Form),
+            Some(_) => return Err(InvalidTarget::Syntax),
             None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
         let port = match rest.strip_prefix(':') {
             Some(digits) => port(digits)?,
-            None if rest.is_empty() => default_port.ok_or(InvalidTarget::Form)?,
-            None => return Err(InvalidTarget::Form),
+            None if rest.is_empty() => default_port.ok_or(InvalidTarget::Syntax)?,
+            None => return Err(InvalidTarget::Syntax),
         };
-        Self::of_host(host, port)
+        Self::from_host(host, port)
     }
 
-    pub(crate) fn of_host(host: &str, port: u16) -> Result<Self, InvalidTarget> {
+    pub(crate) fn from_host(host: &str, port: u16) -> Result<Self, InvalidTarget> {
         let host = Host::parse(host).map_err(|_| InvalidTarget::Host)?;
         let name = host.to_string();
         let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
@@ -64,12 +65,12 @@ impl Target {
         Ok(Self { name, address, port })
     }
 
-    /// As host patterns want it, and URLs.
+    /// Returns the host in the form used in URLs and host patterns, with brackets around IPv6 addresses.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Without brackets.
+    /// Returns the host without the brackets around IPv6 addresses.
     pub(crate) fn bare_name(&self) -> &str {
         self.name.trim_start_matches('[').trim_end_matches(']')
     }
@@ -78,17 +79,18 @@ impl Target {
         self.port
     }
 
-    /// The address, where the host is written as one.
+    /// Returns the IP address if the host is an IP address, or `None` if it is a name.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
-    /// As the field `Host` has it: without the port where that is what the scheme means anyway.
+    /// Returns the value of a `Host` header field: the host, and the port unless it is `default_port`, the scheme's
+    /// default.
     pub(crate) fn authority(&self, default_port: u16) -> String {
         if self.port == default_port { self.name.clone() } else { format!("{}:{}", self.name, self.port) }
     }
 
-    /// What a certificate of the host must name.
+    /// Returns the name or IP address that the host's TLS certificate must contain.
     pub(crate) fn server_name(&self) -> Result<ServerName<'static>, InvalidTarget> {
         match self.address {
             Some(address) => Ok(ServerName::IpAddress(address.into())),
@@ -125,8 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn however_a_host_is_written_it_is_one() {
-        for (written, kept) in [
+    fn all_spellings_of_a_host_are_normalized() {
+        for (written, normalized) in [
             ("EXAMPLE.com:443", "example.com:443"),
             ("example.com.:443", "example.com:443"),
             ("b%C3%BCcher.example:443", "xn--bcher-kva.example:443"),
@@ -144,7 +146,7 @@ mod tests {
             ("[::ffff:127.0.0.1]:80", "[::ffff:7f00:1]:80"),
             ("under_score.example:1", "under_score.example:1"),
         ] {
-            assert_eq!(read(written), kept, "{written}");
+            assert_eq!(read(written), normalized, "{written}");
         }
         assert_eq!(Target::parse("[2001:db8::1]:443", None).unwrap().bare_name(), "2001:db8::1");
         assert_eq!(Target::parse("a.example", Some(80)).unwrap().authority(80), "a.example");
@@ -152,16 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_and_port_is_refused() {
-        use InvalidTarget::{Form, Host, Port};
+    fn invalid_hosts_and_ports_are_rejected() {
+        use InvalidTarget::{Host, Port, Syntax};
         let long_label = format!("{}.example:80", "x".repeat(64));
         let long_name = format!("{}:80", vec!["x".repeat(60); 5].join("."));
-        for (wrong, why) in [
-            ("", Form),
-            ("example.com", Form),
-            ("user@example.com:443", Form),
-            ("a]b:80", Form),
-            ("[::1]80", Form),
+        for (wrong, expected) in [
+            ("", Syntax),
+            ("example.com", Syntax),
+            ("user@example.com:443", Syntax),
+            ("a]b:80", Syntax),
+            ("[::1]80", Syntax),
             ("example.com:", Port),
             ("example.com:0", Port),
             ("example.com:65536", Port),
@@ -184,14 +186,14 @@ mod tests {
             let read = Target::parse(wrong, None);
             assert!(read.is_err(), "{wrong:?}: {read:?}");
             if wrong != "[::1:80" {
-                assert_eq!(read, Err(why), "{wrong:?}");
+                assert_eq!(read, Err(expected), "{wrong:?}");
             }
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_panics_and_what_is_read_reads_back(text in "\\PC{0,30}(:[0-9]{0,6})?") {
+        fn parsing_never_panics_and_round_trips(text in "\\PC{0,30}(:[0-9]{0,6})?") {
             if let Ok(target) = Target::parse(&text, Some(443)) {
                 prop_assert_eq!(Target::parse(&target.to_string(), None), Ok(target));
             }

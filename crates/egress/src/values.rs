@@ -1,4 +1,4 @@
-//! Secrets' values put into a request in place of their placeholders, for the host that they are meant for.
+//! Replaces placeholders in a request by the values of the secrets that the request's host may receive.
 
 #[cfg(test)]
 mod tests;
@@ -16,64 +16,67 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use crate::body::{self, Body};
-use crate::fault::Fault;
+use crate::error::ProxyError;
 use crate::rewrite::{Needle, Rules};
 
-/// A shorter value is not put in: it would be found in replies where it does not stand, and could be guessed.
+/// The minimum length of a value that is injected into requests, in bytes. A shorter value could be guessed, and
+/// masking it would also replace unrelated text that happens to be equal.
 pub(crate) const MIN_VALUE_BYTES: usize = 8;
-/// A body up to this size whose length is known is rewritten whole, so that its new length is known too. A longer one
-/// is sent in pieces.
-const MAX_MEASURED_BYTES: u64 = 256 * 1024;
+/// The maximum size of a request body that is rewritten in memory, in bytes. The new length of such a body is known
+/// before it is sent. Larger bodies, and bodies of unknown length, are rewritten as a stream.
+const MAX_BUFFERED_BYTES: u64 = 256 * 1024;
 
-/// A secret that the host of a request may be sent.
-pub(crate) struct Given {
+/// A secret that the host of a request may receive, with its value.
+pub(crate) struct SecretValue {
     pub(crate) secret_id: SecretId,
     pub(crate) placeholder: String,
     pub(crate) value: SecretString,
     pub(crate) inject: Vec<Inject>,
 }
 
-impl Given {
+impl SecretValue {
     fn is_short(&self) -> bool {
         self.value.expose_secret().len() < MIN_VALUE_BYTES
     }
 
-    /// How the value is found by its placeholder and written in its place.
+    /// Returns the needle (search string) that replaces the placeholder by the value, encoded by `write`.
     fn needle(&self, write: impl Fn(&str) -> Vec<u8>) -> Needle {
         Needle::literal(&self.placeholder, Zeroizing::new(write(self.value.expose_secret())))
     }
 }
 
-/// What goes into one place of a request; nothing, for most.
-fn rules(given: &[Given], place: Inject, write: impl Fn(&str) -> Vec<u8>) -> Rules {
-    let here = given.iter().filter(|one| one.inject.contains(&place));
-    Rules::new(here.map(|one| one.needle(&write)).collect())
+/// Returns the rules that inject values into the part of the request that `inject` selects: header, query or body. If
+/// no secret may be injected there, there are no rules.
+fn rules(secrets: &[SecretValue], inject: Inject, write: impl Fn(&str) -> Vec<u8>) -> Rules {
+    let injected = secrets.iter().filter(|secret| secret.inject.contains(&inject));
+    Rules::new(injected.map(|secret| secret.needle(&write)).collect())
 }
 
-/// Puts values into a request's header and address. The error is a sentence that says why the request must not be sent.
-pub(crate) fn put_into_head(head: &mut Parts, given: &[Given]) -> Result<(), String> {
-    put_into_fields(head, given)?;
-    let rules = rules(given, Inject::Query, |value| percent_encoded(value).into_bytes());
+/// Injects secret values into the header fields and the URI of a request. On failure, the request must not be sent, and
+/// the returned error is a sentence that gives the reason.
+pub(crate) fn inject_into_head(head: &mut Parts, secrets: &[SecretValue]) -> Result<(), String> {
+    inject_into_headers(head, secrets)?;
+    let rules = rules(secrets, Inject::Query, |value| percent_encoded(value).into_bytes());
     let Some(old) = head.uri.path_and_query() else { return Ok(()) };
     let Some(new) = rules.rewrite(old.as_str().as_bytes()) else { return Ok(()) };
-    refuse_short(given, Inject::Query, |placeholder| holds(old.as_str().as_bytes(), placeholder))?;
+    reject_short(secrets, Inject::Query, |placeholder| contains(old.as_str().as_bytes(), placeholder))?;
     let mut uri = head.uri.clone().into_parts();
     uri.path_and_query = Some(
         http::uri::PathAndQuery::try_from(new.as_slice())
-            .map_err(|_| "with the secrets put in, the address is too long".to_owned())?,
+            .map_err(|_| "the URI is too long after secrets were inserted".to_owned())?,
     );
-    head.uri =
-        http::Uri::from_parts(uri).map_err(|_| "with the secrets put in, it is no address".to_owned())?;
+    head.uri = http::Uri::from_parts(uri)
+        .map_err(|_| "the URI is invalid after secrets were inserted".to_owned())?;
     Ok(())
 }
 
-fn put_into_fields(head: &mut Parts, given: &[Given]) -> Result<(), String> {
-    let rules = rules(given, Inject::Header, |value| value.as_bytes().to_vec());
+fn inject_into_headers(head: &mut Parts, secrets: &[SecretValue]) -> Result<(), String> {
+    let rules = rules(secrets, Inject::Header, |value| value.as_bytes().to_vec());
     if rules.is_empty() {
         return Ok(());
     }
     for (name, field) in &mut head.headers {
-        // Where a request goes is not the secrets' matter.
+        // `Host` is skipped, because a secret must not change the destination of a request.
         if name == HOST {
             continue;
         }
@@ -84,41 +87,48 @@ fn put_into_fields(head: &mut Parts, given: &[Given]) -> Result<(), String> {
         };
         let Some(new) = new else { continue };
         let old = decoded.as_deref().map_or(field.as_bytes(), Vec::as_slice);
-        refuse_short(given, Inject::Header, |placeholder| holds(old, placeholder))?;
-        let mut new = HeaderValue::from_bytes(&new).map_err(|_| breaks(given, old))?;
+        reject_short(secrets, Inject::Header, |placeholder| contains(old, placeholder))?;
+        let mut new = HeaderValue::from_bytes(&new).map_err(|_| invalid_header_value(secrets, old))?;
         new.set_sensitive(true);
         *field = new;
     }
     Ok(())
 }
 
-/// Names the secret whose value is not for a header.
-fn breaks(given: &[Given], field: &[u8]) -> String {
-    let breaks = |one: &&Given| {
-        holds(field, &one.placeholder) && HeaderValue::from_str(one.value.expose_secret()).is_err()
+/// Returns the error message for a secret whose value is not valid in a header field. Names the secret by its id.
+fn invalid_header_value(secrets: &[SecretValue], field: &[u8]) -> String {
+    let is_invalid = |secret: &&SecretValue| {
+        contains(field, &secret.placeholder) && HeaderValue::from_str(secret.value.expose_secret()).is_err()
     };
-    let which = given.iter().find(breaks).map(|one| one.secret_id.to_string()).unwrap_or_default();
+    let which =
+        secrets.iter().find(is_invalid).map(|secret| secret.secret_id.to_string()).unwrap_or_default();
     format!(
-        "the value of the secret {which} has line breaks or control characters, which a header cannot hold"
+        "the value of the secret {which} contains line breaks or control characters, which a header must not contain"
     )
 }
 
-fn refuse_short(given: &[Given], place: Inject, stands: impl Fn(&str) -> bool) -> Result<(), String> {
-    let short =
-        given.iter().find(|one| one.inject.contains(&place) && one.is_short() && stands(&one.placeholder));
-    short.map_or(Ok(()), |one| {
+fn reject_short(
+    secrets: &[SecretValue],
+    inject: Inject,
+    is_present: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let short = secrets.iter().find(|secret| {
+        secret.inject.contains(&inject) && secret.is_short() && is_present(&secret.placeholder)
+    });
+    short.map_or(Ok(()), |secret| {
         Err(format!(
-            "the value of the secret {} is shorter than {MIN_VALUE_BYTES} bytes, so it could not be masked in replies",
-            one.secret_id
+            "the value of the secret {} is shorter than {MIN_VALUE_BYTES} bytes, the minimum length for values that can be masked in responses",
+            secret.secret_id
         ))
     })
 }
 
-fn holds(text: &[u8], placeholder: &str) -> bool {
+fn contains(text: &[u8], placeholder: &str) -> bool {
     !placeholder.is_empty() && text.windows(placeholder.len()).any(|part| part == placeholder.as_bytes())
 }
 
-/// The credentials of `Authorization: Basic`, decoded.
+/// Decodes the credentials of an `Authorization` header field. Returns `None` if the scheme is not `Basic` or the
+/// base64 is invalid.
 fn decode_basic(field: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (scheme, rest) = field.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -134,32 +144,39 @@ fn encode_basic(credentials: &[u8]) -> Zeroizing<Vec<u8>> {
     field
 }
 
-/// Puts values into a request's body where secrets say so. A body that is compressed stays as it is.
-pub(crate) async fn put_into_body(head: &mut Parts, body: Body, given: &[Given]) -> Result<Body, Fault> {
-    let is_packed = head
+/// Injects the values of the secrets that may be sent in a body. A compressed body is left unchanged.
+pub(crate) async fn inject_into_body(
+    head: &mut Parts,
+    body: Body,
+    secrets: &[SecretValue],
+) -> Result<Body, ProxyError> {
+    let is_compressed = head
         .headers
         .get(CONTENT_ENCODING)
         .is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(b"identity"));
-    let long_enough = |one: &&Given| one.inject.contains(&Inject::Body) && !one.is_short();
+    let is_injected = |secret: &&SecretValue| secret.inject.contains(&Inject::Body) && !secret.is_short();
     let needles: Vec<Needle> =
-        given.iter().filter(long_enough).map(|one| one.needle(writer_for(head))).collect();
-    if is_packed || needles.is_empty() || body::exact_bytes(&body) == Some(0) {
+        secrets.iter().filter(is_injected).map(|secret| secret.needle(encoder_for(head))).collect();
+    if is_compressed || needles.is_empty() || body::exact_bytes(&body) == Some(0) {
         return Ok(body);
     }
     let rules = Arc::new(Rules::new(needles));
-    if body::exact_bytes(&body).is_none_or(|bytes| bytes > MAX_MEASURED_BYTES) {
+    if body::exact_bytes(&body).is_none_or(|bytes| bytes > MAX_BUFFERED_BYTES) {
         head.headers.remove(CONTENT_LENGTH);
         return Ok(body::rewritten(body, None, rules));
     }
-    let whole =
-        body.collect().await.map_err(|_| Fault::Invalid("the body of the request broke off"))?.to_bytes();
+    let whole = body
+        .collect()
+        .await
+        .map_err(|_| ProxyError::Invalid("the request body ended before it was complete"))?
+        .to_bytes();
     let new = rules.rewrite(&whole).map_or(whole, |new| Bytes::copy_from_slice(&new));
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(new.len()));
     Ok(body::full(new))
 }
 
-/// How a value is written in a body of this request.
-fn writer_for(head: &Parts) -> impl Fn(&str) -> Vec<u8> + use<> {
+/// Returns a function that encodes a value for a body with the request's `Content-Type`, for example with JSON escapes.
+fn encoder_for(head: &Parts) -> impl Fn(&str) -> Vec<u8> + use<> {
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     move |value| match kind.as_str() {
@@ -180,7 +197,7 @@ fn percent_encoded(value: &str) -> String {
     value.bytes().map(encode).collect()
 }
 
-/// As it stands between the quotation marks of JSON.
+/// Escapes a value for use inside a JSON string.
 fn json_escaped(value: &str) -> String {
     let escape = |char: char| match char {
         '"' | '\\' => format!("\\{char}"),

@@ -1,4 +1,5 @@
-//! WebSocket connections: bytes from the program pass as they are, messages from the host are masked.
+//! Forwards WebSocket connections. Data from the program is forwarded unchanged, and messages from the host are
+//! masked.
 
 use std::sync::Arc;
 
@@ -7,22 +8,25 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::rewrite::{Rewriter, Rules};
 
-/// A message is passed on frame by frame; of a longer frame so much at a time.
+/// When this many bytes of a message wait to be sent to the program, they are sent as a frame, even if the host's frame
+/// has not ended. Long frames are thus split.
 const MAX_FRAME_BYTES: usize = 64 * 1024;
-/// The most bytes of a control frame (RFC 6455, section 5.5).
+/// The maximum payload of a control frame, in bytes (RFC 6455, section 5.5). Larger control frames violate the
+/// protocol.
 const MAX_CONTROL_BYTES: usize = 125;
-/// So much is read from a host at once.
+/// The size of the buffer for data from the host, in bytes.
 const READ_BYTES: usize = 16 * 1024;
 
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
-/// The first of the operations that steer the connection.
+/// The lowest opcode of a control frame. Lower opcodes are data frames.
 const FIRST_CONTROL: u8 = 8;
 const CLOSE: u8 = 8;
 const CONTINUATION: u8 = 0;
 
-/// Passes bytes between a program and a host until the host ends the connection.
+/// Copies data between a program and a host in both directions, until the host closes the connection. Values that
+/// match `rules` are masked in the host's data.
 pub(crate) async fn splice<C, U>(client: C, upstream: U, rules: Arc<Rules>)
 where
     C: AsyncRead + AsyncWrite,
@@ -38,7 +42,7 @@ where
         if rules.is_empty() {
             let _ = tokio::io::copy(&mut upstream_reads, &mut client_writes).await;
         } else {
-            masked(&mut upstream_reads, &mut client_writes, rules).await;
+            copy_masked(&mut upstream_reads, &mut client_writes, rules).await;
         }
         let _ = client_writes.shutdown().await;
     };
@@ -49,8 +53,13 @@ where
     }
 }
 
-/// Ends when either side does, or when what comes is no WebSocket.
-async fn masked(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), rules: Arc<Rules>) {
+/// Copies frames from the host to the program and masks secret values in them, until either side closes the
+/// connection or the host violates the protocol.
+async fn copy_masked(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    rules: Arc<Rules>,
+) {
     let mut frames = Frames::new(rules);
     let mut bytes = BytesMut::with_capacity(READ_BYTES);
     while matches!(from.read_buf(&mut bytes).await, Ok(1..)) {
@@ -62,14 +71,14 @@ async fn masked(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite +
     }
 }
 
-/// The host does not speak the protocol, or a part of it that nobody asked for.
+/// The host has violated the WebSocket protocol, or has used an extension that was not negotiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotWebSocket;
+pub(crate) struct ProtocolViolation;
 
-/// The frames of a host, with the values in their messages masked.
+/// Parses the WebSocket frames of a host and masks the secret values in the messages.
 pub(crate) struct Frames {
     rules: Arc<Rules>,
-    /// Of the message that is under way.
+    /// The message whose frames are being received, if there is one.
     message: Option<Message>,
     head: Vec<u8>,
     frame: Option<Frame>,
@@ -77,16 +86,17 @@ pub(crate) struct Frames {
 
 struct Message {
     rewriter: Rewriter,
-    /// What the next frame of it that is sent is called.
+    /// The opcode of this message's next frame to the program: the message type for the first frame, `CONTINUATION` for
+    /// later ones.
     opcode: u8,
-    waiting: Vec<u8>,
+    pending: Vec<u8>,
 }
 
 struct Frame {
     opcode: u8,
     is_final: bool,
-    left: u64,
-    /// Of a control frame, which is sent whole.
+    remaining_bytes: u64,
+    /// The payload received so far, if this is a control frame. A control frame is forwarded only when it is complete.
     control: Vec<u8>,
 }
 
@@ -95,17 +105,17 @@ impl Frames {
         Self { rules, message: None, head: Vec::new(), frame: None }
     }
 
-    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, NotWebSocket> {
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, ProtocolViolation> {
         let mut out = Vec::with_capacity(bytes.len());
         loop {
             if let Some(frame) = &mut self.frame {
-                let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(bytes.len());
+                let here = usize::try_from(frame.remaining_bytes).unwrap_or(usize::MAX).min(bytes.len());
                 let (payload, rest) = bytes.split_at(here);
-                frame.left -= here as u64;
-                let is_over = frame.left == 0;
-                self.take(payload, is_over, &mut out)?;
+                frame.remaining_bytes -= here as u64;
+                let is_frame_end = frame.remaining_bytes == 0;
+                self.push_payload(payload, is_frame_end, &mut out)?;
                 bytes = rest;
-                if !is_over {
+                if !is_frame_end {
                     return Ok(out);
                 }
                 self.frame = None;
@@ -117,77 +127,84 @@ impl Frames {
         }
     }
 
-    /// The frame whose head has come, once it is whole.
-    fn read_head(&mut self) -> Result<Option<Frame>, NotWebSocket> {
+    /// Parses the frame header. Returns `None` until all of it has been received.
+    fn read_head(&mut self) -> Result<Option<Frame>, ProtocolViolation> {
         let [first, second, length @ ..] = self.head.as_slice() else { return Ok(None) };
         let opcode = first & OPCODE;
         let is_final = first & FINAL != 0;
-        // Hosts do not scramble what they send, and no extension was agreed.
+        // Servers must not mask frames (RFC 6455, section 5.1), and the reserved bits must be zero because no
+        // extension was negotiated.
         if first & RESERVED != 0 || second & 0x80 != 0 {
-            return Err(NotWebSocket);
+            return Err(ProtocolViolation);
         }
-        let wanted = match second & 0x7f {
+        let length_bytes = match second & 0x7f {
             126 => 2,
             127 => 8,
             _ => 0,
         };
-        if length.len() < wanted {
+        if length.len() < length_bytes {
             return Ok(None);
         }
-        let left = match wanted {
+        let remaining_bytes = match length_bytes {
             0 => u64::from(second & 0x7f),
             _ => length.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
         };
         if opcode >= FIRST_CONTROL {
-            if !is_final || left > MAX_CONTROL_BYTES as u64 {
-                return Err(NotWebSocket);
+            if !is_final || remaining_bytes > MAX_CONTROL_BYTES as u64 {
+                return Err(ProtocolViolation);
             }
         } else if (opcode == CONTINUATION) != self.message.is_some() {
-            return Err(NotWebSocket);
+            return Err(ProtocolViolation);
         } else if opcode != CONTINUATION {
             let rewriter = Rewriter::new(self.rules.clone());
-            self.message = Some(Message { rewriter, opcode, waiting: Vec::new() });
+            self.message = Some(Message { rewriter, opcode, pending: Vec::new() });
         }
         self.head.clear();
-        Ok(Some(Frame { opcode, is_final, left, control: Vec::new() }))
+        Ok(Some(Frame { opcode, is_final, remaining_bytes, control: Vec::new() }))
     }
 
-    /// Takes a part of the payload of the frame that is under way.
-    fn take(&mut self, payload: &[u8], is_over: bool, out: &mut Vec<u8>) -> Result<(), NotWebSocket> {
-        let frame = self.frame.as_mut().ok_or(NotWebSocket)?;
+    /// Processes the next bytes of the current frame's payload.
+    fn push_payload(
+        &mut self,
+        payload: &[u8],
+        is_frame_end: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ProtocolViolation> {
+        let frame = self.frame.as_mut().ok_or(ProtocolViolation)?;
         if frame.opcode >= FIRST_CONTROL {
             frame.control.extend_from_slice(payload);
-            if is_over {
+            if is_frame_end {
                 write_control(&self.rules, frame, out);
             }
             return Ok(());
         }
-        let message = self.message.as_mut().ok_or(NotWebSocket)?;
-        message.waiting.extend(message.rewriter.push(payload));
-        let ends = is_over && frame.is_final;
-        if ends {
-            message.waiting.extend(message.rewriter.finish());
+        let message = self.message.as_mut().ok_or(ProtocolViolation)?;
+        message.pending.extend(message.rewriter.push(payload));
+        let is_message_end = is_frame_end && frame.is_final;
+        if is_message_end {
+            message.pending.extend(message.rewriter.finish());
         }
-        let is_due = message.waiting.len() >= MAX_FRAME_BYTES || is_over && !message.waiting.is_empty();
-        if ends || is_due {
-            write_frame(message.opcode, ends, &message.waiting, out);
+        let is_due = message.pending.len() >= MAX_FRAME_BYTES || is_frame_end && !message.pending.is_empty();
+        if is_message_end || is_due {
+            write_frame(message.opcode, is_message_end, &message.pending, out);
             message.opcode = CONTINUATION;
-            message.waiting.clear();
+            message.pending.clear();
         }
-        if ends {
+        if is_message_end {
             self.message = None;
         }
         Ok(())
     }
 }
 
-/// A control frame that would become too long keeps no text: only the reason for closing has a number before it.
+/// Writes a control frame with secret values masked. If masking makes the payload too long, a close frame retains only
+/// its status code, and other control frames lose their whole payload.
 fn write_control(rules: &Rules, frame: &Frame, out: &mut Vec<u8>) {
-    let kept = if frame.opcode == CLOSE { 2.min(frame.control.len()) } else { 0 };
+    let retained = if frame.opcode == CLOSE { 2.min(frame.control.len()) } else { 0 };
     match rules.rewrite(&frame.control) {
         None => write_frame(frame.opcode, true, &frame.control, out),
         Some(masked) if masked.len() <= MAX_CONTROL_BYTES => write_frame(frame.opcode, true, &masked, out),
-        Some(_) => write_frame(frame.opcode, true, frame.control.get(..kept).unwrap_or_default(), out),
+        Some(_) => write_frame(frame.opcode, true, frame.control.get(..retained).unwrap_or_default(), out),
     }
 }
 
@@ -228,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_masked_over_frames_and_pieces_and_pings_come_between() {
+    fn a_value_split_over_frames_and_reads_is_masked() {
         let sent = [
             frame(TEXT, false, b"a sk-live-01"),
             frame(9, true, b"ping"),
@@ -257,17 +274,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_websocket_ends_the_connection() {
+    fn protocol_violations_are_errors() {
         for wrong in
             [&[0xc1, 0][..], &[0x81, 0x80], &[0x80, 0], &[0x01, 0, 0x01, 0], &[0x09, 0], &[0x89, 126, 0, 126]]
         {
-            assert_eq!(frames().push(wrong), Err(NotWebSocket), "{wrong:?}");
+            assert_eq!(frames().push(wrong), Err(ProtocolViolation), "{wrong:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
+        fn parsing_never_panics(bytes in any::<Vec<u8>>()) {
             let _ = frames().push(&bytes);
         }
     }

@@ -1,4 +1,5 @@
-//! Commands: begun once each, ended with their whole process group, remembered until they are acknowledged.
+//! Runs commands. Each command is started only once and is killed together with its process group. The guest remembers
+//! a command until the server acknowledges its result.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _, pipe};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use herm_guest::output::Kept;
+use herm_guest::output::RetainedOutput;
 use herm_guest::protocol::{Bytes, Exec, Exit, FromGuest, MAX_CHUNK_BYTES, MAX_OUTPUT_BYTES, Stream};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -18,41 +19,43 @@ use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
 use crate::link::Link;
 use crate::reaper;
 
-/// After a polite end at the time limit, before the impolite one.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long further output is awaited after a command's end: something in the background may hold it open.
-const DRAIN: Duration = Duration::from_millis(200);
-/// Pieces that are read then of what is there already: a pipe holds no more.
-const MAX_LAST_CHUNKS: usize = MAX_OUTPUT_BYTES / MAX_CHUNK_BYTES;
-/// Commands that are remembered at most. Beyond it the oldest that has ended is forgotten, and while none has a new
-/// one is refused.
+/// The delay between SIGTERM, which a command receives at its timeout, and the SIGKILL that follows.
+const TERM_GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// The maximum time to read further output after a command has exited. It is limited because a background process may
+/// keep the output pipe open.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
+/// The maximum number of chunks that are read from each output pipe after the drain timeout. A pipe cannot hold more.
+const MAX_REMAINING_CHUNKS: usize = MAX_OUTPUT_BYTES / MAX_CHUNK_BYTES;
+/// The maximum number of commands that the guest remembers. When it is reached, a new command replaces the oldest one
+/// that has ended. If none has ended, the new command is rejected.
 const MAX_REMEMBERED: usize = 128;
-/// The stack of a thread that follows a command.
+/// The stack size of each thread that serves a command, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// The commands that are not acknowledged yet, by their ids.
+/// The commands that have been started and whose results have not been acknowledged yet. The key is the exec id.
 #[derive(Clone)]
 pub(crate) struct Commands {
-    known: Arc<Mutex<HashMap<String, Arc<Known>>>>,
+    commands: Arc<Mutex<HashMap<String, Arc<TrackedCommand>>>>,
     link: Link,
 }
 
-/// A command that was begun.
-struct Known {
+/// A started command, with its output pipes and state.
+struct TrackedCommand {
     exec_id: String,
-    began: Instant,
+    started_at: Instant,
     group: OnceLock<Pid>,
-    /// The pipes that it writes its output to. They are read under the lock of the state, and without waiting.
+    /// The read end of the pipe for the command's standard output. It is non-blocking and is read only while `state` is
+    /// locked. The same is true for `stderr`.
     stdout: PipeReader,
     stderr: PipeReader,
-    state: Mutex<State>,
+    state: Mutex<CommandState>,
 }
 
-struct State {
-    stdout: Kept,
-    stderr: Kept,
+struct CommandState {
+    stdout: RetainedOutput,
+    stderr: RetainedOutput,
     is_killed: bool,
-    /// The last frame about it, once it has ended.
+    /// The `Exited` frame that reports the result. `None` while the command is running.
     end: Option<FromGuest>,
 }
 
@@ -62,39 +65,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Commands {
     pub(crate) fn new(link: Link) -> Self {
-        Self { known: Arc::default(), link }
+        Self { commands: Arc::default(), link }
     }
 
-    /// Begins a command, or attaches to it if it was begun already.
+    /// Starts a command. If a command with the same id was already started, attaches to it instead: sends its output
+    /// and, if it has ended, its result.
     pub(crate) fn exec(&self, exec: Exec) {
-        let mut known = lock(&self.known);
-        if known.contains_key(&exec.exec_id) {
-            drop(known);
+        let mut commands = lock(&self.commands);
+        if commands.contains_key(&exec.exec_id) {
+            drop(commands);
             return self.attach(&exec.exec_id);
         }
         let failed = |message: String| FromGuest::Failed { exec_id: exec.exec_id.clone(), message };
-        if known.len() >= MAX_REMEMBERED && !forget_oldest(&mut known) {
-            return self.link.send(&failed(format!("{MAX_REMEMBERED} commands are running already")));
+        if commands.len() >= MAX_REMEMBERED && !forget_oldest(&mut commands) {
+            return self
+                .link
+                .send(&failed(format!("the sandbox already has {MAX_REMEMBERED} running commands")));
         }
-        match begin(&exec, &self.link) {
+        match start_command(&exec, &self.link) {
             Ok(command) => {
-                known.insert(exec.exec_id, command);
+                commands.insert(exec.exec_id, command);
             }
-            // It never began, so it may be tried again under its id.
+            // The command is not remembered: it did not start, so the server may use its id again.
             Err(error) => self.link.send(&failed(error.to_string())),
         }
     }
 
-    /// Tells what is known of a command.
+    /// Sends a command's retained output. If the command has ended, also sends its result.
     pub(crate) fn attach(&self, exec_id: &str) {
-        let command = lock(&self.known).get(exec_id).cloned();
+        let command = lock(&self.commands).get(exec_id).cloned();
         let Some(command) = command else {
             return self.link.send(&FromGuest::Unknown { exec_id: exec_id.to_owned() });
         };
-        // Under the lock, so that nothing new is sent in between.
+        // Hold the lock, so that no new output is sent between the retained output and the result.
         let state = lock(&command.state);
-        for (stream, kept) in [(Stream::Stdout, &state.stdout), (Stream::Stderr, &state.stderr)] {
-            for (number, chunk) in kept.head().chunks(MAX_CHUNK_BYTES).enumerate() {
+        for (stream, output) in [(Stream::Stdout, &state.stdout), (Stream::Stderr, &state.stderr)] {
+            for (number, chunk) in output.head().chunks(MAX_CHUNK_BYTES).enumerate() {
                 let offset = (number * MAX_CHUNK_BYTES) as u64;
                 let (exec_id, data) = (exec_id.to_owned(), Bytes(chunk.to_vec()));
                 self.link.send(&FromGuest::Output { exec_id, stream, offset, data });
@@ -106,7 +112,7 @@ impl Commands {
     }
 
     pub(crate) fn kill(&self, exec_id: &str) {
-        if let Some(command) = lock(&self.known).get(exec_id) {
+        if let Some(command) = lock(&self.commands).get(exec_id) {
             let mut state = lock(&command.state);
             if state.end.is_none() {
                 state.is_killed = true;
@@ -115,63 +121,73 @@ impl Commands {
         }
     }
 
-    /// Forgets a command that has ended; one that runs is not forgotten.
+    /// Forgets a command if it has ended. Does nothing if it is still running.
     pub(crate) fn forget(&self, exec_id: &str) {
-        let mut known = lock(&self.known);
-        if known.get(exec_id).is_some_and(|command| lock(&command.state).end.is_some()) {
-            known.remove(exec_id);
+        let mut commands = lock(&self.commands);
+        if commands.get(exec_id).is_some_and(|command| lock(&command.state).end.is_some()) {
+            commands.remove(exec_id);
         }
     }
 }
 
-/// Forgets the oldest command that has ended; `false` if none has.
-fn forget_oldest(known: &mut HashMap<String, Arc<Known>>) -> bool {
-    let ended = known.iter().filter(|(_, command)| lock(&command.state).end.is_some());
-    let oldest = ended.min_by_key(|(_, command)| command.began).map(|(exec_id, _)| exec_id.clone());
-    oldest.is_some_and(|exec_id| known.remove(&exec_id).is_some())
+/// Forgets the oldest command that has ended. Returns `false` if all commands are still running.
+fn forget_oldest(commands: &mut HashMap<String, Arc<TrackedCommand>>) -> bool {
+    let ended = commands.iter().filter(|(_, command)| lock(&command.state).end.is_some());
+    let oldest = ended.min_by_key(|(_, command)| command.started_at).map(|(exec_id, _)| exec_id.clone());
+    oldest.is_some_and(|exec_id| commands.remove(&exec_id).is_some())
 }
 
-/// What reading a command's output once came to.
+/// The outcome of a single read from a command's output pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
-    Some,
-    /// There is nothing now.
-    Nothing,
-    /// There will be nothing any more.
-    End,
+enum ReadOutcome {
+    /// Data was read, or a signal interrupted the read. The caller reads again.
+    Read,
+    /// The pipe is open but currently contains no data.
+    WouldBlock,
+    /// The pipe is closed or cannot be read. No data follows.
+    Closed,
 }
 
-impl Known {
+impl TrackedCommand {
     fn pipe(&self, stream: Stream) -> &PipeReader {
         if stream == Stream::Stdout { &self.stdout } else { &self.stderr }
     }
 
-    /// Reads once what is in the pipe.
-    fn take(&self, state: &mut State, stream: Stream, buffer: &mut [u8], link: &Link) -> Taken {
+    /// Reads once from the pipe of an output stream, without blocking. Retains the data, and sends the part that
+    /// belongs to the beginning of the output.
+    fn read_output(
+        &self,
+        state: &mut CommandState,
+        stream: Stream,
+        buffer: &mut [u8],
+        link: &Link,
+    ) -> ReadOutcome {
         let count = match self.pipe(stream).read(buffer) {
-            Ok(0) => return Taken::End,
+            Ok(0) => return ReadOutcome::Closed,
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Taken::Nothing,
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Taken::Some,
-            Err(_) => return Taken::End,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return ReadOutcome::WouldBlock,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return ReadOutcome::Read,
+            Err(_) => return ReadOutcome::Closed,
         };
-        // What comes after the command's end belongs to nobody; it is read so that its writer goes on.
+        // Discard output that arrives after the result was sent. It must still be read: otherwise the pipe would fill
+        // up and block a background process that writes to it.
         if state.end.is_none() {
-            let kept = if stream == Stream::Stdout { &mut state.stdout } else { &mut state.stderr };
-            if let Some((offset, data)) = kept.push(buffer.get(..count).unwrap_or_default()) {
+            let output = if stream == Stream::Stdout { &mut state.stdout } else { &mut state.stderr };
+            if let Some((offset, data)) = output.push(buffer.get(..count).unwrap_or_default()) {
                 let (exec_id, data) = (self.exec_id.clone(), Bytes(data));
                 link.send(&FromGuest::Output { exec_id, stream, offset, data });
             }
         }
-        Taken::Some
+        ReadOutcome::Read
     }
 
-    /// Reads what the command has left in its pipes, however far the threads that read them have come.
-    fn take_rest(&self, state: &mut State, link: &Link) {
+    /// Reads the output that is still in the pipes after the command has exited. On a busy machine, the reader threads
+    /// may not have read it yet.
+    fn read_remaining_output(&self, state: &mut CommandState, link: &Link) {
         let mut buffer = vec![0u8; MAX_CHUNK_BYTES];
         for stream in [Stream::Stdout, Stream::Stderr] {
-            for _ in 0..MAX_LAST_CHUNKS {
-                if self.take(state, stream, &mut buffer, link) != Taken::Some {
+            for _ in 0..MAX_REMAINING_CHUNKS {
+                if self.read_output(state, stream, &mut buffer, link) != ReadOutcome::Read {
                     break;
                 }
             }
@@ -180,34 +196,43 @@ impl Known {
 
     fn signal(&self, signal: Signal) {
         if let Some(&group) = self.group.get() {
-            // A group that is gone already is what was wanted.
+            // This fails if the process group no longer exists. There is then nothing to signal.
             let _ = kill_process_group(group, signal);
         }
     }
 }
 
-/// Begins a command. The threads that follow it are there before it is: a sandbox that is full of processes refuses
-/// the command, and loses none that has begun.
-fn begin(exec: &Exec, link: &Link) -> io::Result<Arc<Known>> {
+/// Starts a command. The threads that read its output and wait for it are created first, so that a command never runs
+/// without them. If the sandbox is at its process limit, creating the threads fails and the command is not started.
+fn start_command(exec: &Exec, link: &Link) -> io::Result<Arc<TrackedCommand>> {
     let (program, arguments) =
-        exec.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+        exec.argv.split_first().ok_or_else(|| io::Error::other("the command line is empty"))?;
     let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
-    let state = State { stdout: Kept::new(limit), stderr: Kept::new(limit), is_killed: false, end: None };
-    let ((out_pipe, stdout), (err_pipe, stderr)) = (output_pipe()?, output_pipe()?);
-    let command = Arc::new(Known {
+    let state = CommandState {
+        stdout: RetainedOutput::new(limit),
+        stderr: RetainedOutput::new(limit),
+        is_killed: false,
+        end: None,
+    };
+    let ((stdout_reader, stdout), (stderr_reader, stderr)) = (output_pipe()?, output_pipe()?);
+    let command = Arc::new(TrackedCommand {
         exec_id: exec.exec_id.clone(),
-        began: Instant::now(),
+        started_at: Instant::now(),
         group: OnceLock::new(),
-        stdout: out_pipe,
-        stderr: err_pipe,
+        stdout: stdout_reader,
+        stderr: stderr_reader,
         state: Mutex::new(state),
     });
     let (done, drained) = channel();
-    read(&command, Stream::Stdout, link, done.clone())?;
-    read(&command, Stream::Stderr, link, done)?;
-    let stdin = if exec.stdin.0.is_empty() { Stdio::null() } else { feed(exec.stdin.0.clone())?.into() };
-    let limit = Duration::from_millis(exec.timeout_ms);
-    let started = follow(&command, limit, drained, link)?;
+    spawn_output_reader(&command, Stream::Stdout, link, done.clone())?;
+    spawn_output_reader(&command, Stream::Stderr, link, done)?;
+    let stdin = if exec.stdin.0.is_empty() {
+        Stdio::null()
+    } else {
+        spawn_stdin_writer(exec.stdin.0.clone())?.into()
+    };
+    let timeout = Duration::from_millis(exec.timeout_ms);
+    let started = spawn_waiter(&command, timeout, drained, link)?;
     let mut program = Command::new(program);
     program
         .args(arguments)
@@ -219,10 +244,10 @@ fn begin(exec: &Exec, link: &Link) -> io::Result<Arc<Known>> {
         .stderr(stderr);
     let (child, status) = reaper::spawn(&mut program)?;
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        // It is set once, here.
+        // Cannot fail: the process group is not set anywhere else.
         let _ = command.group.set(group);
     }
-    // The thread waits for it.
+    // Cannot fail: the waiter thread keeps the receiver until it has received the status channel.
     let _ = started.send(status);
     Ok(command)
 }
@@ -231,28 +256,29 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().stack_size(STACK_BYTES).spawn(work).map(drop)
 }
 
-/// Follows a command to its end, from when it is told of its start.
-fn follow(
-    command: &Arc<Known>,
-    limit: Duration,
+/// Spawns the thread that waits for a command to exit and reports its result. The returned sender passes to the thread
+/// the channel that will deliver the exit status. The thread waits until it has received that channel.
+fn spawn_waiter(
+    command: &Arc<TrackedCommand>,
+    timeout: Duration,
     drained: Receiver<()>,
     link: &Link,
 ) -> io::Result<Sender<Receiver<WaitStatus>>> {
     let (started, start) = channel::<Receiver<WaitStatus>>();
     let (command, link) = (Arc::clone(command), link.clone());
     spawn(move || {
-        // It may never begin.
+        // If the command could not be started, the sender was dropped. The thread then exits.
         let Ok(status) = start.recv() else { return };
-        let began = Instant::now();
-        let exit = wait(&command, &status, limit);
-        let until = Instant::now() + DRAIN;
-        // Ends when both readers are done, or when something in the background holds the output open.
+        let started_at = Instant::now();
+        let exit = wait_for_exit(&command, &status, timeout);
+        let until = Instant::now() + DRAIN_TIMEOUT;
+        // This loop ends when both output readers have finished or the drain timeout has expired.
         while drained.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut state = lock(&command.state);
-        command.take_rest(&mut state, &link);
+        command.read_remaining_output(&mut state, &link);
         let exit = if state.is_killed { Exit::Killed } else { exit };
-        let (stdout, stderr) = (state.stdout.rest(), state.stderr.rest());
+        let (stdout, stderr) = (state.stdout.tail(), state.stderr.tail());
         let exec_id = command.exec_id.clone();
         let end = FromGuest::Exited { exec_id, exit, stdout, stderr, duration_ms };
         link.send(&end);
@@ -261,33 +287,39 @@ fn follow(
     Ok(started)
 }
 
-/// Gives the end of a pipe that a command reads its input from.
-fn feed(bytes: Vec<u8>) -> io::Result<PipeReader> {
+/// Spawns a thread that writes a command's standard input to a pipe. Returns the read end of the pipe.
+fn spawn_stdin_writer(bytes: Vec<u8>) -> io::Result<PipeReader> {
     let (input, mut sink) = pipe()?;
     spawn(move || {
-        // A command need not read its input.
+        // This fails if the command exits without reading all of its input, which is allowed.
         let _ = sink.write_all(&bytes);
     })?;
     Ok(input)
 }
 
-/// A pipe for a command's output, whose reading end gives what is there and never waits.
+/// Creates a pipe for a command's standard output or standard error. The read end is non-blocking.
 fn output_pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (source, output) = pipe()?;
     fcntl_setfl(&source, fcntl_getfl(&source)? | OFlags::NONBLOCK)?;
     Ok((source, output))
 }
 
-/// Reads one of a command's output streams as it comes, on a thread of its own, until nobody holds it open.
-fn read(command: &Arc<Known>, stream: Stream, link: &Link, done: Sender<()>) -> io::Result<()> {
+/// Spawns the thread that reads a command's standard output or standard error until the pipe is closed.
+fn spawn_output_reader(
+    command: &Arc<TrackedCommand>,
+    stream: Stream,
+    link: &Link,
+    done: Sender<()>,
+) -> io::Result<()> {
     let (command, link) = (Arc::clone(command), link.clone());
     spawn(move || {
         let mut buffer = vec![0u8; MAX_CHUNK_BYTES];
         loop {
-            let mut awaited = [PollFd::new(command.pipe(stream), PollFlags::IN)];
-            // One that was interrupted is made again, as there is nothing to be read then.
-            let _ = poll(&mut awaited, None);
-            if command.take(&mut lock(&command.state), stream, &mut buffer, &link) == Taken::End {
+            let mut poll_fds = [PollFd::new(command.pipe(stream), PollFlags::IN)];
+            // Ignore an interrupted `poll`: the read below then finds no data, and the loop polls again.
+            let _ = poll(&mut poll_fds, None);
+            let outcome = command.read_output(&mut lock(&command.state), stream, &mut buffer, &link);
+            if outcome == ReadOutcome::Closed {
                 break;
             }
         }
@@ -295,14 +327,15 @@ fn read(command: &Arc<Known>, stream: Stream, link: &Link, done: Sender<()>) -> 
     })
 }
 
-fn wait(command: &Known, status: &Receiver<WaitStatus>, limit: Duration) -> Exit {
-    match status.recv_timeout(limit) {
+fn wait_for_exit(command: &TrackedCommand, status: &Receiver<WaitStatus>, timeout: Duration) -> Exit {
+    match status.recv_timeout(timeout) {
         Ok(status) => exit_of(status),
         Err(RecvTimeoutError::Disconnected) => Exit::Killed,
         Err(RecvTimeoutError::Timeout) => {
             command.signal(Signal::TERM);
-            let _ = status.recv_timeout(GRACE);
-            // Also what the command left behind in its group.
+            let _ = status.recv_timeout(TERM_GRACE_PERIOD);
+            // Send SIGKILL even if the command has exited after SIGTERM: other processes of its process group may still
+            // be running.
             command.signal(Signal::KILL);
             Exit::TimedOut
         }
@@ -321,26 +354,26 @@ fn exit_of(status: WaitStatus) -> Exit {
 mod tests {
     use super::*;
 
-    /// As it is where the threads that read were not given the processor since the command began.
+    /// Simulates a busy machine on which the reader threads have not run yet when the command exits.
     #[test]
-    fn what_a_command_has_left_in_its_pipes_is_its_output_whoever_holds_them_open() {
-        let ((out_pipe, mut stdout), (err_pipe, mut stderr)) =
+    fn output_left_in_open_pipes_is_retained() {
+        let ((stdout_reader, mut stdout), (stderr_reader, mut stderr)) =
             (output_pipe().unwrap(), output_pipe().unwrap());
-        let kept = || Kept::new(MAX_OUTPUT_BYTES);
-        let state = State { stdout: kept(), stderr: kept(), is_killed: false, end: None };
-        let command = Known {
+        let output = || RetainedOutput::new(MAX_OUTPUT_BYTES);
+        let state = CommandState { stdout: output(), stderr: output(), is_killed: false, end: None };
+        let command = TrackedCommand {
             exec_id: "slow".to_owned(),
-            began: Instant::now(),
+            started_at: Instant::now(),
             group: OnceLock::new(),
-            stdout: out_pipe,
-            stderr: err_pipe,
+            stdout: stdout_reader,
+            stderr: stderr_reader,
             state: Mutex::new(state),
         };
         let full = vec![b'x'; MAX_CHUNK_BYTES];
         stdout.write_all(&full).unwrap();
-        stderr.write_all(b"last words").unwrap();
+        stderr.write_all(b"last line").unwrap();
         let mut state = lock(&command.state);
-        command.take_rest(&mut state, &Link::default());
-        assert_eq!((state.stdout.head(), state.stderr.head()), (full.as_slice(), &b"last words"[..]));
+        command.read_remaining_output(&mut state, &Link::default());
+        assert_eq!((state.stdout.head(), state.stderr.head()), (full.as_slice(), &b"last line"[..]));
     }
 }

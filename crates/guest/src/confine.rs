@@ -1,6 +1,6 @@
-//! What this process gives up before it runs a command, for itself and every command after it: most of the kernel's
-//! calls, and writing outside of the workspace. The engine has taken much of it away already; this is the second
-//! line, and the same on every engine.
+//! Restrictions that the guest applies to itself before it starts any command. Commands inherit them. They consist of a
+//! system call filter, and of write access to only the workspace and temporary directories. The sandbox engine already
+//! enforces most of this; the guest adds a second layer that is the same on every engine.
 
 mod calls;
 mod filter;
@@ -13,27 +13,30 @@ use landlock::{
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// Open files of one command.
+/// The maximum number of open files per process. Opening more fails with `EMFILE`.
 const MAX_OPEN_FILES: u64 = 4096;
-/// The version of Landlock whose rights are handled; an older kernel handles what it knows of them.
+/// The version of the Landlock ABI that determines which kinds of write access are restricted. An older kernel
+/// restricts only the kinds that it knows.
 const LANDLOCK_ABI: ABI = ABI::V5;
-/// Where commands may write.
-const WRITABLE: [&str; 3] = ["/workspace", "/tmp", "/dev/shm"];
-/// Where they may write to what is there.
-const USABLE: [&str; 2] = ["/dev", "/proc"];
+/// Directories in which commands may create, change and delete files.
+const WRITABLE_DIRS: [&str; 3] = ["/workspace", "/tmp", "/dev/shm"];
+/// Directories in which commands may write to existing files, but not create or delete files.
+const USABLE_DIRS: [&str; 2] = ["/dev", "/proc"];
 
-/// Limits that the engine leaves to this program, as it has no better way.
+/// Resource limits that the guest sets if the sandbox engine does not enforce them. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
-    /// Processes and threads of the sandbox's user.
+    /// The maximum number of processes and threads of the sandbox's user. Beyond it, processes and threads cannot be
+    /// created.
     pub(crate) processes: Option<u64>,
-    /// Address space of each process.
+    /// The maximum size of each process's address space, in bytes. Beyond it, memory allocations fail.
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// Confines this process. There must be no other thread yet.
+/// Applies all restrictions to this process. Must be called before the first thread is started, because the
+/// restrictions would not apply to existing threads.
 pub(crate) fn confine(limits: Limits) -> io::Result<()> {
-    // No command may read this process's memory, where the token is.
+    // Prevent commands from reading the memory of this process: it contains the guest token.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_limits(limits)?;
     landlock().map_err(io::Error::other)?;
@@ -42,21 +45,21 @@ pub(crate) fn confine(limits: Limits) -> io::Result<()> {
 
 fn set_limits(limits: Limits) -> io::Result<()> {
     let fixed = [(Resource::Core, Some(0)), (Resource::Nofile, Some(MAX_OPEN_FILES))];
-    let given = [(Resource::Nproc, limits.processes), (Resource::As, limits.memory_bytes)];
-    for (resource, most) in fixed.into_iter().chain(given).filter(|(_, most)| most.is_some()) {
-        setrlimit(resource, Rlimit { current: most, maximum: most })?;
+    let requested = [(Resource::Nproc, limits.processes), (Resource::As, limits.memory_bytes)];
+    for (resource, max) in fixed.into_iter().chain(requested).filter(|(_, max)| max.is_some()) {
+        setrlimit(resource, Rlimit { current: max, maximum: max })?;
     }
     Ok(())
 }
 
-/// Forbids to change what is outside of the writable directories. A kernel without Landlock forbids nothing here:
-/// what is mounted read-only is so all the same.
+/// Denies writes outside the writable directories. Has no effect on a kernel without Landlock. There, only the engine's
+/// read-only mounts prevent such writes.
 fn landlock() -> Result<(), RulesetError> {
     let writes = AccessFs::from_write(LANDLOCK_ABI);
     let uses: BitFlags<AccessFs> = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let mut ruleset = Ruleset::default().handle_access(writes)?.create()?;
-    for (paths, access) in [(&WRITABLE[..], writes), (&USABLE[..], uses)] {
-        // A directory that this image does not have needs no rule.
+    for (paths, access) in [(&WRITABLE_DIRS[..], writes), (&USABLE_DIRS[..], uses)] {
+        // Skip directories that do not exist in this sandbox. Which ones exist depends on the image.
         for directory in paths.iter().filter_map(|path| PathFd::new(path).ok()) {
             ruleset = ruleset.add_rule(PathBeneath::new(directory, access))?;
         }

@@ -1,6 +1,6 @@
-//! The way into a local sandbox, on the host: this program starts bubblewrap in the sandbox's control groups and as its
-//! user. It is the one that does, so that nothing of the sandbox is ever outside of them, and nothing of it is ever the
-//! system's root.
+//! The launcher of local sandboxes, which runs on the host. It joins the sandbox's control groups and switches to the
+//! sandbox's user before it executes bubblewrap. No process of the sandbox ever runs outside its control groups or as
+//! root.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,31 +11,34 @@ use std::process::Command;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::UnshareFlags;
 
-/// The word that asks for this; without it the program is the guest.
-pub(crate) const WORD: &str = "launch";
-/// Room for the directories that others are mounted on.
-const STAGE_OPTIONS: &std::ffi::CStr = c"mode=755,size=65536";
+/// The subcommand that runs the launcher. Without it, the program runs as the guest.
+pub(crate) const SUBCOMMAND: &str = "launch";
+/// The mount options of the launcher's temporary file system. It contains only empty directories that serve as mount
+/// points, so a small size is enough.
+const STAGING_MOUNT_OPTIONS: &std::ffi::CStr = c"mode=755,size=65536";
 
-/// What is to be done before the command becomes this process.
+/// The parsed command line of the launcher: the preparations, and the command to execute after them.
 #[derive(Default)]
 struct Launch {
-    /// Files of control groups, into which this process writes its id.
+    /// The `cgroup.procs` files of the control groups to join. To join a group, the launcher writes its process id to
+    /// the file.
     join: Vec<PathBuf>,
-    /// A directory that is hidden behind the ones that follow, in a mount namespace of its own: another user may be
-    /// barred from the way to them.
-    stage: Option<PathBuf>,
-    /// Directories, and their names on the stage.
+    /// The host directory over which the launcher mounts a temporary file system that contains the `binds`. The mount
+    /// exists only in a new mount namespace. It is needed because the sandbox's user may not have permission to reach
+    /// the original paths.
+    staging_dir: Option<PathBuf>,
+    /// The host directories to bind-mount in the temporary file system, each with its name there.
     binds: Vec<(PathBuf, OsString)>,
     user_id: Option<u32>,
-    /// What the command is called in lists of processes.
+    /// The name by which the command appears in the process list (`argv[0]`).
     name: Option<OsString>,
     command: Vec<OsString>,
 }
 
-/// Becomes the command; returns only with why that failed.
+/// Replaces this process with the command. Returns only on failure.
 pub(crate) fn launch(arguments: impl Iterator<Item = OsString>) -> io::Error {
     match parse(arguments) {
-        None => io::Error::new(io::ErrorKind::InvalidInput, "the launch makes no sense"),
+        None => io::Error::new(io::ErrorKind::InvalidInput, "the arguments of the launcher are invalid"),
         Some(launch) => become_command(&launch).unwrap_or_else(|error| error),
     }
 }
@@ -45,7 +48,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Launch> {
     loop {
         match arguments.next()?.to_str()? {
             "--join" => launch.join.push(arguments.next()?.into()),
-            "--stage" => launch.stage = Some(arguments.next()?.into()),
+            "--stage" => launch.staging_dir = Some(arguments.next()?.into()),
             "--bind" => launch.binds.push((arguments.next()?.into(), arguments.next()?)),
             "--name" => launch.name = Some(arguments.next()?),
             "--user" => launch.user_id = Some(arguments.next()?.to_str()?.parse().ok()?),
@@ -61,8 +64,8 @@ fn become_command(launch: &Launch) -> io::Result<io::Error> {
     for file in &launch.join {
         std::fs::write(file, std::process::id().to_string())?;
     }
-    if let Some(stage) = &launch.stage {
-        set_stage(stage, &launch.binds)?;
+    if let Some(staging_dir) = &launch.staging_dir {
+        mount_staging_dir(staging_dir, &launch.binds)?;
     }
     let (program, arguments) = launch.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
@@ -71,28 +74,28 @@ fn become_command(launch: &Launch) -> io::Result<io::Error> {
         command.arg0(name);
     }
     if let Some(user_id) = launch.user_id {
-        // Its other groups go with it.
+        // Setting `uid` also removes the supplementary groups of root.
         command.uid(user_id).gid(user_id);
     }
     Ok(command.exec())
 }
 
-fn set_stage(stage: &Path, binds: &[(PathBuf, OsString)]) -> io::Result<()> {
+fn mount_staging_dir(staging_dir: &Path, binds: &[(PathBuf, OsString)]) -> io::Result<()> {
     #[expect(
         deprecated,
-        reason = "what is unsafe about it is to unshare the table of files, which this does not"
+        reason = "deprecated because unsharing the file table is unsound; this unshares only the mount namespace"
     )]
     rustix::thread::unshare(UnshareFlags::NEWNS)?;
-    // Nothing of this is seen outside.
+    // Make all mounts private, so that the mounts created below are not visible on the host.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    // The sources are opened before the stage hides anything.
+    // Open the source directories before mounting the temporary file system, which may hide them.
     let sources =
         binds.iter().map(|(source, _)| std::fs::File::open(source)).collect::<io::Result<Vec<_>>>()?;
-    mount("herm", stage, "tmpfs", flags, STAGE_OPTIONS)?;
+    mount("herm", staging_dir, "tmpfs", flags, STAGING_MOUNT_OPTIONS)?;
     for (source, (_, name)) in sources.iter().zip(binds) {
         use std::os::fd::AsRawFd as _;
-        let target = stage.join(name);
+        let target = staging_dir.join(name);
         std::fs::create_dir(&target)?;
         mount_bind(format!("/proc/self/fd/{}", source.as_raw_fd()), &target)?;
     }

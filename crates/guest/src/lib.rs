@@ -1,7 +1,7 @@
-//! The protocol between the server and the guest, the small program that is PID 1 in a sandbox.
+//! The protocol between the server and the guest, a small program that runs as PID 1 in each sandbox.
 //!
-//! The server listens on a Unix socket, the guest dials, and dials again whenever the connection breaks. A frame
-//! is its length in bytes (`u32`, big-endian) and that many bytes of JSON.
+//! The server listens on a Unix socket. The guest connects to it, and reconnects whenever the connection breaks. Both
+//! sides send frames. A frame is the length of a JSON text in bytes (`u32`, big-endian), followed by the JSON text.
 
 pub mod output;
 pub mod protocol;

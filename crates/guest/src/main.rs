@@ -1,12 +1,13 @@
-//! The guest: PID 1 in a sandbox. It dials the server, runs commands for it, keeps their results until they are
-//! acknowledged, reaps what is orphaned, carries connections to the server, and ends itself when the server stays
-//! away. On the host it also launches local sandboxes ([`launch`]).
+//! The guest program: PID 1 in a sandbox. It connects to the server, runs commands for it, and retains each result
+//! until the server acknowledges it. It also reaps orphaned processes and forwards connections to the server's egress
+//! proxy. It exits if it cannot reach the server for too long. On the host, the same program launches local sandboxes
+//! ([`launch`]).
 
-mod carrier;
 mod command;
 mod confine;
 mod launch;
 mod link;
+mod proxy;
 mod reaper;
 
 use std::io::{self, Read as _, Write as _};
@@ -19,19 +20,19 @@ use confine::Limits;
 use herm_guest::protocol::{SOCKET_FILE, TOKEN_FILE};
 use link::Server;
 
-/// The most bytes of a token.
+/// The maximum number of bytes to read from the token file.
 const MAX_TOKEN_BYTES: u64 = 256;
 
-/// What the server says at the start.
+/// The command-line arguments that the server passes to the guest.
 struct Arguments {
-    /// Holds the server's socket and, until the guest has dialled, the token.
+    /// The directory that contains the server's socket and, until the guest has connected, the token file.
     directory: PathBuf,
-    away_limit: Duration,
+    reconnect_timeout: Duration,
     limits: Limits,
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == launch::WORD) {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == launch::SUBCOMMAND) {
         return failed(&launch::launch(std::env::args_os().skip(2)));
     }
     let Some(arguments) = arguments() else { return ExitCode::from(2) };
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &io::Error) -> ExitCode {
-    // Whoever started this reads why.
+    // The server reads the reason for a failed start from the guest's standard error output.
     let _ = writeln!(io::stderr(), "herm-guest: {error}");
     ExitCode::FAILURE
 }
@@ -52,12 +53,14 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     confine::confine(arguments.limits)?;
     let server = Arc::new(Server { socket: arguments.directory.join(SOCKET_FILE), token });
     reaper::start();
-    carrier::start(Arc::clone(&server))?;
-    link::serve(&server, arguments.away_limit);
+    proxy::start(Arc::clone(&server))?;
+    link::serve(&server, arguments.reconnect_timeout);
     Ok(())
 }
 
-/// Directory, milliseconds, processes, bytes of memory of each process; the last two may be `-`.
+/// Parses the arguments in this order: directory, reconnect timeout in milliseconds, maximum number of processes,
+/// maximum memory per process in bytes. The last two may be `-`, which means no limit. Returns `None` if the arguments
+/// are invalid.
 fn arguments() -> Option<Arguments> {
     let mut arguments = std::env::args_os().skip(1);
     let directory = PathBuf::from(arguments.next()?);
@@ -66,18 +69,19 @@ fn arguments() -> Option<Arguments> {
         let text = text.to_str()?;
         if text == "-" { Some(None) } else { text.parse::<u64>().ok().map(Some) }
     };
-    let away_limit = Duration::from_millis(number()??);
+    let reconnect_timeout = Duration::from_millis(number()??);
     Some(Arguments {
         directory,
-        away_limit,
+        reconnect_timeout,
         limits: Limits { processes: number()?, memory_bytes: number()? },
     })
 }
 
-/// The token lies beside the socket until the server has let the guest in, which is before any command runs: so no
-/// argument and no variable has it, which others could read.
+/// Reads the token from a file in the directory of the socket. The server deletes the file when it accepts the guest,
+/// before any command runs. The token is not passed as an argument or environment variable, because commands could read
+/// those at any time.
 fn read_token(directory: &Path) -> io::Result<String> {
     let mut token = String::new();
     std::fs::File::open(directory.join(TOKEN_FILE))?.take(MAX_TOKEN_BYTES).read_to_string(&mut token)?;
-    if token.is_empty() { Err(io::Error::other("the token is empty")) } else { Ok(token) }
+    if token.is_empty() { Err(io::Error::other("the token file is empty")) } else { Ok(token) }
 }

@@ -1,30 +1,33 @@
-//! A command's output within its limit: the beginning, which is sent as it comes, and the end.
+//! Limits the output of a command that is retained: its beginning and its end are kept, the middle is dropped. The
+//! beginning is also sent to the server while the command runs.
 
-use crate::protocol::{Bytes, Rest};
+use crate::protocol::{Bytes, OutputTail};
 
-/// What is kept of one output stream.
+/// The retained beginning and end of a command's standard output or standard error.
 #[derive(Debug)]
-pub struct Kept {
+pub struct RetainedOutput {
     head: Vec<u8>,
     tail: Vec<u8>,
     half: usize,
     dropped_bytes: u64,
 }
 
-impl Kept {
-    /// Keeps at most `limit` bytes: half of it of the beginning, half of the end.
+impl RetainedOutput {
+    /// Creates an empty output that retains at most `limit` bytes: half from the beginning, half from the end.
     pub fn new(limit: usize) -> Self {
         Self { head: Vec::new(), tail: Vec::new(), half: limit / 2, dropped_bytes: 0 }
     }
 
-    /// Takes more output; gives the offset and the bytes that belong to the beginning.
+    /// Appends `data` to the output. Returns the bytes of `data` that belong to the retained beginning, with the offset
+    /// of the first of them. Returns `None` if the beginning is already complete.
     pub fn push(&mut self, data: &[u8]) -> Option<(u64, Vec<u8>)> {
-        let room = self.half.saturating_sub(self.head.len());
-        let (to_head, to_tail) = data.split_at(room.min(data.len()));
+        let available = self.half.saturating_sub(self.head.len());
+        let (to_head, to_tail) = data.split_at(available.min(data.len()));
         let offset = self.head.len() as u64;
         self.head.extend_from_slice(to_head);
         self.tail.extend_from_slice(to_tail);
-        // Trimmed only now and then, so that a flood costs no more than its bytes.
+        // Trim only when the tail is twice as long as needed, so that the total cost grows linearly with the size of
+        // the output.
         if self.tail.len() > self.half * 2 {
             self.trim();
         }
@@ -37,15 +40,15 @@ impl Kept {
         self.dropped_bytes += excess as u64;
     }
 
-    /// The beginning.
+    /// Returns the retained beginning of the output.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// What follows the beginning.
-    pub fn rest(&mut self) -> Rest {
+    /// Returns the retained end of the output and the number of bytes dropped between the beginning and the end.
+    pub fn tail(&mut self) -> OutputTail {
         self.trim();
-        Rest { dropped_bytes: self.dropped_bytes, tail: Bytes(self.tail.clone()) }
+        OutputTail { dropped_bytes: self.dropped_bytes, tail: Bytes(self.tail.clone()) }
     }
 }
 
@@ -56,23 +59,24 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever the pieces: beginning, gap and end make up the whole, and no more than the limit is kept.
+        /// However the output is divided into chunks, the beginning, the dropped bytes and the end add up to the whole
+        /// output, and at most `limit` bytes are retained.
         #[test]
-        fn the_ends_are_kept(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20), limit in 0usize..64) {
-            let mut kept = Kept::new(limit);
+        fn the_beginning_and_the_end_are_retained(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20), limit in 0usize..64) {
+            let mut output = RetainedOutput::new(limit);
             let mut sent = Vec::new();
             for piece in &pieces {
-                if let Some((offset, data)) = kept.push(piece) {
+                if let Some((offset, data)) = output.push(piece) {
                     prop_assert_eq!(offset as usize, sent.len());
                     sent.extend(data);
                 }
             }
             let whole = pieces.concat();
-            let rest = kept.rest();
-            prop_assert_eq!(kept.head(), sent.as_slice());
-            prop_assert!(whole.starts_with(&sent) && whole.ends_with(&rest.tail.0));
-            prop_assert_eq!(sent.len() + rest.dropped_bytes as usize + rest.tail.0.len(), whole.len());
-            prop_assert!(sent.len() + rest.tail.0.len() <= limit.max(whole.len().min(limit)));
+            let tail = output.tail();
+            prop_assert_eq!(output.head(), sent.as_slice());
+            prop_assert!(whole.starts_with(&sent) && whole.ends_with(&tail.tail.0));
+            prop_assert_eq!(sent.len() + tail.dropped_bytes as usize + tail.tail.0.len(), whole.len());
+            prop_assert!(sent.len() + tail.tail.0.len() <= limit.max(whole.len().min(limit)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The frames, and how they are read and written.
+//! The frames that the server and the guest exchange, and their encoding.
 
 use std::io::{self, Read, Write};
 
@@ -6,76 +6,86 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The version this program speaks; both sides must have the same.
+/// The protocol version. A connection is accepted only if both sides have the same version.
 pub const VERSION: u32 = 2;
-/// The server's socket, in the directory that both sides share.
+/// The file name of the server's socket. The socket is in a host directory that is mounted into the sandbox.
 pub const SOCKET_FILE: &str = "guest.sock";
-/// What proves that the guest is the guest, in the same directory until it has dialled.
+/// The name of the file that contains the guest token, which proves the guest's identity to the server. The file is
+/// next to the socket until the guest has connected.
 pub const TOKEN_FILE: &str = "token";
-/// Where programs in the sandbox find the proxy, on loopback.
+/// The loopback port in the sandbox on which programs reach the egress proxy. The guest listens on it.
 pub const PROXY_PORT: u16 = 3128;
-/// The most bytes of one frame, without its length.
+/// The maximum size of a frame in bytes, not including the length prefix. Larger frames are rejected.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
-/// The most bytes of standard input that a command can be given.
+/// The maximum size of a command's standard input in bytes. Commands with larger input are rejected.
 pub const MAX_STDIN_BYTES: usize = 512 * 1024;
-/// The most bytes of one piece of output.
+/// The maximum number of bytes of command output in a single `Output` frame.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
-/// The most bytes of a command's output that are kept.
+/// The maximum number of output bytes that are retained for a command. If there are more, bytes in the middle are
+/// dropped.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// What the guest says.
+/// A frame from the guest to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromGuest {
-    /// The first frame of a connection. `token` proves that it is the guest, not a command inside, that dials.
+    /// The first frame of the guest's own connection. Commands can connect to the socket too; `token` proves that the
+    /// sender is the guest.
     Hello { version: u32, token: String },
-    /// The first frame of a connection that a program made to the proxy: after the welcome its bytes follow, unframed.
+    /// The first frame of a connection that the guest opens to forward a program's connection to the egress proxy.
+    /// After the welcome, the connection carries the program's bytes, without frames.
     Carry { version: u32, token: String },
-    /// The beginning of a command's output: the bytes from `offset` on, as they come.
+    /// A chunk of the beginning of a command's output, sent while the command runs. `offset` is the position of the
+    /// chunk's first byte in the output stream.
     Output { exec_id: String, stream: Stream, offset: u64, data: Bytes },
-    /// A command has ended. Sent again on each attach until it is acknowledged.
-    Exited { exec_id: String, exit: Exit, stdout: Rest, stderr: Rest, duration_ms: u64 },
-    /// There was no way to begin the command.
+    /// A command has ended. For each attach request, this frame is sent again until the server acknowledges the result.
+    Exited { exec_id: String, exit: Exit, stdout: OutputTail, stderr: OutputTail, duration_ms: u64 },
+    /// The command could not be started.
     Failed { exec_id: String, message: String },
-    /// Nothing is known of this command: it was never begun here, or its result was acknowledged.
+    /// The guest does not know this command: either it was never started in this sandbox, or its result was already
+    /// acknowledged.
     Unknown { exec_id: String },
 }
 
-/// What the server says.
+/// A frame from the server to the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromServer {
-    /// The answer to a hello that is right; to any other the server closes the connection.
+    /// The reply to a valid `Hello` or `Carry` frame. If the first frame is invalid, the server closes the connection
+    /// instead.
     Welcome { version: u32 },
-    /// Begin a command. One with a known id is not begun again: it is attached to.
+    /// Starts a command. If a command with this id was already started, it is treated as an attach request for that
+    /// command.
     Exec(Exec),
-    /// Tell what is known of a command, from its first byte of output on.
+    /// Requests a command's retained output, and its result as soon as the command has ended.
     Attach { exec_id: String },
-    /// End a command and everything in its process group, at once.
+    /// Kills a command and its process group immediately.
     Kill { exec_id: String },
-    /// The result is recorded: forget the command.
+    /// Acknowledges that the server has stored the command's result. The guest then forgets the command.
     Ack { exec_id: String },
-    /// End everything.
+    /// Requests that the guest exit, which ends all processes in the sandbox.
     Shutdown,
 }
 
-/// A command to run.
+/// A command that the guest runs in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
-    /// Names the command for good; 1–128 bytes.
+    /// The permanent id of the command. Length: 1–128 bytes.
     pub exec_id: String,
     pub argv: Vec<String>,
-    /// Added to the sandbox's own environment.
+    /// Environment variables for this command, in addition to those of the sandbox.
     pub env: Vec<(String, String)>,
     pub cwd: String,
     pub stdin: Bytes,
-    /// The whole process group is ended after so long.
+    /// The time in milliseconds after which the command's process group is ended: with SIGTERM, and shortly later with
+    /// SIGKILL.
     pub timeout_ms: u64,
-    /// Bytes of output that are kept, half of them for each stream: of it the first and the last.
+    /// The maximum number of output bytes to retain. Standard output and standard error get half each. Of each stream,
+    /// the beginning and the end are retained.
     pub output_limit_bytes: usize,
 }
 
-/// One of a command's output streams.
+/// An output stream of a command: standard output or standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
@@ -83,14 +93,16 @@ pub enum Stream {
     Stderr,
 }
 
-/// What follows the output that was sent as it came: so many bytes that were not kept, then the last ones.
+/// The rest of an output stream, after the beginning that was already sent: the number of dropped bytes, and the last
+/// bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rest {
+pub struct OutputTail {
     pub dropped_bytes: u64,
     pub tail: Bytes,
 }
 
-/// How a command ended.
+/// The reason why a command ended: it exited with a code, a signal ended it, its timeout expired, or the server
+/// requested a kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
@@ -100,7 +112,7 @@ pub enum Exit {
     Killed,
 }
 
-/// Bytes, as base64 in JSON.
+/// Binary data, encoded as a base64 string in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -117,10 +129,10 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// A frame's bytes, its length included.
+/// Encodes a frame as JSON with a length prefix.
 ///
 /// # Errors
-/// It would be larger than [`MAX_FRAME_BYTES`].
+/// Fails if the frame is larger than [`MAX_FRAME_BYTES`].
 pub fn encode<T: Serialize>(frame: &T) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(frame)?;
     let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MAX_FRAME_BYTES);
@@ -132,10 +144,10 @@ pub fn encode<T: Serialize>(frame: &T) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The length that a frame's first four bytes announce.
+/// Decodes the length prefix of a frame. Returns the length of its JSON in bytes.
 ///
 /// # Errors
-/// It is larger than [`MAX_FRAME_BYTES`].
+/// Fails if the length is larger than [`MAX_FRAME_BYTES`].
 pub fn decode_length(prefix: [u8; 4]) -> io::Result<usize> {
     let length = u32::from_be_bytes(prefix) as usize;
     if length > MAX_FRAME_BYTES {
@@ -144,10 +156,10 @@ pub fn decode_length(prefix: [u8; 4]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// A frame from its bytes, without its length.
+/// Decodes a frame from its JSON, without the length prefix.
 ///
 /// # Errors
-/// It is not a frame of this protocol.
+/// Fails if the JSON is not a frame of the expected type.
 pub fn decode<T: for<'de> Deserialize<'de>>(json: &[u8]) -> io::Result<T> {
     Ok(serde_json::from_slice(json)?)
 }
@@ -179,20 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_too_large_is_refused_before_it_is_read() {
+    fn an_oversized_frame_is_rejected_before_its_body_is_read() {
         let mut bytes: &[u8] = &u32::MAX.to_be_bytes();
         assert!(read_frame::<FromGuest>(&mut bytes).unwrap_err().to_string().contains("too large"));
     }
 
     #[test]
-    fn the_largest_pieces_fit_into_a_frame() {
+    fn an_exited_frame_of_maximum_size_can_be_encoded() {
         let tail = Bytes(vec![255; MAX_OUTPUT_BYTES / 4]);
-        let rest = Rest { dropped_bytes: u64::MAX, tail };
+        let output_tail = OutputTail { dropped_bytes: u64::MAX, tail };
         let exited = FromGuest::Exited {
             exec_id: "x".repeat(128),
             exit: Exit::Code(-1),
-            stdout: rest.clone(),
-            stderr: rest,
+            stdout: output_tail.clone(),
+            stderr: output_tail,
             duration_ms: u64::MAX,
         };
         encode(&exited).unwrap();
@@ -200,13 +212,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = read_frame::<FromGuest>(&mut bytes.as_slice());
             let _ = read_frame::<FromServer>(&mut bytes.as_slice());
         }
 
         #[test]
-        fn output_survives_the_wire(data: Vec<u8>, offset: u64) {
+        fn an_output_frame_round_trips(data: Vec<u8>, offset: u64) {
             let frame =
                 FromGuest::Output { exec_id: "e".to_owned(), stream: Stream::Stdout, offset, data: Bytes(data) };
             let bytes = encode(&frame).unwrap();

@@ -1,4 +1,5 @@
-//! Every child that ends is reaped here, commands and orphans alike: one place, so that nobody takes another's.
+//! Reaps every child process that exits: commands, and orphans, which PID 1 inherits. Only this module reaps children,
+//! so that no thread takes the exit status of another thread's child.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,13 +19,14 @@ fn children() -> MutexGuard<'static, Option<Children>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts reaping, on a thread of its own.
+/// Starts the thread that reaps children. Must be called before the first command is started.
 pub(crate) fn start() {
     *children() = Some(Children::new());
     std::thread::spawn(|| {
         loop {
-            // Looked at, not taken: a child is taken under the lock, so that none is between its start and its
-            // entry in the table.
+            // With NOWAIT, `waitid` only reports that a child has exited. `reap` collects the exit status while it
+            // holds the lock of the table of children. `spawn` holds the same lock from starting a child until the
+            // child is in the table, so a child cannot be reaped before it is in the table.
             match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(_) => reap(),
                 Err(Errno::CHILD) => {
@@ -44,13 +46,13 @@ fn reap() {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         let waiting = children.as_mut().and_then(|children| children.remove(&pid.as_raw_nonzero().get()));
         if let Some(waiting) = waiting {
-            // Who waited may have given up.
+            // This fails if no thread is waiting for the status any more.
             let _ = waiting.send(status);
         }
     }
 }
 
-/// Starts a command; its status comes through the receiver.
+/// Starts a command. The returned receiver delivers its exit status.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<(Child, Receiver<WaitStatus>)> {
     let mut children = children();
     let child = command.spawn()?;

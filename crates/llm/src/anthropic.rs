@@ -1,12 +1,13 @@
-//! Anthropic Messages: <https://docs.anthropic.com/en/api/messages> and its streaming events.
+//! The wire format Anthropic Messages, including its streaming events:
+//! <https://docs.anthropic.com/en/api/messages>.
 
 mod call_ids;
 mod messages;
 mod reply;
 mod request;
 
-pub(crate) use reply::Reader;
+pub(crate) use reply::ReplyBuilder;
 pub(crate) use request::body;
 
-/// The version of the wire format; Anthropic keeps old ones working.
+/// The value of the header `anthropic-version`. Anthropic continues to support old versions.
 pub(crate) const VERSION: &str = "2023-06-01";

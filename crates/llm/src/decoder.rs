@@ -1,4 +1,5 @@
-//! From the bytes of a stream to model events, without any I/O: the same for every provider and every cut.
+//! Decodes the bytes of a provider's response stream into model events. Performs no I/O. The result does not
+//! depend on how the bytes are split into chunks.
 
 #[cfg(test)]
 mod tests;
@@ -7,73 +8,73 @@ use std::collections::VecDeque;
 
 use herm_types::model::ModelEvent;
 
-use crate::fault::Problem;
+use crate::model_error::CallError;
 use crate::{Limits, ProviderKind, anthropic, openai, sse};
 
 #[derive(Debug)]
-enum Reader {
-    Anthropic(anthropic::Reader),
-    OpenAiChat(openai::Reader),
+enum ReplyBuilder {
+    Anthropic(anthropic::ReplyBuilder),
+    OpenAiChat(openai::ReplyBuilder),
 }
 
-impl Reader {
-    fn read(&mut self, data: &str) -> Result<Option<ModelEvent>, Problem> {
+impl ReplyBuilder {
+    fn push(&mut self, data: &str) -> Result<Option<ModelEvent>, CallError> {
         match self {
-            Self::Anthropic(reader) => reader.read(data),
-            Self::OpenAiChat(reader) => reader.read(data),
+            Self::Anthropic(builder) => builder.push(data),
+            Self::OpenAiChat(builder) => builder.push(data),
         }
     }
 }
 
-/// Decodes one reply.
+/// Decodes the stream of one model reply.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     parser: sse::Parser,
-    reader: Reader,
+    builder: ReplyBuilder,
     is_finished: bool,
 }
 
 impl Decoder {
     pub(crate) fn new(kind: ProviderKind, limits: Limits) -> Self {
-        let reader = match kind {
-            ProviderKind::Anthropic => Reader::Anthropic(anthropic::Reader::new(limits)),
-            ProviderKind::OpenAiChat => Reader::OpenAiChat(openai::Reader::new(limits)),
+        let builder = match kind {
+            ProviderKind::Anthropic => ReplyBuilder::Anthropic(anthropic::ReplyBuilder::new(limits)),
+            ProviderKind::OpenAiChat => ReplyBuilder::OpenAiChat(openai::ReplyBuilder::new(limits)),
         };
-        Self { parser: sse::Parser::new(limits.event_bytes), reader, is_finished: false }
+        Self { parser: sse::Parser::new(limits.event_bytes), builder, is_finished: false }
     }
 
-    /// Decodes a piece of the stream and appends what there is to tell. What comes after the end of the reply is
-    /// ignored; after an error the decoder must not be used again.
-    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut VecDeque<ModelEvent>) -> Result<(), Problem> {
+    /// Decodes a chunk of the stream and appends the resulting events to `out`. Data after the end of the
+    /// reply is ignored. After an error, the decoder must not be used again.
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut VecDeque<ModelEvent>) -> Result<(), CallError> {
         let mut outcome = Ok(());
         let parsed = self.parser.push(bytes, |event| {
             if self.is_finished || outcome.is_err() {
                 return;
             }
-            match self.reader.read(&event.data) {
+            match self.builder.push(&event.data) {
                 Ok(Some(event)) => {
                     self.is_finished = matches!(event, ModelEvent::Finished(_));
                     out.push_back(event);
                 }
                 Ok(None) => {}
-                Err(problem) => outcome = Err(problem),
+                Err(error) => outcome = Err(error),
             }
         });
         outcome?;
-        if self.is_finished { Ok(()) } else { parsed.map_err(Problem::from) }
+        if self.is_finished { Ok(()) } else { parsed.map_err(CallError::from) }
     }
 
-    /// Whether the whole reply has been told.
+    /// Returns true if the whole reply has been decoded.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_finished
     }
 
-    /// The stream has ended: the rest of what there is to tell, or that the reply is not whole.
-    pub(crate) fn end(&mut self) -> Result<ModelEvent, Problem> {
+    /// Handles the end of the stream. Returns the finished reply, or an error if the reply is incomplete.
+    pub(crate) fn end(&mut self) -> Result<ModelEvent, CallError> {
         self.is_finished = true;
-        match &mut self.reader {
-            Reader::Anthropic(reader) => Err(reader.end()),
-            Reader::OpenAiChat(reader) => reader.end(),
+        match &mut self.builder {
+            ReplyBuilder::Anthropic(builder) => Err(builder.end()),
+            ReplyBuilder::OpenAiChat(builder) => builder.end(),
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Speaks to model providers: one streaming call, two wire formats, one shape of answer.
+//! A client for model providers, with one streaming call for two wire formats.
 //!
-//! [`Providers::stream`] makes one attempt and gives a [`ModelStream`]. Nothing is retried here: the caller
-//! knows what of an earlier attempt has already been shown.
+//! [`Providers::stream`] makes one attempt at a model call and returns a [`ModelStream`]. It never retries,
+//! because only the caller knows how much text of an earlier attempt has already been published.
 
 mod anthropic;
 mod decoder;
-mod draft;
-mod fault;
 mod limits;
+mod model_error;
 mod openai;
 mod providers;
+mod reply_size;
 mod retry_after;
 mod sse;
 mod stream;

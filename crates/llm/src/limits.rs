@@ -1,46 +1,56 @@
-//! What a provider may take of our time and memory, each with its reason.
+//! Limits on the time and memory of a model call, with the reason for each.
 
 use std::time::Duration;
 
-/// A provider that accepts no connection within this is not there.
+/// The maximum time for establishing a connection. After that, the provider counts as unreachable.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
-/// Idle connections to one provider kept for reuse; more only hold sockets.
+/// The maximum number of idle connections that are retained per provider. Further ones are closed, because
+/// they would only occupy sockets.
 pub(crate) const IDLE_CONNECTIONS: usize = 256;
-/// Largest request, in bytes: what Anthropic takes at most; a larger one is refused by every provider.
+/// The maximum size of a request in bytes. A larger request is not sent. Anthropic has this limit, and other
+/// providers reject such requests too.
 pub(crate) const REQUEST_BYTES: usize = 32 << 20;
-/// How much of an error's body is read, in bytes: messages are shorter, pages of proxies longer.
+/// The maximum number of bytes that are read from the body of an error response. The rest is ignored. Error
+/// messages of providers are shorter, but error pages of proxies can be longer.
 pub(crate) const ERROR_BODY_BYTES: usize = 64 << 10;
-/// Longest fault message, in characters, the provider's own words included.
-pub(crate) const FAULT_MESSAGE_CHARS: usize = 500;
-/// Longest `Retry-After` believed; a day is already "not now".
+/// The maximum length of a model error's message in characters, including the text from the provider. Longer
+/// messages are cut off.
+pub(crate) const ERROR_MESSAGE_CHARS: usize = 500;
+/// The maximum delay before a retry that a provider can request. A longer `Retry-After` is reduced to this
+/// value.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long and how many bytes the end of an answered stream is awaited, so that its connection can be reused.
+/// The maximum time for reading the rest of a response after its reply is complete. If the response ends in
+/// time, the connection can be reused.
 pub(crate) const DRAIN: Duration = Duration::from_secs(2);
+/// The maximum number of bytes that are read after a complete reply. If more follow, the connection is
+/// closed.
 pub(crate) const DRAIN_BYTES: usize = 64 << 10;
 
-/// The limits of one reply; a reply that exceeds one is a fault.
+/// The limits of one model call. A call that exceeds a limit fails with the model error kind that the field's
+/// documentation names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest wait from the request to the answer's headers. Servers on one's own machine read the whole
-    /// prompt before they send any. Exceeded: `Stalled`.
+    /// The maximum time from the request to the response headers. It is long, because local servers process
+    /// the whole prompt before they send headers. Model error kind: `Stalled`.
     pub headers: Duration,
-    /// Longest silence between two pieces of a stream; providers send pings far more often. Exceeded:
-    /// `Stalled`.
+    /// The maximum time between two chunks of a stream. Providers send pings far more often. Model error
+    /// kind: `Stalled`.
     pub silence: Duration,
-    /// Longest reply from headers to end, so that pings alone cannot hold a run forever. Exceeded: `Stalled`.
+    /// The maximum time from the response headers to the end of the reply. Without it, a stream of pings
+    /// could keep a run active forever. Model error kind: `Stalled`.
     pub reply: Duration,
-    /// Largest server-sent event, in bytes. Exceeded: `Malformed`.
+    /// The maximum size of one server-sent event in bytes. Model error kind: `Malformed`.
     pub event_bytes: usize,
-    /// Most text, reasoning and tool arguments of one reply together, in bytes. Exceeded: `Malformed`.
+    /// The maximum total size of text, reasoning and tool arguments in bytes. Model error kind: `Malformed`.
     pub reply_bytes: usize,
-    /// Most tool calls of one reply. Exceeded: `Malformed`.
+    /// The maximum number of tool calls in a reply. Model error kind: `Malformed`.
     pub tool_calls: usize,
-    /// Most blocks of one reply, tool calls included. Exceeded: `Malformed`.
+    /// The maximum number of blocks in a reply, including tool calls. Model error kind: `Malformed`.
     pub blocks: usize,
 }
 
 impl Limits {
-    /// The limits that a server uses.
+    /// The limits that a server uses unless it is configured otherwise.
     pub const DEFAULT: Self = Self {
         headers: Duration::from_secs(300),
         silence: Duration::from_secs(120),

@@ -1,9 +1,9 @@
-//! OpenAI Chat Completions: <https://platform.openai.com/docs/api-reference/chat>, and what the many servers that
-//! speak it do differently.
+//! The wire format OpenAI Chat Completions: <https://platform.openai.com/docs/api-reference/chat>, with the
+//! variations of other servers that use it.
 
 mod reply;
 mod request;
 mod tool_calls;
 
-pub(crate) use reply::Reader;
+pub(crate) use reply::ReplyBuilder;
 pub(crate) use request::{MaxTokensField, body};

@@ -1,9 +1,9 @@
-//! The configured providers, and the one call they answer.
+//! The configured model providers, and the calls to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use herm_types::model::{ModelFault, ModelFaultKind, ModelRequest};
+use herm_types::model::{ModelError, ModelErrorKind, ModelRequest};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
@@ -11,60 +11,60 @@ use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use crate::fault::{Blame, Complaint, Problem};
 use crate::limits::{CONNECT, ERROR_BODY_BYTES, IDLE_CONNECTIONS, REQUEST_BYTES};
+use crate::model_error::{CallError, ErrorContext, ProviderError};
 use crate::openai::MaxTokensField;
 use crate::{Limits, ModelStream, anthropic, openai, retry_after};
 
 const EVENT_STREAM: &str = "text/event-stream";
-/// The providers that never answer without a key, with the variable that is read for it.
+/// The providers that require an API key, each with the environment variable that contains the key.
 const KEY_VARIABLES: [(&str, &str); 3] =
     [("anthropic", "ANTHROPIC_API_KEY"), ("openai", "OPENAI_API_KEY"), ("openrouter", "OPENROUTER_API_KEY")];
 
-/// The wire format that a provider speaks.
+/// The wire format of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProviderKind {
-    /// Anthropic Messages: `POST {base_url}/v1/messages`; a base URL that ends in `/v1` is taken as well.
+    /// Anthropic Messages: `POST {base_url}/v1/messages`. A base URL may also end in `/v1`.
     Anthropic,
     /// OpenAI Chat Completions: `POST {base_url}/chat/completions`.
     OpenAiChat,
 }
 
-/// A provider to call.
+/// The configuration of a model provider.
 #[derive(Clone, Debug)]
 pub struct ProviderOptions {
-    /// The part of a model name before its first `/`; each name once.
+    /// The name of the provider: the part of a model name before the first `/`. Must be unique.
     pub name: String,
-    /// The wire format it speaks.
+    /// The wire format of the provider.
     pub kind: ProviderKind,
-    /// An `http` or `https` address; what is appended depends on the kind.
+    /// The base URL, with `http` or `https`. The path that is appended depends on the wire format.
     pub base_url: String,
-    /// Sent with each request. Without one, only a provider of kind [`ProviderKind::OpenAiChat`] that is neither
-    /// `openai` nor `openrouter` is called, as servers on one's own machine often take none.
+    /// The API key, which is sent with each request. Local servers often need none. A provider without a key
+    /// can be called if it uses [`ProviderKind::OpenAiChat`] and is neither `openai` nor `openrouter`.
     pub api_key: Option<SecretString>,
 }
 
-/// Why providers cannot be set up. No message holds a key.
+/// An error in the configuration of the providers. No message contains an API key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("there are two providers named `{name}`")]
+    #[error("two providers are named `{name}`")]
     DuplicateName { name: String },
-    #[error("the base URL of provider `{name}` is not an http or https address")]
+    #[error("the base URL of provider `{name}` is not an http or https URL")]
     InvalidBaseUrl { name: String },
-    #[error("the key of provider `{name}` holds characters that a header cannot carry")]
+    #[error("the API key of provider `{name}` contains characters that an HTTP header cannot contain")]
     InvalidKey { name: String },
-    #[error("failed to set up the HTTP client")]
+    #[error("failed to create the HTTP client")]
     Client(#[source] reqwest::Error),
 }
 
-/// The configured providers with their connections; cheap to clone.
+/// The configured model providers and their connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    inner: Arc<Inner>,
+    registry: Arc<Registry>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Registry {
     limits: Limits,
     names: Vec<String>,
     providers: HashMap<String, Provider>,
@@ -76,79 +76,83 @@ struct Provider {
     max_tokens: MaxTokensField,
     endpoint: Url,
     headers: HeaderMap,
-    /// Missing if the provider lacks its key.
+    /// The HTTP client. `None` if the provider requires an API key but has none, so that it cannot be called.
     client: Option<Client>,
-    blame: Blame,
+    error_context: ErrorContext,
 }
 
 impl Providers {
-    /// `tls`: whom their clients trust. Nothing is called yet.
+    /// Creates the HTTP clients of the providers, with the TLS configuration `tls`. Does not call any
+    /// provider.
     ///
-    /// Fails on a doubled name, a base URL that is not `http` or `https`, and a key that no header can carry.
+    /// # Errors
+    /// Fails if a name occurs twice, a base URL is not an `http` or `https` URL, or an API key cannot be part
+    /// of a header.
     pub fn new(options: Vec<ProviderOptions>, limits: Limits, tls: ClientConfig) -> Result<Self, Error> {
         let mut clients = Clients { tls, direct: None, proxied: None };
-        let mut inner = Inner { limits, names: Vec::new(), providers: HashMap::new() };
+        let mut registry = Registry { limits, names: Vec::new(), providers: HashMap::new() };
         for options in options {
             let name = options.name.clone();
             let provider = Provider::new(options, &mut clients)?;
-            if inner.providers.insert(name.clone(), provider).is_some() {
+            if registry.providers.insert(name.clone(), provider).is_some() {
                 return Err(Error::DuplicateName { name });
             }
-            inner.names.push(name);
+            registry.names.push(name);
         }
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { registry: Arc::new(registry) })
     }
 
-    /// The names of the providers in the order they were given, keys or not.
+    /// Returns the names of the providers in their configured order, including providers without an API key.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.inner.names.iter().map(String::as_str)
+        self.registry.names.iter().map(String::as_str)
     }
 
-    /// Whether a provider is configured and has the key that it needs.
+    /// Returns true if the provider is configured and has an API key or needs none.
     pub fn can_call(&self, provider: &str) -> bool {
-        self.inner.providers.get(provider).is_some_and(|found| found.client.is_some())
+        self.registry.providers.get(provider).is_some_and(|provider| provider.client.is_some())
     }
 
-    /// Calls a model once and gives its reply as it comes in; nothing is retried. Returns once the provider has
-    /// begun to answer.
+    /// Makes one attempt at a model call and streams the reply. Nothing is retried. Returns when the response
+    /// headers have arrived.
     ///
-    /// Every fault names the provider and what it said, in at most 500 characters. A provider that is not
-    /// configured or lacks its key is `ProviderNotConfigured`; a request larger than 32 MiB is a
-    /// `ContextOverflow` without being sent.
-    pub async fn stream(&self, provider: &str, request: &ModelRequest) -> Result<ModelStream, ModelFault> {
-        let Some(found) = self.inner.providers.get(provider) else {
+    /// # Errors
+    /// The message of each error names the provider and includes what the provider reported, in at most 500
+    /// characters. The kind is `ProviderNotConfigured` for a provider that is not configured or lacks its API
+    /// key. It is `ContextOverflow` for a request larger than 32 MiB, which is not sent.
+    pub async fn stream(&self, provider: &str, request: &ModelRequest) -> Result<ModelStream, ModelError> {
+        let Some(called) = self.registry.providers.get(provider) else {
             return Err(not_configured(provider, &self.unknown()));
         };
-        let Some(client) = &found.client else {
+        let Some(client) = &called.client else {
             return Err(not_configured(provider, &missing_key(provider)));
         };
-        let limits = self.inner.limits;
-        match found.call(client, request, limits).await {
-            Ok(response) => Ok(ModelStream::new(response, found.kind, limits, found.blame.clone())),
-            Err(problem) => Err(found.blame.fault(&problem)),
+        let limits = self.registry.limits;
+        match called.call(client, request, limits).await {
+            Ok(response) => Ok(ModelStream::new(response, called.kind, limits, called.error_context.clone())),
+            Err(error) => Err(called.error_context.to_model_error(&error)),
         }
     }
 
     fn unknown(&self) -> String {
         format!(
-            "is not configured; there are {}, and others can be added under [providers.NAME] in the \
+            "is not configured; configured providers: {}. Add others under [providers.NAME] in the \
              configuration file",
-            self.inner.names.join(", ")
+            self.registry.names.join(", ")
         )
     }
 }
 
-fn not_configured(provider: &str, said: &str) -> ModelFault {
-    let blame = Blame { provider: provider.to_owned(), api_key: None };
-    blame.fault(&Problem::new(ModelFaultKind::ProviderNotConfigured, said))
+fn not_configured(provider: &str, message: &str) -> ModelError {
+    let error_context = ErrorContext { provider: provider.to_owned(), api_key: None };
+    error_context.to_model_error(&CallError::new(ModelErrorKind::ProviderNotConfigured, message))
 }
 
 fn missing_key(provider: &str) -> String {
     match KEY_VARIABLES.iter().find(|(name, _)| *name == provider) {
         Some((_, variable)) => format!("has no API key: set the environment variable {variable}"),
         None => format!(
-            "has no API key: set the environment variable that api_key_env under [providers.{provider}] in the \
-             configuration file names"
+            "has no API key: set the environment variable named by api_key_env under [providers.{provider}] in \
+             the configuration file"
         ),
     }
 }
@@ -161,50 +165,62 @@ impl Provider {
         let api_key = api_key.filter(|key| !key.expose_secret().is_empty());
         let headers = headers(kind, api_key.as_ref())
             .map_err(|_: http::header::InvalidHeaderValue| Error::InvalidKey { name: name.clone() })?;
-        let takes_no_key =
+        let is_key_optional =
             kind == ProviderKind::OpenAiChat && !KEY_VARIABLES.iter().any(|(built_in, _)| *built_in == name);
         let max_tokens = match name.as_str() {
             "openai" => MaxTokensField::MaxCompletionTokens,
             _ => MaxTokensField::MaxTokens,
         };
-        let client = match api_key.is_some() || takes_no_key {
+        let client = match api_key.is_some() || is_key_optional {
             true => Some(clients.client_for(&endpoint).map_err(Error::Client)?),
             false => None,
         };
-        Ok(Self { kind, max_tokens, client, endpoint, headers, blame: Blame { provider: name, api_key } })
+        Ok(Self {
+            kind,
+            max_tokens,
+            client,
+            endpoint,
+            headers,
+            error_context: ErrorContext { provider: name, api_key },
+        })
     }
 
-    /// Sends the request; gives the response once it is known to be a stream of events.
+    /// Sends the request. Returns the response if it is successful and an event stream, and otherwise an
+    /// error.
     async fn call(
         &self,
         client: &Client,
         request: &ModelRequest,
         limits: Limits,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, CallError> {
         let body = match self.kind {
             ProviderKind::Anthropic => anthropic::body(request),
             ProviderKind::OpenAiChat => openai::body(request, self.max_tokens),
         };
         let body = body.map_err(|error| {
-            Problem::new(ModelFaultKind::InvalidRequest, format!("cannot be sent the request: {error}"))
+            CallError::new(
+                ModelErrorKind::InvalidRequest,
+                format!("cannot be called: failed to serialize the request: {error}"),
+            )
         })?;
         if body.len() > REQUEST_BYTES {
-            let said = format!("takes no request of {} bytes; the limit is {REQUEST_BYTES}", body.len());
-            return Err(Problem::new(ModelFaultKind::ContextOverflow, said));
+            let message =
+                format!("accepts at most {REQUEST_BYTES} bytes, but the request has {}", body.len());
+            return Err(CallError::new(ModelErrorKind::ContextOverflow, message));
         }
         let request = client.post(self.endpoint.clone()).headers(self.headers.clone()).body(body);
         let Ok(response) = timeout(limits.headers, request.send()).await else {
-            let said = format!("did not begin to answer within {} s", limits.headers.as_secs_f64());
-            return Err(Problem::new(ModelFaultKind::Stalled, said));
+            let message = format!("did not start to respond within {} s", limits.headers.as_secs_f64());
+            return Err(CallError::new(ModelErrorKind::Stalled, message));
         };
-        let response = response.map_err(|error| Problem::network("cannot be reached", error))?;
+        let response = response.map_err(|error| CallError::network("cannot be reached", error))?;
         tracing::debug!(
-            provider = self.blame.provider,
+            provider = self.error_context.provider,
             status = response.status().as_u16(),
-            "model answered"
+            "model provider responded"
         );
         if !response.status().is_success() {
-            return Err(refusal(response, limits).await);
+            return Err(error_response(response, limits).await);
         }
         if is_event_stream(response.headers()) {
             Ok(response)
@@ -214,20 +230,20 @@ impl Provider {
     }
 }
 
-/// What an answer that is no success says.
-async fn refusal(response: Response, limits: Limits) -> Problem {
+/// Returns the error for a response with a status other than 2xx.
+async fn error_response(response: Response, limits: Limits) -> CallError {
     let status = response.status();
-    let retry_after = retry_after::find(response.headers());
+    let retry_after = retry_after::parse(response.headers());
     let body = error_body(response, limits).await;
-    Complaint::from_body(&body).answered(status, retry_after)
+    ProviderError::from_body(&body).into_response_error(status, retry_after)
 }
 
-async fn not_a_stream(response: Response, limits: Limits) -> Problem {
+async fn not_a_stream(response: Response, limits: Limits) -> CallError {
     let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let content_type = String::from_utf8_lossy(content_type.unwrap_or(b"no content type")).into_owned();
     let body = error_body(response, limits).await;
     let body = String::from_utf8_lossy(&body);
-    Problem::malformed(format!("answered with {content_type} instead of {EVENT_STREAM}: {body}"))
+    CallError::malformed(format!("answered with {content_type} instead of {EVENT_STREAM}: {body}"))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -236,7 +252,8 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case(EVENT_STREAM)
 }
 
-/// The beginning of a body. One that breaks off or goes silent is used as far as it came: the status says enough.
+/// Reads the first bytes of an error response's body, up to the limit. If the connection fails or stalls,
+/// returns the bytes that have arrived.
 async fn error_body(mut response: Response, limits: Limits) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < ERROR_BODY_BYTES {
@@ -283,7 +300,7 @@ fn headers(
     Ok(headers)
 }
 
-/// The HTTP clients, each made when first needed.
+/// The HTTP clients for direct and for proxied connections, created when they are first needed.
 struct Clients {
     tls: ClientConfig,
     direct: Option<Client>,
@@ -291,7 +308,8 @@ struct Clients {
 }
 
 impl Clients {
-    /// The client for an address. The proxy that the environment names is used, but never towards this machine.
+    /// Returns the client for a URL. For loopback addresses it connects directly, and otherwise it uses the
+    /// proxy that the environment configures.
     fn client_for(&mut self, endpoint: &Url) -> Result<Client, reqwest::Error> {
         let (slot, builder) = match is_loopback(endpoint) {
             true => (&mut self.direct, Client::builder().no_proxy()),

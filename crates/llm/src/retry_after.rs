@@ -1,4 +1,4 @@
-//! How long a provider asks to wait: RFC 9110, section 10.2.3.
+//! Parses the `Retry-After` header: RFC 9110, section 10.2.3.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use http::header::{DATE, RETRY_AFTER};
 
 use crate::limits;
 
-/// The wait asked for, at most [`limits::RETRY_AFTER`]. A date is measured from the answer's own `Date`, so that
-/// a clock that is wrong here does not matter; without one it says nothing.
-pub(crate) fn find(headers: &HeaderMap) -> Option<Duration> {
+/// Returns the delay that the header `Retry-After` requests, at most [`limits::RETRY_AFTER`]. If the header
+/// contains a date, the delay is relative to the `Date` header of the same response, so that a wrong clock on
+/// this machine does not matter. Without a `Date` header, a date is ignored.
+pub(crate) fn parse(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let wait = match text(RETRY_AFTER.as_str()) {
         Some(value) => match seconds(value) {
@@ -25,7 +26,7 @@ pub(crate) fn find(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(limits::RETRY_AFTER))
 }
 
-/// Seconds; some providers write decimals.
+/// Parses a number of seconds. Some providers send decimals.
 fn seconds(value: &str) -> Option<Duration> {
     if !value.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
@@ -44,11 +45,11 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
-        find(&headers.collect())
+        parse(&headers.collect())
     }
 
     #[test]
-    fn seconds_are_read() {
+    fn seconds_are_parsed() {
         assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
         assert_eq!(wait(&[("retry-after", "0.5")]), Some(Duration::from_millis(500)));
         assert_eq!(wait(&[("retry-after-ms", "250")]), Some(Duration::from_millis(250)));
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_measured_from_the_answers_own_date() {
+    fn a_date_is_compared_with_the_date_of_the_response() {
         let until = ("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT");
         let before = ("date", "Wed, 21 Oct 2015 07:28:00 GMT");
         let after = ("date", "Wed, 21 Oct 2015 07:29:00 GMT");
@@ -66,10 +67,10 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_says_nothing() {
+    fn an_invalid_value_is_ignored() {
         assert_eq!(wait(&[]), None);
-        for nonsense in ["soon", "-1", "", "nan", "inf"] {
-            assert_eq!(wait(&[("retry-after", nonsense)]), None);
+        for invalid in ["soon", "-1", "", "nan", "inf"] {
+            assert_eq!(wait(&[("retry-after", invalid)]), None);
         }
     }
 }

@@ -1,22 +1,24 @@
-//! Reads server-sent events by the WHATWG rules: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+//! Parses server-sent events according to the WHATWG standard:
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 //!
-//! Bytes come in pieces of any size; how they are cut never changes the events. Two things differ from a
-//! browser's reader: bytes that are not UTF-8 are an error instead of being replaced, and an event has a largest
-//! size. `id` and `retry` are for clients that reconnect; a model's stream cannot be resumed, so both are skipped.
+//! The bytes arrive in chunks of any size, and the resulting events do not depend on how the bytes are split.
+//! The parser differs from a browser in three ways. Bytes that are not UTF-8 are an error, and are not
+//! replaced. The size of an event is limited. The fields `id` and `retry` are ignored: they are for clients
+//! that reconnect, and the stream of a model cannot be resumed.
 
 #[cfg(test)]
 mod tests;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// One event: its name, empty if it had none, and its data lines joined by line feeds.
+/// A server-sent event: its name, which is empty if it has none, and its data lines, joined by line feeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) name: String,
     pub(crate) data: String,
 }
 
-/// Why bytes are not a stream of events.
+/// An error in the stream. The message continues a sentence that starts with the name of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("sent a stream that is not UTF-8")]
@@ -25,15 +27,15 @@ pub(crate) enum Error {
     TooLarge { max_bytes: usize },
 }
 
-/// The reader; holds at most one unfinished event.
+/// A parser for server-sent events. It buffers at most one incomplete event.
 #[derive(Debug)]
 pub(crate) struct Parser {
     max_bytes: usize,
-    /// The bytes of a line whose end has not come yet.
+    /// The bytes of the current line, whose line ending has not arrived yet.
     line: Vec<u8>,
     event: Event,
     has_data: bool,
-    /// The last line ended in CR: a LF that follows belongs to it.
+    /// True if the last line ended with CR. A LF that follows belongs to the same line ending.
     after_cr: bool,
     is_first_line: bool,
 }
@@ -50,7 +52,8 @@ impl Parser {
         }
     }
 
-    /// Reads on and calls `emit` for each event that is complete. After an error the rest means nothing.
+    /// Parses a chunk and calls `emit` for each complete event. After an error, the parser must not be used
+    /// again.
     pub(crate) fn push(&mut self, mut bytes: &[u8], mut emit: impl FnMut(Event)) -> Result<(), Error> {
         loop {
             if self.after_cr && !bytes.is_empty() {
@@ -77,8 +80,8 @@ impl Parser {
     }
 
     fn check_size(&self, more: usize) -> Result<(), Error> {
-        let held = self.line.len() + self.event.data.len() + self.event.name.len();
-        if held + more > self.max_bytes {
+        let buffered = self.line.len() + self.event.data.len() + self.event.name.len();
+        if buffered + more > self.max_bytes {
             return Err(Error::TooLarge { max_bytes: self.max_bytes });
         }
         Ok(())
@@ -96,7 +99,8 @@ impl Parser {
             }
             return Ok(());
         }
-        // A line that starts with a colon, a comment, has an empty field name and so falls through.
+        // A comment starts with a colon. Its field name is empty, so it is ignored below like an unknown
+        // field.
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {

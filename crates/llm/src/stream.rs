@@ -1,4 +1,4 @@
-//! A model's reply while it comes in.
+//! The stream of a model's reply, read from a provider's response.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,37 +8,42 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use herm_types::model::{ModelEvent, ModelFault, ModelFaultKind};
+use herm_types::model::{ModelError, ModelErrorKind, ModelEvent};
 use reqwest::Response;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::decoder::Decoder;
-use crate::fault::{Blame, Problem};
 use crate::limits::{DRAIN, DRAIN_BYTES};
+use crate::model_error::{CallError, ErrorContext};
 use crate::{Limits, ProviderKind};
 
-/// A model's reply while it comes in: text deltas, then exactly one finished reply, then the end; or, at any
-/// point, one fault and then the end. Their texts together are the text of the finished reply. Dropping it ends
-/// the call. Must be polled within a Tokio runtime.
+/// A stream of a model's reply: any number of text deltas, then the finished reply, whose text is the
+/// concatenation of the deltas. At any point, a model error can end the stream instead. Dropping the stream
+/// cancels the model call. The stream must be polled within a Tokio runtime.
 pub struct ModelStream {
-    events: BoxStream<'static, Result<ModelEvent, ModelFault>>,
+    events: BoxStream<'static, Result<ModelEvent, ModelError>>,
 }
 
 impl ModelStream {
-    pub(crate) fn new(response: Response, kind: ProviderKind, limits: Limits, blame: Blame) -> Self {
-        let reading = Reading {
+    pub(crate) fn new(
+        response: Response,
+        kind: ProviderKind,
+        limits: Limits,
+        error_context: ErrorContext,
+    ) -> Self {
+        let state = StreamState {
             response: Some(response),
             decoder: Decoder::new(kind, limits),
             ready: VecDeque::new(),
-            failed: None,
+            error: None,
             limits,
             deadline: Instant::now() + limits.reply,
         };
-        let events = stream::unfold(reading, move |mut reading| {
-            let blame = blame.clone();
+        let events = stream::unfold(state, move |mut state| {
+            let error_context = error_context.clone();
             async move {
-                let event = reading.next().await?.map_err(|problem| blame.fault(&problem));
-                Some((event, reading))
+                let event = state.next().await?.map_err(|error| error_context.to_model_error(&error));
+                Some((event, state))
             }
         });
         Self { events: events.boxed() }
@@ -46,7 +51,7 @@ impl ModelStream {
 }
 
 impl Stream for ModelStream {
-    type Item = Result<ModelEvent, ModelFault>;
+    type Item = Result<ModelEvent, ModelError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.events.poll_next_unpin(context)
@@ -59,38 +64,38 @@ impl fmt::Debug for ModelStream {
     }
 }
 
-struct Reading {
-    /// Gone once there is nothing more to read.
+struct StreamState {
+    /// The response. `None` if there is nothing left to read from it.
     response: Option<Response>,
     decoder: Decoder,
     ready: VecDeque<ModelEvent>,
-    /// Told after what is ready.
-    failed: Option<Problem>,
+    /// The error that ended the stream. It is returned after the events in `ready`.
+    error: Option<CallError>,
     limits: Limits,
     deadline: Instant,
 }
 
-impl Reading {
-    async fn next(&mut self) -> Option<Result<ModelEvent, Problem>> {
+impl StreamState {
+    async fn next(&mut self) -> Option<Result<ModelEvent, CallError>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(Ok(event));
             }
-            if let Some(problem) = self.failed.take() {
-                return Some(Err(problem));
+            if let Some(error) = self.error.take() {
+                return Some(Err(error));
             }
             let response = self.response.as_mut()?;
-            match next_piece(response, &self.limits, self.deadline).await {
+            match next_chunk(response, &self.limits, self.deadline).await {
                 Ok(Some(bytes)) => self.decode(&bytes),
                 Ok(None) => self.end(None),
-                Err(problem) => self.end(Some(problem)),
+                Err(error) => self.end(Some(error)),
             }
         }
     }
 
     fn decode(&mut self, bytes: &Bytes) {
-        self.failed = self.decoder.push(bytes, &mut self.ready).err();
-        if self.failed.is_some() {
+        self.error = self.decoder.push(bytes, &mut self.ready).err();
+        if self.error.is_some() {
             self.response = None;
         } else if self.decoder.is_finished()
             && let Some(response) = self.response.take()
@@ -99,38 +104,40 @@ impl Reading {
         }
     }
 
-    /// No more bytes come. A reply that is whole stands, whatever became of its connection.
-    fn end(&mut self, problem: Option<Problem>) {
+    /// Handles the end of the response body. If the reply is complete, it is returned even if the connection
+    /// failed afterwards.
+    fn end(&mut self, error: Option<CallError>) {
         self.response = None;
         match self.decoder.end() {
             Ok(event) => self.ready.push_back(event),
-            Err(incomplete) => self.failed = Some(problem.unwrap_or(incomplete)),
+            Err(incomplete) => self.error = Some(error.unwrap_or(incomplete)),
         }
     }
 }
 
-/// The next bytes of a body; `None` at its end.
-async fn next_piece(
+/// Returns the next chunk of the response body, or `None` at the end of the body.
+async fn next_chunk(
     response: &mut Response,
     limits: &Limits,
     deadline: Instant,
-) -> Result<Option<Bytes>, Problem> {
+) -> Result<Option<Bytes>, CallError> {
     let silence_ends = Instant::now() + limits.silence;
     match timeout_at(silence_ends.min(deadline), response.chunk()).await {
-        Ok(piece) => piece.map_err(|error| Problem::network("broke off its reply", error)),
+        Ok(piece) => piece.map_err(|error| CallError::network("interrupted its reply", error)),
         Err(_) if deadline <= silence_ends => {
-            let said = format!("did not end its reply within {} s", limits.reply.as_secs_f64());
-            Err(Problem::new(ModelFaultKind::Stalled, said))
+            let message = format!("did not complete its reply within {} s", limits.reply.as_secs_f64());
+            Err(CallError::new(ModelErrorKind::Stalled, message))
         }
         Err(_) => {
-            let said =
+            let message =
                 format!("sent nothing for {} s in the middle of a reply", limits.silence.as_secs_f64());
-            Err(Problem::new(ModelFaultKind::Stalled, said))
+            Err(CallError::new(ModelErrorKind::Stalled, message))
         }
     }
 }
 
-/// Reads a body to its end, which is near, so that the next call finds an open connection.
+/// Reads the rest of a response body after the reply is complete, so that the connection can be reused. The
+/// rest is usually short.
 async fn drain(mut response: Response) {
     let to_end = async {
         let mut bytes = 0;
@@ -141,6 +148,6 @@ async fn drain(mut response: Response) {
             }
         }
     };
-    // Late: the connection is closed, and the next call opens another.
+    // If the timeout expires, the connection is closed and the next call opens a new one.
     let _ = timeout(DRAIN, to_end).await;
 }

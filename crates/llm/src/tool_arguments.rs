@@ -1,8 +1,9 @@
-//! The arguments of earlier tool calls, as they are sent back to a provider.
+//! Converts the arguments of earlier tool calls for requests to a provider.
 //!
-//! A model may write arguments that are not JSON. Anthropic takes only an object, and servers that render
-//! arguments into a prompt fail on anything else, so that one bad call would spoil the thread for good. Such text
-//! is sent inside an object, under the key that Anthropic's documentation recommends for it.
+//! A model may have generated arguments that are not a valid JSON object. Anthropic accepts only an object,
+//! and servers that insert the arguments into a prompt fail on anything else. One invalid call in the history
+//! would make the thread unusable. Invalid arguments are therefore sent as a string inside an object, under
+//! the key that the documentation of Anthropic recommends.
 
 use std::borrow::Cow;
 
@@ -11,7 +12,8 @@ use serde_json::value::RawValue;
 
 const INVALID_JSON: &str = "INVALID_JSON";
 
-/// The arguments as the text of a JSON object: unchanged if they are one, `{}` if there are none.
+/// Returns the arguments as a JSON object in text form: unchanged if they are an object, `{}` if they are
+/// empty, and otherwise as a string inside an object.
 pub(crate) fn object_text(arguments: &str) -> Cow<'_, str> {
     let trimmed = arguments.trim();
     if trimmed.is_empty() {
@@ -27,7 +29,8 @@ fn is_object(text: &str) -> bool {
     if !text.starts_with('{') || serde_json::from_str::<&RawValue>(text).is_err() {
         return false;
     }
-    // The check above does not look into escapes, where half a surrogate pair may hide that providers refuse.
+    // `RawValue` does not check escapes such as a lone surrogate, which providers reject. Parse arguments
+    // with `\u` escapes completely.
     !text.contains("\\u") || serde_json::from_str::<Value>(text).is_ok()
 }
 
@@ -44,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_sent_inside_an_object() {
+    fn invalid_arguments_are_sent_inside_an_object() {
         for text in ["{\"path\": \"a", "[1]", "null", "{} {}", r#"{"a":"\ud83d"}"#, &"{\"a\":".repeat(500)] {
             let sent: Value = serde_json::from_str(&object_text(text)).unwrap();
             assert_eq!(sent, serde_json::json!({ "INVALID_JSON": text }));

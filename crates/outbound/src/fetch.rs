@@ -1,4 +1,4 @@
-//! Getting a document.
+//! Fetches documents from URLs that API clients supply, with limits on time, size and addresses.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,78 +9,79 @@ use reqwest::{Client, Response};
 use rustls::ClientConfig;
 use url::{Host, Url};
 
-use crate::Allowed;
+use crate::AllowedAddresses;
 use crate::address::PrivateAddress;
 
-/// Redirects that are followed.
+/// The maximum number of redirects that a fetch follows. After more redirects, the fetch fails.
 pub const MAX_REDIRECTS: usize = 5;
-/// How long a document may take, redirects included.
-pub const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// How long a connection may take to be made.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// The maximum total time of a fetch, including redirects. If it takes longer, it fails.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum time for establishing one connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a document could not be had. Says nothing of what else is at the address.
+/// The error of a fetch. The message reveals nothing about the server's network except the kind of error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("only http and https addresses without a user name are fetched")]
-    Address,
-    #[error("{host} is a private address, which this server does not reach")]
-    Private { host: String },
-    #[error("it redirects from https to http, which is not followed")]
+    #[error("only http and https URLs without user name and password are supported")]
+    UnsupportedUrl,
+    #[error("{host} has a private address, which this server is not allowed to reach")]
+    PrivateAddress { host: String },
+    #[error("the URL redirects from https to http")]
     Downgraded,
-    #[error("it redirects more than {MAX_REDIRECTS} times")]
-    Redirects,
-    #[error("it redirects without saying where to")]
-    LostRedirect,
-    #[error("it could not be reached")]
+    #[error("the URL redirects more than {MAX_REDIRECTS} times")]
+    TooManyRedirects,
+    #[error("the URL redirects without a valid location")]
+    InvalidRedirect,
+    #[error("the host cannot be reached")]
     Unreachable,
-    #[error("it answered with status {0}")]
+    #[error("the response has status {0}")]
     Status(u16),
-    #[error("it is larger than {limit_bytes} bytes")]
+    #[error("the document is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
-    #[error("it took longer than {} s", TIME_LIMIT.as_secs())]
-    Slow,
+    #[error("the request took longer than {} s", TIMEOUT.as_secs())]
+    Timeout,
 }
 
-/// Gets documents; cheap to clone.
+/// Fetches documents from URLs that API clients supply, with limits on time, size and addresses.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     client: Client,
-    allowed: Allowed,
+    allowed: AllowedAddresses,
 }
 
 impl Fetcher {
-    /// `tls`: whom it trusts.
+    /// Creates a fetcher that connects only to `allowed` addresses and uses the TLS configuration `tls`.
     ///
     /// # Errors
-    /// The client cannot be made.
-    pub fn new(allowed: Allowed, tls: ClientConfig) -> Result<Self, reqwest::Error> {
+    /// Fails if the HTTP client cannot be created.
+    pub fn new(allowed: AllowedAddresses, tls: ClientConfig) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(allowed.clone())
-            // A proxy would resolve the name anew, and reach what this must not.
+            // Use no proxy: it would resolve the host name itself and could connect to a private address.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(0)
             .user_agent(concat!("herm/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { client, allowed })
     }
 
-    /// The bytes of the document at `url`, at most `limit_bytes`.
+    /// Fetches the document at `url`. Fails if it has more than `limit_bytes` bytes.
     pub async fn get(&self, url: &Url, limit_bytes: usize) -> Result<Vec<u8>, Error> {
-        let fetched = tokio::time::timeout(TIME_LIMIT, async {
+        let fetched = tokio::time::timeout(TIMEOUT, async {
             let response = self.follow(url.clone()).await?;
             read(response, limit_bytes).await
         });
-        fetched.await.unwrap_or(Err(Error::Slow))
+        fetched.await.unwrap_or(Err(Error::Timeout))
     }
 
     async fn follow(&self, mut url: Url) -> Result<Response, Error> {
         for _ in 0..=MAX_REDIRECTS {
             self.check(&url)?;
-            let response = self.client.get(url.clone()).send().await.map_err(|error| failed(&error, &url))?;
+            let response =
+                self.client.get(url.clone()).send().await.map_err(|error| send_error(&error, &url))?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -89,36 +90,37 @@ impl Fetcher {
                 return Err(Error::Status(status.as_u16()));
             }
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            let next = location.and_then(|location| url.join(location).ok()).ok_or(Error::LostRedirect)?;
+            let next = location.and_then(|location| url.join(location).ok()).ok_or(Error::InvalidRedirect)?;
             if url.scheme() == "https" && next.scheme() == "http" {
                 return Err(Error::Downgraded);
             }
             url = next;
         }
-        Err(Error::Redirects)
+        Err(Error::TooManyRedirects)
     }
 
-    /// An address that is written as a number is not resolved, so it is checked here.
+    /// Checks the scheme, the credentials and the address of a URL. The resolver checks the addresses of host
+    /// names, but it is not called for a host that is an IP address, so that address is checked here.
     fn check(&self, url: &Url) -> Result<(), Error> {
         if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some()
         {
-            return Err(Error::Address);
+            return Err(Error::UnsupportedUrl);
         }
         let (host, address) = match url.host() {
-            None => return Err(Error::Address),
+            None => return Err(Error::UnsupportedUrl),
             Some(Host::Domain(_)) => return Ok(()),
             Some(Host::Ipv4(address)) => (address.to_string(), address.into()),
             Some(Host::Ipv6(address)) => (address.to_string(), address.into()),
         };
-        if self.allowed.allows(&host, address) { Ok(()) } else { Err(Error::Private { host }) }
+        if self.allowed.allows(&host, address) { Ok(()) } else { Err(Error::PrivateAddress { host }) }
     }
 }
 
-fn failed(error: &reqwest::Error, url: &Url) -> Error {
+fn send_error(error: &reqwest::Error, url: &Url) -> Error {
     let mut cause = error.source();
     while let Some(error) = cause {
         if error.is::<PrivateAddress>() {
-            return Error::Private { host: url.host_str().unwrap_or_default().to_owned() };
+            return Error::PrivateAddress { host: url.host_str().unwrap_or_default().to_owned() };
         }
         cause = error.source();
     }

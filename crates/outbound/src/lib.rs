@@ -1,15 +1,16 @@
-//! HTTP requests to addresses that clients of the API name.
+//! HTTP requests to URLs that API clients supply.
 //!
-//! Who can name an address could name one of the server's own network. So an address counts only once it is resolved:
-//! it is checked where the connection is made, on every redirect too, and what is not public is refused unless the
+//! Such a URL could refer to a host in the private network of the server. Every connection, also after a
+//! redirect, therefore checks the resolved address. An address that is not public is refused unless the
 //! operator allows it.
 //!
-//! Whom this machine trusts is read here too, once for every client of the process: [`tls`].
+//! This crate also loads the root certificates of this machine, once for all HTTP clients of the process:
+//! [`tls_client_config`].
 
 mod address;
 mod fetch;
 mod trust;
 
-pub use address::Allowed;
-pub use fetch::{Error, Fetcher, MAX_REDIRECTS, TIME_LIMIT};
-pub use trust::{roots, tls};
+pub use address::AllowedAddresses;
+pub use fetch::{Error, Fetcher, MAX_REDIRECTS, TIMEOUT};
+pub use trust::{root_certificates, tls_client_config};

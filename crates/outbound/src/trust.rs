@@ -1,4 +1,4 @@
-//! Whom this machine trusts: read once, for every client in this process.
+//! The root certificates of this machine, loaded once per process.
 
 use std::sync::{Arc, LazyLock};
 
@@ -6,32 +6,32 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
 static ROOTS: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "failed to read some of this machine's root certificates");
+    let loaded = rustls_native_certs::load_native_certs();
+    for error in &loaded.errors {
+        tracing::warn!(%error, "failed to read a root certificate of this machine");
     }
-    if found.certs.is_empty() {
+    if loaded.certs.is_empty() {
         tracing::warn!(
-            "this machine has no root certificates: nothing is reached by https; install ca-certificates"
+            "no root certificates found, so every https request will fail; install ca-certificates"
         );
     }
-    found.certs
+    loaded.certs
 });
 
-/// The certificates of the authorities that this machine trusts. The first call reads some hundred files and takes
-/// milliseconds; what changes on the disk afterwards counts at the next start. What cannot be read is left out, and
-/// logged.
-pub fn roots() -> &'static [CertificateDer<'static>] {
+/// Returns the root certificates that this machine trusts. The first call reads more than a hundred files,
+/// which takes milliseconds. Changes on disk take effect after a restart. Certificates that cannot be read
+/// are skipped and logged.
+pub fn root_certificates() -> &'static [CertificateDer<'static>] {
     &ROOTS
 }
 
-/// What a client that trusts as this machine does connects with.
+/// Returns a TLS configuration for clients that trust the root certificates of this machine.
 ///
 /// # Errors
-/// TLS cannot be set up.
-pub fn tls() -> Result<ClientConfig, rustls::Error> {
+/// Fails if the TLS library rejects the configuration.
+pub fn tls_client_config() -> Result<ClientConfig, rustls::Error> {
     let mut trusted = RootCertStore::empty();
-    trusted.add_parsable_certificates(roots().iter().cloned());
+    trusted.add_parsable_certificates(root_certificates().iter().cloned());
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(trusted)

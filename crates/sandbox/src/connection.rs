@@ -1,4 +1,5 @@
-//! The connection to one guest: commands go out, results come in, across broken connections.
+//! The server's connection to a guest. Commands and results survive a broken connection: the guest reconnects, and the
+//! server sends its pending requests again.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,67 +8,73 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use herm_guest::protocol::{
-    FromGuest, FromServer, MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, Rest, Stream, decode, decode_length, encode,
+    FromGuest, FromServer, MAX_FRAME_BYTES, MAX_OUTPUT_BYTES, OutputTail, Stream, decode, decode_length,
+    encode,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::door::Door;
-use crate::engine::Body;
+use crate::engine::EngineSandbox;
+use crate::guest_listener::GuestListener;
 use crate::spec::{Error, Outcome};
 
-/// How long a guest whose sandbox runs may stay away before it counts as dead. It dials every 100 ms, when it is given
-/// the processor.
-const REDIAL_LIMIT: Duration = Duration::from_secs(30);
+/// The maximum time for a guest to reconnect while its sandbox runs. If it takes longer, the guest counts as dead.
+/// Guests try to reconnect every 100 ms, or less often on a busy machine.
+const GUEST_RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Answer = oneshot::Sender<Result<Option<Outcome>, Error>>;
+type ResultSender = oneshot::Sender<Result<Option<Outcome>, Error>>;
 
-/// A command whose result is awaited.
-struct Awaited {
-    /// What is said about it on each new connection; the guest begins no command twice.
-    ask: FromServer,
-    /// Said again, too.
+/// A command whose result was requested from the guest but has not arrived yet.
+struct PendingCommand {
+    /// The request that starts the command (exec) or asks for its result (attach). It is sent again on each new
+    /// connection. This is safe because the guest does not start a command twice.
+    request: FromServer,
+    /// True if the server has requested to kill this command. The request is resent on each new connection.
     is_killed: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    answers: Vec<Answer>,
+    result_senders: Vec<ResultSender>,
 }
 
-/// Where a guest stands.
+/// The state of a guest from the server's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
+pub(crate) enum GuestState {
     Starting,
     Connected,
     Dead,
 }
 
-/// What both sides of the connection's task share.
+/// The server's side of the connection to a guest. It is shared by the guest's handles and the task that serves the
+/// connection.
 pub(crate) struct Guest {
-    awaited: Mutex<HashMap<String, Awaited>>,
+    pending: Mutex<HashMap<String, PendingCommand>>,
     outbox: mpsc::UnboundedSender<FromServer>,
-    life: watch::Sender<Life>,
-    /// Set once the guest is told to end, or has ended: no other connection is awaited.
-    is_over: watch::Sender<bool>,
-    /// Set once nobody holds the sandbox any more.
-    is_left: watch::Sender<bool>,
-    /// The sandbox from outside. It is there as soon as it is started, which may be after the guest has dialled.
-    body: OnceCell<Box<dyn Body>>,
-    has_body: Notify,
+    state: watch::Sender<GuestState>,
+    /// Set when the guest has been told to shut down, or when the sandbox is about to be killed. The server then stops
+    /// waiting for the guest to connect.
+    is_stopping: watch::Sender<bool>,
+    /// Set when the last handle to the guest is dropped. The task that serves the connection then closes the
+    /// connection.
+    is_released: watch::Sender<bool>,
+    /// The engine's handle to the sandbox. It is set once the engine has started the sandbox, which may be after the
+    /// guest has connected.
+    engine_sandbox: OnceCell<Box<dyn EngineSandbox>>,
+    engine_sandbox_set: Notify,
 }
 
-/// Holds a guest's connection: with the last of its clones the connection ends, and the guest dials again, for
-/// whoever takes the sandbox over.
-pub(crate) struct Held(Arc<Guest>);
+/// A handle that keeps a guest's connection open. When the last clone is dropped, the connection is closed. The guest
+/// then reconnects to the next server process that takes over the sandbox.
+pub(crate) struct GuestHandle(Arc<Guest>);
 
-impl Drop for Held {
+impl Drop for GuestHandle {
     fn drop(&mut self) {
-        self.0.is_left.send_replace(true);
+        self.0.is_released.send_replace(true);
     }
 }
 
-impl std::ops::Deref for Held {
+impl std::ops::Deref for GuestHandle {
     type Target = Arc<Guest>;
 
     fn deref(&self) -> &Arc<Guest> {
@@ -76,265 +83,279 @@ impl std::ops::Deref for Held {
 }
 
 impl Guest {
-    /// Listens for the guest, on a task of its own that ends with the guest.
-    pub(crate) fn listen(door: Door, first_limit: Duration) -> Arc<Held> {
+    /// Spawns a task that waits for the guest to connect and then serves its connections. The task ends when the guest
+    /// is dead or its last handle is dropped.
+    pub(crate) fn listen(guest_listener: GuestListener, connect_timeout: Duration) -> Arc<GuestHandle> {
         let (outbox, outgoing) = mpsc::unbounded_channel();
         let guest = Arc::new(Self {
-            awaited: Mutex::default(),
+            pending: Mutex::default(),
             outbox,
-            life: watch::Sender::new(Life::Starting),
-            is_over: watch::Sender::new(false),
-            is_left: watch::Sender::new(false),
-            body: OnceCell::new(),
-            has_body: Notify::new(),
+            state: watch::Sender::new(GuestState::Starting),
+            is_stopping: watch::Sender::new(false),
+            is_released: watch::Sender::new(false),
+            engine_sandbox: OnceCell::new(),
+            engine_sandbox_set: Notify::new(),
         });
-        tokio::spawn(serve(Arc::clone(&guest), door, outgoing, first_limit));
-        Arc::new(Held(guest))
+        tokio::spawn(serve(Arc::clone(&guest), guest_listener, outgoing, connect_timeout));
+        Arc::new(GuestHandle(guest))
     }
 
-    fn awaited(&self) -> MutexGuard<'_, HashMap<String, Awaited>> {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, HashMap<String, PendingCommand>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sandbox that this guest lives in.
-    pub(crate) fn lives_in(&self, body: Box<dyn Body>) {
-        // It is said once.
-        let _ = self.body.set(body);
-        self.has_body.notify_waiters();
+    /// Sets the engine's handle to the sandbox in which this guest runs.
+    pub(crate) fn set_engine_sandbox(&self, engine_sandbox: Box<dyn EngineSandbox>) {
+        // Cannot fail: this is called only once per guest.
+        let _ = self.engine_sandbox.set(engine_sandbox);
+        self.engine_sandbox_set.notify_waiters();
     }
 
-    async fn body(&self) -> &dyn Body {
+    async fn engine_sandbox(&self) -> &dyn EngineSandbox {
         loop {
-            let mut said = pin!(self.has_body.notified());
-            // From here on it is not missed.
-            said.as_mut().enable();
-            if let Some(body) = self.body.get() {
-                return body.as_ref();
+            let mut notified = pin!(self.engine_sandbox_set.notified());
+            // Register for the notification before checking the value, so that a value that is set concurrently is not
+            // missed.
+            notified.as_mut().enable();
+            if let Some(engine_sandbox) = self.engine_sandbox.get() {
+                return engine_sandbox.as_ref();
             }
-            said.await;
+            notified.await;
         }
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        *self.life.borrow() == Life::Dead
+        *self.state.borrow() == GuestState::Dead
     }
 
-    /// Waits until the guest is there; `false` if it has died.
-    pub(crate) async fn connected(&self) -> bool {
-        let mut life = self.life.subscribe();
-        let life = life.wait_for(|life| *life != Life::Starting).await;
-        life.is_ok_and(|life| *life == Life::Connected)
+    /// Waits until the guest has connected. Returns `false` if the guest is dead instead.
+    pub(crate) async fn wait_connected(&self) -> bool {
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| *state != GuestState::Starting).await;
+        state.is_ok_and(|state| *state == GuestState::Connected)
     }
 
-    /// Waits until nothing of the sandbox runs any more.
-    pub(crate) async fn ended(&self) {
-        let mut life = self.life.subscribe();
-        // The sender lives as long as this borrow, so the wait ends with the death alone.
-        let _ = life.wait_for(|life| *life == Life::Dead).await;
-        self.body().await.ended().await;
+    /// Waits until the guest is dead and all processes of the sandbox have exited.
+    pub(crate) async fn wait_ended(&self) {
+        let mut state = self.state.subscribe();
+        // Cannot fail: `self` owns the sender, so the channel stays open.
+        let _ = state.wait_for(|state| *state == GuestState::Dead).await;
+        self.engine_sandbox().await.wait_ended().await;
     }
 
-    /// Waits until nothing of the sandbox runs any more, whatever is known of its guest.
-    pub(crate) async fn body_ended(&self) {
-        self.body().await.ended().await;
+    /// Waits until all processes of the sandbox have exited, regardless of the guest's connection.
+    pub(crate) async fn wait_sandbox_ended(&self) {
+        self.engine_sandbox().await.wait_ended().await;
     }
 
-    /// Whether something of the sandbox may run still.
+    /// Returns `false` only if all processes of the sandbox have certainly exited.
     pub(crate) async fn may_run(&self) -> bool {
-        self.body().await.may_run().await
+        self.engine_sandbox().await.may_run().await
     }
 
-    /// Why the sandbox ended before its guest dialled; that it is slow if it has not ended.
-    pub(crate) async fn reason(&self) -> Error {
-        self.body().await.reason().await
+    /// Returns the reason why the sandbox ended before its guest connected. If the sandbox is still running, returns a
+    /// timeout error.
+    pub(crate) async fn start_failure(&self) -> Error {
+        self.engine_sandbox().await.start_failure().await
     }
 
-    /// Removes what the sandbox leaves on the host, once it has ended.
-    pub(crate) async fn clear(&self) {
-        self.body().await.clear().await;
+    /// Removes the sandbox's resources from the host. Called after the sandbox has ended.
+    pub(crate) async fn clean_up(&self) {
+        self.engine_sandbox().await.clean_up().await;
     }
 
-    /// Ends the guest politely.
+    /// Asks the guest to shut down, without waiting.
     pub(crate) fn shut_down(&self) {
-        self.is_over.send_replace(true);
-        self.tell(FromServer::Shutdown);
+        self.is_stopping.send_replace(true);
+        self.send(FromServer::Shutdown);
     }
 
-    /// The guest is not to be awaited any more: its process has ended, or was never begun.
-    pub(crate) fn has_ended(&self) {
-        self.is_over.send_replace(true);
+    /// Makes the server stop waiting for the guest to connect. Called before the sandbox is killed.
+    pub(crate) fn stop_waiting(&self) {
+        self.is_stopping.send_replace(true);
     }
 
-    /// Says something that needs no answer.
-    pub(crate) fn tell(&self, frame: FromServer) {
-        // Who is dead need not hear it.
+    /// Queues a frame for the guest and returns without waiting for a response.
+    pub(crate) fn send(&self, frame: FromServer) {
+        // This fails only if the guest is dead. The frame is then not needed.
         let _ = self.outbox.send(frame);
     }
 
-    /// Ends a command; said again should the connection break.
+    /// Kills a command and its process group. If the connection breaks, the kill request is sent again on the next
+    /// connection.
     pub(crate) fn kill_command(&self, exec_id: &str) {
-        let mut awaited = self.awaited();
-        if let Some(of_it) = awaited.get_mut(exec_id) {
-            of_it.is_killed = true;
+        let mut pending = self.pending();
+        if let Some(command) = pending.get_mut(exec_id) {
+            command.is_killed = true;
         }
-        self.tell(FromServer::Kill { exec_id: exec_id.to_owned() });
+        self.send(FromServer::Kill { exec_id: exec_id.to_owned() });
     }
 
-    /// Asks for the outcome of a command: `ask` is an exec, or an attach.
-    pub(crate) async fn ask(&self, exec_id: &str, ask: FromServer) -> Result<Option<Outcome>, Error> {
-        let (answer, outcome) = oneshot::channel();
+    /// Sends `request`, which is an exec or an attach, and waits for the command's outcome. If a request for the same
+    /// command is already pending, sends nothing and waits for the same outcome. Returns `None` if the guest does not
+    /// know the command.
+    pub(crate) async fn request(&self, exec_id: &str, request: FromServer) -> Result<Option<Outcome>, Error> {
+        let (sender, outcome) = oneshot::channel();
         {
-            let mut awaited = self.awaited();
+            let mut pending = self.pending();
             if self.is_dead() {
                 return Err(Error::Died);
             }
-            let of_it = awaited.entry(exec_id.to_owned()).or_insert_with(|| Awaited {
-                ask: ask.clone(),
+            let command = pending.entry(exec_id.to_owned()).or_insert_with(|| PendingCommand {
+                request: request.clone(),
                 is_killed: false,
                 stdout: Vec::new(),
                 stderr: Vec::new(),
-                answers: Vec::new(),
+                result_senders: Vec::new(),
             });
-            of_it.answers.push(answer);
-            if of_it.answers.len() == 1 {
-                self.tell(ask);
+            command.result_senders.push(sender);
+            if command.result_senders.len() == 1 {
+                self.send(request);
             }
         }
         outcome.await.unwrap_or(Err(Error::Died))
     }
 
-    /// Ends everything in the sandbox, without the guest's help.
+    /// Kills all processes of the sandbox, without the guest's help.
     pub(crate) async fn kill(&self) {
-        self.body().await.kill().await;
+        self.engine_sandbox().await.kill().await;
     }
 
-    /// The guest is there.
-    async fn meet(&self, stream: &UnixStream) {
-        self.body().await.met(stream);
-        self.life.send_replace(Life::Connected);
+    /// Records that the guest has connected, and passes the connection's socket to the engine.
+    async fn set_connected(&self, stream: &UnixStream) {
+        self.engine_sandbox().await.guest_connected(stream);
+        self.state.send_replace(GuestState::Connected);
     }
 
-    fn die(&self) {
-        let answers: Vec<Answer> = {
-            let mut awaited = self.awaited();
-            self.life.send_replace(Life::Dead);
-            awaited.drain().flat_map(|(_, of_it)| of_it.answers).collect()
+    fn mark_dead(&self) {
+        let result_senders: Vec<ResultSender> = {
+            let mut pending = self.pending();
+            self.state.send_replace(GuestState::Dead);
+            pending.drain().flat_map(|(_, command)| command.result_senders).collect()
         };
-        for answer in answers {
-            let _ = answer.send(Err(Error::Died));
+        for sender in result_senders {
+            let _ = sender.send(Err(Error::Died));
         }
     }
 
-    fn hear(&self, frame: FromGuest) {
+    fn handle_frame(&self, frame: FromGuest) {
         match frame {
             FromGuest::Output { exec_id, stream, offset, data } => {
-                if let Some(of_it) = self.awaited().get_mut(&exec_id) {
-                    let kept = if stream == Stream::Stdout { &mut of_it.stdout } else { &mut of_it.stderr };
-                    // After a broken connection it is told again from the beginning.
-                    let is_next = usize::try_from(offset).is_ok_and(|offset| offset == kept.len());
-                    if is_next && kept.len().saturating_add(data.0.len()) <= MAX_OUTPUT_BYTES {
-                        kept.extend_from_slice(&data.0);
+                if let Some(command) = self.pending().get_mut(&exec_id) {
+                    let received =
+                        if stream == Stream::Stdout { &mut command.stdout } else { &mut command.stderr };
+                    // Append the chunk only if it is the next one. Others are repetitions: after a reconnect, the guest
+                    // sends the output again from the beginning.
+                    let is_next = usize::try_from(offset).is_ok_and(|offset| offset == received.len());
+                    if is_next && received.len().saturating_add(data.0.len()) <= MAX_OUTPUT_BYTES {
+                        received.extend_from_slice(&data.0);
                     }
                 }
             }
             FromGuest::Exited { exec_id, exit, stdout, stderr, duration_ms } => {
-                self.answer(&exec_id, |of_it| {
+                self.complete(&exec_id, |command| {
                     let dropped_bytes = stdout.dropped_bytes.saturating_add(stderr.dropped_bytes);
                     Ok(Some(Outcome {
                         exit,
-                        stdout: whole(of_it.stdout, &stdout),
-                        stderr: whole(of_it.stderr, &stderr),
+                        stdout: join_output(command.stdout, &stdout),
+                        stderr: join_output(command.stderr, &stderr),
                         dropped_bytes,
                         duration: Duration::from_millis(duration_ms),
                     }))
                 });
             }
             FromGuest::Failed { exec_id, message } => {
-                self.answer(&exec_id, |_| Err(Error::NotBegun(message)));
+                self.complete(&exec_id, |_| Err(Error::CommandNotStarted(message)));
             }
-            FromGuest::Unknown { exec_id } => self.answer(&exec_id, |_| Ok(None)),
+            FromGuest::Unknown { exec_id } => self.complete(&exec_id, |_| Ok(None)),
             FromGuest::Hello { .. } | FromGuest::Carry { .. } => {}
         }
     }
 
-    fn answer(&self, exec_id: &str, outcome: impl FnOnce(Awaited) -> Result<Option<Outcome>, Error>) {
-        let Some(mut of_it) = self.awaited().remove(exec_id) else { return };
-        let answers = std::mem::take(&mut of_it.answers);
-        let outcome = outcome(of_it);
-        for answer in answers {
-            // Who asked may have gone.
-            let _ = answer.send(outcome.clone());
+    fn complete(
+        &self,
+        exec_id: &str,
+        outcome: impl FnOnce(PendingCommand) -> Result<Option<Outcome>, Error>,
+    ) {
+        let Some(mut command) = self.pending().remove(exec_id) else { return };
+        let result_senders = std::mem::take(&mut command.result_senders);
+        let outcome = outcome(command);
+        for sender in result_senders {
+            // This fails only if the caller no longer waits for the outcome.
+            let _ = sender.send(outcome.clone());
         }
     }
 }
 
-fn whole(mut head: Vec<u8>, rest: &Rest) -> Vec<u8> {
-    if rest.dropped_bytes > 0 {
-        head.extend_from_slice(format!("\n[… {} bytes left out …]\n", rest.dropped_bytes).as_bytes());
+fn join_output(mut head: Vec<u8>, tail: &OutputTail) -> Vec<u8> {
+    if tail.dropped_bytes > 0 {
+        head.extend_from_slice(format!("\n[… {} bytes omitted …]\n", tail.dropped_bytes).as_bytes());
     }
-    head.extend_from_slice(&rest.tail.0);
+    head.extend_from_slice(&tail.tail.0);
     head
 }
 
 async fn serve(
     guest: Arc<Guest>,
-    mut door: Door,
+    mut guest_listener: GuestListener,
     mut outgoing: mpsc::UnboundedReceiver<FromServer>,
-    first_limit: Duration,
+    connect_timeout: Duration,
 ) {
-    let (mut is_over, mut is_left) = (guest.is_over.subscribe(), guest.is_left.subscribe());
-    let conversations = async {
+    let (mut is_stopping, mut is_released) = (guest.is_stopping.subscribe(), guest.is_released.subscribe());
+    let connections = async {
         let mut next = tokio::select! {
-            stream = timeout(first_limit, door.next()) => stream.ok(),
-            _ = is_over.wait_for(|is_over| *is_over) => None,
+            stream = timeout(connect_timeout, guest_listener.next()) => stream.ok(),
+            _ = is_stopping.wait_for(|is_stopping| *is_stopping) => None,
         };
         while let Some(mut stream) = next {
-            guest.meet(&stream).await;
+            guest.set_connected(&stream).await;
             next = tokio::select! {
-                // It dials again only if its connection is broken, whatever this side knows of it.
-                stream = door.next() => Some(stream),
-                ended = converse(&guest, &mut stream, &mut outgoing) => {
-                    tracing::debug!(?ended, "a guest's connection ended");
+                // Replace the current connection by the new one: the guest reconnects only if its old connection is
+                // broken, even if the server has not noticed that yet.
+                stream = guest_listener.next() => Some(stream),
+                ended = run_connection(&guest, &mut stream, &mut outgoing) => {
+                    tracing::debug!(?ended, "the connection to a sandbox's guest ended; waiting for the guest to reconnect");
                     tokio::select! {
-                        stream = timeout(REDIAL_LIMIT, door.next()) => stream.ok(),
-                        _ = is_over.wait_for(|is_over| *is_over) => None,
-                        () = async { guest.body().await.ended().await } => None,
+                        stream = timeout(GUEST_RECONNECT_TIMEOUT, guest_listener.next()) => stream.ok(),
+                        _ = is_stopping.wait_for(|is_stopping| *is_stopping) => None,
+                        () = async { guest.engine_sandbox().await.wait_ended().await } => None,
                     }
                 }
             };
         }
     };
     tokio::select! {
-        () = conversations => {}
-        _ = is_left.wait_for(|is_left| *is_left) => {}
+        () = connections => {}
+        _ = is_released.wait_for(|is_released| *is_released) => {}
     }
-    guest.die();
+    guest.mark_dead();
 }
 
-async fn converse(
+async fn run_connection(
     guest: &Guest,
     stream: &mut UnixStream,
     outgoing: &mut mpsc::UnboundedReceiver<FromServer>,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
-    // What is awaited is asked for anew, and its output told from the beginning.
-    let asks: Vec<FromServer> = {
-        let mut awaited = guest.awaited();
+    // Send the requests of all pending commands again. In response, the guest sends each command's output from the
+    // beginning, so discard the output received so far.
+    let requests: Vec<FromServer> = {
+        let mut pending = guest.pending();
         let unsent = std::iter::from_fn(|| outgoing.try_recv().ok());
         let unsent: Vec<FromServer> = unsent
             .filter(|frame| !matches!(frame, FromServer::Exec(_) | FromServer::Attach { .. }))
             .collect();
-        let asks = awaited.iter_mut().flat_map(|(exec_id, of_it)| {
-            of_it.stdout.clear();
-            of_it.stderr.clear();
-            let kill = of_it.is_killed.then(|| FromServer::Kill { exec_id: exec_id.clone() });
-            [of_it.ask.clone()].into_iter().chain(kill)
+        let requests = pending.iter_mut().flat_map(|(exec_id, command)| {
+            command.stdout.clear();
+            command.stderr.clear();
+            let kill = command.is_killed.then(|| FromServer::Kill { exec_id: exec_id.clone() });
+            [command.request.clone()].into_iter().chain(kill)
         });
-        asks.chain(unsent).collect()
+        requests.chain(unsent).collect()
     };
     let write = async {
-        for ask in asks {
-            writer.write_all(&encode(&ask)?).await?;
+        for request in requests {
+            writer.write_all(&encode(&request)?).await?;
         }
         while let Some(frame) = outgoing.recv().await {
             writer.write_all(&encode(&frame)?).await?;
@@ -343,7 +364,7 @@ async fn converse(
     };
     let read = async {
         loop {
-            guest.hear(read_frame(&mut reader, MAX_FRAME_BYTES).await?);
+            guest.handle_frame(read_frame(&mut reader, MAX_FRAME_BYTES).await?);
         }
     };
     tokio::select! {
@@ -352,7 +373,7 @@ async fn converse(
     }
 }
 
-/// Reads a frame of at most `limit` bytes.
+/// Reads a frame whose JSON has at most `limit` bytes. Larger frames are rejected.
 pub(crate) async fn read_frame(reader: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<FromGuest> {
     let mut prefix = [0u8; 4];
     reader.read_exact(&mut prefix).await?;

@@ -1,5 +1,5 @@
-//! Sandboxes of a Docker engine: containers without a network, with a read-only root, the guest as PID 1. With the
-//! runtime `runsc` (gVisor) they have a kernel of their own.
+//! Docker sandboxes: containers without a network and with a read-only root file system. The guest is PID 1 of the
+//! container. With the runtime `runsc` (gVisor), each container has its own kernel.
 
 mod container;
 
@@ -14,27 +14,28 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures_util::TryStreamExt as _;
 use herm_types::Rng;
 
-use crate::engine::{Body, Engine};
-use crate::place::Place;
+use crate::engine::{Engine, EngineSandbox};
+use crate::sandbox_dir::SandboxDir;
 use crate::sandboxes::Options;
-use crate::shared::{Shared, group, passwd};
+use crate::shared_files::{SharedFiles, group, passwd};
 use crate::spec::{Error, Spec};
 use crate::user;
-use container::{Container, name_of};
+use container::{Container, container_name};
 
-/// How long the engine may take to answer.
-const ANSWER_LIMIT_S: u64 = 60;
-/// How long an image may take to come.
-const IMAGE_LIMIT: Duration = Duration::from_secs(900);
-/// Where the engine listens, if nothing else is said.
-const USUAL_SOCKET: &str = "/var/run/docker.sock";
+/// The timeout of a request to the Docker engine, in seconds.
+const RESPONSE_TIMEOUT_S: u64 = 60;
+/// The maximum time to pull an image. If it takes longer, the pull fails.
+const PULL_TIMEOUT: Duration = Duration::from_secs(900);
+/// The Docker engine's default socket.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
-/// Which Docker engine is used, and how.
+/// The configuration of the engines that use Docker: the socket, and the default image.
 #[derive(Clone, Debug)]
 pub struct DockerOptions {
-    /// A Unix socket, with `unix://` before it or without.
+    /// The path of the Docker engine's Unix socket, optionally prefixed with `unix://`. `None` selects
+    /// `/var/run/docker.sock`.
     pub host: Option<String>,
-    /// The image of sandboxes that name none.
+    /// The default image, for sandboxes whose specification does not name one.
     pub image: String,
 }
 
@@ -44,10 +45,10 @@ impl Default for DockerOptions {
     }
 }
 
-/// What runs a container.
+/// The OCI runtime with which the Docker engine runs a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runtime {
-    /// The engine's own choice: `runc` nearly everywhere.
+    /// The Docker engine's default runtime, usually `runc`.
     Default,
     Gvisor,
 }
@@ -61,65 +62,66 @@ impl Runtime {
     }
 }
 
-/// A Docker engine with one of its runtimes.
+/// A Docker engine, used with one of its OCI runtimes.
 pub(crate) struct Docker {
     host: String,
     image: String,
     runtime: Runtime,
-    shared: Shared,
+    shared_files: SharedFiles,
     rng: Arc<dyn Rng>,
 }
 
 impl Docker {
-    pub(crate) fn new(options: &Options, runtime: Runtime, shared: Shared) -> Self {
+    pub(crate) fn new(options: &Options, runtime: Runtime, shared_files: SharedFiles) -> Self {
         let (options, rng) = (&options.docker, Arc::clone(&options.rng));
-        let host = options.host.as_deref().unwrap_or(USUAL_SOCKET).trim_start_matches("unix://").to_owned();
-        Self { host, image: options.image.clone(), runtime, shared, rng }
+        let host = options.host.as_deref().unwrap_or(DEFAULT_SOCKET).trim_start_matches("unix://").to_owned();
+        Self { host, image: options.image.clone(), runtime, shared_files, rng }
     }
 
-    /// A connection, in the newest version of the API that both sides speak.
+    /// Connects to the Docker engine and negotiates the newest API version that both sides support.
     async fn connect(&self) -> Result<Client, Error> {
         let no_docker = |error: bollard::errors::Error| Error::NoDocker {
             host: self.host.clone(),
             reason: error.to_string(),
         };
-        let client =
-            Client::connect_with_unix(&self.host, ANSWER_LIMIT_S, API_DEFAULT_VERSION).map_err(no_docker)?;
+        let client = Client::connect_with_unix(&self.host, RESPONSE_TIMEOUT_S, API_DEFAULT_VERSION)
+            .map_err(no_docker)?;
         client.negotiate_version().await.map_err(no_docker)
     }
 
-    /// Fetches an image from where its name says, also one that is there already.
+    /// Pulls an image from its registry, even if the Docker engine already has a copy.
     async fn fetch_image(&self, image: &str) -> Result<(), Error> {
         let client = self.connect().await?;
-        let options = CreateImageOptionsBuilder::new().from_image(&with_tag(image)).build();
+        let options = CreateImageOptionsBuilder::new().from_image(&with_default_tag(image)).build();
         let progress = client.create_image(Some(options), None, None);
-        let pulled = tokio::time::timeout(IMAGE_LIMIT, progress.try_for_each(async |_| Ok(()))).await;
-        let reason = match pulled {
+        let result = tokio::time::timeout(PULL_TIMEOUT, progress.try_for_each(async |_| Ok(()))).await;
+        let reason = match result {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("it did not come within {} s", IMAGE_LIMIT.as_secs()),
+            Err(_) => format!("pulling the image did not finish within {} s", PULL_TIMEOUT.as_secs()),
         };
         Err(Error::NoImage { image: image.to_owned(), reason })
     }
 
-    fn image<'a>(&'a self, wanted: Option<&'a str>) -> &'a str {
-        wanted.unwrap_or(&self.image)
+    fn image<'a>(&'a self, requested: Option<&'a str>) -> &'a str {
+        requested.unwrap_or(&self.image)
     }
 }
 
-/// An image's name as engines mean it where it says no tag; asked to fetch it without one, they fetch every tag there is.
-fn with_tag(image: &str) -> Cow<'_, str> {
-    // What stands before the last slash may be a host with a port.
+/// Appends the tag `latest` to an image name that has neither a tag nor a digest. Without a tag, the Docker engine
+/// would pull every tag of the image.
+fn with_default_tag(image: &str) -> Cow<'_, str> {
+    // Look for a colon only after the last slash: an earlier colon precedes the port of a registry, not a tag.
     let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
     if name.contains([':', '@']) { image.into() } else { format!("{image}:latest").into() }
 }
 
-fn refused(error: &bollard::errors::Error) -> Error {
+fn docker_error(error: &bollard::errors::Error) -> Error {
     Error::Docker(error.to_string())
 }
 
-fn is_status(error: &bollard::errors::Error, wanted: u16) -> bool {
-    matches!(error, bollard::errors::Error::DockerResponseServerError { status_code, .. } if *status_code == wanted)
+fn is_status(error: &bollard::errors::Error, expected: u16) -> bool {
+    matches!(error, bollard::errors::Error::DockerResponseServerError { status_code, .. } if *status_code == expected)
 }
 
 #[async_trait]
@@ -127,7 +129,7 @@ impl Engine for Docker {
     async fn check(&self) -> Result<(), Error> {
         let client = self.connect().await?;
         if let Some(runtime) = self.runtime.name() {
-            let info = client.info().await.map_err(|error| refused(&error))?;
+            let info = client.info().await.map_err(|error| docker_error(&error))?;
             if !info.runtimes.unwrap_or_default().contains_key(runtime) {
                 return Err(Error::NoRuntime(runtime));
             }
@@ -139,7 +141,7 @@ impl Engine for Docker {
         match self.connect().await?.inspect_image(self.image(image)).await {
             Ok(_) => Ok(true),
             Err(error) if is_status(&error, 404) => Ok(false),
-            Err(error) => Err(refused(&error)),
+            Err(error) => Err(docker_error(&error)),
         }
     }
 
@@ -147,60 +149,71 @@ impl Engine for Docker {
         if self.has_image(image).await? { Ok(()) } else { self.fetch_image(self.image(image)).await }
     }
 
-    async fn has_users(&self) -> bool {
+    async fn has_own_users(&self) -> bool {
         user::is_root()
     }
 
-    async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error> {
+    async fn start(
+        &self,
+        sandbox_dir: &SandboxDir,
+        spec: &Spec,
+        reconnect_timeout: Duration,
+    ) -> Result<Box<dyn EngineSandbox>, Error> {
         let client = self.connect().await?;
-        // Files are the same user's inside and outside.
+        // Use the same user id inside and outside the container, because the owner of the workspace's files must be the
+        // same on both sides.
         let user_id = if user::is_root() {
-            user::of_its_own(&spec.workspace_dir, self.rng.as_ref())?
+            user::assign_own_user(&spec.workspace_dir, self.rng.as_ref())?
         } else {
             std::fs::metadata(&spec.workspace_dir)?.uid()
         };
-        let container = Container::new(client, name_of(&self.shared.instance, place.sandbox_id()));
-        let wanted = container::Wanted {
+        let container =
+            Container::new(client, container_name(&self.shared_files.instance, sandbox_dir.sandbox_id()));
+        let config = container::ContainerConfig {
             image: self.image(spec.image.as_deref()),
             runtime: self.runtime,
-            shared: &self.shared,
-            place,
+            shared_files: &self.shared_files,
+            sandbox_dir,
             spec,
             user_id,
-            passwd_file: place.write("passwd", &passwd(user_id))?,
-            group_file: place.write("group", &group(user_id))?,
-            away,
+            passwd_file: sandbox_dir.write_file("passwd", &passwd(user_id))?,
+            group_file: sandbox_dir.write_file("group", &group(user_id))?,
+            reconnect_timeout,
         };
-        match container.start(&wanted).await {
-            // It was there when the deployment was made, and was lost or named since.
+        match container.start(&config).await {
+            // Pull the image and try again. It is missing if it was deleted after the deployment was created, or if the
+            // deployment has been switched to another image.
             Err(Error::NoImage { .. }) => {
-                self.fetch_image(wanted.image).await?;
-                container.start(&wanted).await?;
+                self.fetch_image(config.image).await?;
+                container.start(&config).await?;
             }
             started => started?,
         }
         Ok(Box::new(container))
     }
 
-    async fn find(&self, place: &Place) -> Result<Box<dyn Body>, Error> {
+    async fn find(&self, sandbox_dir: &SandboxDir) -> Result<Box<dyn EngineSandbox>, Error> {
         let client = self.connect().await?;
-        Ok(Box::new(Container::new(client, name_of(&self.shared.instance, place.sandbox_id()))))
+        Ok(Box::new(Container::new(
+            client,
+            container_name(&self.shared_files.instance, sandbox_dir.sandbox_id()),
+        )))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::with_tag;
+    use super::with_default_tag;
 
     #[test]
-    fn a_name_without_a_tag_means_the_latest_and_no_other() {
+    fn an_image_name_without_a_tag_gets_the_tag_latest() {
         for (image, expected) in [
             ("alpine", "alpine:latest"),
             ("localhost:5000/a/b", "localhost:5000/a/b:latest"),
             ("localhost:5000/a/b:1", "localhost:5000/a/b:1"),
             ("ghcr.io/a/b@sha256:00", "ghcr.io/a/b@sha256:00"),
         ] {
-            assert_eq!(with_tag(image), expected);
+            assert_eq!(with_default_tag(image), expected);
         }
     }
 }

@@ -1,34 +1,36 @@
-//! What starts sandboxes: one engine for each kind, all with the same guest inside.
+//! The interface of sandbox engines. All engines run the same guest program.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
 
-use crate::place::Place;
+use crate::sandbox_dir::SandboxDir;
 use crate::spec::{Error, Spec};
 
-/// How long a sandbox may take to start, on a machine that is busy with others.
-pub(crate) const START_LIMIT: Duration = Duration::from_secs(120);
-/// Who commands run as, inside, where nothing else is said.
+/// The maximum time from the start of a sandbox until its guest connects. It is long enough for a busy machine. If it
+/// takes longer, the start fails.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// The user id of commands inside a sandbox, unless the engine chooses another.
 pub(crate) const USER_ID: u32 = 1000;
-/// Where commands look for programs.
-pub(crate) const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// Sizes of the directories that live in memory.
+/// The default value of the environment variable `PATH` for commands in a sandbox.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// The maximum sizes of `/tmp` (`TMP_BYTES`) and `/dev/shm` (`SHM_BYTES`) in a sandbox, in bytes. Both directories are
+/// kept in memory.
 pub(crate) const TMP_BYTES: u64 = 512 * 1024 * 1024;
 pub(crate) const SHM_BYTES: u64 = 64 * 1024 * 1024;
-/// Where the directory with the server's socket is, inside.
+/// The directory inside the sandbox that contains the server's socket.
 pub(crate) const SOCKET_DIR: &str = "/run/herm/socket";
-/// Where the guest's program is, inside.
+/// The path of the guest program inside the sandbox.
 pub(crate) const GUEST_PATH: &str = "/run/herm/guest";
 
-/// What every command finds in its environment.
-pub(crate) const USUAL_ENV: [(&str, &str); 4] =
+/// Environment variables that every command has by default.
+pub(crate) const DEFAULT_ENV: [(&str, &str); 4] =
     [("HOME", "/workspace"), ("USER", "agent"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 
-/// What of `/proc` tells about the whole machine, and is readable for the system's root, who a sandbox's user is to
-/// the kernel if the server is.
-pub(crate) const MASKED: [&str; 16] = [
+/// Files in `/proc` that are hidden from sandboxes because they reveal information about the whole machine. Only root
+/// may read some of them, but if the server runs as root, the kernel may treat a sandbox's user as root.
+pub(crate) const MASKED_PATHS: [&str; 16] = [
     "/proc/config.gz",
     "/proc/kallsyms",
     "/proc/kcore",
@@ -47,47 +49,57 @@ pub(crate) const MASKED: [&str; 16] = [
     "/proc/vmallocinfo",
 ];
 
-/// Starts sandboxes of one kind.
+/// Starts sandboxes of one type, and finds sandboxes that a previous server process left running.
 #[async_trait]
 pub(crate) trait Engine: Send + Sync {
-    /// Whether a sandbox can be started here, its image aside.
+    /// Checks that the engine can start sandboxes on this machine. The image is not checked.
     async fn check(&self) -> Result<(), Error>;
 
-    /// Whether this image, or for `None` the server's own, is there already.
+    /// Returns true if the image is available on this machine. `None` selects the default image from the server's
+    /// configuration.
     async fn has_image(&self, image: Option<&str>) -> Result<bool, Error>;
 
-    /// Gets that image, if it is not there, which may take minutes. It may be given up at any time.
+    /// Pulls the image if it is not available on this machine. This may take minutes. Safe to cancel.
     async fn get_image(&self, image: Option<&str>) -> Result<(), Error>;
 
-    /// Whether each sandbox has a user of its own to the host's kernel.
-    async fn has_users(&self) -> bool;
+    /// Returns true if each sandbox runs as a separate user of the host's operating system.
+    async fn has_own_users(&self) -> bool;
 
-    /// Starts a sandbox, whose guest will dial the socket of this place.
-    async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error>;
+    /// Starts a sandbox. Returns without waiting for its guest, which will connect to the socket in `sandbox_dir`.
+    async fn start(
+        &self,
+        sandbox_dir: &SandboxDir,
+        spec: &Spec,
+        reconnect_timeout: Duration,
+    ) -> Result<Box<dyn EngineSandbox>, Error>;
 
-    /// The body of a sandbox that an earlier server started in this place, if it still may be there.
-    async fn find(&self, place: &Place) -> Result<Box<dyn Body>, Error>;
+    /// Returns a handle to the sandbox that a previous server process started in `sandbox_dir`. The sandbox may already
+    /// have ended.
+    async fn find(&self, sandbox_dir: &SandboxDir) -> Result<Box<dyn EngineSandbox>, Error>;
 }
 
-/// A sandbox as it is seen from outside.
+/// The engine's handle to one sandbox. It controls the sandbox's processes or its container from the host, without the
+/// guest's connection.
 #[async_trait]
-pub(crate) trait Body: Send + Sync {
-    /// Its guest has dialled over this connection.
-    fn met(&self, stream: &UnixStream);
+pub(crate) trait EngineSandbox: Send + Sync {
+    /// Called when the guest has connected. `stream` is the socket of the guest's connection.
+    fn guest_connected(&self, stream: &UnixStream);
 
-    /// Ends everything in it, without the guest's help. One that has ended is as dead as it was to be.
+    /// Kills all processes of the sandbox, without the guest's help. Does nothing if the sandbox has already ended.
     async fn kill(&self);
 
-    /// Waits until nothing of it runs. May be asked several times, and given up.
-    async fn ended(&self);
+    /// Waits until all processes of the sandbox have exited. May be called repeatedly. Safe to cancel.
+    async fn wait_ended(&self);
 
-    /// Whether something of it may run still, as far as the host tells; also of one that an earlier server started and
-    /// whose guest has not dialled.
+    /// Returns `false` only if all processes of the sandbox are known to have exited. This also works for a sandbox that a
+    /// previous server process started and whose guest has not reconnected yet.
     async fn may_run(&self) -> bool;
 
-    /// Removes what it leaves on the host, once it has ended.
-    async fn clear(&self);
+    /// Removes the sandbox's resources from the host, for example its container or control groups. Called after the
+    /// sandbox has ended.
+    async fn clean_up(&self);
 
-    /// Why it ended before its guest dialled, in the engine's own words.
-    async fn reason(&self) -> Error;
+    /// Returns the reason why the sandbox did not start, as reported by the engine. If the sandbox is still running,
+    /// returns a timeout error.
+    async fn start_failure(&self) -> Error;
 }

@@ -1,23 +1,24 @@
-//! Where an agent's commands run, the one way in which the host reaches an agent's files ([`workspace`]), and where what
-//! is kept of deleted ones lies ([`snapshots`]).
+//! Sandboxes in which agents' commands run, access for the server to agents' files ([`workspace`]), and storage for
+//! snapshots of deleted agents' files ([`snapshots`]).
 //!
-//! A sandbox has no network, sees of the host only what it is given, and can write its workspace and `/tmp`. Three
-//! engines start them ([`SandboxType`](herm_types::sandbox::SandboxType)): see `docs/concepts/sandboxes.md`. Inside
-//! they are the same: PID 1 is the guest, and the server speaks with it over a socket.
+//! A sandbox has no network, sees only the host files that it needs, and can write only to its workspace and to
+//! temporary directories. There are three engines ([`SandboxType`](herm_types::sandbox::SandboxType)), described in
+//! `docs/concepts/sandboxes.md`. On every engine, PID 1 of the sandbox is the guest, which communicates with the server
+//! over a socket.
 //!
-//! A sandbox outlives a server that was killed. Its guest dials the same socket again, so that the next server finds
-//! it, and the results it keeps ([`Sandboxes::find`], [`Sandbox::attach`]); if none comes within 30 seconds it ends
-//! itself.
+//! A sandbox survives a crash of the server. Its guest reconnects to the same socket, so a restarted server finds the
+//! sandbox and the results that the guest retains ([`Sandboxes::find`], [`Sandbox::attach`]). If no server accepts the
+//! guest within 30 seconds, the guest exits and the sandbox ends.
 
 mod connection;
 mod docker;
-mod door;
 mod engine;
+mod guest_listener;
 mod local;
-mod place;
 mod sandbox;
+mod sandbox_dir;
 mod sandboxes;
-mod shared;
+mod shared_files;
 #[cfg(feature = "simulated")]
 mod simulated;
 pub mod snapshots;
@@ -27,10 +28,10 @@ pub mod workspace;
 mod workspaces;
 
 pub use docker::DockerOptions;
-pub use door::Carry;
+pub use guest_listener::ProxyHandler;
 pub use herm_guest::protocol::{Exit, PROXY_PORT};
 pub use sandbox::Sandbox;
-pub use sandboxes::{AWAY_LIMIT, Certificates, Options, Sandboxes};
+pub use sandboxes::{Certificates, Options, RECONNECT_TIMEOUT, Sandboxes};
 #[cfg(feature = "simulated")]
 pub use simulated::Machine;
 pub use spec::{Error, Exec, Limits, Outcome, Spec};

@@ -1,4 +1,4 @@
-//! Sandboxes on this machine: bubblewrap, with the guest as PID 1. They share the host's kernel.
+//! Local sandboxes, which bubblewrap runs on this machine with the guest as PID 1. They share the host's kernel.
 
 mod bubblewrap;
 mod cgroup;
@@ -13,70 +13,79 @@ use herm_types::Rng;
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
-use crate::engine::{Body, Engine};
-use crate::place::Place;
-use crate::shared::Shared;
+use crate::engine::{Engine, EngineSandbox};
+use crate::sandbox_dir::SandboxDir;
+use crate::shared_files::SharedFiles;
 use crate::spec::{Error, Spec};
 use crate::user;
 use bubblewrap::Launch;
 use cgroup::{Cgroup, Cgroups};
 use process::Process;
 
-/// The engine that needs nothing but bubblewrap.
+/// The engine `local`. It requires only bubblewrap.
 pub(crate) struct Local {
-    shared: Shared,
-    /// None where the host gives this server no control groups: then the guest sets limits for each process alone.
+    shared_files: SharedFiles,
+    /// The parent control groups of all sandboxes' control groups. `None` if this server cannot create control groups.
+    /// The guest then limits the memory of each process separately.
     cgroups: Option<Cgroups>,
     rng: Arc<dyn Rng>,
-    /// A directory of the host that a launch may hide; none where sandboxes cannot have users of their own.
-    stage: OnceCell<Option<PathBuf>>,
+    /// The host directory over which the launcher mounts a temporary file system that makes the sandbox's directories
+    /// reachable for the sandbox's user. `None` if sandboxes cannot run as separate users and therefore run as the
+    /// server's user. The value is determined on first use.
+    staging_dir: OnceCell<Option<PathBuf>>,
 }
 
-/// What is hidden for the launch of a sandbox with a user of its own: what no sandbox's launch needs.
-const STAGES: [&str; 4] = ["/mnt", "/media", "/srv", "/opt"];
-/// The user of a trial.
-const TRIAL_USER_ID: u32 = 1 << 30;
+/// Candidates for the host directory over which the launcher mounts its temporary file system. Sandboxes do not need
+/// the original content of these directories.
+const STAGING_DIRS: [&str; 4] = ["/mnt", "/media", "/srv", "/opt"];
+/// The user id with which the server checks whether sandboxes can run as separate users.
+const PROBE_USER_ID: u32 = 1 << 30;
 
 impl Local {
-    pub(crate) fn new(shared: Shared, rng: Arc<dyn Rng>) -> Self {
-        let cgroups = Cgroups::find(&shared.instance);
+    pub(crate) fn new(shared_files: SharedFiles, rng: Arc<dyn Rng>) -> Self {
+        let cgroups = Cgroups::find(&shared_files.instance);
         if let Err(error) = &cgroups {
-            tracing::info!(%error, "local sandboxes have no control groups: memory is limited for each process alone");
+            tracing::info!(%error, "cannot create control groups for local sandboxes; the memory limit applies to each process, not to the sandbox");
         }
-        Self { shared, cgroups: cgroups.ok(), rng, stage: OnceCell::new() }
+        Self { shared_files, cgroups: cgroups.ok(), rng, staging_dir: OnceCell::new() }
     }
 
-    /// Where a sandbox with a user of its own is launched, if there can be such a one; it is tried once.
-    async fn stage(&self, away: Duration) -> Option<&Path> {
-        let tried = self.stage.get_or_init(|| async {
+    /// Returns the host directory over which the launcher mounts its temporary file system. Returns `None` if sandboxes
+    /// cannot run as separate users on this machine. They then run as the server's user.
+    async fn staging_dir(&self, reconnect_timeout: Duration) -> Option<&Path> {
+        let probed = self.staging_dir.get_or_init(|| async {
             if !user::is_root() {
                 return None;
             }
-            let stage = STAGES
-                .map(Path::new)
-                .into_iter()
-                .find(|stage| stage.is_dir() && !self.shared.dir().starts_with(stage))?;
-            let user = Some((TRIAL_USER_ID, stage));
-            let launch =
-                Launch { name: "herm-sandbox:trial", shared: &self.shared, cgroup: None, user, away };
+            let staging_dir = STAGING_DIRS.map(Path::new).into_iter().find(|staging_dir| {
+                staging_dir.is_dir() && !self.shared_files.dir().starts_with(staging_dir)
+            })?;
+            let user = Some((PROBE_USER_ID, staging_dir));
+            let launch = Launch {
+                name: "herm-sandbox:trial",
+                shared_files: &self.shared_files,
+                cgroup: None,
+                user,
+                reconnect_timeout,
+            };
             match bubblewrap::check(&launch).await {
-                Ok(()) => Some(stage.to_owned()),
+                Ok(()) => Some(staging_dir.to_owned()),
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "local sandboxes cannot have users of their own here: they share the server's, root"
+                        "cannot run each local sandbox as its own user; all local sandboxes run as the server's user, root"
                     );
                     None
                 }
             }
         });
-        tried.await.as_deref()
+        probed.await.as_deref()
     }
 
-    fn body(&self, place: &Place) -> LocalBody {
-        let cgroup = self.cgroups.as_ref().map(|cgroups| cgroups.of(place.sandbox_id()));
-        let name = bubblewrap::name_of(&self.shared.instance, place.sandbox_id());
-        LocalBody { process: Arc::default(), name, place: place.clone(), cgroup }
+    fn sandbox(&self, sandbox_dir: &SandboxDir) -> LocalSandbox {
+        let cgroup = self.cgroups.as_ref().map(|cgroups| cgroups.cgroup_of(sandbox_dir.sandbox_id()));
+        let name = bubblewrap::process_name(&self.shared_files.instance, sandbox_dir.sandbox_id());
+        LocalSandbox { process: Arc::default(), name, sandbox_dir: sandbox_dir.clone(), cgroup }
     }
 }
 
@@ -85,15 +94,15 @@ impl Engine for Local {
     async fn check(&self) -> Result<(), Error> {
         bubblewrap::check(&Launch {
             name: "herm-sandbox:trial",
-            shared: &self.shared,
+            shared_files: &self.shared_files,
             cgroup: None,
             user: None,
-            away: Duration::ZERO,
+            reconnect_timeout: Duration::ZERO,
         })
         .await
     }
 
-    /// Local sandboxes have the host's programs.
+    /// Always returns true, because local sandboxes use the host's programs instead of an image.
     async fn has_image(&self, _image: Option<&str>) -> Result<bool, Error> {
         Ok(true)
     }
@@ -102,52 +111,64 @@ impl Engine for Local {
         Ok(())
     }
 
-    async fn has_users(&self) -> bool {
-        self.stage(Duration::ZERO).await.is_some()
+    async fn has_own_users(&self) -> bool {
+        self.staging_dir(Duration::ZERO).await.is_some()
     }
 
-    async fn start(&self, place: &Place, spec: &Spec, away: Duration) -> Result<Box<dyn Body>, Error> {
-        let body = self.body(place);
-        if let Some(cgroup) = &body.cgroup {
-            cgroup.make(spec.limits)?;
+    async fn start(
+        &self,
+        sandbox_dir: &SandboxDir,
+        spec: &Spec,
+        reconnect_timeout: Duration,
+    ) -> Result<Box<dyn EngineSandbox>, Error> {
+        let sandbox = self.sandbox(sandbox_dir);
+        if let Some(cgroup) = &sandbox.cgroup {
+            cgroup.create(spec.limits)?;
         }
-        let user = match self.stage(away).await {
-            Some(stage) => Some((user::of_its_own(&spec.workspace_dir, self.rng.as_ref())?, stage)),
+        let user = match self.staging_dir(reconnect_timeout).await {
+            Some(staging_dir) => {
+                Some((user::assign_own_user(&spec.workspace_dir, self.rng.as_ref())?, staging_dir))
+            }
             None => {
-                user::of_the_server(&spec.workspace_dir)?;
+                user::assign_server_user(&spec.workspace_dir)?;
                 None
             }
         };
-        let launch =
-            Launch { name: &body.name, shared: &self.shared, cgroup: body.cgroup.as_ref(), user, away };
-        let started = bubblewrap::start(&launch, place, spec).await;
+        let launch = Launch {
+            name: &sandbox.name,
+            shared_files: &self.shared_files,
+            cgroup: sandbox.cgroup.as_ref(),
+            user,
+            reconnect_timeout,
+        };
+        let started = bubblewrap::start(&launch, sandbox_dir, spec).await;
         match started {
-            Ok(child) => process::reap(Arc::clone(&body.process), child),
+            Ok(child) => process::reap(Arc::clone(&sandbox.process), child),
             Err(error) => {
-                body.clear().await;
+                sandbox.clean_up().await;
                 return Err(error);
             }
         }
-        Ok(Box::new(body))
+        Ok(Box::new(sandbox))
     }
 
-    async fn find(&self, place: &Place) -> Result<Box<dyn Body>, Error> {
-        Ok(Box::new(self.body(place)))
+    async fn find(&self, sandbox_dir: &SandboxDir) -> Result<Box<dyn EngineSandbox>, Error> {
+        Ok(Box::new(self.sandbox(sandbox_dir)))
     }
 }
 
-struct LocalBody {
+struct LocalSandbox {
     process: Arc<Process>,
-    /// In lists of processes.
+    /// The name by which the sandbox appears in the host's process list.
     name: String,
-    place: Place,
+    sandbox_dir: SandboxDir,
     cgroup: Option<Cgroup>,
 }
 
 #[async_trait]
-impl Body for LocalBody {
-    fn met(&self, stream: &UnixStream) {
-        self.process.met(stream);
+impl EngineSandbox for LocalSandbox {
+    fn guest_connected(&self, stream: &UnixStream) {
+        self.process.set_guest(stream);
     }
 
     async fn kill(&self) {
@@ -157,23 +178,27 @@ impl Body for LocalBody {
         }
     }
 
-    async fn ended(&self) {
-        self.process.ended().await;
+    async fn wait_ended(&self) {
+        self.process.wait_ended().await;
     }
 
     async fn may_run(&self) -> bool {
-        self.cgroup.as_ref().map_or_else(|| process::is_listed(&self.name), Cgroup::has_processes)
+        self.cgroup.as_ref().map_or_else(|| process::exists(&self.name), Cgroup::has_processes)
     }
 
-    async fn clear(&self) {
+    async fn clean_up(&self) {
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = cgroup.remove().await
         {
-            tracing::warn!(sandbox_id = self.place.sandbox_id(), %error, "failed to remove a sandbox's control group");
+            tracing::warn!(sandbox_id = self.sandbox_dir.sandbox_id(), %error, "failed to remove the sandbox's control group");
         }
     }
 
-    async fn reason(&self) -> Error {
-        if self.process.is_gone() { bubblewrap::reason(&self.place) } else { Error::Slow }
+    async fn start_failure(&self) -> Error {
+        if self.process.has_ended() {
+            bubblewrap::start_failure(&self.sandbox_dir)
+        } else {
+            Error::StartTimeout
+        }
     }
 }

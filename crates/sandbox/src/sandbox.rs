@@ -1,26 +1,26 @@
-//! One running sandbox.
+//! A handle to a running sandbox, through which commands are run.
 
 use std::sync::Arc;
 
 use herm_guest::protocol::{self, Bytes, FromServer};
 
-use crate::connection::Held;
+use crate::connection::GuestHandle;
 use crate::spec::{Error, Exec, Outcome};
 
 /// A handle to a running sandbox; cheap to clone.
 #[derive(Clone)]
 pub struct Sandbox {
-    pub(crate) guest: Arc<Held>,
+    pub(crate) guest: Arc<GuestHandle>,
 }
 
 impl Sandbox {
-    /// Runs a command to its end, or attaches to it if it was begun before under the same name. The guest keeps the
-    /// result until it is acknowledged.
+    /// Runs a command and returns its outcome. If a command with the same id was already started, waits for that
+    /// command instead. The guest retains the outcome until [`Self::acknowledge`] is called.
     pub async fn exec(&self, exec: Exec) -> Result<Outcome, Error> {
         let stdin = exec.stdin;
         if stdin.len() > protocol::MAX_STDIN_BYTES {
-            let message = format!("standard input is larger than {} bytes", protocol::MAX_STDIN_BYTES);
-            return Err(Error::NotBegun(message));
+            let message = format!("standard input exceeds {} bytes", protocol::MAX_STDIN_BYTES);
+            return Err(Error::CommandNotStarted(message));
         }
         let exec_id = exec.exec_id;
         let frame = FromServer::Exec(protocol::Exec {
@@ -33,23 +33,24 @@ impl Sandbox {
             output_limit_bytes: exec.output_limit_bytes,
         });
         if protocol::encode(&frame).is_err() {
-            let message = format!("the command is larger than {} bytes", protocol::MAX_FRAME_BYTES);
-            return Err(Error::NotBegun(message));
+            let message = format!("the command exceeds {} bytes", protocol::MAX_FRAME_BYTES);
+            return Err(Error::CommandNotStarted(message));
         }
-        self.guest.ask(&exec_id, frame).await?.ok_or(Error::Died)
+        self.guest.request(&exec_id, frame).await?.ok_or(Error::Died)
     }
 
-    /// The outcome of a command that was begun before, waiting for its end; `None` if the guest does not know it.
+    /// Waits until a previously started command has ended, and returns its outcome. Returns `None` if the guest does
+    /// not know the command.
     pub async fn attach(&self, exec_id: &str) -> Result<Option<Outcome>, Error> {
-        self.guest.ask(exec_id, FromServer::Attach { exec_id: exec_id.to_owned() }).await
+        self.guest.request(exec_id, FromServer::Attach { exec_id: exec_id.to_owned() }).await
     }
 
-    /// Lets the guest forget a command whose outcome is recorded.
+    /// Tells the guest that the command's outcome has been stored. The guest then forgets the command.
     pub fn acknowledge(&self, exec_id: &str) {
-        self.guest.tell(FromServer::Ack { exec_id: exec_id.to_owned() });
+        self.guest.send(FromServer::Ack { exec_id: exec_id.to_owned() });
     }
 
-    /// Ends a command with its whole process group.
+    /// Kills a command and its process group. Returns without waiting for the command to end.
     pub fn kill(&self, exec_id: &str) {
         self.guest.kill_command(exec_id);
     }

@@ -1,4 +1,4 @@
-//! All sandboxes of a server: started once each, found again, stopped.
+//! Manages all sandboxes of a server: starts, finds and stops them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,56 +12,61 @@ use herm_types::sandbox::SandboxType;
 use tokio::net::UnixListener;
 use tokio::time::timeout;
 
-use crate::connection::{Guest, Held};
+use crate::connection::{Guest, GuestHandle};
 use crate::docker::{Docker, DockerOptions, Runtime};
-use crate::door::{Carry, Door};
-use crate::engine::{Engine, START_LIMIT};
+use crate::engine::{Engine, START_TIMEOUT};
+use crate::guest_listener::{GuestListener, ProxyHandler};
 use crate::local::Local;
-use crate::place::Place;
 use crate::sandbox::Sandbox;
-use crate::shared::Shared;
+use crate::sandbox_dir::SandboxDir;
+use crate::shared_files::SharedFiles;
 use crate::spec::{Error, Spec};
 
-/// How long a guest of an earlier server is awaited before it is asked whether its sandbox runs at all: it dials every
-/// 100 ms, when it is given the processor.
-const LOOK_AFTER: Duration = Duration::from_millis(1_500);
-/// How long it is awaited while its sandbox runs.
-const ADOPT_LIMIT: Duration = Duration::from_secs(60);
-/// How long a guest may take to end politely.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
-/// How long the kernel may take to end what was killed: a process that waits for a disk cannot be ended sooner.
-pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(120);
-/// What a sandbox waits for its server unless a test says otherwise.
-pub const AWAY_LIMIT: Duration = Duration::from_secs(30);
+/// The interval at which this server checks that a sandbox of a previous server process is still running, while it
+/// waits for the sandbox's guest to reconnect. Guests try to reconnect every 100 ms, or less often on a busy machine.
+const ADOPT_CHECK_INTERVAL: Duration = Duration::from_millis(1_500);
+/// The maximum time to wait until the guest of a previous server process reconnects. If it takes longer, the sandbox is
+/// killed.
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The maximum time for a guest to shut down. If it takes longer, the sandbox is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum time until killed processes have exited. If it takes longer, stopping the sandbox fails. The limit is
+/// long because the kernel cannot end a process while it waits for a disk.
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(120);
+/// The default reconnect timeout. A sandbox whose guest cannot reach a server for this long exits.
+pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How sandboxes are kept.
+/// The configuration of [`Sandboxes`], which applies to the sandboxes of all engines.
 #[derive(Clone)]
 pub struct Options {
-    /// Sockets and tokens lie in `sandboxes/` below it.
+    /// The server's data directory. Its subdirectory `sandboxes` contains the sandboxes' sockets and guest tokens.
     pub data_dir: PathBuf,
     pub rng: Arc<dyn Rng>,
-    /// How long a sandbox waits for its server before it ends itself.
-    pub away_limit: Duration,
+    /// The time for which a sandbox keeps running while its guest cannot reach a server. After that, the guest exits,
+    /// which ends the sandbox.
+    pub reconnect_timeout: Duration,
     pub docker: DockerOptions,
-    /// Certificates that programs inside trust, as PEM: all of them, and the last one alone. Empty: none.
+    /// The certificates of the certificate authorities (CAs) that programs in sandboxes trust.
     pub certificates: Certificates,
-    /// Gets the connections that programs make to the proxy.
-    pub carry: Carry,
+    /// Called for each connection that a program in a sandbox makes to the egress proxy.
+    pub proxy_handler: ProxyHandler,
 }
 
-/// What programs in sandboxes trust, as PEM; they find it in `/run/herm`.
+/// The certificates of the certificate authorities (CAs) that programs in sandboxes trust, in PEM format. They are
+/// mounted as files in `/run/herm`. Both may be empty.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
-    /// The public authorities and the proxy's own.
+    /// The certificates of the public CAs, followed by the certificate of the egress proxy's own CA.
     pub bundle: String,
-    /// The proxy's own alone.
+    /// Only the certificate of the egress proxy's own CA.
     pub proxy: String,
 }
 
-/// One sandbox's place in the table; its lock lets one start or stop it at a time.
+/// The sandbox with one id, or `None` if it is not running. The lock ensures that the sandbox is started or stopped by
+/// only one task at a time.
 type Slot = Arc<tokio::sync::Mutex<Option<Sandbox>>>;
 
-/// The sandboxes of a server; cheap to clone.
+/// A handle to all sandboxes of a server; cheap to clone.
 #[derive(Clone)]
 pub struct Sandboxes {
     options: Arc<Options>,
@@ -75,15 +80,16 @@ pub struct Sandboxes {
 }
 
 impl Sandboxes {
-    /// Prepares what all sandboxes share. What an earlier server left running is left running.
+    /// Creates the handle and writes the host files that all sandboxes share. Does not affect sandboxes that a previous
+    /// server process left running.
     pub fn new(options: Options) -> Result<Self, Error> {
         let dir = options.data_dir.join("sandboxes");
         fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
-        let shared = Shared::write(&dir, &options)?;
-        let docker = |runtime| Arc::new(Docker::new(&options, runtime, shared.clone()));
+        let shared_files = SharedFiles::write(&dir, &options)?;
+        let docker = |runtime| Arc::new(Docker::new(&options, runtime, shared_files.clone()));
         Ok(Self {
-            local: Arc::new(Local::new(shared.clone(), Arc::clone(&options.rng))),
+            local: Arc::new(Local::new(shared_files.clone(), Arc::clone(&options.rng))),
             docker: docker(Runtime::Default),
             gvisor: docker(Runtime::Gvisor),
             #[cfg(feature = "simulated")]
@@ -94,10 +100,10 @@ impl Sandboxes {
         })
     }
 
-    /// The same, with all sandboxes on a machine that a test simulates.
+    /// Replaces all engines with a simulated machine. All sandboxes then run on that machine.
     #[cfg(feature = "simulated")]
     #[must_use]
-    pub fn on(self, machine: Arc<dyn crate::Machine>) -> Self {
+    pub fn with_machine(self, machine: Arc<dyn crate::Machine>) -> Self {
         Self { simulated: Some(Arc::new(crate::simulated::Simulated(machine))), ..self }
     }
 
@@ -113,30 +119,32 @@ impl Sandboxes {
         }
     }
 
-    /// Whether a sandbox of this kind can be started on this machine, its image aside.
+    /// Checks that sandboxes of this type can be started on this machine. Does not check the image.
     ///
     /// # Errors
-    /// What is missing, and what to do.
+    /// The error message says what is missing and how to fix it.
     pub async fn check(&self, engine: SandboxType) -> Result<(), Error> {
         self.engine(engine).check().await
     }
 
-    /// Whether the image of such a sandbox, for `None` the one that the server is configured with, is there already.
+    /// Returns true if the image is available on this machine. `None` means the default image from the server's
+    /// configuration. Always true for `local`, which uses no image.
     pub async fn has_image(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, Error> {
         self.engine(engine).has_image(image).await
     }
 
-    /// Gets that image, if it is not there, which may take minutes. It may be given up at any time.
+    /// Pulls the image if it is not available on this machine. This may take minutes. Safe to cancel.
     ///
     /// # Errors
-    /// [`Error::NoImage`]: it cannot be had; the engine's own words say why.
+    /// Returns [`Error::NoImage`] with the engine's message if the image cannot be pulled.
     pub async fn get_image(&self, engine: SandboxType, image: Option<&str>) -> Result<(), Error> {
         self.engine(engine).get_image(image).await
     }
 
-    /// Whether sandboxes of this kind have users of their own to the host's kernel; else they share the server's.
-    pub async fn have_users(&self, engine: SandboxType) -> bool {
-        self.engine(engine).has_users().await
+    /// Returns true if each sandbox of this type runs as a separate user of the host's operating system. Otherwise all
+    /// sandboxes of this type run as the server's user.
+    pub async fn have_own_users(&self, engine: SandboxType) -> bool {
+        self.engine(engine).has_own_users().await
     }
 
     fn slot(&self, sandbox_id: &str) -> Slot {
@@ -144,135 +152,160 @@ impl Sandboxes {
         Arc::clone(slots.entry(sandbox_id.to_owned()).or_default())
     }
 
-    /// The sandbox, running: found, taken over from an earlier server, or started. Who asks at the same time shares
-    /// one start.
+    /// Returns the running sandbox with the id in `spec`. If it is not running yet, takes over the sandbox that a
+    /// previous server process left running, or starts a new one. Concurrent calls for the same id start only one
+    /// sandbox.
     pub async fn ensure(&self, spec: Spec) -> Result<Sandbox, Error> {
         let slot = self.slot(&spec.sandbox_id);
-        let mut held = slot.lock().await;
-        if let Some(sandbox) = self.running(&spec.sandbox_id, &mut held).await? {
+        let mut current = slot.lock().await;
+        if let Some(sandbox) = self.running(&spec.sandbox_id, &mut current).await? {
             return Ok(sandbox);
         }
         let sandbox = self.start(&spec).await?;
-        *held = Some(sandbox.clone());
+        *current = Some(sandbox.clone());
         Ok(sandbox)
     }
 
-    /// The sandbox, if it runs, be it of this server or of an earlier one; none is started.
+    /// Returns the sandbox if it is running, even if a previous server process started it. Does not start a sandbox.
     pub async fn find(&self, sandbox_id: &str) -> Result<Option<Sandbox>, Error> {
         let slot = self.slot(sandbox_id);
-        let mut held = slot.lock().await;
-        self.running(sandbox_id, &mut held).await
+        let mut current = slot.lock().await;
+        self.running(sandbox_id, &mut current).await
     }
 
-    async fn running(&self, sandbox_id: &str, held: &mut Option<Sandbox>) -> Result<Option<Sandbox>, Error> {
-        let is_new = held.is_none();
-        if let Some(sandbox) = held.take_if(|sandbox| sandbox.guest.is_dead()) {
-            // Nothing of it may be left beside the one that takes its place.
-            end_for_good(&sandbox.guest).await?;
+    async fn running(
+        &self,
+        sandbox_id: &str,
+        current: &mut Option<Sandbox>,
+    ) -> Result<Option<Sandbox>, Error> {
+        let is_new = current.is_none();
+        if let Some(sandbox) = current.take_if(|sandbox| sandbox.guest.is_dead()) {
+            // The sandbox is dead. Remove its processes and host resources before a new sandbox with the same id is
+            // started.
+            destroy_sandbox(&sandbox.guest).await?;
         }
         if is_new {
-            *held = self.adopt(sandbox_id).await?;
+            *current = self.adopt(sandbox_id).await?;
         }
-        Ok(held.clone())
+        Ok(current.clone())
     }
 
-    /// Takes over a sandbox that an earlier server left.
+    /// Takes over the sandbox that a previous server process left running. If its guest does not reconnect in time,
+    /// destroys the sandbox and returns `None`.
     async fn adopt(&self, sandbox_id: &str) -> Result<Option<Sandbox>, Error> {
-        let place = Place::new(&self.dir, sandbox_id)?;
-        let Some((token, engine)) = place.left() else { return Ok(None) };
-        let guest = self.listen(&place, token, ADOPT_LIMIT)?;
-        guest.lives_in(self.engine(engine).find(&place).await?);
-        if comes_back(&guest).await {
+        let sandbox_dir = SandboxDir::new(&self.dir, sandbox_id)?;
+        let Some((token, engine)) = sandbox_dir.find_existing() else { return Ok(None) };
+        let guest = self.listen(&sandbox_dir, token, ADOPT_TIMEOUT)?;
+        guest.set_engine_sandbox(self.engine(engine).find(&sandbox_dir).await?);
+        if wait_reconnected(&guest).await {
             return Ok(Some(Sandbox { guest }));
         }
-        end_for_good(&guest).await?;
-        place.remove()?;
+        destroy_sandbox(&guest).await?;
+        sandbox_dir.remove()?;
         Ok(None)
     }
 
-    fn listen(&self, place: &Place, token: String, limit: Duration) -> Result<Arc<Held>, Error> {
-        let listener = UnixListener::from_std(place.listen()?)?;
-        let door = Door::new(listener, place, token, Arc::clone(&self.options.carry));
-        Ok(Guest::listen(door, limit))
+    fn listen(
+        &self,
+        sandbox_dir: &SandboxDir,
+        token: String,
+        connect_timeout: Duration,
+    ) -> Result<Arc<GuestHandle>, Error> {
+        let listener = UnixListener::from_std(sandbox_dir.listen()?)?;
+        let guest_listener =
+            GuestListener::new(listener, sandbox_dir, token, Arc::clone(&self.options.proxy_handler));
+        Ok(Guest::listen(guest_listener, connect_timeout))
     }
 
     async fn start(&self, spec: &Spec) -> Result<Sandbox, Error> {
-        let place = Place::new(&self.dir, &spec.sandbox_id)?;
+        let sandbox_dir = SandboxDir::new(&self.dir, &spec.sandbox_id)?;
         fs::create_dir_all(&spec.workspace_dir)?;
         let spec = Spec { workspace_dir: spec.workspace_dir.canonicalize()?, ..spec.clone() };
-        let started = self.start_in(&place, &spec).await;
+        let started = self.start_with(&sandbox_dir, &spec).await;
         if started.is_err() {
-            // What is left would be taken for a sandbox of an earlier server. Why it did not start was read before.
-            place.remove()?;
+            // Remove the directory: otherwise it would later be taken for the directory of a running sandbox. The log
+            // in it is no longer needed, because the error already contains the reason.
+            sandbox_dir.remove()?;
         }
         started
     }
 
-    async fn start_in(&self, place: &Place, spec: &Spec) -> Result<Sandbox, Error> {
-        let token = place.prepare(spec.engine, self.options.rng.as_ref())?;
-        // Listening before the guest exists, so that its first attempt meets it.
-        let guest = self.listen(place, token, START_LIMIT)?;
+    async fn start_with(&self, sandbox_dir: &SandboxDir, spec: &Spec) -> Result<Sandbox, Error> {
+        let token = sandbox_dir.prepare(spec.engine, self.options.rng.as_ref())?;
+        // Listen before starting the guest, so that the guest's first attempt to connect succeeds.
+        let guest = self.listen(sandbox_dir, token, START_TIMEOUT)?;
         let engine = self.engine(spec.engine);
-        guest.lives_in(engine.start(place, spec, self.options.away_limit).await?);
+        guest.set_engine_sandbox(engine.start(sandbox_dir, spec, self.options.reconnect_timeout).await?);
         tokio::select! {
             biased;
-            is_connected = guest.connected() => if is_connected {
+            is_connected = guest.wait_connected() => if is_connected {
                 return Ok(Sandbox { guest });
             },
-            () = guest.body_ended() => {}
+            () = guest.wait_sandbox_ended() => {}
         }
-        let reason = guest.reason().await;
-        end_for_good(&guest).await?;
-        Err(reason)
+        let start_failure = guest.start_failure().await;
+        destroy_sandbox(&guest).await?;
+        Err(start_failure)
     }
 
-    /// Ends a sandbox with all that runs in it, also one of an earlier server. Its workspace stays.
+    /// Stops a sandbox and all processes in it, even if a previous server process started it. The workspace is kept.
+    /// Does nothing if the sandbox is not running.
     pub async fn stop(&self, sandbox_id: &str) -> Result<(), Error> {
         self.stop_if(sandbox_id, || true).await
     }
 
-    /// Ends a sandbox if `may_stop` says so, which is asked when nobody can start or find it until it has ended.
+    /// Stops a sandbox if `may_stop` returns true. `may_stop` is called while the sandbox is locked, so other callers
+    /// cannot start or find the sandbox until it has been stopped.
     pub async fn stop_if(&self, sandbox_id: &str, may_stop: impl Fn() -> bool) -> Result<(), Error> {
         let slot = self.slot(sandbox_id);
-        let mut held = slot.lock().await;
+        let mut current = slot.lock().await;
         if !may_stop() {
             return Ok(());
         }
-        if let Some(sandbox) = self.running(sandbox_id, &mut held).await? {
+        if let Some(sandbox) = self.running(sandbox_id, &mut current).await? {
             sandbox.guest.shut_down();
-            let ended = timeout(STOP_LIMIT, sandbox.guest.ended()).await;
+            let ended = timeout(STOP_TIMEOUT, sandbox.guest.wait_ended()).await;
             if ended.is_ok() {
-                sandbox.guest.clear().await;
+                sandbox.guest.clean_up().await;
             } else {
-                end_for_good(&sandbox.guest).await?;
+                destroy_sandbox(&sandbox.guest).await?;
             }
         }
-        *held = None;
-        Place::new(&self.dir, sandbox_id)?.remove()?;
-        // Nobody else has the slot, and nobody can get it while the table is held: only then may it go.
+        *current = None;
+        SandboxDir::new(&self.dir, sandbox_id)?.remove()?;
+        // Remove the slot from the table only if no other task holds it. In that case there are two references: one in
+        // the table, and `slot`. While the table is locked, no task can get another one.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.get(sandbox_id).is_some_and(|kept| Arc::ptr_eq(kept, &slot) && Arc::strong_count(kept) == 2)
+        if slots
+            .get(sandbox_id)
+            .is_some_and(|stored| Arc::ptr_eq(stored, &slot) && Arc::strong_count(stored) == 2)
         {
             slots.remove(sandbox_id);
         }
         Ok(())
     }
 
-    /// Clears up after sandboxes of earlier servers that have ended since. One that is alive is taken over.
-    pub async fn clear_left(&self) -> Result<(), Error> {
+    /// Handles all sandboxes that previous server processes started: takes over those that are still running, and
+    /// removes the host resources of the others.
+    pub async fn clean_up_stale(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
-            // What all share is no sandbox's name.
+            // Skip the directory of the shared files: its name starts with a dot.
             let Some(sandbox_id) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
             if let Err(error) = self.find(sandbox_id).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(sandbox_id, error, "failed to clear up after a sandbox");
+                tracing::warn!(
+                    sandbox_id,
+                    error,
+                    "failed to clean up after a sandbox of a previous server process"
+                );
             }
         }
         Ok(())
     }
 
-    /// Ends every sandbox of this server.
+    /// Stops all sandboxes that this server process has started or taken over. Failures are logged and otherwise
+    /// ignored.
     pub async fn stop_all(&self) {
         let all: Vec<String> = {
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -283,18 +316,19 @@ impl Sandboxes {
                 tracing::warn!(
                     sandbox_id,
                     error = &error as &dyn std::error::Error,
-                    "failed to stop a sandbox"
+                    "failed to stop the sandbox"
                 );
             }
         }
     }
 }
 
-/// Waits for a guest of an earlier server; `false` if it does not come, or nothing of its sandbox runs any more.
-async fn comes_back(guest: &Guest) -> bool {
-    let mut connected = pin!(guest.connected());
+/// Waits until the guest of a sandbox from a previous server process has reconnected. Returns `false` if the guest does
+/// not reconnect in time or if the sandbox's processes have exited.
+async fn wait_reconnected(guest: &Guest) -> bool {
+    let mut connected = pin!(guest.wait_connected());
     loop {
-        match timeout(LOOK_AFTER, &mut connected).await {
+        match timeout(ADOPT_CHECK_INTERVAL, &mut connected).await {
             Ok(is_connected) => return is_connected,
             Err(_) if guest.may_run().await => {}
             Err(_) => return false,
@@ -302,11 +336,11 @@ async fn comes_back(guest: &Guest) -> bool {
     }
 }
 
-/// Kills a sandbox whose guest cannot be asked, and removes what it leaves on the host.
-async fn end_for_good(guest: &Guest) -> Result<(), Error> {
-    guest.has_ended();
+/// Kills all processes of a sandbox without its guest's help, and removes the sandbox's resources from the host.
+async fn destroy_sandbox(guest: &Guest) -> Result<(), Error> {
+    guest.stop_waiting();
     guest.kill().await;
-    timeout(KILL_LIMIT, guest.body_ended()).await.map_err(|_| Error::Undead)?;
-    guest.clear().await;
+    timeout(KILL_TIMEOUT, guest.wait_sandbox_ended()).await.map_err(|_| Error::KillTimeout)?;
+    guest.clean_up().await;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Sandboxes on a machine that a test simulates: everything from the server down to the socket is the real thing, and
-//! whoever dials it is the test's.
+//! Sandboxes on a simulated machine, for tests. The server's code and the socket are real; the test provides a
+//! simulated guest that connects to the socket.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::net::UnixStream;
 
-use crate::engine::{Body, Engine};
-use crate::place::Place;
+use crate::engine::{Engine, EngineSandbox};
+use crate::sandbox_dir::SandboxDir;
 use crate::spec::{Error, Spec};
 
-/// What stands for the machine and its engine.
+/// A simulated machine on which sandboxes run.
 #[async_trait]
 pub trait Machine: Send + Sync {
-    /// Starts a sandbox, whose guest finds the server's socket and its token in `run_dir`.
+    /// Starts a sandbox. The simulated guest finds the server's socket and the guest token in `run_dir`.
     fn start(&self, sandbox_id: &str, run_dir: PathBuf);
 
-    /// Ends everything in it. One that has ended stays so.
+    /// Kills all processes of the sandbox. Does nothing if the sandbox has already ended.
     fn kill(&self, sandbox_id: &str);
 
-    /// Waits until nothing of it runs.
-    async fn ended(&self, sandbox_id: &str);
+    /// Waits until all processes of the sandbox have exited.
+    async fn wait_ended(&self, sandbox_id: &str);
 }
 
 pub(crate) struct Simulated(pub(crate) Arc<dyn Machine>);
@@ -33,7 +33,7 @@ impl Engine for Simulated {
         Ok(())
     }
 
-    async fn has_users(&self) -> bool {
+    async fn has_own_users(&self) -> bool {
         false
     }
 
@@ -45,45 +45,50 @@ impl Engine for Simulated {
         Ok(())
     }
 
-    async fn start(&self, place: &Place, _spec: &Spec, _away: Duration) -> Result<Box<dyn Body>, Error> {
-        self.0.start(place.sandbox_id(), place.run_dir());
-        self.find(place).await
+    async fn start(
+        &self,
+        sandbox_dir: &SandboxDir,
+        _spec: &Spec,
+        _reconnect_timeout: Duration,
+    ) -> Result<Box<dyn EngineSandbox>, Error> {
+        self.0.start(sandbox_dir.sandbox_id(), sandbox_dir.run_dir());
+        self.find(sandbox_dir).await
     }
 
-    async fn find(&self, place: &Place) -> Result<Box<dyn Body>, Error> {
-        let (machine, sandbox_id) = (Arc::clone(&self.0), place.sandbox_id().to_owned());
-        Ok(Box::new(SimulatedBody { machine, sandbox_id }))
+    async fn find(&self, sandbox_dir: &SandboxDir) -> Result<Box<dyn EngineSandbox>, Error> {
+        let (machine, sandbox_id) = (Arc::clone(&self.0), sandbox_dir.sandbox_id().to_owned());
+        Ok(Box::new(SimulatedSandbox { machine, sandbox_id }))
     }
 }
 
-struct SimulatedBody {
+struct SimulatedSandbox {
     machine: Arc<dyn Machine>,
     sandbox_id: String,
 }
 
 #[async_trait]
-impl Body for SimulatedBody {
-    fn met(&self, _stream: &UnixStream) {}
+impl EngineSandbox for SimulatedSandbox {
+    fn guest_connected(&self, _stream: &UnixStream) {}
 
     async fn kill(&self) {
         self.machine.kill(&self.sandbox_id);
     }
 
-    async fn ended(&self) {
-        self.machine.ended(&self.sandbox_id).await;
+    async fn wait_ended(&self) {
+        self.machine.wait_ended(&self.sandbox_id).await;
     }
 
     async fn may_run(&self) -> bool {
         tokio::select! {
             biased;
-            () = self.ended() => false,
+            () = self.wait_ended() => false,
             () = std::future::ready(()) => true,
         }
     }
 
-    async fn clear(&self) {}
+    async fn clean_up(&self) {}
 
-    async fn reason(&self) -> Error {
+    async fn start_failure(&self) -> Error {
         Error::Died
     }
 }

@@ -1,7 +1,8 @@
-//! Where snapshots lie: one directory, one file each, for the server alone.
+//! Storage for snapshots: a directory that only the server can access, with one file per snapshot.
 //!
-//! A file gets its name when all of it is on the disk; until then it has a name of its own and is locked by who writes
-//! it, so that what a crash left is known by its lock's absence and goes with the next sweep.
+//! A snapshot is first written to a partial file, which is synced to disk and then renamed to its final name. While it
+//! is being written, the writer holds a lock on the partial file. A partial file without a lock is left over from a
+//! crash. The next sweep removes it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -17,56 +18,62 @@ use crate::workspace::temporary_name;
 
 const FILE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".partial";
-/// Names that are tried for a file that is taken for left over before it is locked.
-const MAX_NAMES: usize = 8;
+/// The maximum number of attempts to create a partial file. An attempt fails if a concurrent sweep removes the file
+/// before it is locked.
+const MAX_CREATE_ATTEMPTS: usize = 8;
 
-/// The directory of snapshots; cheap to clone. All methods block.
+/// A handle to the directory of snapshots; cheap to clone. All methods block the thread.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     dir: PathBuf,
 }
 
-/// A snapshot that is on the disk and does not have its name yet. Dropped, it is gone.
+/// A snapshot that has been synced to disk but not committed. [`Self::commit`] makes it available under its id. If it
+/// is dropped without a commit, its file is deleted.
 #[derive(Debug)]
 pub struct Pending {
     dir: PathBuf,
-    partial: Partial,
+    partial_file: PartialFile,
     name: String,
+    /// The number of entries in the archive, and their total size.
     pub contents: Contents,
+    /// The size of the compressed snapshot file, in bytes.
     pub size_bytes: u64,
 }
 
-/// A file that goes when it is dropped, unless it has been given its name.
+/// A locked partial file. When dropped, it is deleted, unless it has been renamed to its final name.
 #[derive(Debug)]
-struct Partial {
+struct PartialFile {
     file: File,
     path: PathBuf,
 }
 
-impl Drop for Partial {
+impl Drop for PartialFile {
     fn drop(&mut self) {
-        // What has its name by now is no longer here; what failed was told.
+        // This fails if the file has been renamed to its final name. There is then nothing to delete.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Snapshots {
+    /// Creates a handle to the snapshots in `dir`. The directory is created when the first snapshot is written.
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Writes a snapshot of the workspace in `dir`, to the disk.
+    /// Writes a snapshot of the workspace in `dir` and syncs it to disk. The snapshot cannot be read until it is
+    /// committed.
     pub fn write(&self, id: SnapshotId, dir: &Path, stop: &Stop) -> Result<Pending, ArchiveError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let partial = self.partial()?;
-        let scratch = self.partial()?;
-        let (_, contents) = archive::write(dir, &partial.file, scratch.file.try_clone()?, stop)?;
-        partial.file.sync_all()?;
-        let size_bytes = partial.file.metadata()?.len();
-        Ok(Pending { dir: self.dir.clone(), partial, name: file_name(id), contents, size_bytes })
+        let partial_file = self.create_partial_file()?;
+        let scratch = self.create_partial_file()?;
+        let (_, contents) = archive::write(dir, &partial_file.file, scratch.file.try_clone()?, stop)?;
+        partial_file.file.sync_all()?;
+        let size_bytes = partial_file.file.metadata()?.len();
+        Ok(Pending { dir: self.dir.clone(), partial_file, name: file_name(id), contents, size_bytes })
     }
 
-    /// Restores a snapshot that holds what is expected; see [`archive::restore`].
+    /// Restores a snapshot into the workspace in `dir`. See [`archive::restore`].
     pub fn restore(
         &self,
         id: SnapshotId,
@@ -77,12 +84,12 @@ impl Snapshots {
         archive::restore(&self.open(id)?, dir, expected, stop)
     }
 
-    /// Opens a snapshot's file for reading.
+    /// Opens the file of a committed snapshot for reading.
     pub fn open(&self, id: SnapshotId) -> io::Result<File> {
         File::open(self.dir.join(file_name(id)))
     }
 
-    /// Erases a snapshot's file; one that is not there is erased already.
+    /// Deletes a snapshot's file. Succeeds if the file does not exist.
     pub fn remove(&self, id: SnapshotId) -> io::Result<()> {
         match fs::remove_file(self.dir.join(file_name(id))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -91,43 +98,43 @@ impl Snapshots {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Removes what writers that ended before their time left; gives the snapshots whose files are here.
+    /// Removes partial files that were left over from crashes. Returns the ids of all committed snapshots.
     pub fn sweep(&self) -> io::Result<Vec<SnapshotId>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut found = Vec::new();
+        let mut snapshot_ids = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some(id) = name.strip_suffix(FILE_SUFFIX).and_then(|id| id.parse().ok()) {
-                found.push(id);
+                snapshot_ids.push(id);
             } else if name.ends_with(PARTIAL_SUFFIX) {
-                self.remove_left_over(name)?;
+                self.remove_if_stale(name)?;
             }
         }
-        Ok(found)
+        Ok(snapshot_ids)
     }
 
-    fn remove_left_over(&self, name: &str) -> io::Result<()> {
+    fn remove_if_stale(&self, name: &str) -> io::Result<()> {
         let path = self.dir.join(name);
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
-        if is_locked(&file)? { fs::remove_file(path) } else { Ok(()) }
+        if try_lock(&file)? { fs::remove_file(path) } else { Ok(()) }
     }
 
-    /// A file with a name that nobody else has, locked.
-    fn partial(&self) -> Result<Partial, ArchiveError> {
-        for _ in 0..MAX_NAMES {
+    /// Creates a locked partial file with a unique name.
+    fn create_partial_file(&self) -> Result<PartialFile, ArchiveError> {
+        for _ in 0..MAX_CREATE_ATTEMPTS {
             let path = self.dir.join(format!("{}{PARTIAL_SUFFIX}", temporary_name()?));
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-            let partial = Partial { file, path };
-            if is_locked(&partial.file)? && partial.file.metadata()?.nlink() > 0 {
-                return Ok(partial);
+            let partial_file = PartialFile { file, path };
+            if try_lock(&partial_file.file)? && partial_file.file.metadata()?.nlink() > 0 {
+                return Ok(partial_file);
             }
         }
         Err(crate::workspace::Error::Busy.into())
@@ -135,15 +142,15 @@ impl Snapshots {
 }
 
 impl Pending {
-    /// Gives the snapshot its name, for good. One that has it is replaced.
-    pub fn put(self) -> io::Result<()> {
-        fs::rename(&self.partial.path, self.dir.join(&self.name))?;
+    /// Renames the snapshot's file to its final name, replacing an existing file, and syncs the directory.
+    pub fn commit(self) -> io::Result<()> {
+        fs::rename(&self.partial_file.path, self.dir.join(&self.name))?;
         File::open(&self.dir)?.sync_all()
     }
 }
 
-/// Locks a file; `false` if somebody else has.
-fn is_locked(file: &File) -> io::Result<bool> {
+/// Tries to lock a file without blocking. Returns `false` if another open handle holds the lock.
+fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),

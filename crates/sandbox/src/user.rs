@@ -1,5 +1,6 @@
-//! Who a sandbox is to the host's kernel. A server that is root gives each workspace a user of its own, whom nothing
-//! else on the machine belongs to: what breaks out of a sandbox is then nobody, and not another sandbox either.
+//! The host users as which sandboxes run. A server that runs as root assigns a separate user to each workspace. This
+//! user owns nothing else on the host. A process that escapes from a sandbox therefore has no rights to other files of
+//! the host or to the files of other sandboxes.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -7,40 +8,43 @@ use std::path::Path;
 use herm_types::Rng;
 
 use crate::spec::Error;
-use crate::workspace::give_to;
+use crate::workspace::change_owner;
 
-/// The users that are given: half of the numbers there are, above those that systems use.
-const FIRST: u32 = 1 << 30;
-const COUNT: u32 = 1 << 30;
+/// The first id of the range of user ids that are assigned to workspaces. Operating systems assign lower ids to their
+/// users.
+const FIRST_UID: u32 = 1 << 30;
+/// The number of user ids that can be assigned to workspaces, starting with `FIRST_UID`.
+const UID_COUNT: u32 = 1 << 30;
 
-/// Whether this server can make others the owners of files.
+/// Returns true if this server runs as root. Only root can change the owner of a file.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Gives a workspace to a user of its own, once; its number is the directory's owner from then on.
-pub(crate) fn of_its_own(workspace_dir: &Path, rng: &dyn Rng) -> Result<u32, Error> {
+/// Returns the id of the workspace's separate user. If the workspace does not have one yet, picks a random user id and
+/// makes that user the owner of the workspace.
+pub(crate) fn assign_own_user(workspace_dir: &Path, rng: &dyn Rng) -> Result<u32, Error> {
     let owner = std::fs::metadata(workspace_dir)?.uid();
-    if is_given(owner) {
+    if is_assigned_user(owner) {
         return Ok(owner);
     }
     let mut random = [0u8; 4];
     rng.fill(&mut random);
-    let user_id = FIRST + u32::from_le_bytes(random) % COUNT;
-    give(workspace_dir, user_id)?;
+    let user_id = FIRST_UID + u32::from_le_bytes(random) % UID_COUNT;
+    change_workspace_owner(workspace_dir, user_id)?;
     Ok(user_id)
 }
 
-/// Gives a workspace to this server's own user.
-pub(crate) fn of_the_server(workspace_dir: &Path) -> Result<(), Error> {
-    give(workspace_dir, rustix::process::geteuid().as_raw())
+/// Makes the server's user the owner of a workspace and everything in it.
+pub(crate) fn assign_server_user(workspace_dir: &Path) -> Result<(), Error> {
+    change_workspace_owner(workspace_dir, rustix::process::geteuid().as_raw())
 }
 
-/// Whether this user was given to a workspace.
-pub(crate) fn is_given(user_id: u32) -> bool {
-    (FIRST..FIRST + COUNT).contains(&user_id)
+/// Returns true if the user id is in the range of ids that are assigned to workspaces.
+pub(crate) fn is_assigned_user(user_id: u32) -> bool {
+    (FIRST_UID..FIRST_UID + UID_COUNT).contains(&user_id)
 }
 
-fn give(workspace_dir: &Path, user_id: u32) -> Result<(), Error> {
-    give_to(workspace_dir, user_id).map_err(|error| std::io::Error::other(error).into())
+fn change_workspace_owner(workspace_dir: &Path, user_id: u32) -> Result<(), Error> {
+    change_owner(workspace_dir, user_id).map_err(|error| std::io::Error::other(error).into())
 }

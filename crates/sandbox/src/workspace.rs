@@ -1,10 +1,10 @@
-//! A deployment's files, as the host reaches them. Everything that reads or writes them does it here.
+//! The server's access to a workspace. All server code that reads or writes an agent's files uses this module.
 //!
-//! What is inside is hostile: the agent's commands may put anything there, at any moment. So every path is walked
-//! by the kernel beneath the workspace's directory and no symbolic link is ever followed (`openat2` with
-//! `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`), only regular files are read, without blocking on what is not
-//! one, and sizes are bounded. A hard link can only be to a file that was inside already: the workspace is the
-//! one writable directory of its sandbox.
+//! The content of a workspace is untrusted: the agent's commands can change anything in it at any time. Therefore the
+//! kernel resolves every path beneath the workspace's directory and refuses symbolic links (`openat2` with
+//! `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`). Only regular files are read, opening a file never blocks, and sizes
+//! are limited. A command cannot create a hard link to a file outside, because the workspace is a separate mount in its
+//! sandbox.
 
 pub mod archive;
 mod owner;
@@ -23,14 +23,14 @@ use herm_types::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
 
-pub(crate) use owner::give_to;
+pub(crate) use owner::change_owner;
 pub use path::{PathError, WorkspacePath};
-pub use quota::{Quotas, Room};
+pub use quota::{Quotas, Reservation};
 pub use usage::usage;
 pub(crate) use write::temporary_name;
 pub use write::{OnLink, Pending, Written};
 
-/// Entries that a directory may have to be listed.
+/// The maximum number of entries in a directory that can be listed. Listing a larger directory fails.
 pub const MAX_ENTRIES: usize = 10_000;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -38,42 +38,45 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// Why a file was not reached.
+/// The reason why an operation on a workspace failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no such file or directory")]
+    #[error("the file or directory does not exist")]
     NotFound,
-    #[error("this is not a regular file")]
+    #[error("the path is not a regular file")]
     NotAFile,
-    #[error("this is not a directory")]
+    #[error("the path or one of its parents is not a directory")]
     NotADirectory,
-    /// A symbolic link stands in the path; it may lead anywhere.
-    #[error("a symbolic link is in the path, and links are not followed")]
+    /// The path contains a symbolic link, which could lead outside the workspace.
+    #[error("the path contains a symbolic link; symbolic links are not followed")]
     Symlink,
-    #[error("it is larger than {limit} bytes")]
+    #[error("the file exceeds the limit of {limit} bytes")]
     TooLarge { limit: u64 },
     #[error(
-        "the workspace's quota of {limit} bytes (sandbox.disk_mb) has no room for it: {used} are used; remove something \
-         first"
+        "the workspace's quota of {limit} bytes (sandbox.disk_mb) would be exceeded: {used} bytes are used; remove some \
+         files first"
     )]
     OverQuota { limit: u64, used: u64 },
-    #[error("the workspace has so many or so deep entries that its size cannot be told; remove some first")]
-    TooMuch,
-    #[error("the directory has more than {MAX_ENTRIES} entries")]
+    #[error(
+        "the workspace has too many files or too deeply nested directories, so its disk usage cannot be measured; \
+         delete some of them and try again"
+    )]
+    TooManyToMeasure,
+    #[error("the directory cannot be listed, because it has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
-    #[error("directories lie in each other too deeply")]
+    #[error("the workspace contains directories that are nested too deeply; flatten them and try again")]
     TooDeep,
-    #[error("the workspace itself cannot be replaced or removed")]
+    #[error("the root of the workspace cannot be replaced or removed")]
     IsRoot,
-    #[error("its permissions do not let the server reach it")]
+    #[error("permission denied")]
     Denied,
-    #[error("what is there now is not what the request's precondition asks for")]
+    #[error("precondition failed: the file has changed")]
     Precondition,
-    #[error("the directory is changed all the time while it is written to or removed")]
+    #[error("the file or directory is being changed concurrently; try again")]
     Busy,
-    #[error("the disk is full, or the quota is used up")]
+    #[error("the server's disk is full, or a disk quota on the server is exceeded")]
     NoSpace,
-    #[error("the file system failed: {0}")]
+    #[error("a file system operation failed: {0}")]
     Io(io::Error),
 }
 
@@ -82,7 +85,7 @@ impl From<Errno> for Error {
         match errno {
             Errno::NOENT => Self::NotFound,
             Errno::NOTDIR => Self::NotADirectory,
-            // A link is in the path, or a mount, or the path was changed under the kernel's feet again and again.
+            // The path contains a symbolic link or a mount, or it kept changing while the kernel resolved it.
             Errno::LOOP | Errno::XDEV | Errno::AGAIN => Self::Symlink,
             Errno::ISDIR | Errno::NXIO | Errno::NODEV => Self::NotAFile,
             Errno::ACCESS | Errno::PERM => Self::Denied,
@@ -92,7 +95,7 @@ impl From<Errno> for Error {
     }
 }
 
-/// What a directory entry is.
+/// The type of a listed directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -100,35 +103,37 @@ pub enum Kind {
     Symlink,
 }
 
-/// One entry of a directory. Sockets, FIFOs and devices are not listed.
+/// One entry of a directory listing. Sockets, FIFOs and devices are not listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Bytes that are not UTF-8 show as U+FFFD.
+    /// The entry's name. Invalid UTF-8 is replaced by U+FFFD.
     pub name: String,
     pub kind: Kind,
-    /// Bytes; only of files.
+    /// The file's size in bytes. `None` for directories and symbolic links.
     pub size: Option<u64>,
     pub modified_at: Timestamp,
 }
 
-/// A regular file that is open for reading.
+/// A regular file opened for reading.
 #[derive(Debug)]
 pub struct OpenFile {
     pub file: File,
+    /// The file's size in bytes at the time when it was opened.
     pub size: u64,
     pub modified_at: Timestamp,
-    /// Changes whenever the content may have: made of inode, size and time of change.
+    /// The entity tag, derived from the file's inode, size and change time. It changes whenever the content may have
+    /// changed.
     pub etag: String,
 }
 
-/// A workspace's directory, held open. All methods block.
+/// A workspace with its directory opened. All methods block the thread.
 #[derive(Debug)]
 pub struct Workspace {
     root: OwnedFd,
 }
 
 impl Workspace {
-    /// Opens the workspace in `dir`, which is made if it is missing.
+    /// Opens the workspace in `dir`. Creates the directory if it does not exist.
     pub fn create(dir: &Path) -> Result<Self, Error> {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::open(dir, flags, Mode::empty()) {
@@ -136,7 +141,8 @@ impl Workspace {
             Err(Errno::NOENT) => {
                 fs::create_dir_all(dir).map_err(Error::Io)?;
                 if let Some(parent) = dir.parent() {
-                    // What is written into it is not on the disk before it is there itself.
+                    // Sync the parent directory: files in the workspace survive a power failure only if the workspace's
+                    // own directory entry does.
                     File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::Io)?;
                 }
                 Ok(Self { root: rustix::fs::open(dir, flags, Mode::empty())? })
@@ -155,28 +161,28 @@ impl Workspace {
         }
     }
 
-    /// The entries of a directory, by name.
+    /// Lists the entries of a directory, sorted by name.
     pub fn list(&self, path: &WorkspacePath) -> Result<Vec<Entry>, Error> {
         let directory = self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         let mut entries = Vec::new();
-        let mut seen = 0;
+        let mut count = 0;
         for entry in Dir::read_from(&directory)? {
             let entry = entry?;
             if [c".", c".."].contains(&entry.file_name()) {
                 continue;
             }
-            // What is not listed counts too, as it costs the same to look at.
-            seen += 1;
-            if seen > MAX_ENTRIES {
+            // Count each entry, including those that are not listed, because reading them costs the same.
+            count += 1;
+            if count > MAX_ENTRIES {
                 return Err(Error::TooManyEntries);
             }
             let name = entry.file_name().to_string_lossy();
-            if write::remove_left_over(&directory, &name) {
+            if write::remove_if_stale(&directory, &name) {
                 continue;
             }
             match statat(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => entries.extend(describe(&name, &stat)),
-                // It went away while the directory was read.
+                // The entry was deleted while the directory was being read. Skip it.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -185,7 +191,8 @@ impl Workspace {
         Ok(entries)
     }
 
-    /// Opens a regular file. Anything else is refused at once, and is not waited for.
+    /// Opens a regular file for reading. If the path refers to anything else, such as a FIFO, fails immediately and
+    /// never blocks.
     pub fn open_read(&self, path: &WorkspacePath) -> Result<OpenFile, Error> {
         let fd =
             self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
@@ -197,16 +204,18 @@ impl Workspace {
         Ok(OpenFile { file: File::from(fd), size, modified_at: modified_at(&stat), etag: etag(&stat) })
     }
 
-    /// The bytes on the disk that writing to this path frees: those of a file with no other name.
+    /// Returns the number of bytes on disk that become free when a write replaces the file at this path. Returns zero
+    /// if the file does not exist or has other hard links.
     pub fn freed_by_write(&self, path: &WorkspacePath) -> Result<u64, Error> {
         let Some((parent, name)) = path.split() else { return Ok(0) };
         match self.open_beneath(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => Ok(0),
-            parent => Ok(write::look(&parent?, name)?.as_ref().map_or(0, usage::freed)),
+            parent => Ok(write::stat_entry(&parent?, name)?.as_ref().map_or(0, usage::freed_bytes)),
         }
     }
 
-    /// A file's bytes, if there are at most `limit`, however it grows while it is read.
+    /// Reads a whole file. Fails if it is larger than `limit` bytes, even if it grows beyond the limit while being
+    /// read.
     pub fn read(&self, path: &WorkspacePath, limit: u64) -> Result<Vec<u8>, Error> {
         let open = self.open_read(path)?;
         if open.size > limit {
@@ -238,7 +247,11 @@ fn describe(name: &str, stat: &Stat) -> Option<Entry> {
 }
 
 #[expect(clippy::allow_attributes, reason = "the field's type differs between architectures")]
-#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "see above")]
+#[allow(
+    clippy::unnecessary_fallible_conversions,
+    clippy::useless_conversion,
+    reason = "the field's type differs between architectures"
+)]
 fn modified_at(stat: &Stat) -> Timestamp {
     let micros = i64::try_from(stat.st_mtime_nsec).unwrap_or(0) / 1000;
     Timestamp::from_micros(stat.st_mtime.saturating_mul(1_000_000).saturating_add(micros))

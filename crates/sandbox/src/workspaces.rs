@@ -1,4 +1,4 @@
-//! Which workspaces there are, and where each lies: the one place that says so.
+//! Maps workspace ids to directories. The paths of workspaces are computed only here.
 
 use std::fmt;
 use std::fs;
@@ -13,17 +13,17 @@ use crate::workspace::{Error, Workspace, temporary_name};
 
 const THREADS_SUFFIX: &str = ".threads";
 
-/// A workspace, and the sandbox that goes with it, which has its text for a name.
+/// Identifies a workspace and the sandbox that uses it. Converted to a string, it is also the sandbox's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WorkspaceId {
-    /// That of all of a deployment's threads.
+    /// The workspace of a deployment. All its threads use this workspace if `persistent_filesystem` is set.
     Deployment(DeploymentId),
-    /// A thread's own.
+    /// The workspace of a single thread, used if `persistent_filesystem` is not set.
     Thread(DeploymentId, ThreadId),
 }
 
 impl WorkspaceId {
-    /// The workspace in which a thread's runs work.
+    /// Returns the workspace that the runs of a thread use.
     pub fn of(deployment: &Deployment, thread_id: ThreadId) -> Self {
         if deployment.settings.sandbox.persistent_filesystem {
             Self::Deployment(deployment.deployment_id)
@@ -32,6 +32,7 @@ impl WorkspaceId {
         }
     }
 
+    /// Returns the id of the deployment to which the workspace belongs.
     pub fn deployment_id(self) -> DeploymentId {
         match self {
             Self::Deployment(deployment_id) | Self::Thread(deployment_id, _) => deployment_id,
@@ -48,36 +49,39 @@ impl fmt::Display for WorkspaceId {
     }
 }
 
-/// The text is not a workspace's name.
+/// The error for a string that is not a valid workspace id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAWorkspace;
+pub struct InvalidWorkspaceId;
 
 impl FromStr for WorkspaceId {
-    type Err = NotAWorkspace;
+    type Err = InvalidWorkspaceId;
 
-    fn from_str(text: &str) -> Result<Self, NotAWorkspace> {
-        let deployment_id = |text: &str| text.parse().map_err(|_| NotAWorkspace);
+    fn from_str(text: &str) -> Result<Self, InvalidWorkspaceId> {
+        let deployment_id = |text: &str| text.parse().map_err(|_| InvalidWorkspaceId);
         match text.split_once('-') {
             None => deployment_id(text).map(Self::Deployment),
             Some((deployment, thread)) => {
-                Ok(Self::Thread(deployment_id(deployment)?, thread.parse().map_err(|_| NotAWorkspace)?))
+                Ok(Self::Thread(deployment_id(deployment)?, thread.parse().map_err(|_| InvalidWorkspaceId)?))
             }
         }
     }
 }
 
-/// The directory of all workspaces; cheap to clone. All methods but `dir_of` block.
+/// A handle to the directory that contains all workspaces; cheap to clone. All methods except `dir_of` block the
+/// thread.
 #[derive(Clone, Debug)]
 pub struct Workspaces {
     dir: PathBuf,
 }
 
 impl Workspaces {
+    /// Creates a handle to the workspaces in `dir`.
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Where a workspace lies. A deployment's own is there for its skills too where each thread has one for itself.
+    /// Returns the path of a workspace's directory. Every deployment has a workspace, even if each of its threads also
+    /// has one, because the deployment's skills are stored there.
     pub fn dir_of(&self, workspace: WorkspaceId) -> PathBuf {
         match workspace {
             WorkspaceId::Deployment(deployment_id) => self.dir.join(deployment_id.to_string()),
@@ -91,22 +95,24 @@ impl Workspaces {
         self.dir.join(format!("{deployment_id}{THREADS_SUFFIX}"))
     }
 
-    /// All workspaces of a deployment that are there.
-    pub fn of_deployment(&self, deployment_id: DeploymentId) -> io::Result<Vec<WorkspaceId>> {
+    /// Lists the workspaces of a deployment: those of its threads that exist, and the deployment's own workspace, which
+    /// is listed even if it does not exist.
+    pub fn list(&self, deployment_id: DeploymentId) -> io::Result<Vec<WorkspaceId>> {
         let names = names(&self.threads_dir(deployment_id))?;
         let threads = names.iter().filter_map(|name| name.parse().ok());
         let threads = threads.map(|thread_id| WorkspaceId::Thread(deployment_id, thread_id));
         Ok(threads.chain([WorkspaceId::Deployment(deployment_id)]).collect())
     }
 
-    /// The deployments whose threads have, or had, workspaces of their own.
-    pub fn with_threads(&self) -> io::Result<Vec<DeploymentId>> {
+    /// Lists the deployments that have a directory for their threads' workspaces, even if it is empty.
+    pub fn deployments_with_threads(&self) -> io::Result<Vec<DeploymentId>> {
         let names = names(&self.dir)?;
         Ok(names.iter().filter_map(|name| name.strip_suffix(THREADS_SUFFIX)?.parse().ok()).collect())
     }
 
-    /// Takes a thread's workspace away, at once: what is asked for from then on is a new one. Its files are still there,
-    /// until [`Self::destroy_set_aside`].
+    /// Renames the directory of a thread's workspace, so that the thread continues with an empty workspace. The old
+    /// files remain on disk until [`Self::destroy_set_aside`] deletes them. Does nothing if the workspace does not
+    /// exist.
     pub fn set_aside(&self, deployment_id: DeploymentId, thread_id: ThreadId) -> io::Result<()> {
         let dir = self.dir_of(WorkspaceId::Thread(deployment_id, thread_id));
         let aside = self.threads_dir(deployment_id).join(temporary_name().map_err(io::Error::other)?);
@@ -116,7 +122,8 @@ impl Workspaces {
         }
     }
 
-    /// Destroys what was set aside, also by a server that is gone.
+    /// Deletes the thread workspaces of a deployment that were renamed by [`Self::set_aside`], even by a previous
+    /// server process.
     pub fn destroy_set_aside(&self, deployment_id: DeploymentId) -> Result<(), Error> {
         let dir = self.threads_dir(deployment_id);
         for name in names(&dir).map_err(Error::Io)? {
@@ -127,14 +134,14 @@ impl Workspaces {
         Ok(())
     }
 
-    /// Destroys all workspaces of a deployment. May be done again after it broke off.
+    /// Deletes all workspaces of a deployment: its own and those of its threads. Can be repeated after a failure.
     pub fn destroy(&self, deployment_id: DeploymentId) -> Result<(), Error> {
         Workspace::destroy(&self.threads_dir(deployment_id))?;
         Workspace::destroy(&self.dir_of(WorkspaceId::Deployment(deployment_id)))
     }
 }
 
-/// The names in a directory of the server's own; none if it is not there.
+/// Returns the names of a directory's entries. If the directory does not exist, returns an empty list.
 fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -5,7 +5,7 @@ use herm_types::AccountId;
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// The id of the account with this name, if there is one.
+/// Returns the id of the account with this name, or `None` if there is no such account.
 pub async fn find_by_name(tx: &mut Tx, name: &str) -> Result<Option<AccountId>, Error> {
     tx.one("SELECT account_id FROM accounts WHERE name = $1", params![name])
         .await?
@@ -13,7 +13,7 @@ pub async fn find_by_name(tx: &mut Tx, name: &str) -> Result<Option<AccountId>, 
         .transpose()
 }
 
-/// The id of the account with this name; made with `new_id` if there is none.
+/// Returns the id of the account with this name. Creates the account with `new_id` if it does not exist.
 pub async fn get_or_create(tx: &mut Tx, name: &str, new_id: AccountId) -> Result<AccountId, Error> {
     let created_at = tx.now();
     tx.execute(
@@ -23,5 +23,5 @@ pub async fn get_or_create(tx: &mut Tx, name: &str, new_id: AccountId) -> Result
     .await?;
     find_by_name(tx, name)
         .await?
-        .ok_or_else(|| Error::Corrupt(format!("account {name:?} vanished as it was made")))
+        .ok_or_else(|| Error::Corrupt(format!("account {name:?} was removed while it was created")))
 }

@@ -1,14 +1,14 @@
-//! Approvals that stand: calls of a deployment that need not be asked about again.
+//! Standing approvals: tool calls of a deployment that a person approved with `remember: "always"`.
 
 use herm_types::paging::PageRequest;
 use herm_types::steering::Approval;
 use herm_types::{ApprovalId, DeploymentId};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// Adds an approval; one of the same call that is there already stays.
+/// Stores a standing approval. An existing approval of the same tool call is left unchanged.
 pub async fn insert(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -33,7 +33,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Whether this call need not be asked about.
+/// Returns true if the deployment has a standing approval of the tool call with this fingerprint. A fingerprint
+/// identifies a tool and its arguments.
 pub async fn is_granted(tx: &mut Tx, deployment_id: DeploymentId, fingerprint: &str) -> Result<bool, Error> {
     let row = tx
         .one(
@@ -44,7 +45,7 @@ pub async fn is_granted(tx: &mut Tx, deployment_id: DeploymentId, fingerprint: &
     Ok(row.is_some())
 }
 
-/// A page of a deployment's approvals, newest first, with one row more than asked for where there is one.
+/// Returns a page of a deployment's approvals, newest first, plus one extra row if there is a next page.
 pub async fn list(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -56,7 +57,7 @@ pub async fn list(
              WHERE deployment_id = $1 AND approval_id < $2 ORDER BY approval_id DESC LIMIT $3",
             params![
                 deployment_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<ApprovalId>),
+                page.after.clone().unwrap_or_else(max_id::<ApprovalId>),
                 i64::from(page.limit) + 1,
             ],
         )
@@ -64,7 +65,7 @@ pub async fn list(
     rows.iter().map(approval).collect()
 }
 
-/// Withdraws one approval; `false` if the deployment has no such.
+/// Deletes one approval. Returns false if the deployment has no such approval.
 pub async fn delete(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -79,7 +80,7 @@ pub async fn delete(
     Ok(deleted == 1)
 }
 
-/// Withdraws all approvals of a deployment; gives how many there were.
+/// Deletes all approvals of a deployment and returns how many there were.
 pub async fn delete_all(tx: &mut Tx, deployment_id: DeploymentId) -> Result<u64, Error> {
     tx.execute("DELETE FROM approvals WHERE deployment_id = $1", params![deployment_id.to_string()]).await
 }

@@ -1,4 +1,4 @@
-//! What programs in sandboxes reached, or wanted to: each attempt is a row before a byte goes out.
+//! Connections that programs in sandboxes made or attempted. Each attempt is recorded before a byte is sent.
 
 use std::collections::BTreeMap;
 
@@ -9,88 +9,96 @@ use crate::journal::Position;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// Attempts of one tool call that have a row each; those beyond are summed up in one more. It is as many of those that
-/// belong to no call: of them the latest are kept.
-pub const MAX_OF_CALL: i64 = 1000;
-/// Connections of one tool call that are listed.
-pub const LISTED_OF_CALL: i64 = 100;
-/// Bytes of a host, a reason and an error that are kept. Names in the DNS are shorter, and so is what egress says.
+/// The maximum number of connection attempts that are stored one by one for each tool call. Further attempts of the
+/// call only increase a counter in one extra row. For attempts that belong to no tool call, the latest ones are
+/// retained, up to the same number per deployment.
+pub const MAX_PER_CALL: i64 = 1000;
+/// The maximum number of connections that [`of_calls`] lists for one tool call. The total counts the omitted ones too.
+pub const MAX_LISTED_PER_CALL: i64 = 100;
+/// The maximum length of a stored host, reason or error, in bytes. Longer texts are truncated. DNS names and the
+/// proxy's own messages are shorter.
 const MAX_TEXT_BYTES: usize = 512;
 
-/// Stands for all attempts of a call beyond those that have rows.
+/// The value of the column `verdict` in the extra row that counts a tool call's attempts beyond [`MAX_PER_CALL`].
 const SUMMED: &str = "summed";
-/// What is written of connections that a killed server leaves open.
-const INTERRUPTED: &str = "the server was interrupted; what went over this connection is not known";
+/// The error stored for connections that were open when a server was killed.
+const INTERRUPTED: &str =
+    "the server was killed while this connection was open; the bytes transferred are unknown";
 
-/// An attempt to reach a host.
+/// An attempt of a program in a sandbox to reach a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewConnection {
-    /// Made by chance: two that are the same are refused.
+    /// A random number that identifies the connection. Recording a second connection with the same number fails.
     pub connection_id: i64,
     pub host: String,
     pub port: u16,
-    /// `Err`: it was denied, and why.
+    /// `Ok` if the egress policy allowed the connection, otherwise the reason for the denial.
     pub verdict: Result<(), String>,
 }
 
-/// How a connection ended.
+/// The end of a connection: the bytes transferred, and the error if the connection failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedConnection {
     pub connection_id: i64,
     pub sent_bytes: i64,
     pub received_bytes: i64,
     pub error: Option<String>,
 }
 
-/// Where in a run's journal an attempt belongs; run, step and call as they are stored.
-struct Place {
+/// The tool call that a connection attempt belongs to, as the columns of `connections` store it. If `run_id` is empty,
+/// the attempt belongs to no tool call.
+struct JournalEntry {
     run_id: String,
     step_no: i64,
     call_no: i64,
 }
 
-/// Records an attempt and gives the id of its row. It belongs to the call `claimed`, if that is one of this deployment
-/// and open; else to the deployment's latest open tool call; else to none.
+/// Records a connection attempt and returns the id of the row that stores it.
+///
+/// The attempt belongs to the tool call `claimed` if that call has no result yet and belongs to an active run of this
+/// deployment. Otherwise it belongs to the deployment's latest tool call without a result, if there is one, and else to
+/// no tool call.
 ///
 /// # Errors
-/// [`Error::DeploymentDeleted`] if no call is open and the deployment is gone.
+/// Returns [`Error::DeploymentDeleted`] if the attempt belongs to no tool call and the deployment has been deleted.
 pub async fn record(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     claimed: Option<Position>,
     new: &NewConnection,
 ) -> Result<i64, Error> {
-    let mut place = match claimed {
+    let mut entry = match claimed {
         Some(position) => lock_open_call(tx, deployment_id, position).await?,
         None => None,
     };
-    if place.is_none()
+    if entry.is_none()
         && let Some(latest) = latest_open_call(tx, deployment_id).await?
     {
-        place = lock_open_call(tx, deployment_id, latest).await?;
+        entry = lock_open_call(tx, deployment_id, latest).await?;
     }
-    let is_of_call = place.is_some();
-    let place = match place {
-        Some(place) => place,
-        None => lock_none(tx, deployment_id).await?,
+    let is_of_call = entry.is_some();
+    let entry = match entry {
+        Some(entry) => entry,
+        None => lock_deployment(tx, deployment_id).await?,
     };
-    let number = last_number(tx, deployment_id, &place).await? + 1;
-    if number > MAX_OF_CALL {
+    let number = last_number(tx, deployment_id, &entry).await? + 1;
+    if number > MAX_PER_CALL {
         if is_of_call {
-            return sum_up(tx, deployment_id, &place, new).await;
+            return record_summed(tx, deployment_id, &entry, new).await;
         }
-        forget(tx, deployment_id, &place, number - MAX_OF_CALL).await?;
+        remove_up_to(tx, deployment_id, &entry, number - MAX_PER_CALL).await?;
     }
-    insert(tx, deployment_id, &place, number, new).await?;
+    insert(tx, deployment_id, &entry, number, new).await?;
     Ok(new.connection_id)
 }
 
-/// The call's place, its row locked: who records its connections takes turns, and who erases the run comes after.
+/// Locks the journal row of a tool call. Returns the call's run, step and call number, or `None` if the call has a
+/// result or its run has ended. The lock keeps the call's run from being erased while a connection is recorded.
 async fn lock_open_call(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     Position { run_id, step_no, call_no }: Position,
-) -> Result<Option<Place>, Error> {
+) -> Result<Option<JournalEntry>, Error> {
     let run_id = run_id.to_string();
     let is_ours = tx
         .one(
@@ -102,7 +110,7 @@ async fn lock_open_call(
     let open = "SELECT 1 FROM steps WHERE run_id = $1 AND step_no = $2 AND call_no = $3 AND call_no > 0 \
                 AND result IS NULL FOR UPDATE";
     let is_open = is_ours && tx.one(open, params![run_id.as_str(), step_no, call_no]).await?.is_some();
-    Ok(is_open.then_some(Place { run_id, step_no, call_no }))
+    Ok(is_open.then_some(JournalEntry { run_id, step_no, call_no }))
 }
 
 async fn latest_open_call(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Position>, Error> {
@@ -117,23 +125,23 @@ async fn latest_open_call(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Op
     .transpose()
 }
 
-/// The place of what belongs to no call. The deployment's row is locked in place of a call's.
-async fn lock_none(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Place, Error> {
+/// Locks the deployment's row. Returns the value that marks an attempt as belonging to no tool call.
+async fn lock_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<JournalEntry, Error> {
     tx.one(
         "SELECT 1 FROM deployments WHERE deployment_id = $1 FOR UPDATE",
         params![deployment_id.to_string()],
     )
     .await?
     .ok_or(Error::DeploymentDeleted)?;
-    Ok(Place { run_id: String::new(), step_no: 0, call_no: 0 })
+    Ok(JournalEntry { run_id: String::new(), step_no: 0, call_no: 0 })
 }
 
-async fn last_number(tx: &mut Tx, deployment_id: DeploymentId, place: &Place) -> Result<i64, Error> {
+async fn last_number(tx: &mut Tx, deployment_id: DeploymentId, entry: &JournalEntry) -> Result<i64, Error> {
     let row = tx
         .one(
             "SELECT MAX(connection_no) FROM connections \
              WHERE deployment_id = $1 AND run_id = $2 AND step_no = $3 AND call_no = $4",
-            params![deployment_id.to_string(), place.run_id.as_str(), place.step_no, place.call_no],
+            params![deployment_id.to_string(), entry.run_id.as_str(), entry.step_no, entry.call_no],
         )
         .await?;
     Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0))
@@ -142,7 +150,7 @@ async fn last_number(tx: &mut Tx, deployment_id: DeploymentId, place: &Place) ->
 async fn insert(
     tx: &mut Tx,
     deployment_id: DeploymentId,
-    place: &Place,
+    entry: &JournalEntry,
     number: i64,
     new: &NewConnection,
 ) -> Result<(), Error> {
@@ -151,7 +159,7 @@ async fn insert(
         Err(reason) => (ConnectionVerdict::Denied, Some(bounded(reason))),
     };
     let now = tx.now();
-    // Nothing goes over one that is denied: it has ended.
+    // Nothing is ever sent over a denied connection, so it ends when it is recorded.
     let (bytes, ended_at) = match verdict {
         ConnectionVerdict::Allowed => (None, None),
         ConnectionVerdict::Denied => (Some(0), Some(now.as_micros())),
@@ -163,9 +171,9 @@ async fn insert(
         params![
             new.connection_id,
             deployment_id.to_string(),
-            place.run_id.as_str(),
-            place.step_no,
-            place.call_no,
+            entry.run_id.as_str(),
+            entry.step_no,
+            entry.call_no,
             number,
             bounded(&new.host),
             i64::from(new.port),
@@ -180,11 +188,11 @@ async fn insert(
     Ok(())
 }
 
-/// Adds an attempt to the row that stands for those beyond the limit, and gives that row's id.
-async fn sum_up(
+/// Counts an attempt in the extra row of a tool call that has reached [`MAX_PER_CALL`]. Returns the id of that row.
+async fn record_summed(
     tx: &mut Tx,
     deployment_id: DeploymentId,
-    place: &Place,
+    entry: &JournalEntry,
     new: &NewConnection,
 ) -> Result<i64, Error> {
     let now = tx.now();
@@ -198,31 +206,37 @@ async fn sum_up(
             params![
                 new.connection_id,
                 deployment_id.to_string(),
-                place.run_id.as_str(),
-                place.step_no,
-                place.call_no,
-                MAX_OF_CALL + 1,
+                entry.run_id.as_str(),
+                entry.step_no,
+                entry.call_no,
+                MAX_PER_CALL + 1,
                 SUMMED,
                 now,
             ],
         )
         .await?;
-    row.map_or_else(|| Err(Error::Corrupt("an upsert gave no row".to_owned())), |row| row.int(0))
+    row.map_or_else(|| Err(Error::Corrupt("an upsert returned no row".to_owned())), |row| row.int(0))
 }
 
-/// Removes the rows of a place up to this number.
-async fn forget(tx: &mut Tx, deployment_id: DeploymentId, place: &Place, up_to: i64) -> Result<(), Error> {
+/// Removes the oldest connections of a tool call (or of no tool call): those numbered up to `up_to`.
+async fn remove_up_to(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    entry: &JournalEntry,
+    up_to: i64,
+) -> Result<(), Error> {
     tx.execute(
         "DELETE FROM connections WHERE deployment_id = $1 AND run_id = $2 AND step_no = $3 AND call_no = $4 \
          AND connection_no <= $5",
-        params![deployment_id.to_string(), place.run_id.as_str(), place.step_no, place.call_no, up_to],
+        params![deployment_id.to_string(), entry.run_id.as_str(), entry.step_no, entry.call_no, up_to],
     )
     .await?;
     Ok(())
 }
 
-/// Writes down how connections ended. One that is gone, or has ended, stays as it is.
-pub async fn end(tx: &mut Tx, ended: &[Ended]) -> Result<(), Error> {
+/// Records the ends of connections. Skips connections that were removed, and connections whose end was already
+/// recorded.
+pub async fn end(tx: &mut Tx, ended: &[EndedConnection]) -> Result<(), Error> {
     let now = tx.now();
     for end in ended {
         tx.execute(
@@ -243,8 +257,9 @@ pub async fn end(tx: &mut Tx, ended: &[Ended]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends all that an earlier server left open; what went over them stays unknown. It is what a server does at its start,
-/// when it holds the database alone.
+/// Marks all open connections as ended and returns their number. A server calls this when it starts, while it holds the
+/// exclusive lock on the database: the connections belonged to a killed server process. The bytes that they transferred
+/// remain unknown.
 pub async fn end_all(tx: &mut Tx) -> Result<u64, Error> {
     let now = tx.now();
     tx.execute(
@@ -254,21 +269,22 @@ pub async fn end_all(tx: &mut Tx) -> Result<u64, Error> {
     .await
 }
 
-/// The connections of one tool call: the first of them, and how many there were.
+/// The first connections of one tool call, and the number of all its connection attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OfCall {
+pub struct CallConnections {
     pub listed: Vec<StepConnection>,
     pub total: i64,
 }
 
-/// The connections of a run's tool calls between two, these included, by step and call.
+/// Returns the connections of a run's tool calls from `first` to `last`, both inclusive, ordered by step and call.
+/// Positions are pairs of step number and call number.
 pub async fn of_calls(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     run_id: RunId,
     first: (i64, i64),
     last: (i64, i64),
-) -> Result<BTreeMap<(i64, i64), OfCall>, Error> {
+) -> Result<BTreeMap<(i64, i64), CallConnections>, Error> {
     let (deployment_id, run_id) = (deployment_id.to_string(), run_id.to_string());
     let totals = tx
         .all(
@@ -280,14 +296,14 @@ pub async fn of_calls(
         .await?;
     let mut calls = BTreeMap::new();
     for row in &totals {
-        calls.insert((row.int(0)?, row.int(1)?), OfCall { listed: Vec::new(), total: row.int(2)? });
+        calls.insert((row.int(0)?, row.int(1)?), CallConnections { listed: Vec::new(), total: row.int(2)? });
     }
     let listed = tx
         .all(
             "SELECT step_no, call_no, host, port, verdict, reason, sent_bytes, received_bytes, error, opened_at, \
              ended_at FROM connections WHERE deployment_id = $1 AND run_id = $2 AND (step_no, call_no) >= ($3, $4) \
              AND (step_no, call_no) <= ($5, $6) AND connection_no <= $7 ORDER BY step_no, call_no, connection_no",
-            params![deployment_id, run_id, first.0, first.1, last.0, last.1, LISTED_OF_CALL],
+            params![deployment_id, run_id, first.0, first.1, last.0, last.1, MAX_LISTED_PER_CALL],
         )
         .await?;
     for row in &listed {
@@ -300,7 +316,7 @@ fn connection(row: &Row) -> Result<StepConnection, Error> {
     let (port, verdict) = (row.int(3)?, row.str(4)?);
     Ok(StepConnection {
         host: row.text(2)?,
-        port: u16::try_from(port).map_err(|_| Error::Corrupt(format!("{port} is no port")))?,
+        port: u16::try_from(port).map_err(|_| Error::Corrupt(format!("{port} is not a port")))?,
         verdict: ConnectionVerdict::parse(verdict)
             .ok_or_else(|| Error::Corrupt(format!("unknown verdict {verdict:?}")))?,
         reason: row.opt_str(5)?.map(str::to_owned),
@@ -312,7 +328,7 @@ fn connection(row: &Row) -> Result<StepConnection, Error> {
     })
 }
 
-/// As much of a text as is kept, without the NUL that PostgreSQL does not take.
+/// Truncates a text to [`MAX_TEXT_BYTES`] and replaces NUL characters, which PostgreSQL does not accept.
 fn bounded(text: &str) -> String {
     let kept = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default();
     kept.replace('\0', "\u{fffd}")

@@ -1,4 +1,5 @@
-//! Deployments: made with their event counter, deleted with everything under them.
+//! Deployments. A deployment is inserted together with its event counter. Deleting it makes all its rows unreachable,
+//! and later erases them.
 
 use herm_types::deployment::{Deployment, DeploymentError, DeploymentItem, DeploymentStatus, RUNTIME};
 use herm_types::id::Id;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// Which deployments of an account are listed; what is `None` does not filter.
+/// Filters for a list of deployments. A filter that is `None` matches every deployment.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub deployment_id: Option<DeploymentId>,
@@ -62,7 +63,7 @@ async fn insert_version(tx: &mut Tx, deployment: &Deployment) -> Result<(), Erro
     Ok(())
 }
 
-/// Writes a deployment that was changed as its next version. Versions that no run at work keeps to go.
+/// Writes a changed deployment as its next version. Removes versions that no active run uses.
 pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     let id = deployment.deployment_id.to_string();
     tx.execute(
@@ -88,8 +89,8 @@ pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     insert_version(tx, deployment).await
 }
 
-/// Notes that a deployment was made ready, or why it was not; what the agent is stays the same. `false`, and nothing
-/// changes, if it is not being made ready.
+/// Records the outcome of provisioning: ready, or failed with `error`. The version number stays the same. Returns
+/// false, without any change, if the deployment does not have the status `provisioning`.
 pub async fn end_provisioning(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -113,7 +114,7 @@ pub async fn end_provisioning(
     Ok(changed == 1)
 }
 
-/// The deployment with this id as it is now, whosever it is.
+/// Returns the current version of the deployment with this id, in any account.
 pub async fn find(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Deployment>, Error> {
     tx.one(
         "SELECT d.deployment_id, account_id, customer_id, name, model, system_prompt, status, default_thread_id, \
@@ -126,9 +127,10 @@ pub async fn find(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Dep
     .transpose()
 }
 
-/// The same, its row locked: what is read of it stands until the transaction ends.
+/// Returns the current version of a deployment and locks its row, so that no other transaction can change the
+/// deployment before this one ends.
 pub async fn find_and_lock(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Deployment>, Error> {
-    // Locked first and read after it, so that what another transaction wrote meanwhile is seen.
+    // Reading only after locking makes sure that the latest committed version is read.
     let locked = tx
         .one(
             "SELECT version FROM deployments WHERE deployment_id = $1 FOR UPDATE",
@@ -138,12 +140,12 @@ pub async fn find_and_lock(tx: &mut Tx, deployment_id: DeploymentId) -> Result<O
     if locked.is_some() { find(tx, deployment_id).await } else { Ok(None) }
 }
 
-/// The sandbox that a deployment asks for now.
+/// Returns the sandbox settings of the deployment's current version.
 pub async fn find_sandbox(
     tx: &mut Tx,
     deployment_id: DeploymentId,
 ) -> Result<Option<SandboxSettings>, Error> {
-    /// What is read of the settings: the rest of them may be long.
+    /// Only `sandbox` is parsed from the JSON document, because the settings' other fields may be long.
     #[derive(Deserialize)]
     struct OnlySandbox {
         sandbox: SandboxSettings,
@@ -158,7 +160,7 @@ pub async fn find_sandbox(
     row.map(|row| Ok(row.json::<OnlySandbox>(0)?.sandbox)).transpose()
 }
 
-/// The deployment as a run has it that began with `version`; as it is now, if that version is gone.
+/// Returns the deployment at the version `version`, or at its current version if `version` was removed.
 pub async fn find_as_of(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -182,14 +184,14 @@ pub async fn find_as_of(
     Ok(Some(found))
 }
 
-/// A page of an account's deployments, newest first, with one row more than asked for where there is one.
+/// Returns a page of an account's deployments, newest first, plus one extra row if there is a next page.
 pub async fn list(
     tx: &mut Tx,
     account_id: AccountId,
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Vec<DeploymentItem>, Error> {
-    // NULL is not compared: each optional filter comes with the text it stands in for.
+    // A filter that is `None` is bound as an empty string, because a comparison with NULL is never true.
     let rows = tx
         .all(
             "SELECT d.deployment_id, customer_id, name, status, model, created_at FROM deployments d \
@@ -199,7 +201,7 @@ pub async fn list(
              ORDER BY d.deployment_id DESC LIMIT $6",
             params![
                 account_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<DeploymentId>),
+                page.after.clone().unwrap_or_else(max_id::<DeploymentId>),
                 filter.deployment_id.map(|id| id.to_string()).unwrap_or_default(),
                 filter.customer_id.clone().unwrap_or_default(),
                 filter.status.map_or("", DeploymentStatus::as_str),
@@ -222,15 +224,16 @@ pub async fn list(
         .collect()
 }
 
-/// Sorts after every id of its kind, whatever the database's collation.
-pub(crate) fn last_id<I: Id>() -> String {
+/// Returns a string that sorts after every id of type `I`, whichever collation the database uses.
+pub(crate) fn max_id<I: Id>() -> String {
     I::from_bits(u128::MAX).to_string()
 }
 
-/// Closes the deployment's log for good, removes its row and leaves a tombstone. `false` if it is gone already.
-/// What lies under it is unreachable from then on, and erased by [`erase_contents`].
+/// Deletes the deployment's row, closes its event log and inserts a tombstone, the row that records the deletion.
+/// Returns false if the deployment was already deleted.
 ///
-/// An event that this transaction emitted for the deployment is written before the log closes.
+/// Afterwards no query finds the deployment's other rows, and [`erase_contents`] erases them. Events that this
+/// transaction has emitted for the deployment are written before the event log closes.
 pub async fn delete(tx: &mut Tx, deployment: &Deployment) -> Result<bool, Error> {
     crate::events::write_emitted(tx).await?;
     let id = deployment.deployment_id.to_string();
@@ -250,19 +253,22 @@ pub async fn delete(tx: &mut Tx, deployment: &Deployment) -> Result<bool, Error>
     Ok(true)
 }
 
-/// Rows of one table that one call of [`erase_contents`] removes, so that no transaction grows without bound.
-const ERASED_AT_ONCE: i64 = 2000;
+/// The maximum number of rows that one call of [`erase_contents`] erases, so that its transaction stays short.
+const MAX_ERASED: i64 = 2000;
 
-/// Erases a part of what a deleted deployment left; `true` when nothing is left to erase.
+/// Erases one batch of a deleted deployment's rows. Returns true once all rows are erased. Until then, the caller must
+/// call it again.
 pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<bool, Error> {
     let statements = [
         "DELETE FROM events WHERE deployment_id = $1 AND seq <= \
          (SELECT COALESCE(MIN(seq), 0) FROM events WHERE deployment_id = $1) + $2",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
-        // After the steps: who records a connection holds the step's row, so that what was recorded last is seen.
+        // Steps are erased before connections. Recording a connection locks the step's row, so no connection is added
+        // to an erased step.
         "DELETE FROM connections WHERE connection_id IN \
          (SELECT connection_id FROM connections WHERE deployment_id = $1 LIMIT $2)",
-        // By their runs: every message has one, and a thread that was deleted before is no longer listed.
+        // Messages are found through the deployment's runs: every message belongs to a run, but the row of a deleted
+        // thread no longer exists.
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id IN \
          (SELECT thread_id FROM runs WHERE deployment_id = $1) LIMIT $2)",
@@ -271,7 +277,7 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
         "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
     ];
     for statement in statements {
-        let erased = tx.execute(statement, params![deployment_id.to_string(), ERASED_AT_ONCE]).await?;
+        let erased = tx.execute(statement, params![deployment_id.to_string(), MAX_ERASED]).await?;
         if erased > 0 {
             return Ok(false);
         }

@@ -1,33 +1,33 @@
-//! What can go wrong in the database.
+//! Errors of the database.
 
-/// A failed read or transaction. Nothing of a failed transaction is kept.
+/// A failed read or transaction. A failed transaction leaves no change.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the SQLite database failed")]
     Sqlite(#[from] rusqlite::Error),
     #[error("the PostgreSQL database failed")]
     Postgres(#[from] sqlx::Error),
-    #[error("failed to reach the files of the database")]
+    #[error("failed to access the files of the database")]
     Io(#[from] std::io::Error),
-    /// The stored bytes are not what this version writes.
+    /// A stored value does not have the expected format, or an invariant of the database is violated.
     #[error("a stored row cannot be read: {0}")]
     Corrupt(String),
-    /// Another server holds this database.
+    /// Another server holds the exclusive lock on this database.
     #[error("{0}")]
     InUse(String),
-    /// The schema is not the one this binary works on.
-    #[error("the database has schema version {found}, this binary needs {needed}: run `herm migrate`")]
+    /// The schema version of the database differs from the one that this binary needs.
+    #[error("the database has schema version {found}, but this binary needs {needed}: run `herm migrate`")]
     SchemaVersion { found: i64, needed: i64 },
-    /// The deployment is deleted: nothing can be written under it.
+    /// The deployment is deleted, so nothing more can be written for it.
     #[error("the deployment is deleted")]
     DeploymentDeleted,
-    /// Another worker holds the work item, or it is gone.
+    /// Another worker has claimed the work item, or the work item was removed.
     #[error("the lease on the work item was lost")]
     LeaseLost,
-    /// The transaction was sound, but its commit was not: nothing of it is kept.
-    #[error("failed to commit: {0}")]
+    /// The statements succeeded but the commit failed.
+    #[error("failed to commit the transaction: {0}")]
     Commit(String),
-    /// The store was closed, or its writer ended.
+    /// The store was closed, or its writer thread ended.
     #[error("the database is closed")]
     Closed,
 }

@@ -1,4 +1,4 @@
-//! The event log: one gapless sequence for each deployment.
+//! The event log: one gapless sequence of events for each deployment.
 
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use herm_types::{DeploymentId, RunId, Timestamp};
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The most events one read gives.
+/// The maximum number of events that one read returns.
 pub const MAX_READ: i64 = 500;
 
-/// Numbers and writes what the transaction emitted; its last act.
+/// Numbers the events that the transaction emitted and writes them to the event log. Called at the end of each
+/// transaction.
 pub(crate) async fn write_emitted(tx: &mut Tx) -> Result<(), Error> {
     let mut emitted = std::mem::take(&mut tx.emitted);
-    // Counters are locked in one order, so that two transactions never wait for each other.
+    // Event counters are locked in the order of deployment ids, so that two transactions cannot deadlock.
     emitted.sort_by_key(|(deployment_id, _)| *deployment_id);
     for of_one in emitted.chunk_by(|(left, _), (right, _)| left == right) {
         if let Some((deployment_id, _)) = of_one.first() {
@@ -71,7 +72,7 @@ async fn write_of_one(
     Ok(())
 }
 
-/// The id of the latest event; `evt_0` while there is none.
+/// Returns the id of the latest event in a deployment's event log, or `evt_0` if the log is empty.
 pub async fn head(tx: &mut Tx, deployment_id: DeploymentId) -> Result<EventId, Error> {
     tx.one("SELECT last_seq FROM event_counters WHERE deployment_id = $1", params![deployment_id.to_string()])
         .await?
@@ -79,17 +80,17 @@ pub async fn head(tx: &mut Tx, deployment_id: DeploymentId) -> Result<EventId, E
         .unwrap_or(Err(Error::DeploymentDeleted))
 }
 
-/// What is kept of a deployment's log: the events behind `trimmed`, up to `head`.
+/// The retained range of a deployment's event log: the events after `trimmed`, up to `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// The latest event that was removed because of its age; `evt_0` while none was.
+pub struct RetainedRange {
+    /// The latest event that retention removed, or `evt_0` if it has removed none.
     pub trimmed: EventId,
-    /// The latest event; `evt_0` while there is none.
+    /// The latest event, or `evt_0` if the log is empty.
     pub head: EventId,
 }
 
-/// What is kept of a deployment's log.
-pub async fn kept(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Kept, Error> {
+/// Returns the retained range of a deployment's event log.
+pub async fn retained_range(tx: &mut Tx, deployment_id: DeploymentId) -> Result<RetainedRange, Error> {
     let row = tx
         .one(
             "SELECT trimmed_seq, last_seq FROM event_counters WHERE deployment_id = $1",
@@ -97,11 +98,12 @@ pub async fn kept(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Kept, Erro
         )
         .await?
         .ok_or(Error::DeploymentDeleted)?;
-    Ok(Kept { trimmed: EventId(row.int(0)?), head: EventId(row.int(1)?) })
+    Ok(RetainedRange { trimmed: EventId(row.int(0)?), head: EventId(row.int(1)?) })
 }
 
-/// Up to `limit` deployments behind `after` whose oldest event was written before `before`, in order.
-pub async fn with_older(
+/// Returns up to `limit` deployments whose oldest event was written before `before`, in the order of their ids. To
+/// continue a previous call, `after` is the last deployment that it returned.
+pub async fn deployments_with_older(
     tx: &mut Tx,
     after: Option<DeploymentId>,
     before: Timestamp,
@@ -118,8 +120,9 @@ pub async fn with_older(
     rows.iter().map(|row| row.parse(0)).collect()
 }
 
-/// Removes up to `limit` of a deployment's oldest events, all written before `before`; gives how many. It ends at the
-/// first event of a run at work, which finds in the log what it has said.
+/// Removes a deployment's oldest events that were written before `before`, up to `limit`. Returns how many it removed.
+///
+/// Stops at the first event of an active run, because the run reads from the event log which text it has already sent.
 pub async fn trim(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -156,7 +159,8 @@ pub async fn trim(
     Ok(removed)
 }
 
-/// Events after `after`, in order, at most `limit` and [`MAX_READ`]; unfiltered.
+/// Returns a deployment's events after the event `after`, in order. Returns at most `limit` events, and never more than
+/// [`MAX_READ`].
 pub async fn read_after(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -184,8 +188,8 @@ fn event(row: &Row) -> Result<StoredEvent, Error> {
     })
 }
 
-/// What a run said aloud after `after`, oldest first: its `token` and `message` events.
-pub async fn spoken_after(
+/// Returns the `token` and `message` events of a run that follow the event `after`, oldest first.
+pub async fn text_after(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     run_id: RunId,

@@ -1,7 +1,7 @@
-//! Hints within one server: which events were just committed, that there is work, that a run was changed.
+//! Notifications within one server process: committed events, wake-ups for new work items, and changed runs.
 //!
-//! A subscriber that finds a hole in the sequence, fell behind, or whose channel was closed reads the log; a worker also
-//! looks by timer.
+//! All notifications are hints, and losing one loses no data. A subscriber that misses an event number, falls behind,
+//! or finds its channel closed reads the event log. Workers also poll the queue periodically.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,70 +10,76 @@ use herm_types::event::{EventFilter, StoredEvent};
 use herm_types::{DeploymentId, RunId};
 use tokio::sync::{Notify, broadcast};
 
-use crate::listener::{BACKLOG, Channel, Listener};
+use crate::subscriber::{BACKLOG, Channel, Subscriber};
 
-/// The hub of hints; cheap to clone.
+/// The hub of all notifications of a server process. Clones share the same hub.
 #[derive(Clone, Default)]
 pub struct Feed {
     channels: Arc<Mutex<HashMap<DeploymentId, Channel>>>,
     work: Arc<Notify>,
-    nudges: Nudges,
+    changed_runs: ChangedRuns,
 }
 
-/// Runs whose state was changed from outside.
+/// The broadcast channel for change notifications: ids of runs that were changed by a task other than the one that
+/// executes them.
 #[derive(Clone)]
-struct Nudges(broadcast::Sender<RunId>);
+struct ChangedRuns(broadcast::Sender<RunId>);
 
-impl Default for Nudges {
+impl Default for ChangedRuns {
     fn default() -> Self {
         Self(broadcast::channel(BACKLOG).0)
     }
 }
 
 impl Feed {
-    /// Says that a run's state was changed by somebody who does not have it in hand; after the commit.
-    pub fn nudge(&self, run_id: RunId) {
-        // With nobody to hear it, whoever takes the run up reads its state anyway.
-        let _ = self.nudges.0.send(run_id);
+    /// Tells the task that executes this run that another task has changed the run. Must be called after the commit.
+    pub fn run_changed(&self, run_id: RunId) {
+        // Sending fails if there is no receiver. Then no task executes the run, and the worker that claims it later
+        // reads the new state.
+        let _ = self.changed_runs.0.send(run_id);
     }
 
-    /// Hears every nudge from now on.
-    pub fn nudges(&self) -> broadcast::Receiver<RunId> {
-        self.nudges.0.subscribe()
+    /// Subscribes to the change notifications of all runs, beginning with the next one.
+    pub fn changed_runs(&self) -> broadcast::Receiver<RunId> {
+        self.changed_runs.0.subscribe()
     }
 
-    /// Hears every event of the deployment that is committed from now on, also those that the filter does not want: by
-    /// them a hole shows. It is woken for those that the filter wants.
-    pub fn subscribe(&self, deployment_id: DeploymentId, filter: EventFilter) -> Listener {
+    /// Subscribes to all events of a deployment that are committed from now on.
+    ///
+    /// Only events that match the filter wake the subscriber. The subscriber receives all other events too, so that it
+    /// can detect a gap in the sequence.
+    pub fn subscribe(&self, deployment_id: DeploymentId, filter: EventFilter) -> Subscriber {
         let mut channels = self.channels();
         if channels.len().is_power_of_two() {
-            // Where nobody listens any more the channel goes; now and then is often enough.
-            channels.retain(|_, channel| channel.has_listeners());
+            // Removes the channels without subscribers. Doing this only when the number of channels is a power of two
+            // keeps the average cost of a subscription constant.
+            channels.retain(|_, channel| channel.has_subscribers());
         }
         channels.entry(deployment_id).or_default().subscribe(filter)
     }
 
-    /// Says that events of the deployment may have been committed, or not. Its channel closes, so that who hears it
-    /// subscribes anew and reads the log.
-    pub fn doubt(&self, deployment_id: DeploymentId) {
+    /// Closes a deployment's channel. Called when it is unknown whether a commit succeeded. The subscribers then
+    /// subscribe again and read the event log.
+    pub fn close_channel(&self, deployment_id: DeploymentId) {
         let closed = self.channels().remove(&deployment_id);
         drop(closed);
     }
 
-    /// Resolves when work may have been added since it was last awaited.
+    /// Waits for the next wake-up, which announces that the queue may have due work. Returns at once if there was a
+    /// wake-up since the previous call.
     pub async fn work_added(&self) {
         self.work.notified().await;
     }
 
     pub(crate) fn announce_work(&self) {
-        #[cfg(feature = "fault-points")]
-        if crate::fault::hints_are_lost() {
+        #[cfg(feature = "failpoints")]
+        if crate::failpoint::hints_are_lost() {
             return;
         }
         self.work.notify_one();
     }
 
-    /// Tells of what one transaction committed.
+    /// Delivers the events of a committed transaction to the subscribers of their deployments.
     pub(crate) fn publish(&self, events: Vec<(DeploymentId, StoredEvent)>) {
         if events.is_empty() {
             return;

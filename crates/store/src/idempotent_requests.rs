@@ -1,17 +1,19 @@
-//! Requests that carry an idempotency key: claimed before they act, completed in the transaction of their effect.
+//! Idempotency records. A request with an idempotency key first claims its record. The transaction that makes the
+//! request's changes also stores the response, which completes the record.
 //!
-//! A claim is a lease with an id of its own. Whoever lost it, because its time ran out and another took over,
-//! completes nothing, and so its effect does not commit either.
+//! A claim is a lease with an id. If the claim expires and another request takes it over, the first request can no
+//! longer complete the record, and its transaction is rolled back.
 
 use herm_types::{KeyId, Timestamp};
 
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// How long a record counts, in milliseconds: a day. Later it is as if there were none, and then there is none.
-pub const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+/// The time for which an idempotency record is stored, in milliseconds: 24 hours.
+pub const RECORD_LIFETIME_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What a record is found by.
+/// Identifies an idempotency record. Two requests share a record only if they have the same idempotency key, API key,
+/// method and path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
     pub key_id: KeyId,
@@ -20,24 +22,26 @@ pub struct RequestKey {
     pub idempotency_key: String,
 }
 
-/// A record as it is stored.
+/// A stored idempotency record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub body_hash: String,
-    /// Status and response; `None` while the request is under way.
-    pub answer: Option<(u16, String)>,
+    /// The status and body of the response, or `None` while the request is in progress.
+    pub response: Option<(u16, String)>,
     pub lease_expires_at: Timestamp,
     pub created_at: Timestamp,
 }
 
 impl Record {
-    /// Whether it counts no more at this instant of the database.
+    /// Returns true if the record has expired at the time `now`, which must be the database's time
+    /// ([`Tx::database_now`]).
     pub fn is_outdated(&self, now: Timestamp) -> bool {
-        self.created_at <= now.plus_ms(-KEPT_MS)
+        self.created_at <= now.plus_ms(-RECORD_LIFETIME_MS)
     }
 }
 
-/// Claims a request that nobody has claimed; `false`, and nothing changes, if there is a record of it.
+/// Inserts an idempotency record that is claimed by `claim_id`. Returns false, without any change, if the record
+/// exists.
 pub async fn insert(
     tx: &mut Tx,
     key: &RequestKey,
@@ -66,7 +70,7 @@ pub async fn insert(
     Ok(inserted == 1)
 }
 
-/// The record of a request, locked until the transaction ends.
+/// Returns the idempotency record with this key and locks it until the transaction ends.
 pub async fn find_and_lock(tx: &mut Tx, key: &RequestKey) -> Result<Option<Record>, Error> {
     let row = tx
         .one(
@@ -82,16 +86,17 @@ pub async fn find_and_lock(tx: &mut Tx, key: &RequestKey) -> Result<Option<Recor
         .await?;
     let Some(row) = row else { return Ok(None) };
     let status = row.opt_int(1)?.map(u16::try_from).transpose();
-    let status = status.map_err(|_| Error::Corrupt("a stored status is no status".to_owned()))?;
+    let status = status.map_err(|_| Error::Corrupt("a stored status is not an HTTP status".to_owned()))?;
     Ok(Some(Record {
         body_hash: row.text(0)?,
-        answer: status.zip(row.opt_str(2)?.map(str::to_owned)),
+        response: status.zip(row.opt_str(2)?.map(str::to_owned)),
         lease_expires_at: row.time(3)?,
         created_at: row.time(4)?,
     }))
 }
 
-/// Claims a request anew, from whoever had it, as if it were seen for the first time. The caller has it locked.
+/// Transfers the claim on a record to `claim_id`, removes any response, and restarts the record's lifetime. The caller
+/// must have locked the record with [`find_and_lock`].
 pub async fn take_over(
     tx: &mut Tx,
     key: &RequestKey,
@@ -119,7 +124,8 @@ pub async fn take_over(
     Ok(())
 }
 
-/// Stores a claimed request's answer; `false` if the claim is no longer this one.
+/// Stores the response of the request that holds the claim `claim_id`. Returns false, without any change, if another
+/// request has taken the claim over.
 pub async fn complete(
     tx: &mut Tx,
     key: &RequestKey,
@@ -145,7 +151,8 @@ pub async fn complete(
     Ok(completed == 1)
 }
 
-/// Gives a claim up, so that the request may be sent again at once. One that was completed or lost stays.
+/// Deletes the record, so that the request can be retried at once. Has no effect if the record is completed or
+/// `claim_id` no longer holds the claim.
 pub async fn release(tx: &mut Tx, key: &RequestKey, claim_id: &str) -> Result<(), Error> {
     tx.execute(
         "DELETE FROM idempotent_requests WHERE key_id = $1 AND method = $2 AND path = $3 \
@@ -162,16 +169,17 @@ pub async fn release(tx: &mut Tx, key: &RequestKey, claim_id: &str) -> Result<()
     Ok(())
 }
 
-/// Gives every claim up: what a server does at its start, when it holds the database alone. What an earlier one had
-/// claimed and not completed had no effect.
+/// Deletes all records without a response. A server calls this when it starts, while it holds the exclusive lock on the
+/// database. The requests belonged to a previous server process and changed nothing, because a response is stored in
+/// the same transaction as the changes.
 pub async fn release_all(tx: &mut Tx) -> Result<(), Error> {
     tx.execute("DELETE FROM idempotent_requests WHERE status IS NULL", &[]).await?;
     Ok(())
 }
 
-/// Removes up to `limit` records that count no more, the oldest first; gives how many.
+/// Removes expired records, oldest first and up to `limit`. Returns how many it removed.
 pub async fn remove_outdated(tx: &mut Tx, limit: i64) -> Result<u64, Error> {
-    let before = tx.database_now().await?.plus_ms(-KEPT_MS);
+    let before = tx.database_now().await?.plus_ms(-RECORD_LIFETIME_MS);
     tx.execute(
         "DELETE FROM idempotent_requests WHERE (key_id, method, path, idempotency_key) IN \
          (SELECT key_id, method, path, idempotency_key FROM idempotent_requests WHERE created_at <= $1 \

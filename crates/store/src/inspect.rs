@@ -1,4 +1,4 @@
-//! Looking at a database without changing it, for who only wants to know what is there.
+//! Reads the state of a database for `herm doctor`, without changing the database.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::sqlite::FILE;
 use crate::{Error, Location};
 
-/// How long a database may take to answer.
+/// The maximum time to wait for the database's answer. If it takes longer, the query fails.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// The schema's version; `None` where no server or `herm migrate` has made one yet. Nothing is made or changed.
+/// Returns the version of the database schema, or `None` if there is no schema yet. The database is left unchanged,
+/// whereas a server would create the schema.
 ///
 /// # Errors
-/// The database is not reachable, or is none.
+/// Fails if the database cannot be reached or the file is not a database.
 pub async fn schema_version(location: &Location) -> Result<Option<i64>, Error> {
-    ask(location, Question { table: "schema_version", query: "SELECT MAX(version) FROM schema_version" })
-        .await
+    run(location, Query { table: "schema_version", sql: "SELECT MAX(version) FROM schema_version" }).await
 }
 
-/// Whether anything in it is sealed with a master key, which must be there then. Nothing is made or changed.
+/// Returns true if a server with a master key has used this database. Servers then require that master key.
 ///
 /// # Errors
-/// As of [`schema_version`].
+/// Fails if the database cannot be reached or the file is not a database.
 pub async fn is_sealed(location: &Location) -> Result<bool, Error> {
-    let rows = Question { table: "master_key_check", query: "SELECT COUNT(*) FROM master_key_check" };
-    Ok(ask(location, rows).await?.is_some_and(|count| count > 0))
+    let rows = Query { table: "master_key_check", sql: "SELECT COUNT(*) FROM master_key_check" };
+    Ok(run(location, rows).await?.is_some_and(|count| count > 0))
 }
 
-/// A query for one number, and the table that it reads.
+/// An SQL query that returns one number, and the name of the table that it reads.
 #[derive(Clone, Copy)]
-struct Question {
+struct Query {
     table: &'static str,
-    query: &'static str,
+    sql: &'static str,
 }
 
-/// The answer; `None` if there is no such table, or nothing in it.
-async fn ask(location: &Location, question: Question) -> Result<Option<i64>, Error> {
+/// Runs the query. Returns `None` if the table does not exist or the query returns NULL.
+async fn run(location: &Location, query: Query) -> Result<Option<i64>, Error> {
     match location {
         Location::Sqlite(dir) => {
             let file = dir.join(FILE);
-            let read = tokio::task::spawn_blocking(move || ask_file(&file, question));
+            let read = tokio::task::spawn_blocking(move || query_sqlite(&file, query));
             read.await.map_err(std::io::Error::other)?
         }
         Location::Postgres(url) => {
-            tokio::time::timeout(ANSWER_LIMIT, ask_server(url, question)).await.map_err(|_| {
+            tokio::time::timeout(ANSWER_LIMIT, query_postgres(url, query)).await.map_err(|_| {
                 let message = format!("no answer within {} s", ANSWER_LIMIT.as_secs());
                 std::io::Error::new(std::io::ErrorKind::TimedOut, message)
             })?
@@ -56,7 +56,7 @@ async fn ask(location: &Location, question: Question) -> Result<Option<i64>, Err
     }
 }
 
-fn ask_file(file: &Path, question: Question) -> Result<Option<i64>, Error> {
+fn query_sqlite(file: &Path, query: Query) -> Result<Option<i64>, Error> {
     if !file.try_exists()? {
         return Ok(None);
     }
@@ -64,19 +64,19 @@ fn ask_file(file: &Path, question: Question) -> Result<Option<i64>, Error> {
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(ANSWER_LIMIT)?;
     let table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1";
-    if connection.query_row(table, [question.table], |_| Ok(())).optional()?.is_none() {
+    if connection.query_row(table, [query.table], |_| Ok(())).optional()?.is_none() {
         return Ok(None);
     }
-    Ok(connection.query_row(question.query, [], |row| row.get(0))?)
+    Ok(connection.query_row(query.sql, [], |row| row.get(0))?)
 }
 
-async fn ask_server(url: &SecretString, question: Question) -> Result<Option<i64>, Error> {
+async fn query_postgres(url: &SecretString, query: Query) -> Result<Option<i64>, Error> {
     let options: PgConnectOptions = url.expose_secret().parse()?;
     let mut connection = options.connect().await?;
     let table = "SELECT CASE WHEN to_regclass($1) IS NULL THEN 0 ELSE 1 END";
-    let (has_table,): (i32,) = sqlx::query_as(table).bind(question.table).fetch_one(&mut connection).await?;
+    let (has_table,): (i32,) = sqlx::query_as(table).bind(query.table).fetch_one(&mut connection).await?;
     let answer = if has_table == 1 {
-        sqlx::query_as::<_, (Option<i64>,)>(question.query).fetch_one(&mut connection).await?.0
+        sqlx::query_as::<_, (Option<i64>,)>(query.sql).fetch_one(&mut connection).await?.0
     } else {
         None
     };

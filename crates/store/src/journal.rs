@@ -1,7 +1,7 @@
-//! The journal: each effect's intent is written before it, its result after it.
+//! The journal of a run. The intent of each effect is recorded before the effect, and the result after it.
 //!
-//! Step n of a run is one model call (`call_no` 0) and the tool calls it asked for (`call_no` 1 and on). An
-//! intent without a result is what a worker that takes the run over finds of an effect that may have happened.
+//! Step n of a run is one model call (`call_no` 0) and the tool calls that its reply requested (`call_no` 1 and up). An
+//! intent without a result means that the effect may have happened: a worker that resumes the run must expect both.
 
 use herm_types::run::StepKind;
 use herm_types::{RunId, ThreadId, Timestamp};
@@ -24,28 +24,28 @@ fn parse_kind(text: &str) -> Result<StepKind, Error> {
     }
 }
 
-/// Where a step stands in its run.
+/// The position of a journal entry: its run, step number and call number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub run_id: RunId,
     pub step_no: i64,
-    /// 0 is the model call, tool calls count from 1.
+    /// 0 for the model call of the step. Its tool calls are numbered from 1.
     pub call_no: i64,
 }
 
-/// A step as the journal holds it; `intent` and `result` are JSON documents of whoever runs the step.
+/// A journal entry: a model call or a tool call. `intent` and `result` are JSON documents that the worker defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub position: Position,
     pub kind: StepKind,
-    /// The model or the tool.
+    /// The name of the called model or tool.
     pub name: String,
     pub intent: String,
     pub result: Option<String>,
 }
 
-/// Records that an effect is about to be made. One that is recorded already keeps its time, and takes the new
-/// intent and name: another model may stand in.
+/// Records the intent of an effect. If the position already has an intent, replaces the intent and the name but not the
+/// start time: a retry may use another model.
 pub async fn record_intent(
     tx: &mut Tx,
     position: Position,
@@ -73,10 +73,11 @@ pub async fn record_intent(
     Ok(())
 }
 
-/// Records what an effect gave.
+/// Records the result of an effect.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if its intent was not recorded, or a result already is: an effect was made twice.
+/// Returns [`Error::Corrupt`] if the position has no intent, or already has a result, because then the effect was made
+/// twice.
 pub async fn record_result(tx: &mut Tx, position: Position, result: &str) -> Result<(), Error> {
     let now = tx.now();
     let changed = tx
@@ -89,7 +90,7 @@ pub async fn record_result(tx: &mut Tx, position: Position, result: &str) -> Res
     if changed == 1 { Ok(()) } else { Err(Error::Corrupt(format!("{position:?} has no open intent"))) }
 }
 
-/// How long ago a step was begun, in milliseconds.
+/// Returns the milliseconds since the intent at this position was first recorded, or 0 if there is none.
 pub async fn age_ms(tx: &mut Tx, position: Position) -> Result<i64, Error> {
     let now = tx.now();
     let row = tx
@@ -102,7 +103,7 @@ pub async fn age_ms(tx: &mut Tx, position: Position) -> Result<i64, Error> {
     Ok(started_at.map_or(0, |started_at| (now.as_micros() - started_at.as_micros()).max(0) / 1000))
 }
 
-/// The tool calls of a run that were begun and have no result.
+/// Returns the positions of the run's tool calls that have an intent but no result.
 pub async fn open_tools(tx: &mut Tx, run_id: RunId) -> Result<Vec<Position>, Error> {
     let rows = tx
         .all(
@@ -113,7 +114,7 @@ pub async fn open_tools(tx: &mut Tx, run_id: RunId) -> Result<Vec<Position>, Err
     rows.iter().map(|row| Ok(Position { run_id, step_no: row.int(0)?, call_no: row.int(1)? })).collect()
 }
 
-/// The steps of a thread's runs from `from_run` on, in order.
+/// Returns all journal entries of the thread's runs, beginning with the run `from_run`, in order.
 pub async fn of_thread(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Result<Vec<Step>, Error> {
     let rows = tx
         .all(
@@ -136,7 +137,7 @@ pub async fn of_thread(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Res
         .collect()
 }
 
-/// A step with its times.
+/// A journal entry with the times at which it started and ended, without its intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimedStep {
     pub position: Position,
@@ -147,7 +148,8 @@ pub struct TimedStep {
     pub ended_at: Option<Timestamp>,
 }
 
-/// Steps of a run behind `after`, which is a step's number and a call's, in order, at most `limit`.
+/// Returns up to `limit` journal entries of a run, in order. Begins after the entry with the step number and call
+/// number `after`.
 pub async fn of_run(
     tx: &mut Tx,
     run_id: RunId,
@@ -175,7 +177,7 @@ pub async fn of_run(
         .collect()
 }
 
-/// What the model call of a step gave.
+/// Returns the result of a step's model call, or `None` while it has none.
 pub async fn model_result(tx: &mut Tx, run_id: RunId, step_no: i64) -> Result<Option<String>, Error> {
     let row = tx
         .one(

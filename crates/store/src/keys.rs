@@ -1,20 +1,21 @@
-//! API keys and browser tokens, by the hash of their text.
+//! API keys and browser tokens. The database contains only their SHA-256 hashes.
 
 use herm_types::key::{KeyInfo, Scope};
 use herm_types::paging::PageRequest;
 use herm_types::{AccountId, DeploymentId, KeyId, Timestamp};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The most keys that one listing of all accounts gives.
+/// The maximum number of keys that [`list`] returns. Older keys are omitted.
 const MAX_LISTED: i64 = 1000;
-/// Expired tokens that one call of [`remove_expired_tokens`] removes: more than are minted in the same transaction, so
-/// that there are never many.
+/// The maximum number of expired browser tokens that one call of [`remove_expired_tokens`] removes. Each new token
+/// triggers one call, which can remove more tokens than were added, so that expired tokens do not accumulate.
 const EXPIRED_AT_ONCE: i64 = 8;
 
-/// Keys as they act: a token is revoked when its parent is, though its own row does not say so.
+/// The SELECT statement for keys, followed by the clauses in `$rest`. A browser token without a revocation time of its
+/// own gets the revocation time of its parent key.
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
@@ -27,7 +28,8 @@ macro_rules! select_keys {
     };
 }
 
-/// What of an account's keys somebody may see: those whose limits lie within theirs.
+/// The keys that a caller may see: those of the caller's account and, if the caller's key is restricted to a deployment
+/// or customer, only those with a restriction to the same deployment or customer.
 #[derive(Clone, Debug)]
 pub struct Reach {
     pub account_id: AccountId,
@@ -45,8 +47,8 @@ impl Reach {
     }
 }
 
-/// Adds a key; `hash` is its text's SHA-256 in hexadecimal. Gives `false`, and changes nothing, if there is
-/// one with this hash.
+/// Inserts a key. `hash` is the hexadecimal SHA-256 of the key. Returns false, without any change, if the hash already
+/// exists.
 pub async fn insert(tx: &mut Tx, key: &KeyInfo, hash: &str) -> Result<bool, Error> {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let inserted = tx
@@ -72,12 +74,12 @@ pub async fn insert(tx: &mut Tx, key: &KeyInfo, hash: &str) -> Result<bool, Erro
     Ok(inserted == 1)
 }
 
-/// The key with this hash, be it live or not.
+/// Returns the key or browser token with this hash, even if it is revoked or expired.
 pub async fn find_by_hash(tx: &mut Tx, hash: &str) -> Result<Option<KeyInfo>, Error> {
     tx.one(select_keys!("WHERE api_keys.hash = $1"), params![hash]).await?.map(|row| key(&row)).transpose()
 }
 
-/// The key with this id, whosever it is, be it live or not.
+/// Returns the key or browser token with this id in any account, even if it is revoked or expired.
 pub async fn find(tx: &mut Tx, key_id: KeyId) -> Result<Option<KeyInfo>, Error> {
     tx.one(select_keys!("WHERE api_keys.key_id = $1"), params![key_id.to_string()])
         .await?
@@ -85,7 +87,7 @@ pub async fn find(tx: &mut Tx, key_id: KeyId) -> Result<Option<KeyInfo>, Error> 
         .transpose()
 }
 
-/// The key or token with this id, if it lies within reach.
+/// Returns the key or browser token with this id if the caller may see it.
 pub async fn find_within(tx: &mut Tx, reach: &Reach, key_id: KeyId) -> Result<Option<KeyInfo>, Error> {
     tx.one(
         select_keys!(
@@ -100,8 +102,8 @@ pub async fn find_within(tx: &mut Tx, reach: &Reach, key_id: KeyId) -> Result<Op
     .transpose()
 }
 
-/// A page of the keys within reach, newest first, with one row more than asked for where there is one. Tokens are not
-/// listed: there are as many as there are visitors.
+/// Returns a page of the keys that the caller may see, newest first, plus one extra row if there is a next page.
+/// Browser tokens are omitted, because there can be one for every visitor of a website.
 pub async fn page(tx: &mut Tx, reach: &Reach, page: &PageRequest) -> Result<Vec<KeyInfo>, Error> {
     let rows = tx
         .all(
@@ -114,7 +116,7 @@ pub async fn page(tx: &mut Tx, reach: &Reach, page: &PageRequest) -> Result<Vec<
             ),
             params![
                 reach.account_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<KeyId>),
+                page.after.clone().unwrap_or_else(max_id::<KeyId>),
                 reach.deployment(),
                 reach.customer(),
                 i64::from(page.limit) + 1,
@@ -124,7 +126,7 @@ pub async fn page(tx: &mut Tx, reach: &Reach, page: &PageRequest) -> Result<Vec<
     rows.iter().map(key).collect()
 }
 
-/// Every key of every account, newest first, without tokens.
+/// Returns the keys of all accounts, newest first. Browser tokens are omitted.
 pub async fn list(tx: &mut Tx) -> Result<Vec<KeyInfo>, Error> {
     let rows = tx
         .all(
@@ -135,7 +137,7 @@ pub async fn list(tx: &mut Tx) -> Result<Vec<KeyInfo>, Error> {
     rows.iter().map(key).collect()
 }
 
-/// How many keys of the account are neither revoked nor tokens.
+/// Returns the number of the account's unrevoked API keys. Browser tokens are not counted.
 pub async fn count(tx: &mut Tx, account_id: AccountId) -> Result<i64, Error> {
     let row = tx
         .one(
@@ -146,7 +148,8 @@ pub async fn count(tx: &mut Tx, account_id: AccountId) -> Result<i64, Error> {
     row.map_or(Ok(0), |row| row.int(0))
 }
 
-/// Revokes a key, and so its tokens; `false` if there is no such key. One revoked before keeps its time.
+/// Revokes a key and, with it, the browser tokens that were created with it. Returns false if the key does not exist.
+/// If the key is already revoked, the first revocation time is retained.
 pub async fn revoke(tx: &mut Tx, key_id: KeyId) -> Result<bool, Error> {
     let now = tx.now();
     let revoked = tx
@@ -158,10 +161,10 @@ pub async fn revoke(tx: &mut Tx, key_id: KeyId) -> Result<bool, Error> {
     Ok(revoked == 1)
 }
 
-/// Removes a few tokens that have expired; called with each new one, so that the table holds no more than are live.
+/// Removes up to `EXPIRED_AT_ONCE` expired browser tokens. Called whenever a browser token is created.
 pub async fn remove_expired_tokens(tx: &mut Tx) -> Result<(), Error> {
     let now = tx.now();
-    // Whoever else removes some has locked other ones.
+    // SKIP LOCKED lets concurrent transactions remove different tokens instead of waiting for each other.
     let expired = tx
         .all(
             "SELECT key_id FROM api_keys WHERE parent_key_id IS NOT NULL AND expires_at <= $1 \

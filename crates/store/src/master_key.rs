@@ -1,18 +1,19 @@
-//! A text that is sealed with the master key, by which a server sees whether it was given the right one.
+//! A check text that is stored encrypted (sealed) with the master key of the first server. Later servers decrypt it
+//! when they start, to check that they have the same master key.
 
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// Of the one row.
+/// The name of the only row in the table `master_key_check`.
 const NAME: &str = "check";
 
-/// The sealed text; `None` until a server has written it.
+/// Returns the sealed check text, or `None` if no server has written it yet.
 pub async fn find_check(tx: &mut Tx) -> Result<Option<String>, Error> {
     let row = tx.one("SELECT sealed FROM master_key_check WHERE name = $1", params![NAME]).await?;
     row.map(|row| row.text(0)).transpose()
 }
 
-/// Writes the sealed text, unless there is one; the one that counts is given back.
+/// Stores the sealed check text unless one is already stored. Returns the stored one.
 pub async fn write_check(tx: &mut Tx, sealed: &str) -> Result<String, Error> {
     tx.execute(
         "INSERT INTO master_key_check (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",

@@ -1,16 +1,17 @@
-//! Messages: what people and agents said, in the order of their ids.
+//! Messages of users and agents, ordered by id.
 
 use herm_types::thread::{Attachment, Message, Role};
 use herm_types::{MessageId, RunId, SteeringId, ThreadId};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The most messages of one run that wait to be picked up, and that one step takes.
+/// The maximum number of a run's user messages that no step has read yet. Further messages are rejected until a step
+/// reads them. It also bounds how many messages one step reads.
 pub const MAX_PENDING: i64 = 100;
 
-/// A message to be added.
+/// A message to insert.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
     pub message_id: MessageId,
@@ -19,13 +20,14 @@ pub struct NewMessage {
     pub role: Role,
     pub content: String,
     pub attachments: Vec<Attachment>,
-    /// It was cut off: what there is of it was sent and stands.
+    /// True if the text is incomplete, because the model call broke off or the run was cancelled.
     pub truncated: bool,
-    /// The request that a user's message answers, and the step that asked: it is no input of its own.
+    /// If the user's message answers a steering request: the id of the request, and the number of the step that created
+    /// it. The model receives the answer as a tool result, and not as a user message.
     pub answers: Option<(SteeringId, i64)>,
 }
 
-/// Adds a message. A user's is pending until a step picks it up ([`pick_up`]).
+/// Inserts a message. A user's message is pending until a step reads it, see [`pick_up`].
 pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
     let now = tx.now();
     let attachments = Some(&message.attachments).filter(|attachments| !attachments.is_empty());
@@ -50,7 +52,8 @@ pub async fn insert(tx: &mut Tx, message: &NewMessage) -> Result<(), Error> {
     Ok(())
 }
 
-/// The messages of a thread before `before`, newest first, at most `limit` + 1.
+/// Returns up to `limit` messages of a thread that are older than the message `before`, newest first, plus one extra
+/// row if there is a next page.
 pub async fn page_before(
     tx: &mut Tx,
     thread_id: ThreadId,
@@ -63,7 +66,7 @@ pub async fn page_before(
              WHERE thread_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3",
             params![
                 thread_id.to_string(),
-                before.map_or_else(last_id::<MessageId>, |id| id.to_string()),
+                before.map_or_else(max_id::<MessageId>, |id| id.to_string()),
                 i64::from(limit) + 1,
             ],
         )
@@ -71,18 +74,19 @@ pub async fn page_before(
     rows.iter().map(message).collect()
 }
 
-/// A user's message as the harness reads it.
+/// A message of a user, with the fields that the harness needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserMessage {
     pub message_id: MessageId,
     pub run_id: RunId,
-    /// The step that first reads it; `None` while it is pending.
+    /// The number of the step that first read the message, or `None` if no step has read it yet.
     pub before_step: Option<i64>,
     pub content: String,
     pub attachments: Vec<Attachment>,
 }
 
-/// The user messages of a thread's runs from `from_run` on, oldest first, but for those that answered a request.
+/// Returns the user messages of the thread's runs, beginning with the run `from_run`, oldest first. Answers to steering
+/// requests are omitted.
 pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Result<Vec<UserMessage>, Error> {
     let rows = tx
         .all(
@@ -104,7 +108,7 @@ pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Resu
         .collect()
 }
 
-/// How many messages of an active run wait to be picked up.
+/// Returns the number of the run's user messages that no step has read yet.
 pub async fn count_pending(tx: &mut Tx, run_id: RunId) -> Result<i64, Error> {
     tx.one(
         "SELECT COUNT(*) FROM messages WHERE run_id = $1 AND role = 'user' AND before_step IS NULL",
@@ -114,7 +118,7 @@ pub async fn count_pending(tx: &mut Tx, run_id: RunId) -> Result<i64, Error> {
     .map_or(Ok(0), |row| row.int(0))
 }
 
-/// Marks messages as read by this step.
+/// Records that the step `step_no` reads these messages. Has no effect on messages that an earlier step has read.
 pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Result<(), Error> {
     for message_id in messages {
         tx.execute(
@@ -126,7 +130,8 @@ pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Resul
     Ok(())
 }
 
-/// Makes input of the answers to calls of this run that it never read: it has ended, or ends in this transaction.
+/// Converts human answers that the run has not read yet into pending user messages, so that the next run reads them.
+/// Called when the run ends.
 pub async fn release_unread_answers(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
     tx.execute(
         "UPDATE messages SET answers = NULL, before_step = NULL WHERE answers IS NOT NULL AND answers IN \
@@ -139,7 +144,7 @@ pub async fn release_unread_answers(tx: &mut Tx, run_id: RunId) -> Result<(), Er
     Ok(())
 }
 
-/// The newest message of all, whosever it is: ids go on after it.
+/// Returns the highest message id in the database. A server creates only higher ids, even if its clock was set back.
 pub async fn newest(tx: &mut Tx) -> Result<Option<MessageId>, Error> {
     let row = tx.one("SELECT message_id FROM messages ORDER BY message_id DESC LIMIT 1", &[]).await?;
     row.map(|row| row.parse(0)).transpose()

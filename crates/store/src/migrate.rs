@@ -1,4 +1,5 @@
-//! The schema's versions. Each migration is one file, applied once, in order, in one transaction.
+//! The versions of the database schema. Each migration is one SQL file. The missing migrations are applied in order, in
+//! one transaction.
 
 use crate::row::params;
 use crate::{Error, Store, Tx};
@@ -8,12 +9,13 @@ const MIGRATIONS: [&str; 2] = [
     include_str!("../../../migrations/0002_contract.sql"),
 ];
 
-/// The schema version this binary works on.
+/// The schema version that this binary needs.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 const CREATE_VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
 
-/// Checks the schema's version; with `migrate` brings an older one up to date.
+/// Fails unless the database has the schema version [`SCHEMA_VERSION`]. With `migrate`, first applies the missing
+/// migrations to an older schema.
 pub(crate) async fn check(store: &Store, migrate: bool) -> Result<(), Error> {
     store
         .transaction("migrate", move |tx| {

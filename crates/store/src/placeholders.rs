@@ -1,5 +1,5 @@
-//! Placeholders: what stands for a secret's value in the sandbox of one deployment, for as long as that deployment uses
-//! the secret.
+//! Placeholders: random strings that programs in a sandbox use in place of the values of secrets. A placeholder belongs
+//! to one deployment and one secret. It exists for as long as the deployment uses the secret.
 
 use herm_types::secret::{HostPattern, Inject};
 use herm_types::{AccountId, DeploymentId, SecretId};
@@ -7,18 +7,19 @@ use herm_types::{AccountId, DeploymentId, SecretId};
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// A secret as one deployment uses it at this moment, without its value.
+/// A secret that a deployment uses, without the secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundSecret {
     pub secret_id: SecretId,
-    /// `None` until a command has needed it.
+    /// `None` if no command has needed a placeholder for this secret yet.
     pub placeholder: Option<String>,
     pub allowed_hosts: Vec<HostPattern>,
     pub inject: Vec<Inject>,
 }
 
-/// The secrets that a deployment uses now, as many as its settings may name.
-pub async fn bound(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<BoundSecret>, Error> {
+/// Returns the secrets that a deployment uses. There is no page limit, because the settings of a deployment can list
+/// only a limited number of secrets.
+pub async fn bound_secrets(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<BoundSecret>, Error> {
     let rows = tx
         .all(
             "SELECT s.secret_id, placeholder, allowed_hosts, inject FROM secret_uses u JOIN secrets s \
@@ -39,9 +40,9 @@ pub async fn bound(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<Bound
         .collect()
 }
 
-/// Gives a secret its placeholder in this deployment, unless it has one; the one that counts is given back. `None`: the
-/// deployment does not use the secret (any more).
-pub async fn make(
+/// Stores a placeholder for a secret that the deployment uses, unless one is already stored. Returns the stored
+/// placeholder, or `None` if the deployment no longer uses the secret.
+pub async fn insert(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     secret_id: &SecretId,
@@ -57,7 +58,8 @@ pub async fn make(
     row.map(|row| row.text(0)).transpose()
 }
 
-/// The encrypted value of a secret that the deployment uses now, and whose it is.
+/// Returns the encrypted value of a secret and the account that it belongs to, or `None` if the deployment does not use
+/// the secret.
 pub async fn find_sealed(
     tx: &mut Tx,
     deployment_id: DeploymentId,

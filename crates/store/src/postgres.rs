@@ -1,4 +1,4 @@
-//! PostgreSQL: a pool of connections, and one that holds the server's claim on the database.
+//! PostgreSQL: a connection pool, and a separate connection that holds the advisory lock of the server.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 use crate::tx::{Session, Tx};
 use crate::{Error, Feed};
 
-/// Connections a server keeps open at most.
+/// The maximum number of connections in a server's pool. When all are in use, transactions wait for a free one.
 const MAX_CONNECTIONS: u32 = 16;
-/// The advisory lock that one server at a time holds: "herm" in ASCII.
+/// Tries to acquire the advisory lock that only one server can hold. Its key is "herm" in ASCII.
 const SERVER_LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(1751478893) THEN 1 ELSE 0 END";
 
 pub(crate) struct Postgres {
@@ -24,7 +24,8 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Connects. With `exclusive` it refuses a database that another server holds.
+    /// Connects to the database. With `exclusive`, first acquires the server lock, and fails if another server holds
+    /// it.
     pub(crate) async fn open(
         url: &SecretString,
         clock: Arc<dyn Clock>,
@@ -51,8 +52,10 @@ impl Postgres {
     }
 }
 
-/// Commits, and tells what was committed. It does both to the end also where who asked has gone away: a subscriber that
-/// is not told of the last event waits for the next one.
+/// Commits the transaction and publishes its events.
+///
+/// A separate task does both, so that they complete even if the caller is cancelled. Otherwise, committed events could
+/// remain unpublished until the deployment's next event.
 pub(crate) async fn commit(tx: Tx, name: &'static str, feed: &Feed) -> Result<(), Error> {
     let feed = feed.clone();
     let committing = tokio::spawn(async move {
@@ -60,11 +63,12 @@ pub(crate) async fn commit(tx: Tx, name: &'static str, feed: &Feed) -> Result<()
         if let Session::Postgres(transaction) = session
             && let Err(error) = transaction.commit().await
         {
-            // It may be committed all the same, if only the answer was lost.
-            stored.iter().for_each(|(deployment_id, _)| feed.doubt(*deployment_id));
+            // The commit may have succeeded although its response was lost. Closing the channels makes the subscribers
+            // read the event log.
+            stored.iter().for_each(|(deployment_id, _)| feed.close_channel(*deployment_id));
             return Err(Error::Commit(error.to_string()));
         }
-        crate::fault::reach("commit.after", name);
+        crate::failpoint::reach("commit.after", name);
         feed.publish(stored);
         if work_was_added {
             feed.announce_work();
@@ -84,7 +88,7 @@ async fn claim_server_lock(options: &PgConnectOptions) -> Result<PgConnection, E
         Ok(connection)
     } else {
         Err(Error::InUse(
-            "another herm server is using this PostgreSQL database: stop it, or give this one its own"
+            "another herm server is using this PostgreSQL database: stop it, or give this server its own database"
                 .to_owned(),
         ))
     }

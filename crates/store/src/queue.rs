@@ -1,24 +1,25 @@
-//! The queue: work items on the same database as the rows and events they belong to.
+//! The queue of work items. It is in the same database as the rows and events that a work item belongs to.
 //!
-//! A claim gives a [`Lease`]: a time until which the item is the worker's, and a fencing token that grows with
-//! each claim. Every write of a worker holds its lease in the same transaction ([`hold`]), so that a worker
-//! that lost it cannot write.
+//! Claiming a work item returns a [`Lease`], which is valid until a time and has a fence, a number that grows with each
+//! claim. A worker checks its lease in the transaction of each of its writes ([`hold`]). A worker that lost its lease
+//! therefore cannot write.
 
 use herm_types::{DeploymentId, ThreadId, Timestamp, WorkId};
 
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// What a work item asks for.
+/// The kind of work that a work item stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Advance a run; the subject is its id.
+    /// A run has work to do. `subject_id` is the id of the run.
     Run,
-    /// Tear a deleted deployment down; the subject is its id.
+    /// A deleted deployment must be torn down. `subject_id` is the id of the deployment.
     Teardown,
-    /// Erase what a deleted thread left; the subject is its id.
+    /// The contents of a deleted thread must be erased. `subject_id` is the id of the thread.
     EraseThread,
-    /// Get ready what a new deployment needs: its image, the files that it begins with; the subject is its id.
+    /// A new deployment must be provisioned: its image pulled and its snapshot restored. `subject_id` is the id of the
+    /// deployment.
     Provision,
 }
 
@@ -36,24 +37,24 @@ impl Kind {
         [Self::Run, Self::Teardown, Self::EraseThread, Self::Provision]
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Error::Corrupt(format!("unknown kind of work {text:?}")))
+            .ok_or_else(|| Error::Corrupt(format!("unknown kind of work item {text:?}")))
     }
 }
 
-/// A claimed work item.
+/// A worker's exclusive right to a work item until the lease expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub work_id: WorkId,
     pub kind: Kind,
     pub subject_id: String,
     pub deployment_id: DeploymentId,
-    /// Grows with each claim of the item.
+    /// A number that grows with each claim of the work item. Writes with an older fence fail.
     pub fence: i64,
-    /// How many times it was claimed, this one included.
+    /// The number of times that the work item was claimed, including this claim.
     pub attempts: i64,
 }
 
-/// Adds a work item that is due at once.
+/// Adds a work item that is due immediately.
 pub async fn enqueue(
     tx: &mut Tx,
     work_id: WorkId,
@@ -72,8 +73,10 @@ pub async fn enqueue(
     Ok(())
 }
 
-/// Claims up to `limit` items that are due and that no live lease covers, the longest due first. Of a deployment that is
-/// deleted only the tearing down is given; what else was queued while it was deleted is removed.
+/// Claims up to `limit` work items that are due and have no valid lease, in the order of their due times.
+///
+/// If a deployment was deleted, only its teardown is claimed. Its other work items, which were added during the
+/// deletion, are removed.
 pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Result<Vec<Lease>, Error> {
     let now = tx.database_now().await?;
     let rows = tx
@@ -96,7 +99,7 @@ pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Resul
             attempts: row.int(5)? + 1,
         };
         if row.int(6)? == 0 && lease.kind != Kind::Teardown {
-            // No event can be written for it, so that it would be in the way of all that is claimed with it.
+            // The deployment's event log is closed, so every transaction that works on this work item would fail.
             let removed = "DELETE FROM work WHERE work_id = $1";
             tx.execute(removed, params![lease.work_id.to_string()]).await?;
             continue;
@@ -112,10 +115,10 @@ pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Resul
     Ok(leases)
 }
 
-/// Makes sure, within the transaction, that the lease is still the item's latest.
+/// Fails the transaction unless `lease` is still the latest claim of its work item.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] if the item was claimed anew or is gone.
+/// Returns [`Error::LeaseLost`] if the work item was claimed again or removed.
 pub async fn hold(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
     tx.one(
         "SELECT 1 FROM work WHERE work_id = $1 AND fence = $2 FOR UPDATE",
@@ -126,7 +129,7 @@ pub async fn hold(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
     .ok_or(Error::LeaseLost)
 }
 
-/// Prolongs a lease from now on.
+/// Extends a lease: it then expires `lease_ms` milliseconds from now.
 pub async fn renew(tx: &mut Tx, lease: &Lease, lease_ms: i64) -> Result<(), Error> {
     hold(tx, lease).await?;
     let until = tx.database_now().await?.plus_ms(lease_ms);
@@ -138,14 +141,14 @@ pub async fn renew(tx: &mut Tx, lease: &Lease, lease_ms: i64) -> Result<(), Erro
     Ok(())
 }
 
-/// Removes an item whose work is done.
+/// Removes a work item whose work is complete.
 pub async fn complete(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
     hold(tx, lease).await?;
     tx.execute("DELETE FROM work WHERE work_id = $1", params![lease.work_id.to_string()]).await?;
     Ok(())
 }
 
-/// Gives an item back, due after `delay_ms`.
+/// Ends the lease and makes the work item due again in `delay_ms` milliseconds.
 pub async fn postpone(tx: &mut Tx, lease: &Lease, delay_ms: i64) -> Result<(), Error> {
     hold(tx, lease).await?;
     let due_at = tx.database_now().await?.plus_ms(delay_ms);
@@ -158,7 +161,8 @@ pub async fn postpone(tx: &mut Tx, lease: &Lease, delay_ms: i64) -> Result<(), E
     Ok(())
 }
 
-/// Gives an item back, due at `due_at`; `None`: not before it is hastened.
+/// Ends the lease and makes the work item due again at `due_at`. With `None`, it is not due until [`make_due`] is
+/// called.
 pub async fn postpone_until(tx: &mut Tx, lease: &Lease, due_at: Option<Timestamp>) -> Result<(), Error> {
     hold(tx, lease).await?;
     tx.execute(
@@ -169,10 +173,12 @@ pub async fn postpone_until(tx: &mut Tx, lease: &Lease, due_at: Option<Timestamp
     Ok(())
 }
 
-/// Makes a subject's item due at once: what it waited for has come, or matters no more. A lease stays as it is. The
-/// item is locked in any case, so that who holds it either sees what this transaction writes, or has let go of it
-/// before.
-pub async fn hasten(tx: &mut Tx, deployment_id: DeploymentId, subject_id: &str) -> Result<(), Error> {
+/// Makes the work item of a subject due immediately, because the state that it waits for has changed. A valid lease on
+/// the work item remains valid.
+///
+/// The UPDATE locks the row even if the work item is already due. A worker that holds a lease on it therefore either
+/// sees the changes of this transaction, or has already ended its lease.
+pub async fn make_due(tx: &mut Tx, deployment_id: DeploymentId, subject_id: &str) -> Result<(), Error> {
     let now = tx.database_now().await?;
     tx.execute(
         "UPDATE work SET due_at = CASE WHEN due_at > $1 THEN $1 ELSE due_at END \
@@ -184,8 +190,9 @@ pub async fn hasten(tx: &mut Tx, deployment_id: DeploymentId, subject_id: &str) 
     Ok(())
 }
 
-/// Ends every lease: what a server does at its start, when it holds the database alone, so that what an earlier
-/// one left behind is taken up at once. The old leases' fences no longer hold after the next claim.
+/// Ends all leases and returns their number. A server calls this when it starts, while it holds the exclusive lock on
+/// the database, so that it can immediately claim the work of a previous server process. Writes under the old leases
+/// fail after the next claim.
 pub async fn release_all(tx: &mut Tx) -> Result<u64, Error> {
     let released = tx
         .execute("UPDATE work SET lease_owner = NULL, lease_expires_at = 0 WHERE lease_expires_at > 0", &[])
@@ -194,13 +201,13 @@ pub async fn release_all(tx: &mut Tx) -> Result<u64, Error> {
     Ok(released)
 }
 
-/// Removes what is queued for a deployment, so that every worker on it is fenced off.
+/// Removes all work items of a deployment. Workers that hold a lease on one of them can no longer write.
 pub async fn remove_of_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<(), Error> {
     tx.execute("DELETE FROM work WHERE deployment_id = $1", params![deployment_id.to_string()]).await?;
     Ok(())
 }
 
-/// Removes what is queued for a thread's runs, so that every worker on them is fenced off.
+/// Removes the work items of a thread's active runs. Workers that hold a lease on one of them can no longer write.
 pub async fn remove_of_thread(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -215,7 +222,7 @@ pub async fn remove_of_thread(
     Ok(())
 }
 
-/// How many items there are, leased or not.
+/// Returns the number of work items in the queue, with or without a lease.
 pub async fn len(tx: &mut Tx) -> Result<i64, Error> {
     tx.one("SELECT COUNT(*) FROM work", &[]).await?.map_or(Ok(0), |row| row.int(0))
 }

@@ -1,8 +1,9 @@
-//! Values in and out, alike on both engines.
+//! Conversion between Rust values and database values, identical for SQLite and PostgreSQL.
 
 use crate::Error;
 
-/// A parameter of a statement. NULL keeps its type, which PostgreSQL asks for.
+/// A value in a statement or a row. NULL is typed (`Int(None)` or `Text(None)`), because PostgreSQL requires a type for
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Int(Option<i64>),
@@ -45,13 +46,13 @@ impl From<herm_types::Timestamp> for Value {
     }
 }
 
-/// The parameters of a statement: ids and texts by their `Display`, numbers and instants as they are.
+/// Builds the parameter list of a statement from values that convert into [`Value`].
 macro_rules! params {
     ($($value:expr),* $(,)?) => { &[$($crate::row::Value::from($value)),*] };
 }
 pub(crate) use params;
 
-/// One row of a result, its columns by position.
+/// One row of a query result. Columns are numbered from 0.
 #[derive(Debug)]
 pub(crate) struct Row(pub(crate) Vec<Value>);
 
@@ -92,7 +93,7 @@ impl Row {
         Ok(self.opt_int(column)?.map(herm_types::Timestamp::from_micros))
     }
 
-    /// An id, or any other type that reads its own text.
+    /// Parses a text column as an id or another type that implements `FromStr`.
     pub(crate) fn parse<T>(&self, column: usize) -> Result<T, Error>
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
@@ -110,7 +111,7 @@ impl Row {
         }
     }
 
-    /// A JSON document.
+    /// Parses a text column as a JSON document.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, Error> {
         serde_json::from_str(self.str(column)?)
             .map_err(|error| Error::Corrupt(format!("column {column}: {error}")))

@@ -1,21 +1,21 @@
-//! Runs: their status from the queue to the end.
+//! Runs and their status.
 
 use herm_types::paging::PageRequest;
 use herm_types::run::{Run, RunError, RunStatus, Trigger, Usage};
 use herm_types::{DeploymentId, RunId, ThreadId};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// Which runs of a deployment are listed; what is `None` does not filter.
+/// Filters for a list of runs. A filter that is `None` matches every run.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub thread_id: Option<ThreadId>,
     pub status: Option<RunStatus>,
 }
 
-/// Adds a run that waits for a worker.
+/// Inserts a run with the status `queued`.
 pub async fn insert(
     tx: &mut Tx,
     run_id: RunId,
@@ -32,7 +32,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// The run, if the deployment has it.
+/// Returns the run if it belongs to the deployment.
 pub async fn find(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<Option<Run>, Error> {
     tx.one(
         "SELECT run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, ended_at, cancel_requested_at \
@@ -44,7 +44,7 @@ pub async fn find(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Re
     .transpose()
 }
 
-/// A page of a deployment's runs, newest first, with one row more than asked for where there is one.
+/// Returns a page of a deployment's runs, newest first, plus one extra row if there is a next page.
 pub async fn list(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -58,7 +58,7 @@ pub async fn list(
              AND ($4 = '' OR status = $4) ORDER BY run_id DESC LIMIT $5",
             params![
                 deployment_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<RunId>),
+                page.after.clone().unwrap_or_else(max_id::<RunId>),
                 filter.thread_id.map(|id| id.to_string()).unwrap_or_default(),
                 filter.status.map_or("", RunStatus::as_str),
                 i64::from(page.limit) + 1,
@@ -68,8 +68,8 @@ pub async fn list(
     rows.iter().map(run).collect()
 }
 
-/// Takes a run that is queued, or waits for a person, to `running`; gives its thread, or `None` if it is neither. With
-/// the first time it is on the deployment's version of that moment.
+/// Sets a queued or waiting run to `running`. Returns the id of its thread, or `None` if the run has another status.
+/// The first call for a run also stores the deployment's current version, which the run then uses until it ends.
 pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error> {
     let now = tx.now();
     tx.one(
@@ -83,7 +83,7 @@ pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error
     .transpose()
 }
 
-/// Notes that a run waits for a person; `false` if it is noted already.
+/// Sets a running run to `waiting_on_human`. Returns false, without any change, if the run has another status.
 pub async fn wait(tx: &mut Tx, run_id: RunId) -> Result<bool, Error> {
     let changed = tx
         .execute(
@@ -94,13 +94,14 @@ pub async fn wait(tx: &mut Tx, run_id: RunId) -> Result<bool, Error> {
     Ok(changed == 1)
 }
 
-/// The deployment's version that a run began with; `None` if it has not begun.
+/// Returns the version of the deployment that the run uses, or `None` if the run has not started yet.
 pub async fn version(tx: &mut Tx, run_id: RunId) -> Result<Option<i64>, Error> {
     let row = tx.one("SELECT version FROM runs WHERE run_id = $1", params![run_id.to_string()]).await?;
     Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten())
 }
 
-/// Notes that a run is to be cancelled; the first time stands. Who has the run in hand ends it.
+/// Records that a client requested the cancellation of a run. The worker ends the run later. If cancellation was
+/// requested before, the first time is retained.
 pub async fn request_cancel(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
     let now = tx.now();
     tx.execute(
@@ -111,14 +112,14 @@ pub async fn request_cancel(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a run is to be cancelled.
+/// Returns true if cancellation of the run was requested.
 pub async fn is_cancel_requested(tx: &mut Tx, run_id: RunId) -> Result<bool, Error> {
     let row =
         tx.one("SELECT cancel_requested_at FROM runs WHERE run_id = $1", params![run_id.to_string()]).await?;
     Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten().is_some())
 }
 
-/// Ends a run for good: `status` is one of the ends.
+/// Ends a run with a final `status`: completed, failed or cancelled.
 pub async fn end(
     tx: &mut Tx,
     run_id: RunId,
@@ -141,7 +142,7 @@ pub async fn end(
     Ok(())
 }
 
-/// The last runs of a thread, newest first.
+/// Returns the ids of a thread's latest runs, newest first.
 pub async fn last_of_thread(tx: &mut Tx, thread_id: ThreadId, limit: i64) -> Result<Vec<RunId>, Error> {
     let rows = tx
         .all(
@@ -152,14 +153,16 @@ pub async fn last_of_thread(tx: &mut Tx, thread_id: ThreadId, limit: i64) -> Res
     rows.iter().map(|row| row.parse(0)).collect()
 }
 
-/// The newest run of all, whosever it is: ids go on after it.
+/// Returns the highest run id in the database. A server creates only higher ids, even if its clock was set back.
 pub async fn newest(tx: &mut Tx) -> Result<Option<RunId>, Error> {
     let row = tx.one("SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1", &[]).await?;
     row.map(|row| row.parse(0)).transpose()
 }
 
-/// The run with which a thread's context begins: at least the last `blocks_of` runs are in it, and less than twice
-/// as many. It moves on by a whole block at a time. `None`: the context begins with the thread.
+/// Returns the run with which the model's context begins, or `None` if the thread has no runs.
+///
+/// The context contains at least the last `blocks_of` runs and fewer than twice as many. Its beginning moves forward in
+/// steps of `blocks_of` runs. Between two moves the prompt prefix stays the same, so that the provider can cache it.
 pub async fn first_of_context(
     tx: &mut Tx,
     thread_id: ThreadId,

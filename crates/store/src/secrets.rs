@@ -1,4 +1,4 @@
-//! Secrets, their values encrypted before they come here; and which deployment uses which.
+//! Secrets, and the record of which deployments use them. The caller encrypts the values.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,8 @@ use herm_types::{AccountId, DeploymentId, SecretId, Timestamp};
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// Where a page of secrets ends. Ids are chosen by clients and say nothing of age, so the age goes with them.
+/// The position after which the next page of secrets begins. Clients choose the ids of secrets, so the ids do not sort
+/// by age and the cursor also contains the creation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     created_at: Timestamp,
@@ -30,7 +31,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The text is not a cursor.
+/// The error for a string that is not a valid [`Cursor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotACursor;
 
@@ -44,8 +45,8 @@ impl FromStr for Cursor {
     }
 }
 
-/// Adds a secret; `sealed` is its value, encrypted. Gives `false`, and changes nothing, if the account has one with
-/// this id.
+/// Inserts a secret. `sealed` is its encrypted value. Returns false, without any change, if the account already has a
+/// secret with this id.
 pub async fn insert(
     tx: &mut Tx,
     account_id: AccountId,
@@ -71,7 +72,7 @@ pub async fn insert(
     Ok(inserted == 1)
 }
 
-/// The account's secret with this id.
+/// Returns the account's secret with this id.
 pub async fn find(tx: &mut Tx, account_id: AccountId, secret_id: &SecretId) -> Result<Option<Secret>, Error> {
     tx.one(
         "SELECT secret_id, name, allowed_hosts, inject, created_at, updated_at FROM secrets \
@@ -83,7 +84,8 @@ pub async fn find(tx: &mut Tx, account_id: AccountId, secret_id: &SecretId) -> R
     .transpose()
 }
 
-/// The same, locked until the transaction ends: who changes, deletes and begins to use a secret take turns.
+/// Returns the account's secret with this id and locks it until the transaction ends. The lock makes transactions that
+/// change, delete or start to use the same secret run one after the other.
 pub async fn find_and_lock(
     tx: &mut Tx,
     account_id: AccountId,
@@ -99,8 +101,8 @@ pub async fn find_and_lock(
     .transpose()
 }
 
-/// A secret's encrypted value, with what says where it may be put in: read together, so that a value never goes where
-/// only an earlier one was allowed.
+/// Returns a secret's encrypted value, its allowed hosts, and the parts of a request that it may be injected into. One
+/// query reads all three, so that a new value is never used with the restrictions of an old one.
 pub async fn find_sealed(
     tx: &mut Tx,
     account_id: AccountId,
@@ -116,8 +118,8 @@ pub async fn find_sealed(
     .transpose()
 }
 
-/// A page of an account's secrets, newest first, with one row more than asked for where there is one. The page's
-/// `after` is a [`Cursor`].
+/// Returns a page of an account's secrets, newest first, plus one extra row if there is a next page. `page.after` must
+/// be a [`Cursor`].
 pub async fn page(tx: &mut Tx, account_id: AccountId, page: &PageRequest) -> Result<Vec<Secret>, Error> {
     let after = page.after.as_deref().and_then(|text| text.parse::<Cursor>().ok());
     let (created_at, secret_id) = after.map_or((i64::MAX, String::new()), |cursor| {
@@ -134,14 +136,14 @@ pub async fn page(tx: &mut Tx, account_id: AccountId, page: &PageRequest) -> Res
     rows.iter().map(secret).collect()
 }
 
-/// How many secrets the account has.
+/// Returns the number of the account's secrets.
 pub async fn count(tx: &mut Tx, account_id: AccountId) -> Result<i64, Error> {
     let row =
         tx.one("SELECT COUNT(*) FROM secrets WHERE account_id = $1", params![account_id.to_string()]).await?;
     row.map_or(Ok(0), |row| row.int(0))
 }
 
-/// Writes a secret's changed fields; with `sealed`, its new value too.
+/// Writes the changed fields of a secret. Also replaces the encrypted value if `sealed` is set.
 pub async fn update(
     tx: &mut Tx,
     account_id: AccountId,
@@ -165,7 +167,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Removes a secret. The caller has it locked, and has seen that no deployment uses it.
+/// Deletes a secret. The caller must have locked it and checked that no deployment uses it.
 pub async fn delete(tx: &mut Tx, account_id: AccountId, secret_id: &SecretId) -> Result<(), Error> {
     tx.execute(
         "DELETE FROM secrets WHERE account_id = $1 AND secret_id = $2",
@@ -175,8 +177,10 @@ pub async fn delete(tx: &mut Tx, account_id: AccountId, secret_id: &SecretId) ->
     Ok(())
 }
 
-/// Records which secrets a deployment uses, in place of what was recorded before; the placeholder of one that it no
-/// longer uses goes. Gives the first that the account does not have (any more): then the transaction must be given up.
+/// Sets the secrets that a deployment uses. Removes the placeholders of secrets that it no longer uses.
+///
+/// If one of `secret_ids` does not exist in the account, returns that id. The caller must then roll the transaction
+/// back.
 pub async fn set_uses(
     tx: &mut Tx,
     account_id: AccountId,
@@ -184,7 +188,8 @@ pub async fn set_uses(
     secret_ids: &[SecretId],
 ) -> Result<Option<SecretId>, Error> {
     let wanted: BTreeSet<&SecretId> = secret_ids.iter().collect();
-    // What is used on keeps its row, and with it the placeholder that programs may hold.
+    // The rows of secrets that remain in use are left unchanged, because programs in the sandbox may hold their
+    // placeholders.
     for secret_id in used_by(tx, deployment_id).await? {
         if !wanted.contains(&secret_id) {
             tx.execute(
@@ -194,7 +199,7 @@ pub async fn set_uses(
             .await?;
         }
     }
-    // Each once, and locked in one order, so that two who use the same ones don't wait for each other.
+    // Secrets are locked in the order of their ids, so that two transactions cannot deadlock.
     for secret_id in wanted {
         if find_and_lock(tx, account_id, secret_id).await?.is_none() {
             return Ok(Some(secret_id.clone()));
@@ -209,7 +214,8 @@ pub async fn set_uses(
     Ok(None)
 }
 
-/// The secrets that a deployment uses; as many as its settings may name.
+/// Returns the secrets that a deployment uses. There is no page limit, because the settings of a deployment can list
+/// only a limited number of secrets.
 async fn used_by(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<SecretId>, Error> {
     let rows = tx
         .all("SELECT secret_id FROM secret_uses WHERE deployment_id = $1", params![deployment_id.to_string()])
@@ -217,14 +223,14 @@ async fn used_by(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<SecretI
     rows.iter().map(|row| row.parse(0)).collect()
 }
 
-/// Forgets what a deployment uses; part of its deletion.
+/// Removes the record of which secrets a deployment uses. Called when the deployment is deleted.
 pub(crate) async fn remove_uses(tx: &mut Tx, deployment_id: DeploymentId) -> Result<(), Error> {
     tx.execute("DELETE FROM secret_uses WHERE deployment_id = $1", params![deployment_id.to_string()])
         .await?;
     Ok(())
 }
 
-/// Up to `limit` deployments that use the secret, oldest first.
+/// Returns up to `limit` deployments that use the secret, ordered by id, which is oldest first.
 pub async fn users(
     tx: &mut Tx,
     account_id: AccountId,

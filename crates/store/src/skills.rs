@@ -1,4 +1,4 @@
-//! Skills of a deployment, in the order in which they were given.
+//! Skills of a deployment, in the order in which the client listed them.
 
 use herm_types::skill::SkillSource;
 use herm_types::{DeploymentId, SkillId, Timestamp};
@@ -6,19 +6,19 @@ use herm_types::{DeploymentId, SkillId, Timestamp};
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// A skill as it is stored.
+/// A stored skill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skill {
     pub skill_id: SkillId,
     pub name: String,
     pub source: SkillSource,
-    /// Of a `file` skill.
+    /// The path of the skill's file in the workspace. Set only for a skill of type `file`.
     pub path: Option<String>,
-    /// Of a `url` skill.
+    /// The URL that the skill was loaded from. Set only for a skill of type `url`.
     pub url: Option<String>,
-    /// Of a `file` skill it is read from the file, where it may change.
+    /// `None` for a skill of type `file`, whose description is read from its file.
     pub description: Option<String>,
-    /// The SKILL.md; of a `file` skill it is in the file alone.
+    /// The text of the skill's `SKILL.md`. `None` for a skill of type `file`, whose text is read from its file.
     pub content: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -27,13 +27,13 @@ pub struct Skill {
 const SELECT: &str = "SELECT skill_id, name, source, path, url, description, content, created_at, updated_at \
                       FROM skills WHERE deployment_id = $1 ORDER BY place";
 
-/// All skills of a deployment; there are few.
+/// Returns all skills of a deployment, in order. There is no page limit, because the API limits the number of skills.
 pub async fn of_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<Skill>, Error> {
     let rows = tx.all(SELECT, params![deployment_id.to_string()]).await?;
     rows.iter().map(skill).collect()
 }
 
-/// Makes these the deployment's skills, in this order, and no others.
+/// Replaces all skills of a deployment with `skills`, and stores their order.
 pub async fn replace(tx: &mut Tx, deployment_id: DeploymentId, skills: &[Skill]) -> Result<(), Error> {
     tx.execute("DELETE FROM skills WHERE deployment_id = $1", params![deployment_id.to_string()]).await?;
     for (place, skill) in (0i64..).zip(skills) {
@@ -65,7 +65,7 @@ fn skill(row: &Row) -> Result<Skill, Error> {
         skill_id: row.parse(0)?,
         name: row.text(1)?,
         source: SkillSource::parse(source)
-            .ok_or_else(|| Error::Corrupt(format!("unknown source of a skill {source:?}")))?,
+            .ok_or_else(|| Error::Corrupt(format!("unknown skill source {source:?}")))?,
         path: row.opt_str(3)?.map(str::to_owned),
         url: row.opt_str(4)?.map(str::to_owned),
         description: row.opt_str(5)?.map(str::to_owned),

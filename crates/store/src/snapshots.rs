@@ -1,5 +1,5 @@
-//! Snapshots: a row each from the deletion of their deployment on. The archive is a file, which belongs to its row: one
-//! without a row is nobody's.
+//! Snapshots. The row of a snapshot is inserted when its deployment is deleted. The archive is a file that is written
+//! later. Archive files without a row are deleted.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use herm_types::paging::PageRequest;
 use herm_types::snapshot::{Snapshot, SnapshotContents, SnapshotError, SnapshotStatus};
 use herm_types::{AccountId, DeploymentId, SnapshotId};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::queue;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// Which snapshots of an account are listed; what is `None` does not filter.
+/// Filters for a list of snapshots. A filter that is `None` matches every snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub deployment_id: Option<DeploymentId>,
@@ -20,7 +20,7 @@ pub struct Filter {
     pub status: Option<SnapshotStatus>,
 }
 
-/// Adds a snapshot that is to be made.
+/// Inserts the row of a snapshot whose archive is not written yet.
 pub async fn insert(tx: &mut Tx, snapshot: &Snapshot) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO snapshots (snapshot_id, account_id, deployment_id, customer_id, status, contents, error, \
@@ -39,7 +39,7 @@ pub async fn insert(tx: &mut Tx, snapshot: &Snapshot) -> Result<(), Error> {
     Ok(())
 }
 
-/// The snapshot with this id, whosever it is.
+/// Returns the snapshot with this id, in any account.
 pub async fn find(tx: &mut Tx, snapshot_id: SnapshotId) -> Result<Option<Snapshot>, Error> {
     tx.one(
         "SELECT snapshot_id, account_id, deployment_id, customer_id, status, contents, error, created_at, expires_at \
@@ -51,7 +51,7 @@ pub async fn find(tx: &mut Tx, snapshot_id: SnapshotId) -> Result<Option<Snapsho
     .transpose()
 }
 
-/// The snapshot of a deleted deployment, if its files were to be kept.
+/// Returns the snapshot of a deleted deployment, or `None` if it has no snapshot.
 pub async fn find_of_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Snapshot>, Error> {
     tx.one(
         "SELECT snapshot_id, account_id, deployment_id, customer_id, status, contents, error, created_at, expires_at \
@@ -63,7 +63,7 @@ pub async fn find_of_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Res
     .transpose()
 }
 
-/// A page of an account's snapshots, newest first, with one row more than asked for where there is one.
+/// Returns a page of an account's snapshots, newest first, plus one extra row if there is a next page.
 pub async fn list(
     tx: &mut Tx,
     account_id: AccountId,
@@ -78,7 +78,7 @@ pub async fn list(
              ORDER BY snapshot_id DESC LIMIT $6",
             params![
                 account_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<SnapshotId>),
+                page.after.clone().unwrap_or_else(max_id::<SnapshotId>),
                 filter.deployment_id.map(|id| id.to_string()).unwrap_or_default(),
                 filter.customer_id.clone().unwrap_or_default(),
                 filter.status.map_or("", SnapshotStatus::as_str),
@@ -89,7 +89,8 @@ pub async fn list(
     rows.iter().map(snapshot).collect()
 }
 
-/// Notes that a snapshot's file is there; `false` if its row went meanwhile, and then nobody wants the file.
+/// Records that a snapshot's archive is complete. Returns false if the snapshot was deleted in the meantime, in which
+/// case the archive is no longer needed.
 pub async fn finish(tx: &mut Tx, snapshot_id: SnapshotId, contents: SnapshotContents) -> Result<bool, Error> {
     let changed = tx
         .execute(
@@ -100,7 +101,7 @@ pub async fn finish(tx: &mut Tx, snapshot_id: SnapshotId, contents: SnapshotCont
     Ok(changed == 1)
 }
 
-/// Notes why a snapshot could not be made.
+/// Records the error with which a snapshot failed. Has no effect if its archive is already complete.
 pub async fn fail(tx: &mut Tx, snapshot_id: SnapshotId, error: &SnapshotError) -> Result<(), Error> {
     tx.execute(
         "UPDATE snapshots SET status = 'error', error = $1 WHERE snapshot_id = $2 AND status <> 'ready'",
@@ -110,17 +111,18 @@ pub async fn fail(tx: &mut Tx, snapshot_id: SnapshotId, error: &SnapshotError) -
     Ok(())
 }
 
-/// Removes a snapshot's row; `false` if it is gone already. Its file is nobody's from then on. What its deployment's
-/// tearing-down has kept for it, it keeps no longer.
+/// Deletes a snapshot's row. Returns false if it was already deleted. Afterwards the archive is no longer needed. If
+/// the deployment's teardown is still writing the archive, it stops writing.
 pub async fn delete(tx: &mut Tx, snapshot: &Snapshot) -> Result<bool, Error> {
     let (id, deployment_id) = (snapshot.snapshot_id.to_string(), snapshot.deployment_id);
-    // Locked in the order in which who makes it does.
-    queue::hasten(tx, deployment_id, &deployment_id.to_string()).await?;
+    // The work item is locked before the snapshot. The worker that writes the snapshot locks both in the same order, so
+    // the two transactions cannot deadlock.
+    queue::make_due(tx, deployment_id, &deployment_id.to_string()).await?;
     let deleted = tx.execute("DELETE FROM snapshots WHERE snapshot_id = $1", params![id]).await?;
     Ok(deleted == 1)
 }
 
-/// Removes up to `limit` snapshots that are not kept any longer, the oldest first; gives them.
+/// Deletes the rows of expired snapshots, oldest first and up to `limit`. Returns the deleted snapshots.
 pub async fn remove_expired(tx: &mut Tx, limit: i64) -> Result<Vec<Snapshot>, Error> {
     let now = tx.database_now().await?;
     let rows = tx
@@ -137,14 +139,14 @@ pub async fn remove_expired(tx: &mut Tx, limit: i64) -> Result<Vec<Snapshot>, Er
     Ok(expired)
 }
 
-/// Those of the snapshots that have a row.
-pub async fn known(tx: &mut Tx, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, Error> {
-    let mut known = BTreeSet::new();
+/// Returns those ids of `ids` for which a snapshot exists.
+pub async fn existing(tx: &mut Tx, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, Error> {
+    let mut existing = BTreeSet::new();
     for id in ids {
         let row = tx.one("SELECT 1 FROM snapshots WHERE snapshot_id = $1", params![id.to_string()]).await?;
-        known.extend(row.map(|_| *id));
+        existing.extend(row.map(|_| *id));
     }
-    Ok(known)
+    Ok(existing)
 }
 
 fn snapshot(row: &Row) -> Result<Snapshot, Error> {

@@ -1,7 +1,8 @@
-//! SQLite: one thread that writes, a few that read.
+//! SQLite: one writer thread and a few reader threads.
 //!
-//! The writer gathers the transactions that wait, runs each under a savepoint in one `BEGIN IMMEDIATE …
-//! COMMIT`, and answers them all after the one fsync. A transaction that fails is rolled back alone.
+//! The writer takes all waiting transactions and runs them in one `BEGIN IMMEDIATE … COMMIT`, each under its own
+//! savepoint. A transaction that fails is rolled back alone. The callers receive their results after the commit, which
+//! needs a single fsync.
 
 use std::fs::{self, File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,43 +18,47 @@ use tokio::sync::oneshot;
 use crate::tx::{Session, Tx};
 use crate::{Error, Feed};
 
-/// Transactions that share one commit at most: it bounds how long the first of them waits.
+/// The maximum number of transactions in one group commit. It limits how long the first transaction waits for its
+/// result.
 const MAX_GROUP: usize = 256;
-/// Transactions that may wait for the writer; who comes later waits to be let in.
+/// The capacity of the writer's queue and of the readers' queue, in transactions. When a queue is full, callers wait
+/// until there is room.
 const MAX_WAITING: usize = 4096;
-/// Threads that read.
+/// The number of reader threads, which is also the maximum number of concurrent reads.
 const READERS: usize = 2;
-/// The database's name in its directory.
+/// The name of the database file in the data directory.
 pub(crate) const FILE: &str = "herm.sqlite3";
-/// Prepared statements each connection keeps.
+/// The maximum number of prepared statements in the cache of each connection.
 const STATEMENT_CACHE: usize = 256;
 
-/// What is left of a transaction once it ran: whether to keep it, and whom to tell how the commit went.
-pub(crate) struct Ran {
+/// The outcome of running a transaction's body. `keep` is false if the transaction must be rolled back. `on_commit`
+/// receives the result of the commit and passes the result on to the caller.
+pub(crate) struct Outcome {
     pub(crate) keep: bool,
-    pub(crate) answer: Box<dyn FnOnce(Result<(), String>) + Send>,
+    pub(crate) on_commit: Box<dyn FnOnce(Result<(), String>) + Send>,
 }
 
 pub(crate) struct Job {
     pub(crate) name: &'static str,
-    pub(crate) run: Box<dyn FnOnce(&mut Tx) -> Ran + Send>,
+    pub(crate) run: Box<dyn FnOnce(&mut Tx) -> Outcome + Send>,
 }
 
-/// What the writer is asked to do.
-enum Order {
+/// A request to the writer thread.
+enum Request {
     Write(Job),
-    /// Write what came before, and end.
+    /// Complete all earlier transactions and then end the writer thread.
     Close(oneshot::Sender<()>),
 }
 
 pub(crate) struct Sqlite {
-    writer: Sender<Order>,
+    writer: Sender<Request>,
     readers: Sender<Job>,
     _lock: Option<File>,
 }
 
 impl Sqlite {
-    /// Opens the database in `dir`; with `exclusive` it holds the directory's lock for as long as it lives.
+    /// Opens the database in the directory `dir`. With `exclusive`, locks the directory until the returned value is
+    /// dropped.
     pub(crate) fn open(
         dir: &Path,
         exclusive: bool,
@@ -65,11 +70,11 @@ impl Sqlite {
         let file = dir.join(FILE);
         let write = connect(&file)?;
         write.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-        let (writer, mut orders) = channel(MAX_WAITING);
+        let (writer, mut requests) = channel(MAX_WAITING);
         let (write_clock, feed) = (Arc::clone(clock), feed.clone());
         std::thread::Builder::new()
             .name("herm-sqlite-writer".to_owned())
-            .spawn(move || run_writer(write, &mut orders, &write_clock, &feed))?;
+            .spawn(move || run_writer(write, &mut requests, &write_clock, &feed))?;
         let (readers, jobs) = channel(MAX_WAITING);
         let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..READERS {
@@ -82,14 +87,14 @@ impl Sqlite {
     }
 
     pub(crate) async fn write(&self, job: Job) -> Result<(), Error> {
-        self.writer.send(Order::Write(job)).await.map_err(|_| Error::Closed)
+        self.writer.send(Request::Write(job)).await.map_err(|_| Error::Closed)
     }
 
-    /// Ends the writer once it has written what it was given, and folds the log into the database.
+    /// Ends the writer thread after all earlier transactions, and copies the write-ahead log into the database file.
     pub(crate) async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        // One that has ended already has nothing left to close.
-        if self.writer.send(Order::Close(done)).await.is_ok() {
+        // Sending fails if the writer thread has already ended. Then there is nothing left to close.
+        if self.writer.send(Request::Close(done)).await.is_ok() {
             let _ = closed.await;
         }
     }
@@ -105,7 +110,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
-            "another herm server is using the data directory {}: stop it, or give this one its own --data-dir",
+            "another herm server is using the data directory {}: stop it, or give this server its own --data-dir",
             dir.display()
         ))),
         Err(TryLockError::Error(error)) => Err(error.into()),
@@ -121,14 +126,14 @@ fn connect(file: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-fn run_writer(connection: Connection, orders: &mut Receiver<Order>, clock: &Arc<dyn Clock>, feed: &Feed) {
+fn run_writer(connection: Connection, requests: &mut Receiver<Request>, clock: &Arc<dyn Clock>, feed: &Feed) {
     let mut tx = Tx::new(Session::Sqlite(connection), Arc::clone(clock), false);
-    while let Some(first) = orders.blocking_recv() {
+    while let Some(first) = requests.blocking_recv() {
         let mut closing = None;
-        let waiting = std::iter::once(first).chain(std::iter::from_fn(|| orders.try_recv().ok()));
+        let waiting = std::iter::once(first).chain(std::iter::from_fn(|| requests.try_recv().ok()));
         let group = waiting.map_while(|order| match order {
-            Order::Write(job) => Some(job),
-            Order::Close(done) => {
+            Request::Write(job) => Some(job),
+            Request::Close(done) => {
                 closing = Some(done);
                 None
             }
@@ -136,9 +141,9 @@ fn run_writer(connection: Connection, orders: &mut Receiver<Order>, clock: &Arc<
         write_group(&mut tx, group.take(MAX_GROUP), feed);
         if let Some(done) = closing {
             if let Err(error) = statement(&tx, "PRAGMA wal_checkpoint(TRUNCATE)") {
-                tracing::warn!(%error, "the database's log stays beside it until the next start");
+                tracing::warn!(%error, "failed to checkpoint the write-ahead log; the next start will retry");
             }
-            // Who asked may have gone away.
+            // Sending fails if the caller of `close` was cancelled, which does not matter.
             let _ = done.send(());
             return;
         }
@@ -146,7 +151,7 @@ fn run_writer(connection: Connection, orders: &mut Receiver<Order>, clock: &Arc<
 }
 
 fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
-    #[cfg(feature = "fault-points")]
+    #[cfg(feature = "failpoints")]
     limit_size(tx);
     let mut broken = statement(tx, "BEGIN IMMEDIATE").err().map(|error| format!("failed to begin: {error}"));
     let mut names = Vec::new();
@@ -154,12 +159,16 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
     for job in group {
         let name = job.name;
         if let Some(error) = &broken {
-            tracing::error!(transaction = name, error, "a transaction was not tried");
+            tracing::error!(
+                transaction = name,
+                error,
+                "skipped a transaction because its group commit failed"
+            );
             continue;
         }
         match run_under_savepoint(tx, job) {
             Ok(answer) => {
-                crate::fault::reach("commit.before", name);
+                crate::failpoint::reach("commit.before", name);
                 names.push(name);
                 answers.extend(answer);
             }
@@ -174,7 +183,7 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
     match &committed {
         Ok(()) => {
             for name in names {
-                crate::fault::reach("commit.after", name);
+                crate::failpoint::reach("commit.after", name);
             }
             feed.publish(events);
             if work {
@@ -182,8 +191,9 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
             }
         }
         Err(error) => {
-            tracing::error!(error, "nothing of a group of transactions is kept");
-            // A COMMIT that failed may leave the transaction open; one that ended it makes this a no-op.
+            tracing::error!(error, "a group commit failed; rolled back all its transactions");
+            // After a failed COMMIT, SQLite may leave the transaction open. If it is not open, ROLLBACK fails without
+            // any effect.
             let _ = statement(tx, "ROLLBACK");
         }
     }
@@ -192,28 +202,32 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
     }
 }
 
-/// Lets the database grow no further while a test fills the disk: the real error at whichever statement needs a page.
-#[cfg(feature = "fault-points")]
+/// Stops the database file from growing while a test simulates a full disk. The next statement that needs a new page
+/// then fails with SQLite's own error for a full disk.
+#[cfg(feature = "failpoints")]
 fn limit_size(tx: &Tx) {
-    // SQLite raises a limit below the present size to that size.
-    let pages = if crate::fault::disk_is_full() { 1 } else { i64::from(u32::MAX - 1) };
+    // SQLite never sets the limit below the current size, so a limit of 1 page means the current size.
+    let pages = if crate::failpoint::disk_is_full() { 1 } else { i64::from(u32::MAX - 1) };
     let limited = statement(tx, &format!("PRAGMA max_page_count = {pages}"));
     if let Err(error) = limited {
-        tracing::error!(%error, "failed to limit the database's size");
+        tracing::error!(%error, "failed to limit the size of the SQLite database");
     }
 }
 
-type Answer = Box<dyn FnOnce(Result<(), String>) + Send>;
+type CommitCallback = Box<dyn FnOnce(Result<(), String>) + Send>;
 
-/// Runs one transaction; one that panicked is rolled back, and who asked finds its answer dropped. Where even the
-/// savepoint fails, nobody knows what a commit would keep: then the whole group must not be committed.
-fn run_under_savepoint(tx: &mut Tx, job: Job) -> rusqlite::Result<Option<Answer>> {
+/// Runs one transaction under a savepoint. If the transaction panics, rolls it back and returns `None`, and its caller
+/// receives an error.
+///
+/// Returns an error if setting or releasing the savepoint failed. The state of the transaction is then unknown, so the
+/// whole group must be rolled back.
+fn run_under_savepoint(tx: &mut Tx, job: Job) -> rusqlite::Result<Option<CommitCallback>> {
     let name = job.name;
     let (stored_before, work_before) = (tx.stored.len(), tx.work_was_added);
     tx.emitted.clear();
     statement(tx, "SAVEPOINT one")?;
     let ran = catch_unwind(AssertUnwindSafe(|| (job.run)(tx)));
-    let keep = matches!(&ran, Ok(Ran { keep: true, .. }));
+    let keep = matches!(&ran, Ok(Outcome { keep: true, .. }));
     if !keep {
         tx.stored.truncate(stored_before);
         tx.work_was_added = work_before;
@@ -222,7 +236,7 @@ fn run_under_savepoint(tx: &mut Tx, job: Job) -> rusqlite::Result<Option<Answer>
     if ran.is_err() {
         tracing::error!(transaction = name, "a transaction panicked and was rolled back");
     }
-    Ok(ran.ok().map(|ran| ran.answer))
+    Ok(ran.ok().map(|ran| ran.on_commit))
 }
 
 fn run_reader(connection: Connection, jobs: &Mutex<Receiver<Job>>, clock: &Arc<dyn Clock>) {
@@ -232,7 +246,7 @@ fn run_reader(connection: Connection, jobs: &Mutex<Receiver<Job>>, clock: &Arc<d
         let Some(job) = job else { return };
         let name = job.name;
         if let Err(error) = statement(&tx, "BEGIN") {
-            tracing::error!(read = name, %error, "failed to begin a read");
+            tracing::error!(read = name, %error, "failed to begin a read transaction");
             continue;
         }
         let ran = catch_unwind(AssertUnwindSafe(|| (job.run)(&mut tx)));
@@ -240,7 +254,7 @@ fn run_reader(connection: Connection, jobs: &Mutex<Receiver<Job>>, clock: &Arc<d
         tx.stored.clear();
         let ended = statement(&tx, "ROLLBACK").map_err(|error| error.to_string());
         if let Ok(ran) = ran {
-            (ran.answer)(ended);
+            (ran.on_commit)(ended);
         }
     }
 }

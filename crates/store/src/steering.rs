@@ -1,4 +1,5 @@
-//! Steering requests: what runs ask people. Whoever resolves one holds its thread's lock, so that the first wins.
+//! Steering requests of runs. A transaction must lock the request's thread before it resolves the request, so that only
+//! the first of several concurrent outcomes takes effect.
 
 use herm_types::paging::PageRequest;
 use herm_types::steering::{
@@ -6,12 +7,12 @@ use herm_types::steering::{
 };
 use herm_types::{AccountId, DeploymentId, RunId, SteeringId, ThreadId, Timestamp};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::journal::Position;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// What is read of a request, from where the rest of the statement says.
+/// The SELECT statement for steering requests, followed by the clauses in `$rest`.
 macro_rules! select {
     ($($rest:expr),+ $(,)?) => {
         concat!(
@@ -23,21 +24,22 @@ macro_rules! select {
     };
 }
 
-/// A request as the harness reads it.
+/// A steering request, with the position of the tool call that created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct StoredRequest {
     pub position: Position,
     pub request: SteeringRequest,
 }
 
-/// Adds a request that waits. `fingerprint`: of the tool and its arguments.
+/// Inserts a pending steering request. `fingerprint` identifies the tool call that a person is asked about: the tool
+/// and its arguments.
 pub async fn insert(
     tx: &mut Tx,
     account_id: AccountId,
-    asked: &Asked,
+    stored: &StoredRequest,
     fingerprint: &str,
 ) -> Result<(), Error> {
-    let Asked { position, request } = asked;
+    let StoredRequest { position, request } = stored;
     tx.execute(
         "INSERT INTO steering_requests (steering_id, account_id, deployment_id, thread_id, run_id, step_no, call_no, \
          kind, summary, tool, tool_call_id, arguments, options, fingerprint, created_at, expires_at) \
@@ -65,40 +67,41 @@ pub async fn insert(
     Ok(())
 }
 
-/// The request, if the deployment has it.
+/// Returns the steering request with this id if it belongs to the deployment.
 pub async fn find(
     tx: &mut Tx,
     deployment_id: DeploymentId,
     steering_id: SteeringId,
-) -> Result<Option<Asked>, Error> {
+) -> Result<Option<StoredRequest>, Error> {
     let sql = select!("WHERE s.steering_id = $1 AND s.deployment_id = $2");
     let row = tx.one(sql, params![steering_id.to_string(), deployment_id.to_string()]).await?;
-    row.map(|row| asked(&row)).transpose()
+    row.map(|row| stored(&row)).transpose()
 }
 
-/// What one step of a run asked, in the order of its calls.
-pub async fn of_step(tx: &mut Tx, run_id: RunId, step_no: i64) -> Result<Vec<Asked>, Error> {
+/// Returns the steering requests that the tool calls of one step created, in the order of the calls.
+pub async fn of_step(tx: &mut Tx, run_id: RunId, step_no: i64) -> Result<Vec<StoredRequest>, Error> {
     let sql = select!("WHERE s.run_id = $1 AND s.step_no = $2 ORDER BY s.call_no");
-    tx.all(sql, params![run_id.to_string(), step_no]).await?.iter().map(asked).collect()
+    tx.all(sql, params![run_id.to_string(), step_no]).await?.iter().map(stored).collect()
 }
 
-/// What waits on a thread, the oldest first.
-pub async fn pending_of_thread(tx: &mut Tx, thread_id: ThreadId) -> Result<Vec<Asked>, Error> {
+/// Returns the pending steering requests of a thread, oldest first.
+pub async fn pending_of_thread(tx: &mut Tx, thread_id: ThreadId) -> Result<Vec<StoredRequest>, Error> {
     let sql = select!("WHERE s.thread_id = $1 AND s.outcome IS NULL ORDER BY s.steering_id");
-    tx.all(sql, params![thread_id.to_string()]).await?.iter().map(asked).collect()
+    tx.all(sql, params![thread_id.to_string()]).await?.iter().map(stored).collect()
 }
 
-/// How a request ended.
+/// The resolution of a steering request: its outcome and, if a person answered, the answer.
 #[derive(Clone, Debug)]
 pub struct Resolution {
     pub outcome: SteeringOutcome,
     pub by: String,
     pub answer: Option<SteeringAnswer>,
-    /// Of the call that was approved, where its arguments were changed.
+    /// The fingerprint of the tool call with the arguments that the person edited, or `None` if the arguments are
+    /// unchanged.
     pub fingerprint: Option<String>,
 }
 
-/// Resolves a request that waits; `false`, and nothing changes, if it is resolved already.
+/// Resolves a pending steering request. Returns false, without any change, if the request is already resolved.
 pub async fn resolve(tx: &mut Tx, steering_id: SteeringId, end: &Resolution) -> Result<bool, Error> {
     let now = tx.now();
     let remember = end.answer.as_ref().filter(|_| end.outcome == SteeringOutcome::Approved);
@@ -120,13 +123,14 @@ pub async fn resolve(tx: &mut Tx, steering_id: SteeringId, end: &Resolution) -> 
     Ok(changed == 1)
 }
 
-/// The fingerprint of what a request asked for, or was approved with.
+/// Returns the fingerprint of the tool call that a person was asked about in a steering request. If the person edited
+/// the arguments, it is the fingerprint of the edited call.
 pub async fn fingerprint(tx: &mut Tx, steering_id: SteeringId) -> Result<Option<String>, Error> {
     let sql = "SELECT fingerprint FROM steering_requests WHERE steering_id = $1";
     tx.one(sql, params![steering_id.to_string()]).await?.map(|row| row.text(0)).transpose()
 }
 
-/// Whether a person approved this call for the rest of its run.
+/// Returns true if a person approved calls with this fingerprint for the rest of the run (`remember: "run"`).
 pub async fn is_approved_for_run(tx: &mut Tx, run_id: RunId, fingerprint: &str) -> Result<bool, Error> {
     let row = tx
         .one(
@@ -137,7 +141,7 @@ pub async fn is_approved_for_run(tx: &mut Tx, run_id: RunId, fingerprint: &str) 
     Ok(row.is_some())
 }
 
-/// Which requests of an account are listed; what is `None` does not filter.
+/// Filters for a list of steering requests. A filter that is `None` matches every request.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub deployment_id: Option<DeploymentId>,
@@ -145,8 +149,8 @@ pub struct Filter {
     pub status: Option<SteeringStatus>,
 }
 
-/// A page of what the runs of an account's deployments ask, newest first, with one row more than asked for where
-/// there is one. What belongs to a deleted deployment or thread is not in it.
+/// Returns a page of an account's steering requests, newest first, plus one extra row if there is a next page. Requests
+/// of deleted deployments and deleted threads are omitted.
 pub async fn list(
     tx: &mut Tx,
     account_id: AccountId,
@@ -164,7 +168,8 @@ pub async fn list(
             )
         };
     }
-    // Written out, so that the few that wait are found by an index of their own.
+    // The condition is part of the SQL text instead of a parameter, so that SQLite and PostgreSQL can use the partial
+    // index on pending requests.
     let sql = match filter.status {
         None => page!(""),
         Some(SteeringStatus::Pending) => page!("AND s.outcome IS NULL"),
@@ -175,14 +180,14 @@ pub async fn list(
             sql,
             params![
                 account_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<SteeringId>),
+                page.after.clone().unwrap_or_else(max_id::<SteeringId>),
                 filter.deployment_id.map(|id| id.to_string()).unwrap_or_default(),
                 filter.customer_id.clone().unwrap_or_default(),
                 i64::from(page.limit) + 1,
             ],
         )
         .await?;
-    rows.iter().map(|row| asked(row).map(|asked| asked.request)).collect()
+    rows.iter().map(|row| stored(row).map(|stored| stored.request)).collect()
 }
 
 fn remember_text(remember: Remember) -> &'static str {
@@ -193,7 +198,7 @@ fn remember_text(remember: Remember) -> &'static str {
     }
 }
 
-fn asked(row: &Row) -> Result<Asked, Error> {
+fn stored(row: &Row) -> Result<StoredRequest, Error> {
     let kind = row.str(4)?;
     let outcome = row.opt_str(12)?;
     let outcome = outcome
@@ -208,7 +213,7 @@ fn asked(row: &Row) -> Result<Asked, Error> {
         thread_id: row.parse(2)?,
         run_id,
         kind: SteeringKind::parse(kind)
-            .ok_or_else(|| Error::Corrupt(format!("unknown kind of request {kind:?}")))?,
+            .ok_or_else(|| Error::Corrupt(format!("unknown kind of steering request {kind:?}")))?,
         status: if outcome.is_some() { SteeringStatus::Resolved } else { SteeringStatus::Pending },
         summary: row.text(5)?,
         tool: row.text(6)?,
@@ -222,11 +227,11 @@ fn asked(row: &Row) -> Result<Asked, Error> {
         answer: row.opt_str(14)?.map(serde_json::from_str).transpose()?,
         resolved_at: row.opt_time(15)?,
     };
-    Ok(Asked { position: Position { run_id, step_no: row.int(16)?, call_no: row.int(17)? }, request })
+    Ok(StoredRequest { position: Position { run_id, step_no: row.int(16)?, call_no: row.int(17)? }, request })
 }
 
-impl Asked {
-    /// Whether nobody may answer it any more.
+impl StoredRequest {
+    /// Returns true if the request has expired at the time `now`.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.request.expires_at.is_some_and(|expires_at| expires_at <= now)
     }

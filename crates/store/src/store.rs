@@ -1,4 +1,4 @@
-//! The store: opening it, and the one way to read and to change what is in it.
+//! The store: opens the database and runs all reads and transactions.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use crate::postgres::{self, Postgres};
-use crate::sqlite::{Job, Ran, Sqlite};
+use crate::sqlite::{Job, Outcome, Sqlite};
 use crate::tx::Tx;
 use crate::{Error, Feed, events, migrate};
 
-/// Where the database is.
+/// The database to open.
 #[derive(Clone, Debug)]
 pub enum Location {
-    /// A directory, made if it is missing.
+    /// The data directory that contains the SQLite database. It is created if it does not exist.
     Sqlite(PathBuf),
     Postgres(SecretString),
 }
 
-/// Who decides over leases.
+/// The clock that determines when leases and other time limits expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseClock {
-    /// PostgreSQL's own time; with SQLite, which has none, the machine's.
+    /// The clock of the PostgreSQL server. SQLite has no clock of its own, so [`Options::clock`] is used there.
     Database,
-    /// The clock given in the options, for tests that advance it.
-    Given,
+    /// [`Options::clock`], for tests that advance the time.
+    FromOptions,
 }
 
-/// How to open a store.
+/// Options for [`Store::open`].
 pub struct Options {
     pub location: Location,
     pub clock: Arc<dyn Clock>,
     pub database_clock: DatabaseClock,
-    /// Bring the schema up to date; without it an old schema is refused.
+    /// If true, an older database schema is migrated to the current version. If false, opening such a database fails.
     pub migrate: bool,
-    /// Refuse a database that a server holds already, and hold it.
+    /// If true, acquires the exclusive lock on the database. Opening fails if another server holds the lock.
     pub exclusive: bool,
 }
 
-/// A handle to the database; cheap to clone.
+/// A handle to the database. Clones share the same connections.
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
@@ -55,8 +55,9 @@ enum Engine {
     Postgres(Postgres),
 }
 
-/// How often a database that another server holds is tried: one that was killed a moment ago may still be seen, by its
-/// database or through a process that it was just starting.
+/// The number of attempts to acquire the exclusive lock, one every [`CLAIM_EVERY`]. The lock of a server that was just
+/// killed may persist for a moment, because its connection is not closed yet or a child process has inherited the lock
+/// file.
 const CLAIM_ATTEMPTS: u32 = 20;
 const CLAIM_EVERY: Duration = Duration::from_millis(100);
 
@@ -79,7 +80,8 @@ impl Store {
     /// Opens the database.
     ///
     /// # Errors
-    /// [`Error::InUse`] if another server holds it, [`Error::SchemaVersion`] if its schema is not this binary's.
+    /// Returns [`Error::InUse`] if another server holds the exclusive lock. Returns [`Error::SchemaVersion`] if the
+    /// database has another schema version than this binary needs and was not migrated.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let feed = Feed::default();
         let mut attempts_left = CLAIM_ATTEMPTS;
@@ -99,8 +101,8 @@ impl Store {
         &self.feed
     }
 
-    /// Writes what was given so far and closes the database; what comes later is answered with [`Error::Closed`].
-    /// SQLite's log is folded into its one file.
+    /// Completes all earlier transactions and closes the database. Later transactions fail with [`Error::Closed`]. On
+    /// SQLite, copies the write-ahead log into the database file.
     pub async fn close(&self) {
         match &*self.engine {
             Engine::Sqlite(sqlite) => sqlite.close().await,
@@ -108,9 +110,11 @@ impl Store {
         }
     }
 
-    /// Runs a named transaction. An error it returns rolls it back, alone; an answer means that it is durable.
+    /// Runs `body` in a transaction. `name` appears in logs and failpoints. If `body` returns an error, the transaction
+    /// is rolled back. If this function returns `Ok`, the changes are committed and durable.
     ///
-    /// On SQLite the future runs on the writer's thread, so it may await nothing but the transaction.
+    /// On SQLite, `body` runs on the writer thread and must not await anything other than methods of [`Tx`] and
+    /// functions that use it.
     pub async fn transaction<T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -127,10 +131,10 @@ impl Store {
                 let mut tx = postgres.begin().await?;
                 let result = body(&mut tx).await?;
                 events::write_emitted(&mut tx).await?;
-                crate::fault::reach("commit.before", name);
-                #[cfg(feature = "fault-points")]
-                if crate::fault::disk_is_full() {
-                    return Err(Error::Commit("the disk is full, says a test".to_owned()).into());
+                crate::failpoint::reach("commit.before", name);
+                #[cfg(feature = "failpoints")]
+                if crate::failpoint::disk_is_full() {
+                    return Err(Error::Commit("the disk is full (injected by a test)".to_owned()).into());
                 }
                 postgres::commit(tx, name, &self.feed).await?;
                 Ok(result)
@@ -138,7 +142,8 @@ impl Store {
         }
     }
 
-    /// Runs a named read on one consistent view of the database. Whatever it writes is thrown away.
+    /// Runs `body` in a read transaction. On SQLite, all its statements see the same state of the database. Any writes
+    /// of `body` are rolled back.
     pub async fn read<T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -159,7 +164,8 @@ impl Store {
     }
 }
 
-/// Makes a transaction into a job for SQLite's threads, and the place where its answer arrives.
+/// Converts the body of a transaction into a job for SQLite's threads. Also returns the channel that receives the
+/// result.
 fn job<T, E, F>(name: &'static str, body: F) -> (Job, oneshot::Receiver<Result<T, E>>)
 where
     T: Send + 'static,
@@ -174,7 +180,8 @@ where
             Ok::<T, E>(result)
         };
         let result = whole.now_or_never().unwrap_or_else(|| {
-            Err(Error::Corrupt(format!("transaction {name} awaited something else than the database")).into())
+            Err(Error::Corrupt(format!("transaction {name} awaited something other than the database"))
+                .into())
         });
         let keep = result.is_ok();
         let answer = move |committed: Result<(), String>| {
@@ -182,10 +189,10 @@ where
                 Ok(()) => Ok(value),
                 Err(error) => Err(Error::Commit(error).into()),
             });
-            // Who asked may have gone away; what was committed stays.
+            // Sending fails if the caller was cancelled. The transaction remains committed.
             let _ = sender.send(result);
         };
-        Ran { keep, answer: Box::new(answer) }
+        Outcome { keep, on_commit: Box::new(answer) }
     };
     (Job { name, run: Box::new(run) }, receiver)
 }

@@ -1,4 +1,4 @@
-//! Threads, and which run is at work on each.
+//! Threads and their active runs.
 
 use herm_types::id::EventId;
 use herm_types::paging::PageRequest;
@@ -6,24 +6,24 @@ use herm_types::run::RunStatus;
 use herm_types::thread::ThreadStatus;
 use herm_types::{DeploymentId, RunId, ThreadId, Timestamp};
 
-use crate::deployments::last_id;
+use crate::deployments::max_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// A thread's row.
+/// A thread, as the table `threads` stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadRow {
     pub thread_id: ThreadId,
     pub deployment_id: DeploymentId,
     pub title: Option<String>,
-    /// The run that has not ended yet; there is one at most.
+    /// The id of the thread's active run, or `None` if the thread is idle.
     pub active_run_id: Option<RunId>,
     pub message_count: i64,
     pub created_at: Timestamp,
     pub last_activity_at: Timestamp,
 }
 
-/// Adds an empty thread.
+/// Inserts a thread without messages.
 pub async fn insert(
     tx: &mut Tx,
     thread_id: ThreadId,
@@ -40,7 +40,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// The thread, if the deployment has it.
+/// Returns the thread with this id if it belongs to the deployment.
 pub async fn find(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -56,7 +56,8 @@ pub async fn find(
     .transpose()
 }
 
-/// The same, locked until the transaction ends: who sends to a thread and who ends its run take turns.
+/// Returns the thread with this id if it belongs to the deployment, and locks it until the transaction ends. The lock
+/// prevents a message from being added to a run while the run is ending.
 pub async fn find_and_lock(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -72,7 +73,8 @@ pub async fn find_and_lock(
     .transpose()
 }
 
-/// Notes activity on a thread: its active run from now on, and how many messages were added.
+/// Sets the active run of a thread, adds `new_messages` to its message count, and updates the time of its last
+/// activity.
 pub async fn touch(
     tx: &mut Tx,
     thread_id: ThreadId,
@@ -89,8 +91,7 @@ pub async fn touch(
     Ok(())
 }
 
-/// A page of a deployment's threads, newest first, with one row more than asked for where there is one; each with
-/// its status.
+/// Returns a page of a deployment's threads with their status, newest first, plus one extra row if there is a next page.
 pub async fn list(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -105,7 +106,7 @@ pub async fn list(
              ORDER BY threads.thread_id DESC LIMIT $3",
             params![
                 deployment_id.to_string(),
-                page.after.clone().unwrap_or_else(last_id::<ThreadId>),
+                page.after.clone().unwrap_or_else(max_id::<ThreadId>),
                 i64::from(page.limit) + 1,
             ],
         )
@@ -118,7 +119,7 @@ pub async fn list(
         .collect()
 }
 
-/// A thread's status, by its active run.
+/// Returns the status of a thread, which follows from the status of its active run.
 pub async fn status(tx: &mut Tx, thread: &ThreadRow) -> Result<ThreadStatus, Error> {
     let Some(run_id) = thread.active_run_id else { return Ok(ThreadStatus::Idle) };
     let status = tx
@@ -129,8 +130,8 @@ pub async fn status(tx: &mut Tx, thread: &ThreadRow) -> Result<ThreadStatus, Err
     Ok(ThreadStatus::of_active_run(status.as_deref().and_then(RunStatus::parse)))
 }
 
-/// Notes that somebody works with a thread's files, without a run.
-pub async fn note_activity(tx: &mut Tx, thread_id: ThreadId) -> Result<(), Error> {
+/// Updates the time of a thread's last activity, after a client has accessed the thread's files.
+pub async fn record_activity(tx: &mut Tx, thread_id: ThreadId) -> Result<(), Error> {
     let now = tx.now();
     tx.execute(
         "UPDATE threads SET last_activity_at = $1 WHERE thread_id = $2",
@@ -140,7 +141,7 @@ pub async fn note_activity(tx: &mut Tx, thread_id: ThreadId) -> Result<(), Error
     Ok(())
 }
 
-/// Gives a thread another title, or none.
+/// Sets the title of a thread, or removes it if `title` is `None`.
 pub async fn rename(tx: &mut Tx, thread_id: ThreadId, title: Option<&str>) -> Result<(), Error> {
     tx.execute(
         "UPDATE threads SET title = $1 WHERE thread_id = $2",
@@ -150,19 +151,21 @@ pub async fn rename(tx: &mut Tx, thread_id: ThreadId, title: Option<&str>) -> Re
     Ok(())
 }
 
-/// Removes a thread's row; `false` if it is gone already. What belongs to it is erased by [`erase_contents`].
+/// Deletes the row of a thread. Returns false if it was deleted before. Afterwards [`erase_contents`] erases the
+/// thread's messages, events and runs.
 pub async fn delete(tx: &mut Tx, thread_id: ThreadId) -> Result<bool, Error> {
     let deleted =
         tx.execute("DELETE FROM threads WHERE thread_id = $1", params![thread_id.to_string()]).await?;
     Ok(deleted == 1)
 }
 
-/// Rows of one table, and numbers of events, that one call of [`erase_contents`] goes through, so that no
-/// transaction grows without bound.
-const ERASED_AT_ONCE: i64 = 2000;
+/// The maximum number of rows that one call of [`erase_contents`] erases, and of event ids that it searches, so that
+/// its transaction stays short.
+const MAX_ERASED: i64 = 2000;
 
-/// Erases a part of what a deleted thread left, its events from `from` on; gives where to go on, `None` when nothing
-/// is left. The ids of its events are not used again.
+/// Erases one batch of a deleted thread's contents. Events are erased in order, beginning after the event `from`.
+/// Returns the value of `from` for the next call, or `None` if everything is erased. The ids of erased events are not
+/// reused.
 pub async fn erase_contents(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -170,7 +173,7 @@ pub async fn erase_contents(
     from: EventId,
 ) -> Result<Option<EventId>, Error> {
     let (deployment, thread) = (deployment_id.to_string(), thread_id.to_string());
-    let to = from.0 + ERASED_AT_ONCE;
+    let to = from.0 + MAX_ERASED;
     tx.execute(
         "DELETE FROM events WHERE deployment_id = $1 AND seq > $2 AND seq <= $3 AND thread_id = $4",
         params![deployment.as_str(), from.0, to, thread.as_str()],
@@ -183,7 +186,8 @@ pub async fn erase_contents(
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id = $1 LIMIT $2)",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
-        // After the steps: who records a connection holds the step's row, so that what was recorded last is seen.
+        // Steps are erased before connections. Recording a connection locks the step's row, so no connection is added
+        // to an erased step.
         "DELETE FROM connections WHERE connection_id IN \
          (SELECT connection_id FROM runs r JOIN connections c \
          ON c.deployment_id = r.deployment_id AND c.run_id = r.run_id WHERE r.thread_id = $1 LIMIT $2)",
@@ -192,7 +196,7 @@ pub async fn erase_contents(
         "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
     ];
     for statement in statements {
-        if tx.execute(statement, params![thread.as_str(), ERASED_AT_ONCE]).await? > 0 {
+        if tx.execute(statement, params![thread.as_str(), MAX_ERASED]).await? > 0 {
             return Ok(Some(EventId(to)));
         }
     }

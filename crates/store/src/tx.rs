@@ -1,4 +1,4 @@
-//! A transaction: the same statements on either engine.
+//! A transaction that runs the same SQL statements on SQLite and PostgreSQL.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ pub(crate) enum Session {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
-/// A transaction in progress. Statements run in the order they are awaited; events that are emitted are
-/// numbered when everything else is written, so that the counter's row is locked last and shortest.
+/// A transaction in progress. Statements run in the order in which they are awaited. Emitted events are numbered at the
+/// end of the transaction, so that the row of the event counter is locked only briefly.
 pub struct Tx {
     pub(crate) session: Session,
     pub(crate) emitted: Vec<(DeploymentId, Event)>,
@@ -24,7 +24,8 @@ pub struct Tx {
     database_tells_time: bool,
 }
 
-/// What PostgreSQL locks a read row with; SQLite has one writer and needs no such word.
+/// The clauses that lock the selected rows in PostgreSQL. They are removed for SQLite, which does not support them and
+/// has only one writer.
 const LOCK_SUFFIXES: [&str; 2] = [" FOR UPDATE SKIP LOCKED", " FOR UPDATE"];
 
 impl Tx {
@@ -39,12 +40,13 @@ impl Tx {
         }
     }
 
-    /// The instant that rows and events are stamped with.
+    /// Returns the time of this server's clock, which is stored in rows and events.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The database's own time, which alone decides over leases: servers' clocks may differ.
+    /// Returns the time of the database's clock. Leases and other expiry times use it, because the clocks of several
+    /// servers may differ.
     pub async fn database_now(&mut self) -> Result<Timestamp, Error> {
         if !self.database_tells_time {
             return Ok(self.clock.now());
@@ -52,16 +54,16 @@ impl Tx {
         let row = self
             .one("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)", &[])
             .await?
-            .ok_or_else(|| Error::Corrupt("the database did not tell its time".to_owned()))?;
+            .ok_or_else(|| Error::Corrupt("the database returned no time".to_owned()))?;
         row.time(0)
     }
 
-    /// Appends an event to the deployment's log when this transaction commits.
+    /// Emits an event. It is appended to the deployment's event log when the transaction commits.
     pub fn emit(&mut self, deployment_id: DeploymentId, event: Event) {
         self.emitted.push((deployment_id, event));
     }
 
-    /// Runs a statement; gives the number of rows it changed.
+    /// Runs a statement and returns the number of rows that it inserted, changed or deleted.
     pub(crate) async fn execute(&mut self, sql: &'static str, params: &[Value]) -> Result<u64, Error> {
         match &mut self.session {
             Session::Sqlite(connection) => {
@@ -75,7 +77,7 @@ impl Tx {
         }
     }
 
-    /// All rows of a statement. Its callers bound them by a LIMIT.
+    /// Runs a statement and returns all its rows. Statements should limit the number of rows with LIMIT.
     pub(crate) async fn all(&mut self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, Error> {
         match &mut self.session {
             Session::Sqlite(connection) => {
@@ -99,12 +101,12 @@ impl Tx {
         }
     }
 
-    /// The first row of a statement, if there is one.
+    /// Runs a statement and returns its first row, or `None` if it returns no rows.
     pub(crate) async fn one(&mut self, sql: &'static str, params: &[Value]) -> Result<Option<Row>, Error> {
         Ok(self.all(sql, params).await?.into_iter().next())
     }
 
-    /// Runs statements without parameters, such as those of a migration.
+    /// Runs one or more statements without parameters, for example a migration.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), Error> {
         match &mut self.session {
             Session::Sqlite(connection) => connection.execute_batch(sql)?,

@@ -1,4 +1,5 @@
-//! A client that says what it gets, faults included: tests look at every answer themselves.
+//! An HTTP client for tests. A response with an error status is returned like any other response, so that the test can
+//! check it.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, Method, StatusCode};
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::events::EventStream;
 
-/// Speaks to a server with one key. Cheap to clone.
+/// A client for one server. It authenticates with one API key.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -14,16 +15,16 @@ pub struct Client {
     key: String,
 }
 
-/// An answer, whatever its status.
+/// A response with any status, including error statuses.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub bytes: Vec<u8>,
 }
 
-impl Answer {
-    /// The body, or `null` where it is no JSON.
+impl Response {
+    /// Parses the body as JSON. Returns `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
@@ -38,20 +39,21 @@ impl Client {
         Self { http: reqwest::Client::new(), base_url: base_url.to_owned(), key: key.to_owned() }
     }
 
-    /// The same client towards another address: a server that was started again.
+    /// Returns a client with the same API key for another base URL, for example that of a restarted server.
     #[must_use]
     pub fn at(&self, base_url: &str) -> Self {
         Self { base_url: base_url.to_owned(), ..self.clone() }
     }
 
-    /// What it authenticates with.
     pub fn key(&self) -> &str {
         &self.key
     }
 
+    /// Sends a request, with `body` as JSON if there is one, and returns the response.
+    ///
     /// # Errors
-    /// The connection: refused, or cut before the answer was whole.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
+    /// Fails if the server refused the connection or closed it before the response was complete.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Response> {
         let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(body);
@@ -63,33 +65,34 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.base_url)).bearer_auth(&self.key)
     }
 
-    pub async fn get(&self, path: &str) -> reqwest::Result<Answer> {
+    pub async fn get(&self, path: &str) -> reqwest::Result<Response> {
         self.call(Method::GET, path, None).await
     }
 
-    /// Asks for one of the forms in which a resource can be had: `application/json` of events, for one.
-    pub async fn get_as(&self, path: &str, media_type: &str) -> reqwest::Result<Answer> {
+    /// Sends a GET request whose `Accept` header is this media type, for example `application/json` for a list of
+    /// events.
+    pub async fn get_as(&self, path: &str, media_type: &str) -> reqwest::Result<Response> {
         read(self.request(Method::GET, path).header(ACCEPT, media_type).send().await?).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+    pub async fn post(&self, path: &str, body: &Value) -> reqwest::Result<Response> {
         self.call(Method::POST, path, Some(body)).await
     }
 
-    /// A POST that may be sent again: with an idempotency key.
-    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> reqwest::Result<Answer> {
+    /// Sends a POST request with the idempotency key `key`, so that a retry does not take effect twice.
+    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> reqwest::Result<Response> {
         let request = self.request(Method::POST, path).header("Idempotency-Key", key).json(body);
         read(request.send().await?).await
     }
 
-    pub async fn delete(&self, path: &str) -> reqwest::Result<Answer> {
+    pub async fn delete(&self, path: &str) -> reqwest::Result<Response> {
         self.call(Method::DELETE, path, None).await
     }
 
-    /// Opens the stream at `path`, after the event `after` where one is given.
+    /// Opens the event stream at `path`. If `after` is an event id, the stream resumes after that event.
     ///
     /// # Errors
-    /// The connection, or a status that is not 200.
+    /// Fails if the connection fails or the status of the response is an error.
     pub async fn stream(&self, path: &str, after: Option<&str>) -> reqwest::Result<EventStream> {
         let mut request = self.request(Method::GET, path).header(ACCEPT, "text/event-stream");
         if let Some(after) = after {
@@ -99,7 +102,7 @@ impl Client {
     }
 }
 
-async fn read(response: reqwest::Response) -> reqwest::Result<Answer> {
+async fn read(response: reqwest::Response) -> reqwest::Result<Response> {
     let (status, headers) = (response.status(), response.headers().clone());
-    Ok(Answer { status, headers, bytes: response.bytes().await?.to_vec() })
+    Ok(Response { status, headers, bytes: response.bytes().await?.to_vec() })
 }

@@ -1,30 +1,30 @@
-//! Reads a stream of server-sent events.
+//! A reader for server-sent events.
 
 use serde_json::Value;
 
-/// One event, as it came.
+/// An event received from a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Such as `evt_7`; empty if it had none.
+    /// The event id, for example `evt_7`, or an empty string if the server has sent no id yet.
     pub id: String,
-    /// Such as `token`.
+    /// The event type, for example `token`.
     pub name: String,
     pub data: Value,
 }
 
 impl Event {
-    /// The number in its id, or 0.
+    /// Returns the number in the event id, for example 7 for `evt_7`, or 0 if the id has another form.
     pub fn number(&self) -> u64 {
         self.id.strip_prefix("evt_").and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 }
 
-/// An open stream.
+/// An open stream of server-sent events.
 #[derive(Debug)]
 pub struct EventStream {
     response: reqwest::Response,
     buffer: String,
-    /// Bytes of a character that has come in part.
+    /// The first bytes of a UTF-8 character whose remaining bytes have not arrived yet.
     partial: Vec<u8>,
     comments: Vec<String>,
     retry_ms: Option<u64>,
@@ -43,7 +43,7 @@ impl EventStream {
         }
     }
 
-    /// The next event; `None` when the stream has ended, or was cut.
+    /// Returns the next event, or `None` if the stream has ended or the connection was lost.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some(end) = self.buffer.find("\n\n") {
@@ -57,8 +57,8 @@ impl EventStream {
         }
     }
 
-    /// Reads on until `is_last` says that the event is the last one wanted; all that was read, or what there was
-    /// if the stream ended before.
+    /// Reads events up to the first one for which `is_last` returns true. Returns the events read, and false if the
+    /// stream ended before such an event.
     pub async fn until(&mut self, mut is_last: impl FnMut(&Event) -> bool) -> (Vec<Event>, bool) {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
@@ -71,17 +71,17 @@ impl EventStream {
         (events, false)
     }
 
-    /// The comments so far.
+    /// Returns the comments that the stream has received so far. The server sends them as heartbeats.
     pub fn comments(&self) -> &[String] {
         &self.comments
     }
 
-    /// What the server asked clients to wait before they come back.
+    /// Returns the reconnection delay that the server sent in a `retry:` field, if any.
     pub fn retry_ms(&self) -> Option<u64> {
         self.retry_ms
     }
 
-    /// The last id that was said, be it with an event or alone.
+    /// Returns the last event id that the server sent, either with an event or separately.
     pub fn last_id(&self) -> &str {
         &self.last_id
     }

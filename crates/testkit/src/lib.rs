@@ -1,7 +1,8 @@
-//! What the tests of several crates share: the server's binary as a process, a client that reads its streams, and
-//! stand-ins for the world outside, driven by the test.
+//! Tools shared by the tests of several crates: the server binary as a child process, an HTTP client that reads event
+//! streams, a scripted model provider, and control of Tokio's paused clock.
 
 pub mod client;
 pub mod events;
 pub mod model_server;
 pub mod process;
+pub mod time;

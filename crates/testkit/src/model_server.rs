@@ -1,8 +1,11 @@
-//! A model provider that answers from a script, on loopback and in the real wire formats.
+//! A model provider on the loopback interface that sends scripted replies in the wire formats of real providers.
 //!
-//! It serves Anthropic Messages at `/v1/messages` and Chat Completions at `/v1/chat/completions`; a [`Reply`] is
-//! written in the format of the path that was asked. Which reply: the oldest one pushed, else what the function
-//! of [`ModelServer::respond_with`] gives, else a 400, which no caller retries.
+//! It serves Anthropic Messages at `/v1/messages` and Chat Completions at `/v1/chat/completions`. The path of a request
+//! selects the wire format of the [`Reply`].
+//!
+//! A request receives the oldest reply that was pushed and not used yet. If there is none, it receives the reply of the
+//! function passed to [`ModelServer::respond_with`]. If there is no such function either, it receives status 400, which
+//! clients do not retry.
 
 mod anthropic;
 mod gate;
@@ -31,19 +34,20 @@ pub use request::{RecordedRequest, WireFormat};
 
 use self::script::Script;
 
-/// Largest request that is read, in bytes.
+/// The maximum size of a request body, in bytes. Larger requests receive status 400.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
 
 type Responder = Arc<dyn Fn(&RecordedRequest) -> Reply + Send + Sync>;
 
-/// The scripted provider. Dropping it refuses new connections and breaks off the replies that are under way.
+/// The scripted model provider. When it is dropped, it accepts no more connections and breaks off the replies in
+/// progress.
 pub struct ModelServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     stop: watch::Sender<bool>,
 }
 
-struct Shared {
+struct ServerState {
     replies: Mutex<VecDeque<Reply>>,
     responder: Mutex<Option<Responder>>,
     requests: Mutex<Vec<RecordedRequest>>,
@@ -55,17 +59,18 @@ struct Shared {
 }
 
 impl ModelServer {
-    /// Starts it on a free port of 127.0.0.1, in a task of the current Tokio runtime.
+    /// Starts the provider on a free port of 127.0.0.1, in a task of the current Tokio runtime.
     ///
     /// # Panics
-    /// If no port can be opened: without it, no test that asked for it means anything.
+    /// Panics if it cannot listen on a port.
     pub async fn start() -> Self {
-        #[expect(clippy::expect_used, reason = "a test that has no provider must fail here")]
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("failed to open a port on loopback");
-        #[expect(clippy::expect_used, reason = "a bound listener has an address")]
-        let address = listener.local_addr().expect("failed to read the address of a listener");
+        #[expect(clippy::expect_used, reason = "a test without a model provider must fail here")]
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).await.expect("failed to listen on the loopback interface");
+        #[expect(clippy::expect_used, reason = "a listening socket has an address")]
+        let address = listener.local_addr().expect("failed to read the address of the scripted provider");
         let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared {
+        let state = Arc::new(ServerState {
             replies: Mutex::default(),
             responder: Mutex::default(),
             requests: Mutex::default(),
@@ -75,64 +80,64 @@ impl ModelServer {
             next_id: AtomicU64::new(1),
             stopped: stopped.clone(),
         });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
-        let counter = Arc::clone(&shared);
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
+        let counter = Arc::clone(&state);
         let listener = listener.tap_io(move |connection| {
             counter.connection_count.fetch_add(1, Ordering::Relaxed);
-            // Slower without it, and as correct.
+            // Without TCP_NODELAY the connection is slower but works, so an error is ignored.
             let _ = connection.set_nodelay(true);
         });
         let serving = axum::serve(listener, router).with_graceful_shutdown(until_stopped(stopped));
         tokio::spawn(serving.into_future());
-        Self { address, shared, stop }
+        Self { address, state, stop }
     }
 
-    /// The base URL for a provider that speaks Anthropic Messages: `http://127.0.0.1:PORT`.
+    /// Returns the provider's base URL for Anthropic Messages: `http://127.0.0.1:PORT`.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The base URL for a provider that speaks Chat Completions: `http://127.0.0.1:PORT/v1`.
+    /// Returns the provider's base URL for Chat Completions: `http://127.0.0.1:PORT/v1`.
     pub fn openai_base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// Adds a reply to the end of the script; each is used for one request, whichever comes next.
+    /// Appends a reply to the script. Each request uses up one reply.
     pub fn push(&self, reply: Reply) {
-        lock(&self.shared.replies).push_back(reply);
+        lock(&self.state.replies).push_back(reply);
     }
 
-    /// Answers with what a function makes of the request, whenever no pushed reply is left. Replaces an earlier
-    /// function.
+    /// Sets the function that replies to requests for which no pushed reply is left. Replaces any previous function.
     pub fn respond_with(&self, responder: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) {
-        *lock(&self.shared.responder) = Some(Arc::new(responder));
+        *lock(&self.state.responder) = Some(Arc::new(responder));
     }
 
-    /// Whether requests are kept for [`ModelServer::requests`]; they are unless switched off, which spares memory
-    /// in long load tests. They are counted in any case.
+    /// Sets if requests are recorded for [`ModelServer::requests`]. Recording is enabled by default. Long load tests
+    /// disable it to save memory. Requests are counted in both cases.
     pub fn record(&self, is_recording: bool) {
-        self.shared.is_recording.store(is_recording, Ordering::Relaxed);
+        self.state.is_recording.store(is_recording, Ordering::Relaxed);
     }
 
-    /// The requests so far, in the order in which they had been read.
+    /// Returns the recorded requests, oldest first.
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        lock(&self.shared.requests).clone()
+        lock(&self.state.requests).clone()
     }
 
-    /// How many requests have been read so far, recorded or not.
+    /// Returns the number of requests received so far, even those that were not recorded.
     pub fn request_count(&self) -> usize {
-        *self.shared.request_count.borrow()
+        *self.state.request_count.borrow()
     }
 
-    /// How many connections have been accepted so far; fewer than requests if clients reuse them.
+    /// Returns the number of connections accepted so far. It is lower than the number of requests if clients reuse
+    /// connections.
     pub fn connection_count(&self) -> usize {
-        self.shared.connection_count.load(Ordering::Relaxed)
+        self.state.connection_count.load(Ordering::Relaxed)
     }
 
-    /// Waits until at least so many requests have been read since the start.
+    /// Waits until the provider has received at least `n` requests since it started.
     pub async fn wait_for_requests(&self, n: usize) {
-        // The sender lives as long as this server does, so the wait cannot fail.
-        let _ = self.shared.request_count.subscribe().wait_for(|count| *count >= n).await;
+        // `wait_for` fails only if the sender is dropped, but `self` holds the sender.
+        let _ = self.state.request_count.subscribe().wait_for(|count| *count >= n).await;
     }
 }
 
@@ -142,9 +147,9 @@ impl Drop for ModelServer {
     }
 }
 
-/// Waits until the server is dropped.
+/// Waits until the [`ModelServer`] is dropped.
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    // An error says that the sender is gone, and with it the server.
+    // `wait_for` fails if the sender is dropped, which also means that the server was dropped.
     let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
 }
 
@@ -152,21 +157,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn answer(State(state): State<Arc<ServerState>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_REQUEST_BYTES).await else {
         return plain(StatusCode::BAD_REQUEST, "the request's body broke off or is too large");
     };
     let request = RecordedRequest::new(parts.uri.path().to_owned(), parts.headers, body);
-    let reply = shared.reply_to(&request);
-    if shared.is_recording.load(Ordering::Relaxed) {
-        lock(&shared.requests).push(request.clone());
+    let reply = state.reply_to(&request);
+    if state.is_recording.load(Ordering::Relaxed) {
+        lock(&state.requests).push(request.clone());
     }
-    shared.request_count.send_modify(|count| *count += 1);
+    state.request_count.send_modify(|count| *count += 1);
     let Some(format) = request.wire_format() else {
         return plain(StatusCode::NOT_FOUND, "there are only /v1/messages and /v1/chat/completions");
     };
-    shared.render(reply, format).await
+    state.render(reply, format).await
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response {
@@ -175,7 +180,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response {
     response
 }
 
-impl Shared {
+impl ServerState {
     fn reply_to(&self, request: &RecordedRequest) -> Reply {
         if request.wire_format().is_none() {
             return Reply::new();

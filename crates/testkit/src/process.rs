@@ -1,4 +1,4 @@
-//! The real binary as a process of its own: started, killed, started again.
+//! Runs the real `herm` binary as a child process that a test can start, kill and restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-/// The beginning of the line that a server prints when it takes requests.
+/// The prefix of the line that a server prints to its standard output when it accepts requests. The base URL follows.
 const READY: &str = "listening on ";
 
-/// How a process of `herm` is started. Its environment is what is said here, and `PATH`.
+/// A command line of `herm`. The process receives only the environment variables set here, and `PATH`.
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: PathBuf,
@@ -23,7 +23,7 @@ pub struct Launch {
     current_dir: PathBuf,
 }
 
-/// How a process ended, and what it wrote.
+/// The exit status and output of a process that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -32,7 +32,7 @@ pub struct Finished {
 }
 
 impl Launch {
-    /// Starts `program` in `current_dir`, where a `herm.toml` would be read.
+    /// Creates a launch of `program` with the working directory `current_dir`, where `herm` looks for `herm.toml`.
     pub fn new(program: impl Into<PathBuf>, current_dir: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -42,23 +42,24 @@ impl Launch {
         }
     }
 
-    /// The binary `herm` beside the test that runs, as `cargo build` puts it there; or the one that `HERM_BINARY` names.
+    /// Creates a launch of the `herm` binary that the environment variable `HERM_BINARY` names, or else of the one that
+    /// `cargo build` has put into the target directory of the running test.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if `HERM_BINARY` is not set and the binary is not built.
     pub fn of_workspace(current_dir: impl Into<PathBuf>) -> Self {
         if let Some(named) = std::env::var_os("HERM_BINARY") {
             return Self::new(named, current_dir);
         }
         #[expect(clippy::expect_used, reason = "a test without the binary must fail here")]
-        let test = std::env::current_exe().expect("failed to find the test's own binary");
+        let test = std::env::current_exe().expect("failed to determine the path of the test binary");
         let beside = test.ancestors().skip(1).map(|dir| dir.join("herm")).find(|program| program.is_file());
-        #[expect(clippy::expect_used, reason = "as above")]
-        let program = beside.expect("the binary herm is not built: run the tests by `make test`");
+        #[expect(clippy::expect_used, reason = "a test without the binary must fail here")]
+        let program = beside.expect("the binary `herm` is not built: run the tests with `make test`");
         Self::new(program, current_dir)
     }
 
-    /// What is started.
+    /// Returns the path of the program.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -74,7 +75,7 @@ impl Launch {
         arguments.iter().fold(self, |launch, argument| launch.argument(*argument))
     }
 
-    /// Sets a variable, or replaces it.
+    /// Sets an environment variable of the process.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.retain(|(set, _)| set != name);
@@ -97,7 +98,7 @@ impl Launch {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the program and waits until it exits.
     pub async fn run(&self) -> io::Result<Finished> {
         let output = self.command().output().await?;
         Ok(Finished {
@@ -107,11 +108,12 @@ impl Launch {
         })
     }
 
-    /// Starts it as a server, and waits until it takes requests; or gives what it said instead.
+    /// Starts the program as a server and waits until it accepts requests. If the program exits before that, returns
+    /// its exit status and output.
     pub async fn serve(&self) -> io::Result<Result<Server, Finished>> {
         let mut child = self.command().spawn()?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(io::Error::other("a started process has no pipes"));
+            return Err(io::Error::other("the server process has no pipes for its output"));
         };
         let log = Log::default();
         let logging = tokio::spawn(gather(BufReader::new(stderr).lines(), log.clone()));
@@ -126,13 +128,13 @@ impl Launch {
             said.push('\n');
         }
         let status = child.wait().await?;
-        // It ends with the process.
+        // The process has exited, so its log is complete soon. A panic of the logging task is ignored.
         let _ = logging.await;
         Ok(Err(Finished { status, stdout: said, stderr: log.text() }))
     }
 }
 
-/// What a process writes to its standard error.
+/// The standard error output of a process, collected while the process runs. Clones share the text.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Mutex<String>>);
 
@@ -141,7 +143,7 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of it so far.
+    /// Returns everything that the process has written so far.
     pub fn text(&self) -> String {
         self.lock().clone()
     }
@@ -155,67 +157,66 @@ async fn gather(mut lines: Lines<BufReader<impl AsyncRead + Unpin>>, log: Log) {
     }
 }
 
-/// A server that takes requests. Dropped, it is killed.
+/// A running server process. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
     base_url: String,
     log: Log,
     logging: JoinHandle<()>,
-    /// Kept open: a server may write to it.
+    /// Kept open, because the server's writes to its standard output would fail if the pipe were closed.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
-    /// `http://127.0.0.1:PORT`.
+    /// Returns the server's base URL, `http://127.0.0.1:PORT`.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// What it has logged so far.
+    /// Returns everything that the server has logged so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Where all is gathered that it logs, now and later.
-    pub fn gathered(&self) -> Log {
+    /// Returns a handle to the log. Later log lines appear in it too, and it outlives the server.
+    pub fn log_handle(&self) -> Log {
         self.log.clone()
     }
 
-    /// Its process, while it runs.
+    /// Returns the process id, or `None` if the process has exited.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills the process with SIGKILL and waits until it has exited.
     pub async fn kill(mut self) -> io::Result<ExitStatus> {
         self.child.kill().await?;
         self.wait().await.map(|finished| finished.status)
     }
 
-    /// Asks it to end, as `kill` does.
+    /// Sends SIGTERM to the process, without waiting for its exit.
     pub fn terminate(&self) -> io::Result<()> {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the server has ended already"))?;
+        let pid = pid.ok_or_else(|| io::Error::other("the server process has already exited"))?;
         Ok(kill_process(pid, Signal::TERM)?)
     }
 
-    /// Waits until it has ended, by whatever.
+    /// Waits until the process has exited. The returned `stdout` is empty.
     pub async fn wait(mut self) -> io::Result<Finished> {
         let status = self.child.wait().await?;
-        // It ends with the process.
+        // The process has exited, so its log is complete soon. A panic of the logging task is ignored.
         let _ = self.logging.await;
         Ok(Finished { status, stdout: String::new(), stderr: self.log.text() })
     }
 
-    /// Whether it has ended.
+    /// Returns true if the process has exited.
     pub fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 }
 
-/// Waits until something outside this process is so, however long that takes: a test that waits in vain is ended by
-/// its runner.
+/// Polls until a condition outside this process is true. There is no timeout, because the test runner has one.
 pub async fn wait_until(is_so: impl Fn() -> bool) {
     const LOOK_EVERY: Duration = Duration::from_millis(5);
     while !is_so() {
@@ -223,23 +224,25 @@ pub async fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// The process ids whose command line mentions `path`: bubblewrap's, outside of a sandbox, for one.
+/// Returns the ids of all other processes whose command line contains `path`, for example the bubblewrap processes of a
+/// test's sandboxes.
 pub fn processes_that_mention(path: &Path) -> Vec<u32> {
     let wanted = path.to_string_lossy().into_owned();
     let is_it = |id: &u32| read_of_process(*id, "cmdline").contains(&wanted);
     process_ids().into_iter().filter(|id| *id != std::process::id()).filter(is_it).collect()
 }
 
-/// Ends the processes whose parent this is, as `kill -9` does.
+/// Kills all child processes of `parent` with SIGKILL.
 pub fn kill_children(parent: u32) {
-    // After the name, which may hold anything: state, then the parent's id.
+    // In `/proc/PID/stat`, the process name is in parentheses and may itself contain any character. After the last `)`
+    // follow the state and the parent's process id.
     let parent_of = |id: u32| {
         let stat = read_of_process(id, "stat");
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
     };
     let children = process_ids().into_iter().filter(|id| parent_of(*id) == Some(parent));
     for pid in children.filter_map(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-        // One that has ended meanwhile is as dead as it was to be.
+        // The signal cannot be sent if the process has already exited.
         let _ = kill_process(pid, Signal::KILL);
     }
 }
@@ -250,6 +253,6 @@ fn process_ids() -> Vec<u32> {
 }
 
 fn read_of_process(id: u32, file: &str) -> String {
-    // A process that has ended says nothing.
+    // The file does not exist any more if the process has exited.
     std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default()
 }

@@ -1,10 +1,10 @@
-//! Which crate may depend on which: the map in ARCHITECTURE.md, held.
+//! Checks that crates depend on each other only as the map in ARCHITECTURE.md allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Each crate and all that it may depend on, of ours.
+/// Each crate of the workspace, with the other crates of the workspace that it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("config", &["types"]),
@@ -38,7 +38,7 @@ fn crates_depend_only_in_the_directions_of_the_map() {
         let Some(name) = package.name.strip_prefix("herm-") else { continue };
         let is_crate = package.manifest_path.as_str().contains("/crates/");
         let Some(allowed) = map.get(name) else {
-            assert!(!is_crate, "{name} is not on the map: say here what it may depend on");
+            assert!(!is_crate, "{name} is not in the map: add it with the crates that it may depend on");
             continue;
         };
         seen.insert(name);
@@ -49,7 +49,7 @@ fn crates_depend_only_in_the_directions_of_the_map() {
             }
         }
     }
-    assert_eq!(seen.len(), map.len(), "the map names crates that are gone");
+    assert_eq!(seen.len(), map.len(), "the map contains crates that no longer exist");
 }
 
 #[test]
@@ -59,7 +59,12 @@ fn the_testkit_is_for_tests_alone() {
         metadata.packages.iter().filter(|package| package.manifest_path.as_str().contains("/crates/"))
     {
         for dependency in package.dependencies.iter().filter(|dependency| dependency.name == "herm-testkit") {
-            assert_eq!(dependency.kind, DependencyKind::Development, "{} ships the testkit", package.name);
+            assert_eq!(
+                dependency.kind,
+                DependencyKind::Development,
+                "{} depends on the testkit outside of tests",
+                package.name
+            );
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Connections that programs in a sandbox made, or wanted to make.
+//! The network connections that programs in a sandbox attempted, as the API lists them.
 
 use serde::Serialize;
 
 use crate::time::Timestamp;
 
-/// What was decided of an attempt to reach a host.
+/// The decision of the egress policy on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionVerdict {
@@ -27,24 +27,24 @@ impl ConnectionVerdict {
     }
 }
 
-/// A connection of a program in the sandbox, from the program's wish on.
+/// One attempt of a program in the sandbox to connect to a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StepConnection {
-    /// A name in lower case, or an address without brackets.
+    /// The requested host: a host name in lower case, or an IP address (IPv6 without brackets).
     pub host: String,
     pub port: u16,
     pub verdict: ConnectionVerdict,
-    /// Why it was denied.
+    /// The reason why the connection was denied. Absent if it was allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// To the host; `null` while it is not known.
+    /// The number of bytes sent to the host, or `null` if it is not known yet.
     pub sent_bytes: Option<i64>,
-    /// From the host; `null` while it is not known.
+    /// The number of bytes received from the host, or `null` if it is not known yet.
     pub received_bytes: Option<i64>,
-    /// Why it failed.
+    /// The error with which the connection failed. Absent if it did not fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub opened_at: Timestamp,
-    /// `null` while it is open.
+    /// The time at which the connection ended, or `null` while it is open.
     pub ended_at: Option<Timestamp>,
 }

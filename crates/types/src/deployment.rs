@@ -1,4 +1,4 @@
-//! Deployments: one customer's agent each.
+//! Deployments: agents, each dedicated to one customer.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,15 @@ use crate::secret::SecretId;
 use crate::time::Timestamp;
 use crate::tool::ToolSetting;
 
-/// Whether a deployment can take work.
+/// The status of a deployment. Only a `ready` one accepts messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentStatus {
+    /// The container image is being pulled, or a snapshot is being restored into the workspace.
     Provisioning,
+    /// The deployment accepts messages.
     Ready,
+    /// Provisioning failed. `retry_deployment` starts it again.
     Error,
 }
 
@@ -37,7 +40,7 @@ impl DeploymentStatus {
     }
 }
 
-/// Which abilities a deployment has.
+/// The features that are enabled for a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Features {
     pub memory: bool,
@@ -53,7 +56,7 @@ impl Default for Features {
     }
 }
 
-/// What a deployment may spend; a field that is left out does not limit it.
+/// The maximum cost of a deployment, in credits. An absent field means that there is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Budget {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,12 +68,13 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Returns true if no limit is set.
     pub fn is_unlimited(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What becomes of a request to a person that nobody answers in time.
+/// The consequence for the waiting run when a steering request expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExpiry {
@@ -80,50 +84,51 @@ pub enum OnExpiry {
     Fail,
 }
 
-/// How long a request to a person waits.
+/// The time limit of a deployment's steering requests, and the consequence of exceeding it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SteeringPolicy {
-    /// Seconds; `null`: for ever.
+    /// The time in seconds after which a steering request expires, or `null` if it never expires.
     pub expires_after_s: Option<u64>,
     pub on_expiry: OnExpiry,
 }
 
-/// Whether what a dream changed acts at once.
+/// The condition under which the changes to memories that a dream proposes take effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DreamingMode {
     #[default]
     Auto,
-    /// A person looks at it first.
+    /// The changes take effect after a person has reviewed them.
     Review,
 }
 
-/// How a deployment dreams; `features.dreaming` says whether it does.
+/// The dreaming settings of a deployment. They have an effect only if `features.dreaming` is true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Dreaming {
     pub mode: DreamingMode,
 }
 
-/// What a deployment is made of beside its scalars; stored as one JSON document.
+/// The settings of a deployment that are stored as one JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentSettings {
     pub sandbox: SandboxSettings,
     pub features: Features,
     pub metadata: BTreeMap<String, String>,
     pub mcp_servers: Vec<McpServer>,
-    /// Environment-variable name to secret.
+    /// Maps environment variable names to secret ids. In the sandbox, the variable holds the secret's
+    /// placeholder.
     pub secrets: BTreeMap<String, SecretId>,
     pub budget: Budget,
     pub steering: SteeringPolicy,
     pub dreaming: Dreaming,
-    /// Tried in order when the model fails.
+    /// Fallback models, as `provider/model`, in the order in which they are tried if the primary model fails.
     pub fallback_models: Vec<String>,
-    /// By the tool's name; a tool that is not here is as it is by default.
+    /// Maps tool names to settings. A tool without an entry has its default settings.
     pub tools: BTreeMap<String, ToolSetting>,
 }
 
 impl DeploymentSettings {
-    /// Of a deployment that asks for nothing special.
+    /// Creates settings with the given sandbox and the default of every other field.
     pub fn new(sandbox: SandboxSettings) -> Self {
         Self {
             sandbox,
@@ -140,14 +145,14 @@ impl DeploymentSettings {
     }
 }
 
-/// Why a deployment could not be made ready: a stable code and a sentence.
+/// The error with which provisioning failed: a stable code and a human-readable explanation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeploymentError {
     pub code: String,
     pub message: String,
 }
 
-/// A deployment as the server holds it.
+/// A deployment, as the database stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
     pub deployment_id: DeploymentId,
@@ -157,19 +162,21 @@ pub struct Deployment {
     pub model: String,
     pub system_prompt: String,
     pub status: DeploymentStatus,
-    /// With the status `error`: why.
+    /// The error with which provisioning failed. `None` unless the status is `error`.
     pub error: Option<DeploymentError>,
-    /// The snapshot that it begins with, until that is restored.
+    /// The snapshot that provisioning has yet to restore into the workspace. `None` if there is nothing to
+    /// restore.
     pub restore_snapshot: Option<SnapshotId>,
     pub default_thread_id: ThreadId,
-    /// Grows with each change of what the agent is; a run keeps to the one that it began with.
+    /// The version, incremented by each change of the agent's model, prompt or settings. A run uses the
+    /// version with which it started until it ends.
     pub version: i64,
     pub settings: DeploymentSettings,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// A deployment in a list.
+/// A row in a list of deployments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DeploymentItem {
     pub deployment_id: DeploymentId,
@@ -181,5 +188,5 @@ pub struct DeploymentItem {
     pub created_at: Timestamp,
 }
 
-/// The only runtime there is.
+/// The only supported value of the field `runtime`: the name of the harness.
 pub const RUNTIME: &str = "hermes";

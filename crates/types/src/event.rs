@@ -1,4 +1,4 @@
-//! The events of a deployment: what happened, in one gapless order, as every subscriber sees it.
+//! The events of a deployment: one gapless, ordered log that every subscriber sees identically.
 
 use std::sync::Arc;
 
@@ -12,16 +12,14 @@ use crate::steering::{SteeringKind, SteeringOutcome};
 use crate::thread::{Attachment, Role};
 use crate::time::Timestamp;
 
-/// An event as it is written: its type and its data.
+/// The data of an event. The serialized data does not contain the event type, which [`Event::type_name`]
+/// returns.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum Event {
-    Token {
-        run_id: RunId,
-        thread_id: ThreadId,
-        message_id: MessageId,
-        delta: String,
-    },
+    /// `token`: a piece of text of a message that the agent is still writing.
+    Token { run_id: RunId, thread_id: ThreadId, message_id: MessageId, delta: String },
+    /// `message`: a complete message of a user or of the agent.
     Message {
         run_id: RunId,
         thread_id: ThreadId,
@@ -33,6 +31,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         truncated: bool,
     },
+    /// `tool_call`: the agent makes a tool call.
     ToolCall {
         run_id: RunId,
         thread_id: ThreadId,
@@ -40,6 +39,7 @@ pub enum Event {
         tool: String,
         arguments: serde_json::Value,
     },
+    /// `tool_result`: a tool call has ended, with this result.
     ToolResult {
         run_id: RunId,
         thread_id: ThreadId,
@@ -49,6 +49,7 @@ pub enum Event {
         is_error: bool,
         duration_ms: i64,
     },
+    /// `run_status`: the status of a run has changed.
     RunStatus {
         run_id: RunId,
         thread_id: ThreadId,
@@ -58,6 +59,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
     },
+    /// `steering_request`: a run asks a person for an approval or an answer, and waits.
     SteeringRequest {
         run_id: RunId,
         thread_id: ThreadId,
@@ -73,6 +75,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
     },
+    /// `steering_resolved`: a steering request was answered, has expired or was cancelled.
     SteeringResolved {
         run_id: RunId,
         thread_id: ThreadId,
@@ -80,6 +83,7 @@ pub enum Event {
         outcome: SteeringOutcome,
         by: String,
     },
+    /// `deployment_status`: the status of the deployment has changed. `deleted` is always the last event.
     DeploymentStatus {
         status: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +91,7 @@ pub enum Event {
     },
 }
 
-/// The names of all event types that may stand in a stream.
+/// The names of all event types, in the order in which error messages list them.
 pub const EVENT_TYPES: [&str; 8] = [
     "token",
     "message",
@@ -100,12 +104,12 @@ pub const EVENT_TYPES: [&str; 8] = [
 ];
 
 impl Event {
-    /// A deployment's new status, of which there is nothing more to say.
+    /// Creates the event for a deployment whose status has changed to anything but `error`.
     pub fn deployment_status(status: &'static str) -> Self {
         Self::DeploymentStatus { status, error: None }
     }
 
-    /// The name in the stream's `event:` line.
+    /// Returns the event type, for example `run_status`. Event streams send it in the `event:` line.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Token { .. } => "token",
@@ -119,7 +123,8 @@ impl Event {
         }
     }
 
-    /// The run and the thread it belongs to, if it belongs to one.
+    /// Returns the run and the thread that the event belongs to, or `None` if it concerns the whole
+    /// deployment.
     pub fn scope(&self) -> Option<(RunId, ThreadId)> {
         match self {
             Self::Token { run_id, thread_id, .. }
@@ -134,7 +139,8 @@ impl Event {
     }
 }
 
-/// An event as it is stored and sent: the bytes of `data` never change once written.
+/// An event, as the database stores it and streams send it. `data` is JSON, and its bytes never change after
+/// the commit.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
     pub event_id: EventId,
@@ -145,19 +151,22 @@ pub struct StoredEvent {
     pub created_at: Timestamp,
 }
 
-/// An event in the JSON listing.
+/// A row in a JSON list of events.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EventItem {
+    /// The event id. Events of a deployment are numbered from `evt_1` without gaps.
     #[schema(pattern = "^evt_[0-9]+$")]
     pub id: String,
-    /// The event's type.
+    /// The event type, for example `message`.
     pub event: String,
+    /// The event's data. The shape of the object depends on the event type.
     #[schema(value_type = Object)]
     pub data: Box<RawValue>,
     pub created_at: Timestamp,
 }
 
-/// Which events of a deployment are wanted; what is `None` or empty does not filter.
+/// A filter on a deployment's events. An event must match every field that is set. `None` and an empty list
+/// match all events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     pub thread_id: Option<ThreadId>,
@@ -166,13 +175,15 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
+    /// Returns true if the filter selects all events.
     pub fn is_empty(&self) -> bool {
         self.thread_id.is_none() && self.run_id.is_none() && self.types.is_empty()
     }
 
-    pub fn wants(&self, event: &StoredEvent) -> bool {
-        self.thread_id.is_none_or(|wanted| event.thread_id == Some(wanted))
-            && self.run_id.is_none_or(|wanted| event.run_id == Some(wanted))
-            && (self.types.is_empty() || self.types.iter().any(|wanted| **wanted == *event.event))
+    /// Returns true if the filter selects the event.
+    pub fn matches(&self, event: &StoredEvent) -> bool {
+        self.thread_id.is_none_or(|selected| event.thread_id == Some(selected))
+            && self.run_id.is_none_or(|selected| event.run_id == Some(selected))
+            && (self.types.is_empty() || self.types.iter().any(|selected| **selected == *event.event))
     }
 }

@@ -1,6 +1,7 @@
-//! Typed ids: a prefix, `_`, then a UUIDv7 in Crockford's base32 (the TypeID text form, 26 characters).
+//! Typed ids. An id is a prefix, an underscore, and a UUIDv7 in Crockford's base32 (26 characters, as in the
+//! TypeID specification), for example `dep_01j…`.
 //!
-//! Ids sort by the time they were made; within one [`IdSource`] they are strictly increasing.
+//! Ids sort by creation time. The ids that one [`IdSource`] generates are strictly increasing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,15 +12,16 @@ use crate::time::{Clock, Rng};
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const TEXT_LEN: usize = 26;
 
-/// A text that is not an id of the kind asked for.
+/// The error for a string that is not an id with the expected prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected an id that begins with {prefix}_ followed by 26 characters")]
+#[error("must be `{prefix}_` followed by 26 lower-case letters and digits")]
 pub struct InvalidId {
     pub prefix: &'static str,
 }
 
-/// An id of one kind.
+/// A typed id: 128 bits, written with a fixed prefix that identifies the type.
 pub trait Id: Copy + std::fmt::Display + std::str::FromStr<Err = InvalidId> + Send + Sync + 'static {
+    /// The prefix of the written id, without the underscore, for example `dep`.
     const PREFIX: &'static str;
     fn from_bits(bits: u128) -> Self;
     fn to_bits(self) -> u128;
@@ -86,34 +88,35 @@ macro_rules! id {
     };
 }
 
-id!(/// An account: the owner of keys and deployments.
+id!(/// The id of an account, the owner of keys and deployments.
     AccountId, "acc");
-id!(/// An API key.
+id!(/// The id of an API key or a browser token.
     KeyId, "key");
-id!(/// A deployment: one customer's agent.
+id!(/// The id of a deployment.
     DeploymentId, "dep");
-id!(/// A thread of a deployment.
+id!(/// The id of a thread.
     ThreadId, "thr");
-id!(/// A message of a thread.
+id!(/// The id of a message.
     MessageId, "msg");
-id!(/// A run: the work on one or more messages.
+id!(/// The id of a run.
     RunId, "run");
-id!(/// A skill of a deployment.
+id!(/// The id of a skill.
     SkillId, "skl");
-id!(/// The id of a secret whose maker chose none; see [`crate::SecretId`].
+id!(/// The id that the server generates for a secret if the client chose none. See [`crate::SecretId`].
     NewSecretId, "sec");
-id!(/// A snapshot: the files of a deployment that was deleted.
+id!(/// The id of a snapshot.
     SnapshotId, "snap");
-id!(/// A steering request: what a run asks a person.
+id!(/// The id of a steering request.
     SteeringId, "str");
-id!(/// An approval that stands: a call that need not be asked about again.
+id!(/// The id of a stored approval.
     ApprovalId, "apr");
-id!(/// A request to the API.
+id!(/// The id of an HTTP request.
     RequestId, "req");
-id!(/// A work item of the queue.
+id!(/// The id of a work item.
     WorkId, "work");
 
-/// The id of an event, `evt_<n>`: n is its deployment's own gapless sequence, from 1; `evt_0` stands before it.
+/// The id of an event, written `evt_<n>`. The events of a deployment are numbered from 1 without gaps.
+/// `evt_0` is the position before the first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -134,9 +137,9 @@ impl std::str::FromStr for EventId {
     }
 }
 
-/// A text that is not an event id.
+/// The error for a string that is not an event id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected an event id such as evt_42")]
+#[error("must be an event id, for example `evt_42`")]
 pub struct InvalidEventId;
 
 fn id_schema(prefix: &str) -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
@@ -156,7 +159,8 @@ fn encode(bits: u128) -> String {
 }
 
 fn decode(text: &str) -> Option<u128> {
-    // Twenty-six symbols hold 130 bits: the first may not exceed 7, or the value would not fit.
+    // 26 base32 symbols hold 130 bits. A value whose first symbol is greater than 7 does not fit into 128
+    // bits.
     if text.len() != TEXT_LEN || text.as_bytes().first().is_none_or(|&first| first > b'7') {
         return None;
     }
@@ -166,7 +170,8 @@ fn decode(text: &str) -> Option<u128> {
     })
 }
 
-/// Makes new ids from a clock and a random source, strictly increasing within one source.
+/// Generates ids from a clock and a random number generator. Each id is greater than the one before, of
+/// whatever type. Clones share this order.
 #[derive(Clone)]
 pub struct IdSource {
     clock: Arc<dyn Clock>,
@@ -179,7 +184,8 @@ impl IdSource {
         Self { clock, rng, last: Arc::new(Mutex::new(0)) }
     }
 
-    /// From now on makes ids that come after this one, whatever the clock says: it may have gone back since.
+    /// Ensures that every id generated from now on is greater than `id`, even if the clock was set back after
+    /// `id` was generated.
     pub fn resume_after<I: Id>(&self, id: I) {
         let bits = id.to_bits();
         let (milliseconds, fraction) = (bits >> 80, (bits >> 64) & 0xfff);
@@ -188,14 +194,15 @@ impl IdSource {
         *last = stamp.max(*last);
     }
 
-    /// A new id. The 12 bits after the milliseconds (RFC 9562, method 3) hold the fraction of the millisecond
-    /// and are pushed forward where two ids would fall on the same one.
+    /// Generates an id. The 12 bits after the 48-bit millisecond timestamp hold the fraction of the
+    /// millisecond (RFC 9562, method 3). If the clock has not advanced since the previous id, that id's time
+    /// is incremented by one fraction instead.
     pub fn next<I: Id>(&self) -> I {
         let micros = u64::try_from(self.clock.now().as_micros()).unwrap_or(0);
-        let wanted = ((micros / 1000) << 12) | ((micros % 1000) * 4096 / 1000);
+        let current = ((micros / 1000) << 12) | ((micros % 1000) * 4096 / 1000);
         let stamp = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = wanted.max(*last + 1);
+            *last = current.max(*last + 1);
             *last
         };
         let mut random = [0u8; 8];
@@ -215,15 +222,17 @@ mod tests {
     use crate::time::{SystemClock, SystemRng};
 
     #[test]
-    fn ids_of_one_source_increase_and_read_back() {
+    fn ids_of_one_source_increase_and_round_trip() {
         let ids = IdSource::new(Arc::new(SystemClock), Arc::new(SystemRng));
-        let made: Vec<RunId> = (0..5000).map(|_| ids.next()).collect();
-        assert!(made.windows(2).all(|pair| pair[0] < pair[1] && pair[0].to_string() < pair[1].to_string()));
-        assert_eq!(made[7].to_string().parse(), Ok(made[7]));
+        let generated: Vec<RunId> = (0..5000).map(|_| ids.next()).collect();
+        assert!(
+            generated.windows(2).all(|pair| pair[0] < pair[1] && pair[0].to_string() < pair[1].to_string())
+        );
+        assert_eq!(generated[7].to_string().parse(), Ok(generated[7]));
     }
 
     #[test]
-    fn ids_go_on_after_an_earlier_sources_although_the_clock_has_gone_back() {
+    fn a_resumed_source_generates_greater_ids_even_if_the_clock_goes_back() {
         let clock =
             Arc::new(crate::time::ManualClock::at(crate::Timestamp::from_micros(1_800_000_000_000_000)));
         let source = || IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
@@ -235,11 +244,11 @@ mod tests {
         let after: [RunId; 2] = [ids.next(), ids.next()];
         assert!(before < after[0] && after[0] < after[1]);
         ids.resume_after(before);
-        assert!(after[1] < ids.next(), "an older one changes nothing");
+        assert!(after[1] < ids.next(), "resuming after an older id has no effect");
     }
 
     #[test]
-    fn another_kinds_prefix_is_refused() {
+    fn an_id_with_another_prefix_is_rejected() {
         let ids = IdSource::new(Arc::new(SystemClock), Arc::new(SystemRng));
         let run: RunId = ids.next();
         assert!(run.to_string().parse::<ThreadId>().is_err());
@@ -248,12 +257,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bits_survive_their_text(bits: u128) {
+        fn any_bits_round_trip_through_text(bits: u128) {
             prop_assert_eq!(decode(&encode(bits)), Some(bits));
         }
 
         #[test]
-        fn no_text_panics(text: String) {
+        fn parsing_any_text_does_not_panic(text: String) {
             let _ = text.parse::<RunId>();
             let _ = text.parse::<EventId>();
         }

@@ -1,45 +1,51 @@
-//! API keys as their account sees them: what a key may do, never the key itself.
+//! API keys, as the API shows them: scopes and restrictions, never the secret text of the key.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AccountId, DeploymentId, KeyId};
 use crate::time::Timestamp;
 
-/// A power that a key carries.
+/// A right that a key carries. Every operation requires one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Scope {
-    /// Get, list, stream, read files.
+    /// Get and list deployments and everything in them, including event streams and files.
     #[serde(rename = "deployments:read")]
     DeploymentsRead,
-    /// Create, update, delete, send, and every change below a deployment.
+    /// Create, update and delete deployments, send messages, and change everything in a deployment.
     #[serde(rename = "deployments:write")]
     DeploymentsWrite,
+    /// List, create, update and delete secrets.
     #[serde(rename = "secrets:write")]
     SecretsWrite,
+    /// Reserved for webhooks. No operation requires this scope yet.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
+    /// Reserved for usage reports. No operation requires this scope yet.
     #[serde(rename = "usage:read")]
     UsageRead,
-    /// Keys and credits; implies all others.
+    /// Manage API keys. Implies all other scopes.
     #[serde(rename = "admin")]
     Admin,
-    /// Of browser tokens, as the next four; `deployments:write` implies them all.
+    /// Send messages and cancel runs. `deployments:write` implies this scope.
     #[serde(rename = "messages:send")]
     MessagesSend,
+    /// Answer steering requests and delete stored approvals. `deployments:write` implies this scope.
     #[serde(rename = "steering:answer")]
     SteeringAnswer,
+    /// Create, rename and delete threads. `deployments:write` implies this scope.
     #[serde(rename = "threads:write")]
     ThreadsWrite,
-    /// `deployments:read` implies it too.
+    /// List and read files. `deployments:read` and `deployments:write` each imply this scope.
     #[serde(rename = "files:read")]
     FilesRead,
+    /// Write and delete files. `deployments:write` implies this scope.
     #[serde(rename = "files:write")]
     FilesWrite,
 }
 
 impl Scope {
-    /// What an API key may carry.
-    pub const OF_KEYS: [Self; 6] = [
+    /// The scopes that an API key may carry.
+    pub const FOR_API_KEYS: [Self; 6] = [
         Self::DeploymentsRead,
         Self::DeploymentsWrite,
         Self::SecretsWrite,
@@ -48,8 +54,9 @@ impl Scope {
         Self::Admin,
     ];
 
-    /// What a browser token may carry: enough to chat, nothing that changes the agent.
-    pub const OF_TOKENS: [Self; 6] = [
+    /// The scopes that a browser token may carry. They suffice for a chat, but none allows changes to the
+    /// agent.
+    pub const FOR_BROWSER_TOKENS: [Self; 6] = [
         Self::MessagesSend,
         Self::SteeringAnswer,
         Self::ThreadsWrite,
@@ -75,23 +82,24 @@ impl Scope {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::OF_KEYS.into_iter().chain(Self::OF_TOKENS).find(|scope| scope.as_str() == text)
+        Self::FOR_API_KEYS.into_iter().chain(Self::FOR_BROWSER_TOKENS).find(|scope| scope.as_str() == text)
     }
 
-    /// Whether who has this scope may do what `wanted` allows.
-    pub fn implies(self, wanted: Self) -> bool {
+    /// Returns true if a key with this scope may call operations that require the scope `required`.
+    pub fn implies(self, required: Self) -> bool {
         match self {
             Self::Admin => true,
             Self::DeploymentsWrite => {
-                wanted == self || (wanted != Self::DeploymentsRead && Self::OF_TOKENS.contains(&wanted))
+                required == self
+                    || (required != Self::DeploymentsRead && Self::FOR_BROWSER_TOKENS.contains(&required))
             }
-            Self::DeploymentsRead => [self, Self::FilesRead].contains(&wanted),
-            _ => self == wanted,
+            Self::DeploymentsRead => [self, Self::FilesRead].contains(&required),
+            _ => self == required,
         }
     }
 }
 
-/// A key as it is listed.
+/// An API key or a browser token, without the secret text that authenticates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = Key)]
 pub struct KeyInfo {
@@ -99,32 +107,36 @@ pub struct KeyInfo {
     pub account_id: AccountId,
     pub name: String,
     pub scopes: Vec<Scope>,
-    /// The one deployment it is limited to.
+    /// The only deployment that the key may access. Absent if the key is not restricted to one deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<DeploymentId>,
-    /// The one customer it is limited to.
+    /// The only customer whose deployments the key may access. Absent if the key is not restricted to one
+    /// customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
-    /// Of a browser token: the key that minted it, and that it ends with.
+    /// The key that created this browser token. When that key expires or is revoked, the token stops working
+    /// too. Absent for API keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_key_id: Option<KeyId>,
     pub created_at: Timestamp,
-    /// `null`: never.
+    /// The time at which the key stops working, or `null` if it does not expire.
     pub expires_at: Option<Timestamp>,
+    /// The time at which the key was revoked, or `null` if it is not revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl KeyInfo {
-    /// Whether it opens anything at `now`.
+    /// Returns true if the key is neither revoked nor expired at `now`.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
 
-    /// Whether it is a browser token.
+    /// Returns true if this is a browser token.
     pub fn is_token(&self) -> bool {
         self.parent_key_id.is_some()
     }
 
+    /// Returns true if one of the key's scopes equals or implies `scope`.
     pub fn has(&self, scope: Scope) -> bool {
         self.scopes.iter().any(|held| held.implies(scope))
     }
@@ -135,11 +147,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_implies_what_lies_below_it_and_nothing_else() {
+    fn a_scope_implies_exactly_its_sub_scopes() {
         let implied = |scope: Scope| -> Vec<&str> {
-            let all = Scope::OF_KEYS.into_iter().chain(Scope::OF_TOKENS);
+            let all = Scope::FOR_API_KEYS.into_iter().chain(Scope::FOR_BROWSER_TOKENS);
             let mut names: Vec<&str> =
-                all.filter(|wanted| scope.implies(*wanted)).map(Scope::as_str).collect();
+                all.filter(|required| scope.implies(*required)).map(Scope::as_str).collect();
             names.sort_unstable();
             names.dedup();
             names
@@ -162,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn every_scope_is_read_as_it_is_written() {
-        for scope in Scope::OF_KEYS.into_iter().chain(Scope::OF_TOKENS) {
+    fn every_scope_round_trips_through_text() {
+        for scope in Scope::FOR_API_KEYS.into_iter().chain(Scope::FOR_BROWSER_TOKENS) {
             assert_eq!(Scope::parse(scope.as_str()), Some(scope));
             assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
         }

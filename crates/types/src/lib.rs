@@ -1,7 +1,8 @@
-//! The words of Herm: ids, resources, events, errors, paging, time.
+//! Shared types of Herm: ids, resources, events, errors, paging, time.
 //!
-//! Everything here is plain data and pure functions. The wire shapes are exactly those of the HTTP API, so
-//! that the server, its store and its tests share one definition of each.
+//! This crate contains plain data and pure functions. Apart from the system clock and the system's random
+//! number generator, it does no I/O. The types of resources that the HTTP API returns serialize to exactly
+//! the JSON of the API, so that the server, the store and the tests share one definition of each resource.
 
 pub mod connection;
 pub mod deployment;
@@ -24,7 +25,7 @@ pub mod thread;
 pub mod time;
 pub mod tool;
 
-pub use error::{Error, ErrorCode, Fault};
+pub use error::{Error, ErrorCode, FieldError};
 pub use id::{
     AccountId, ApprovalId, DeploymentId, EventId, IdSource, KeyId, MessageId, RunId, SkillId, SnapshotId,
     SteeringId, ThreadId, WorkId,

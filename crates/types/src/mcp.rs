@@ -7,69 +7,71 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 use crate::tool::Permission;
 
-/// A header that goes with each request to a server.
+/// The value of a header that is sent with each request to an MCP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Header {
-    /// A text in which `${NAME}` stands for a secret of the deployment.
+    /// A text with `${NAME}` in it, which is replaced by the value of the deployment's secret of that name.
     Template(String),
-    /// A text that is shown to nobody again: encrypted, for this server's address alone.
+    /// The ciphertext of a write-only value. It can be decrypted only for an MCP server with the same name
+    /// and origin.
     Sealed(String),
 }
 
-/// An MCP server as it is stored.
+/// An MCP server of a deployment, as the database stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct McpServer {
     pub name: String,
     pub url: String,
-    /// The tools that may be used; `None`: all.
+    /// The names of the server's tools that the agent may use. `None` allows all.
     pub tools: Option<Vec<String>>,
     pub headers: BTreeMap<String, Header>,
-    /// Of its tools, unless a tool has one of its own.
+    /// The permission of the server's tools that have no tool setting of their own.
     pub permission: Permission,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// Whether a server was reached.
+/// The state of the connection to an MCP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionState {
-    /// Not tried yet.
+    /// No connection was attempted yet.
     NotConnected,
 }
 
-/// How the connection to a server stands.
+/// The connection to an MCP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Connection {
     pub state: ConnectionState,
-    /// What went wrong last.
+    /// The error with which the last connection attempt failed, or `null` if it did not fail.
     pub last_error: Option<String>,
 }
 
-/// An MCP server as the API shows it.
+/// An MCP server of a deployment, as the API returns it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct McpServerItem {
     pub name: String,
     pub url: String,
-    /// The tools that may be used; `null`: all.
+    /// The names of the server's tools that the agent may use, or `null` if it may use all.
     pub tools: Option<Vec<String>>,
-    /// A value with `${NAME}` in it is shown as it was given; any other is write-only, and shown as `null`.
+    /// The headers that are sent with each request to the MCP server. A value that contains `${NAME}` is
+    /// returned as it was set. Any other value is write-only and returned as `null`.
     #[schema(value_type = BTreeMap<String, Option<String>>)]
     pub headers: BTreeMap<String, Option<String>>,
     pub permission: Permission,
     pub connection: Connection,
-    /// The tools that the server offered when it was last reached.
+    /// The tools that the MCP server offered when the agent last connected to it.
     pub tools_seen: Vec<ToolSeen>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// A tool that a server offers.
+/// A tool that an MCP server offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ToolSeen {
     pub name: String,
-    /// SHA-256 of its schema, in hexadecimal: it changes when the tool does.
+    /// The SHA-256 of the tool's schema, in hexadecimal. It changes whenever the schema changes.
     pub schema_digest: String,
 }
 
@@ -96,7 +98,7 @@ impl From<&McpServer> for McpServerItem {
     }
 }
 
-/// The MCP servers of a deployment, as they were given.
+/// The MCP servers of a deployment, in configuration order.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct McpServerList {
     pub data: Vec<McpServerItem>,

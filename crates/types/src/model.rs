@@ -1,10 +1,10 @@
-//! What is said to a model and what comes back: one shape for every provider.
+//! Model calls: requests, replies and errors, with the same types for all providers.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A model's name as clients write it, `provider/model`; the model part may hold further slashes.
+/// The name of a model, written `provider/model`. The part after the first slash may contain further slashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModelName {
     pub provider: String,
@@ -12,7 +12,8 @@ pub struct ModelName {
 }
 
 impl ModelName {
-    /// Splits `provider/model` at the first slash; `None` if either side would be empty.
+    /// Parses `provider/model`, split at the first slash. Returns `None` if there is no slash or either part
+    /// is empty.
     pub fn parse(text: &str) -> Option<Self> {
         let (provider, model) = text.split_once('/')?;
         if provider.is_empty() || model.is_empty() {
@@ -28,10 +29,11 @@ impl std::fmt::Display for ModelName {
     }
 }
 
-/// One call of a model: a fixed prefix (`system`, `tools`) and the conversation so far, oldest first.
+/// The content of a model call: the system prompt, the available tools, and the conversation so far, oldest
+/// turn first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelRequest {
-    /// The provider's own name of the model, without the `provider/` part.
+    /// The model's name at the provider, without the prefix `provider/`.
     pub model: String,
     pub system: String,
     pub tools: Vec<ToolSchema>,
@@ -39,7 +41,7 @@ pub struct ModelRequest {
     pub max_output_tokens: u32,
 }
 
-/// One turn of a conversation.
+/// One entry of the conversation as the model reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum Turn {
@@ -48,27 +50,29 @@ pub enum Turn {
     ToolResults { results: Vec<ToolResult> },
 }
 
-/// A piece of what a model said.
+/// A part of a model's reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Block {
     Text {
         text: String,
     },
-    /// Reasoning; `signature` must be given back unchanged to the provider that made it.
+    /// Reasoning text of the model. In later calls, text and `signature` must be sent back unchanged to the
+    /// provider that created them.
     Thinking {
         text: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<String>,
     },
-    /// Reasoning that the provider encrypted; given back unchanged.
+    /// Reasoning that the provider encrypted. In later calls, it is sent back to the provider unchanged.
     RedactedThinking {
         data: String,
     },
     ToolCall(ToolCall),
 }
 
-/// A tool call as the model wrote it. `arguments` is the raw JSON text, which may be malformed.
+/// A tool call, as the model wrote it. `arguments` is the raw text, which should be JSON but may be
+/// malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
     pub tool_call_id: String,
@@ -76,7 +80,7 @@ pub struct ToolCall {
     pub arguments: String,
 }
 
-/// What a tool call gave, as the model is told it.
+/// A tool result as it is sent to the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResult {
     pub tool_call_id: String,
@@ -84,14 +88,14 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
-/// What a tool call gave, as the journal keeps it.
+/// A tool result as the journal stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolOutcome {
     pub text: String,
     pub is_error: bool,
 }
 
-/// A tool as a model is told of it; `parameters` is a JSON Schema of type `object`.
+/// The description of a tool for the model. `parameters` is a JSON Schema of type `object`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolSchema {
     pub name: String,
@@ -99,14 +103,15 @@ pub struct ToolSchema {
     pub parameters: serde_json::Value,
 }
 
-/// What a model's stream yields: text as it comes, then exactly one finished reply.
+/// An item of a model's output stream: pieces of text as they arrive, then exactly one `Finished` item, which
+/// contains the complete reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelEvent {
     TextDelta(String),
     Finished(ModelReply),
 }
 
-/// A finished reply: its blocks in the model's order.
+/// The complete reply of a model call. The blocks are in the order in which the model wrote them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReply {
     pub blocks: Vec<Block>,
@@ -115,7 +120,7 @@ pub struct ModelReply {
 }
 
 impl ModelReply {
-    /// All text blocks, concatenated.
+    /// Returns the text of all text blocks, concatenated without a separator.
     pub fn text(&self) -> String {
         self.blocks
             .iter()
@@ -126,7 +131,7 @@ impl ModelReply {
             .collect()
     }
 
-    /// The tool calls, in order.
+    /// Returns the tool calls of the reply, in the order in which the model wrote them.
     pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
         self.blocks.iter().filter_map(|block| match block {
             Block::ToolCall(call) => Some(call),
@@ -135,7 +140,7 @@ impl ModelReply {
     }
 }
 
-/// Why a model stopped.
+/// The reason why a model ended its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
@@ -145,7 +150,7 @@ pub enum StopReason {
     Refusal,
 }
 
-/// Tokens as the provider counted them.
+/// The number of model tokens that one or more model calls consumed, as counted by the provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TokenUsage {
     pub input_tokens: u64,
@@ -163,31 +168,31 @@ impl std::ops::AddAssign for TokenUsage {
     }
 }
 
-/// Why a model call failed.
+/// The kind of a model error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ModelFaultKind {
-    /// No such provider is configured, or it has no key.
+pub enum ModelErrorKind {
+    /// The server's configuration does not contain the provider, or no API key for it.
     ProviderNotConfigured,
     Authentication,
     RateLimited,
     Overloaded,
-    /// The provider failed (5xx).
+    /// The provider responded with a 5xx status.
     Provider,
-    /// The connection failed or broke.
+    /// The connection to the provider failed, or was closed before the end of the reply.
     Network,
-    /// The stream went silent for longer than the limit.
+    /// The provider sent nothing for longer than the stall timeout.
     Stalled,
-    /// The answer is not what the wire format says.
+    /// The provider's response does not conform to the wire format.
     Malformed,
     ContextOverflow,
     ContentRefused,
-    /// The provider refused the request (another 4xx).
+    /// The provider rejected the request with a 4xx status that no other kind covers.
     InvalidRequest,
 }
 
-impl ModelFaultKind {
-    /// Whether the same call may succeed a little later.
+impl ModelErrorKind {
+    /// Returns true if a retry of the same call may succeed.
     pub fn is_transient(self) -> bool {
         matches!(
             self,
@@ -200,13 +205,13 @@ impl ModelFaultKind {
         )
     }
 
-    /// Whether another model may answer the same request. A refusal stands: models are not asked one after the other
-    /// until one complies.
-    pub fn may_pass_elsewhere(self) -> bool {
+    /// Returns true if a fallback model may be called after this error. A content refusal is final: Herm does
+    /// not search for a model that complies with a request that another model refused.
+    pub fn allows_fallback(self) -> bool {
         self != Self::ContentRefused
     }
 
-    /// The stable code that `run_status` carries.
+    /// Returns the stable error code that is reported for a run that fails with this kind of error.
     pub fn code(self) -> &'static str {
         match self {
             Self::ProviderNotConfigured => "provider_not_configured",
@@ -224,11 +229,12 @@ impl ModelFaultKind {
     }
 }
 
-/// A failed model call: its kind, a sentence for a person, and how long the provider asks to wait.
+/// A failed attempt of a model call. `retry_after` is the delay before a retry that the provider requested,
+/// if it requested one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct ModelFault {
-    pub kind: ModelFaultKind,
+pub struct ModelError {
+    pub kind: ModelErrorKind,
     pub message: String,
     pub retry_after: Option<Duration>,
 }

@@ -1,29 +1,31 @@
-//! Which addresses are public, and which private ones are allowed all the same.
+//! Classifies IP addresses as public or private, and defines the private destinations that an operator
+//! allows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Something that may be reached although it is private.
+/// A private destination that the operator allows the server and sandboxes to reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivateTarget {
-    /// Addresses of a network; one address is a network of its own.
+    /// A range of IP addresses. A single address is stored as a range of one.
     Network(IpNet),
-    /// A host by its name, in lower case, whatever it resolves to.
+    /// A host name in lower case. It is allowed even if it resolves to a private address.
     Host(String),
 }
 
 impl PrivateTarget {
-    /// Whether a connection to `address` falls under this entry.
+    /// Returns true if this entry allows a connection to `address`.
     pub fn covers_address(&self, address: IpAddr) -> bool {
         match self {
-            // An IPv4 address written as IPv6 is the same machine.
+            // An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) reaches the same machine as the IPv4 address.
             Self::Network(network) => network.contains(&address.to_canonical()),
             Self::Host(_) => false,
         }
     }
 
-    /// Whether a URL's host name is this entry.
+    /// Returns true if this entry allows a connection to the host `name`. Case and a trailing dot are
+    /// ignored.
     pub fn covers_host(&self, name: &str) -> bool {
         match self {
             Self::Network(_) => false,
@@ -32,8 +34,8 @@ impl PrivateTarget {
     }
 }
 
-/// Of the IPv4 addresses what is not for the public internet, by first address and prefix length (IANA's registry of
-/// special-purpose addresses). Cloud metadata services are among the link-local ones.
+/// IPv4 ranges that are not part of the public internet, from the IANA special-purpose address registry. Each
+/// is a first address and a prefix length. 169.254.0.0/16 contains the metadata services of cloud providers.
 const RESERVED_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -52,21 +54,23 @@ const RESERVED_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The IPv6 addresses for the public internet, and what of them is not.
+/// The IPv6 range of global unicast addresses. All addresses outside it are private.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+/// The ranges within [`GLOBAL_V6`] that are not part of the public internet.
 const RESERVED_V6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
-/// IPv6 addresses that stand for an IPv4 address, and where in them it lies: bits from the right.
+/// The IPv6 ranges of NAT64 and 6to4, whose addresses embed an IPv4 address. Each is a first address, a
+/// prefix length, and the number of bits to the right of the embedded IPv4 address.
 const TRANSLATED_V6: [(Ipv6Addr, u32, u32); 2] = [
     (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96, 0),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, 80),
 ];
 
-/// Whether an address belongs to the public internet. One that stands for another, such as an IPv4 address written as
-/// IPv6, is what it stands for.
+/// Returns true if an address is part of the public internet. For an IPv6 address that embeds an IPv4
+/// address, the result is that of the IPv4 address.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !RESERVED_V4.iter().any(|(network, length)| {
@@ -77,18 +81,18 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let lies_in =
+    let is_in =
         |(network, length): (Ipv6Addr, u32)| same_prefix(address.to_bits(), network.to_bits(), 128 - length);
     for (network, length, from_right) in TRANSLATED_V6 {
-        if lies_in((network, length)) {
+        if is_in((network, length)) {
             let low = u32::try_from((address.to_bits() >> from_right) & u128::from(u32::MAX)).unwrap_or(0);
             return is_public(IpAddr::V4(Ipv4Addr::from_bits(low)));
         }
     }
-    lies_in(GLOBAL_V6) && !RESERVED_V6.into_iter().any(lies_in)
+    is_in(GLOBAL_V6) && !RESERVED_V6.into_iter().any(is_in)
 }
 
-/// Whether two addresses agree but for their last `host_bits`.
+/// Returns true if two addresses are equal when their last `host_bits` bits are ignored.
 fn same_prefix(left: u128, right: u128, host_bits: u32) -> bool {
     (left ^ right) >> host_bits == 0
 }
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_internet_are_public() {
+    fn internet_addresses_are_public() {
         for text in
             ["1.1.1.1", "8.8.8.8", "172.15.255.255", "172.32.0.1", "100.63.255.255", "2606:4700::1111"]
         {
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn all_others_are_not_however_they_are_written() {
+    fn private_addresses_are_not_public_in_any_notation() {
         let private = [
             "0.0.0.0",
             "10.1.2.3",

@@ -1,17 +1,18 @@
-//! Pages: newest first, by a cursor that stays right whatever is inserted meanwhile.
+//! Pages of a list. A cursor is the id of the last row of a page, not an offset. Rows that are inserted
+//! between two requests therefore neither repeat nor skip rows.
 
 use serde::Serialize;
 
-/// The most rows a page can have.
+/// The maximum number of rows of a page. A larger `limit` is rejected.
 pub const MAX_LIMIT: u32 = 100;
-/// Rows of a page when the client does not say.
+/// The number of rows of a page if the request has no `limit`.
 pub const DEFAULT_LIMIT: u32 = 20;
 
-/// Which page is asked for: up to `limit` rows that stand behind `after` in the list's order.
+/// A request for a page: up to `limit` rows that follow the row `after` in the order of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     pub limit: u32,
-    /// The id of the last row of the page before.
+    /// The `next_cursor` of the previous page, or `None` for the first page.
     pub after: Option<String>,
 }
 
@@ -25,12 +26,13 @@ impl Default for PageRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// Opaque; give it as `cursor` to get the next page. `null` on the last one.
+    /// An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Makes a page of rows that were read with `limit + 1`, so that the last page is known to be the last.
+    /// Creates a page from up to `limit + 1` rows. A row beyond `limit` is dropped, and shows that another
+    /// page follows.
     pub fn from_rows(mut rows: Vec<T>, limit: u32, cursor_of: impl Fn(&T) -> String) -> Self {
         let limit = limit as usize;
         let more = rows.len() > limit;
@@ -39,6 +41,7 @@ impl<T> Page<T> {
         Self { data: rows, next_cursor }
     }
 
+    /// Converts each row with `f`. The cursor is unchanged.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { data: self.data.into_iter().map(f).collect(), next_cursor: self.next_cursor }
     }

@@ -1,4 +1,4 @@
-//! Runs: the work on a message, from the queue to its end.
+//! Runs: the work that a message starts, its steps and its usage.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,8 @@ use crate::id::{DeploymentId, RunId, ThreadId};
 use crate::model::TokenUsage;
 use crate::time::Timestamp;
 
-/// Where a run stands. `queued` → `running` → one of the ends; a run that ended never changes.
+/// The status of a run. A run starts as `queued` and becomes `running`. It is `waiting_on_human` while it
+/// waits for answers to steering requests. It ends as `completed`, `error` or `cancelled`, which are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -38,109 +39,114 @@ impl RunStatus {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
+    /// Returns true if the status is final.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Error | Self::Cancelled)
     }
 }
 
-/// Why a run failed: a stable code and a sentence.
+/// The error with which a run failed: a stable code and a human-readable explanation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunError {
     pub code: String,
     pub message: String,
 }
 
-/// What a run used.
+/// The model calls, tool calls and tokens that a run has consumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Usage {
     pub model_calls: u64,
     pub tool_calls: u64,
     pub tokens: TokenUsage,
-    /// The same by model, in the order in which they first answered: more than one where a fallback stood in.
+    /// The usage of each model, in the order of first use. There are several models if fallback models
+    /// replied.
     #[serde(default)]
     pub models: Vec<ModelUsage>,
 }
 
 impl Usage {
-    /// Counts a model call that was answered.
+    /// Adds a successful call of `model` to the totals and to the usage of that model.
     pub fn add_model_call(&mut self, model: &str, tokens: TokenUsage) {
         self.model_calls += 1;
         self.tokens += tokens;
-        let known = self.models.iter_mut().find(|of| of.model == model);
-        if let Some(of_model) = known {
-            of_model.model_calls += 1;
-            of_model.tokens += tokens;
+        let existing = self.models.iter_mut().find(|usage| usage.model == model);
+        if let Some(usage) = existing {
+            usage.model_calls += 1;
+            usage.tokens += tokens;
         } else {
             self.models.push(ModelUsage { model: model.to_owned(), model_calls: 1, tokens });
         }
     }
 }
 
-/// What a run used of one model.
+/// The part of a run's usage that one model consumed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelUsage {
-    /// `provider/model`.
+    /// The model's name, as `provider/model`.
     pub model: String,
     pub model_calls: u64,
     pub tokens: TokenUsage,
 }
 
-/// What started a run.
+/// The kind of cause that started a run. So far, only messages start runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     Message,
 }
 
-/// What a step of a run does.
+/// The kind of a call in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// A model call.
     Model,
-    /// A tool call that the model asked for.
+    /// A tool call that the model requested.
     Tool,
 }
 
-/// How a step came out.
+/// The status of a model call or tool call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     Running,
     Completed,
-    /// A tool call that failed; the model was told.
+    /// The tool call failed. The model receives the error as the tool result.
     Error,
-    /// It was under way when its run ended.
+    /// The run ended before the call had completed.
     Cancelled,
 }
 
 /// A model call or a tool call of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RunStep {
-    /// From 1; a model call and the tool calls that it asks for have the same.
+    /// The number of the step, from 1. A model call and the tool calls that its reply requests belong to the
+    /// same step.
     pub step: i64,
     pub kind: StepKind,
-    /// The model or the tool.
+    /// The name of the model (`provider/model`) or of the tool that is called.
     pub name: String,
-    /// As in the events `tool_call` and `tool_result`.
+    /// The id of the tool call, as in the events `tool_call` and `tool_result`. Absent for a model call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
     pub status: StepStatus,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
     pub duration_ms: Option<i64>,
-    /// Of a model call, as the provider counted them.
+    /// The tokens of a model call, as the provider counts them. Absent for a tool call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenUsage>,
-    /// Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order.
+    /// The first 100 network connections that programs started by the tool call attempted, in order. Absent
+    /// for a model call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<Vec<StepConnection>>,
-    /// Of a tool call: how many connections there were.
+    /// The total number of network connections that programs started by the tool call attempted. Absent for a
+    /// model call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_total: Option<i64>,
 }
 
-/// A run as the API shows it.
+/// The work that a message starts, until it completes, fails or is cancelled.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Run {
     pub run_id: RunId,
@@ -154,7 +160,8 @@ pub struct Run {
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
-    /// When it was asked to be cancelled; it ends at the next moment at which it can.
+    /// The time at which cancellation was requested. The run ends as soon as its active calls are stopped.
+    /// Absent if cancellation was not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel_requested_at: Option<Timestamp>,
 }

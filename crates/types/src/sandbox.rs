@@ -1,17 +1,17 @@
-//! A deployment's sandbox, as it was asked for.
+//! The sandbox settings of a deployment.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
-/// The kind of sandbox a client asks for.
+/// A type of sandbox, and the name of the engine that creates sandboxes of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxType {
-    /// A container of a Docker engine.
+    /// A Docker container.
     Docker,
-    /// Bubblewrap on the server's machine.
+    /// A bubblewrap sandbox on the server's machine.
     Local,
-    /// A container of a Docker engine, with gVisor as its kernel.
+    /// A Docker container that runs on the gVisor kernel instead of the host's kernel.
     Gvisor,
 }
 
@@ -31,39 +31,40 @@ impl SandboxType {
     }
 }
 
-/// What a sandbox may reach.
+/// The hosts that programs in a sandbox may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressMode {
-    /// Nothing.
+    /// No host.
     Deny,
-    /// The hosts that are listed.
+    /// Only the hosts that match a pattern in `hosts`.
     Allowlist,
-    /// Every public address.
+    /// Every host with a public IP address.
     Open,
 }
 
-/// A sandbox's way out.
+/// The egress settings of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Egress {
     pub mode: EgressMode,
-    /// Hosts as a secret's `allowed_hosts` has them: `api.example.com`, `*.example.com`, each with a port or without.
-    /// Only with `allowlist`.
+    /// Host patterns, for example `api.example.com`, `*.example.com` or `api.example.com:8443`. Empty unless
+    /// the mode is `allowlist`.
     pub hosts: Vec<String>,
 }
 
-/// A deployment's sandbox: what was asked for, and the engine that was chosen when it was made.
+/// The sandbox settings of a deployment, and the engine that the server selected for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSettings {
     pub enabled: bool,
     #[serde(rename = "type")]
     pub kind: SandboxType,
     pub persistent_filesystem: bool,
-    /// The engine that is really used; `null` when the sandbox is not enabled.
+    /// The engine that creates the sandbox. `None` until the sandbox is first enabled, because the server
+    /// selects the engine only then.
     pub engine: Option<SandboxType>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Cores.
+    /// The CPU limit, in cores. May be a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,16 +77,17 @@ pub struct SandboxSettings {
     pub egress: Option<Egress>,
 }
 
-/// MiB that a workspace may hold if its deployment says nothing else.
+/// The quota of a workspace if `disk_mb` is not set, in MiB.
 pub const DEFAULT_DISK_MB: u64 = 10_240;
 
 impl SandboxSettings {
-    /// Bytes that a workspace may hold.
+    /// Returns the quota of the workspace, in bytes: `disk_mb`, or the default if it is not set.
     pub fn disk_bytes(&self) -> u64 {
         self.disk_mb.unwrap_or(DEFAULT_DISK_MB).saturating_mul(1024 * 1024)
     }
 
-    /// Nothing special.
+    /// Creates the default settings for a type and an engine. The sandbox is enabled if `engine` is not
+    /// `None`.
     pub fn new(kind: SandboxType, engine: Option<SandboxType>) -> Self {
         Self {
             enabled: engine.is_some(),

@@ -1,4 +1,4 @@
-//! Secrets as their account sees them: where a value may be put in, never the value itself.
+//! Secrets, as the API shows them: the hosts and request parts for which the value is used, never the value.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,21 +13,22 @@ mod host;
 pub use host::{HostPattern, InvalidHostPattern};
 
 const PREFIX: &str = "sec_";
-/// The most characters of a secret's id after its prefix.
+/// The maximum length of a secret id after its prefix, in characters.
 pub const MAX_ID_CHARS: usize = 64;
 
-/// A secret's id: `sec_`, then 1 to 64 letters, digits, `-` and `_`. Whoever makes a secret may choose it; it is
-/// unique in its account, and its case counts.
+/// A secret id: `sec_`, then 1 to 64 characters from ASCII letters, digits, `-` and `_`. The client that
+/// creates a secret may choose the id. Ids are case-sensitive and unique within an account.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId(String);
 
-/// A text that is not a secret's id. The message does not repeat it: it may be a value in the wrong place.
+/// The error for a string that is not a secret id. The message does not quote the string, because the client
+/// may have put a secret value into the wrong field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be {PREFIX} followed by 1 to {MAX_ID_CHARS} letters, digits, - and _")]
+#[error("must be `{PREFIX}` followed by 1 to {MAX_ID_CHARS} letters, digits, `-` or `_`")]
 pub struct InvalidSecretId;
 
 impl SecretId {
-    /// The id of a secret whose maker chose none.
+    /// Generates an id, for a secret whose creator did not choose one.
     pub fn generate(ids: &IdSource) -> Self {
         Self(ids.next::<NewSecretId>().to_string())
     }
@@ -42,9 +43,9 @@ impl FromStr for SecretId {
 
     fn from_str(text: &str) -> Result<Self, InvalidSecretId> {
         let rest = text.strip_prefix(PREFIX).ok_or(InvalidSecretId)?;
-        let is_sane = (1..=MAX_ID_CHARS).contains(&rest.len())
+        let is_valid = (1..=MAX_ID_CHARS).contains(&rest.len())
             && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if is_sane { Ok(Self(text.to_owned())) } else { Err(InvalidSecretId) }
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(InvalidSecretId) }
     }
 }
 
@@ -85,7 +86,8 @@ impl utoipa::PartialSchema for SecretId {
 
 impl utoipa::ToSchema for SecretId {}
 
-/// The part of a request that a value may be put into.
+/// A part of an HTTP request. The egress proxy replaces a secret's placeholder by the value only in the parts
+/// that the secret allows.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -98,7 +100,7 @@ pub enum Inject {
 
 impl Inject {
     pub const ALL: [Self; 3] = [Self::Header, Self::Query, Self::Body];
-    /// Where a value goes if its maker does not say.
+    /// The request parts of a secret that is created without `inject`.
     pub const DEFAULT: [Self; 1] = [Self::Header];
 
     pub fn as_str(self) -> &'static str {
@@ -110,7 +112,7 @@ impl Inject {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|place| place.as_str() == text)
+        Self::ALL.into_iter().find(|part| part.as_str() == text)
     }
 }
 
@@ -119,10 +121,10 @@ impl Inject {
 pub struct Secret {
     pub secret_id: SecretId,
     pub name: String,
-    /// The hosts that may be sent the value. None: nobody.
+    /// The hosts to which the value may be sent. If the list is empty, the value is never sent.
     #[schema(value_type = Vec<String>)]
     pub allowed_hosts: Vec<HostPattern>,
-    /// The parts of a request in which the placeholder is replaced.
+    /// The parts of an HTTP request in which the placeholder is replaced by the value.
     pub inject: Vec<Inject>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_chosen_within_limits() {
+    fn a_chosen_id_must_be_within_limits() {
         let longest = format!("sec_{}", "x".repeat(MAX_ID_CHARS));
         for id in ["sec_a", "sec_Acme-api_KEY", "sec_-", longest.as_str()] {
             assert_eq!(id.parse::<SecretId>().unwrap().as_str(), id);
@@ -149,16 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_read_as_it_is_written() {
-        for place in Inject::ALL {
-            assert_eq!(Inject::parse(place.as_str()), Some(place));
-            assert_eq!(serde_json::to_value(place).unwrap(), place.as_str());
+    fn every_inject_value_round_trips_through_text() {
+        for part in Inject::ALL {
+            assert_eq!(Inject::parse(part.as_str()), Some(part));
+            assert_eq!(serde_json::to_value(part).unwrap(), part.as_str());
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_panics(text: String) {
+        fn parsing_any_text_does_not_panic(text: String) {
             let _ = text.parse::<SecretId>();
         }
     }

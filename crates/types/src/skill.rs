@@ -1,18 +1,19 @@
-//! Skills: what an agent can read up on when it needs it, in the Agent Skills format.
+//! Skills: instructions that an agent loads when it needs them, in the Agent Skills format.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::SkillId;
 use crate::time::Timestamp;
 
-/// Where a skill comes from.
+/// The source of a skill's `SKILL.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkillSource {
-    /// A file of the workspace.
+    /// A file in the workspace. It is read each time the skill is used.
     File,
+    /// Text from the request that added or changed the skill.
     Inline,
-    /// Fetched when it is given, and again with each update.
+    /// A URL. It is fetched when the skill is added and each time the skill is updated.
     Url,
 }
 
@@ -32,37 +33,38 @@ impl SkillSource {
     }
 }
 
-/// Whether the agent has a skill.
+/// The state of a skill. The agent can use only skills that are `ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkillStatus {
     Ready,
-    /// Its file is not there; it joins as soon as it is.
+    /// The file of a `file` skill does not exist. The skill becomes `ready` as soon as a valid file exists.
     Missing,
-    /// Its file is there and is not a skill.
+    /// The file of a `file` skill exists but is not a valid `SKILL.md`.
     Invalid,
 }
 
-/// A skill in a list.
+/// A row in a list of skills.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SkillItem {
     pub skill_id: SkillId,
     pub name: String,
     pub source: SkillSource,
-    /// Of a `file` skill, in the workspace.
+    /// The path of a `file` skill, relative to the workspace root. Absent for other skills.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Of a `url` skill.
+    /// The URL of a `url` skill. Absent for other skills.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     pub status: SkillStatus,
-    /// `null` while there is no skill to describe.
+    /// The description from the front matter of the `SKILL.md`, or `null` if the status is `missing` or
+    /// `invalid`.
     pub description: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// A skill with its text.
+/// A skill with the content of its `SKILL.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Skill {
     pub skill_id: SkillId,
@@ -74,13 +76,13 @@ pub struct Skill {
     pub url: Option<String>,
     pub status: SkillStatus,
     pub description: Option<String>,
-    /// The whole SKILL.md; `null` while its file is missing.
+    /// The complete content of the `SKILL.md`, or `null` if the file is missing or cannot be read.
     pub content: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// The skills of a deployment, as they were given.
+/// The skills of a deployment, in configuration order.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SkillList {
     pub data: Vec<SkillItem>,

@@ -1,21 +1,22 @@
-//! Snapshots: what was in the workspace of a deployment that was deleted.
+//! Snapshots: compressed copies of the workspaces of deleted deployments.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AccountId, DeploymentId, SnapshotId};
 use crate::time::Timestamp;
 
-/// How long a snapshot is kept from the deletion on, in milliseconds: 30 days.
-pub const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// The time for which a snapshot is retained after the deletion of the deployment: 30 days, in milliseconds.
+pub const RETENTION_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Whether a snapshot can be read.
+/// The status of a snapshot. Only `ready` snapshots can be downloaded or restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotStatus {
-    /// The deployment's sandbox ends, and its files are gathered.
+    /// The server is stopping the deployment's sandbox or archiving the files of the workspace.
     Creating,
+    /// The archive is complete.
     Ready,
-    /// It could not be made, and the files are where they were. It may become ready yet.
+    /// Archiving failed. The server retains the files of the workspace and tries again.
     Error,
 }
 
@@ -35,42 +36,43 @@ impl SnapshotStatus {
     }
 }
 
-/// Why a snapshot could not be made: a stable code and a sentence.
+/// The error with which archiving failed: a stable code and a human-readable explanation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SnapshotError {
     pub code: String,
     pub message: String,
 }
 
-/// What a snapshot that is ready holds.
+/// The size of a snapshot's archive, and the number of entries in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SnapshotContents {
-    /// Bytes of the archive.
+    /// The size of the compressed archive, in bytes.
     pub size: u64,
-    /// Bytes of all files in it.
+    /// The total size of all files in the archive before compression, in bytes.
     pub content_size: u64,
-    /// Files, directories and links.
+    /// The number of files, directories and symbolic links in the archive.
     pub entries: u64,
-    /// Sockets, FIFOs, devices and what lay too deep: they are not in it, and its manifest names them.
+    /// The number of entries of the workspace that were not archived: sockets, FIFOs, devices, and entries
+    /// whose path is too long or too deep. The manifest lists them.
     pub left_out: u64,
 }
 
-/// A snapshot.
+/// A copy of the workspace of a deleted deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Snapshot {
     pub snapshot_id: SnapshotId,
     #[serde(skip)]
     pub account_id: AccountId,
-    /// The deployment whose files it holds.
+    /// The deleted deployment whose files the snapshot contains.
     pub deployment_id: DeploymentId,
     pub customer_id: String,
     pub status: SnapshotStatus,
-    /// `null` until it is ready.
+    /// The size of the archive and the number of its entries, or `null` until the status is `ready`.
     #[schema(inline)]
     pub contents: Option<SnapshotContents>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<SnapshotError>,
     pub created_at: Timestamp,
-    /// When it is erased.
+    /// The time at which the server deletes the snapshot.
     pub expires_at: Timestamp,
 }

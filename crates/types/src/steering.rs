@@ -1,17 +1,17 @@
-//! Steering: a run stops for a person, who approves or answers.
+//! Steering: a run pauses until a person approves a tool call or answers a question.
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ApprovalId, DeploymentId, RunId, SteeringId, ThreadId};
 use crate::time::Timestamp;
 
-/// What a person is asked for.
+/// The kind of a steering request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringKind {
-    /// Whether a tool call may be made.
+    /// Asks for permission to make a tool call.
     Approval,
-    /// An answer.
+    /// Asks a question that is answered with a text.
     Question,
 }
 
@@ -28,7 +28,7 @@ impl SteeringKind {
     }
 }
 
-/// Whether a request still waits.
+/// The status of a steering request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringStatus {
@@ -49,16 +49,16 @@ impl SteeringStatus {
     }
 }
 
-/// What became of a request; the first stands.
+/// The final state of a steering request. It never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringOutcome {
     Approved,
     Denied,
     Answered,
-    /// Nobody answered in time: the deployment's `steering.on_expiry` was followed.
+    /// The time limit passed without an answer, and the deployment's `steering.on_expiry` was applied.
     Expired,
-    /// Its run ended before.
+    /// The run ended before an answer.
     Cancelled,
 }
 
@@ -80,19 +80,20 @@ impl SteeringOutcome {
     }
 }
 
-/// What a person decides.
+/// A person's decision on a steering request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringDecision {
-    /// Make the call.
+    /// For an approval: make the tool call.
     Approve,
-    /// Don't make it; of a question: there will be no answer.
+    /// For an approval: do not make the tool call. For a question: decline to answer.
     Deny,
-    /// The answer is the message.
+    /// For a question: the answer is in `message`.
     Answer,
 }
 
 impl SteeringDecision {
+    /// Returns the outcome of a steering request that is answered with this decision.
     pub fn outcome(self) -> SteeringOutcome {
         match self {
             Self::Approve => SteeringOutcome::Approved,
@@ -102,28 +103,29 @@ impl SteeringDecision {
     }
 }
 
-/// How far an approval reaches: to the same call alone, be it made again. Of `shell` that is the exact command, of
-/// other tools the exact arguments.
+/// The time for which an approval is remembered. A remembered approval covers only identical calls: for
+/// `shell`, calls with the same command, and for other tools, calls with the same arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Remember {
-    /// This call alone.
+    /// The approval covers only this call.
     #[default]
     Once,
-    /// The same call for the rest of the run.
+    /// The approval covers identical calls for the rest of the run.
     Run,
-    /// The same call of this deployment, until it is withdrawn.
+    /// The approval covers identical calls in all runs of the deployment, until the approval is deleted.
     Always,
 }
 
-/// A person's answer to a request.
+/// A person's answer to a steering request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SteeringAnswer {
     pub decision: SteeringDecision,
-    /// The answer, the reason of a denial, or what goes with an approval; the agent reads it.
+    /// The answer to a question, the reason for a denial, or a comment on an approval. The agent reads this
+    /// text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What the call is made with, in place of what the agent wrote.
+    /// Arguments for the approved call, in place of the arguments that the agent wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub arguments: Option<serde_json::Value>,
@@ -131,7 +133,7 @@ pub struct SteeringAnswer {
     pub remember: Remember,
 }
 
-/// What a run asks, or asked, a person.
+/// A question or a request for approval from a run to a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SteeringRequest {
     pub steering_id: SteeringId,
@@ -140,25 +142,27 @@ pub struct SteeringRequest {
     pub run_id: RunId,
     pub kind: SteeringKind,
     pub status: SteeringStatus,
-    /// What is asked, in a sentence.
+    /// The question, or a one-sentence description of the call to approve.
     pub summary: String,
-    /// The tool whose call asks, or waits.
+    /// The tool whose call asks the question or needs the approval.
     pub tool: String,
-    /// As in the events `tool_call` and `tool_result`.
+    /// The id of the tool call, as in the events `tool_call` and `tool_result`.
     pub tool_call_id: String,
-    /// Of an approval: the arguments as the agent wrote them.
+    /// The arguments of the tool call, as the agent wrote them. Present only for an approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub arguments: Option<serde_json::Value>,
-    /// Of a question: answers that the agent suggests. Any other may be given.
+    /// Answers that the agent suggests. A different answer is allowed too. Present only for a question.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     pub created_at: Timestamp,
-    /// When `steering.on_expiry` decides; `null`: it waits for ever.
+    /// The time at which the request expires and the deployment's `steering.on_expiry` is applied, or `null`
+    /// if it never expires.
     pub expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<SteeringOutcome>,
-    /// The API key of whoever answered; `expiry` and `cancel` where nobody did.
+    /// The id of the API key that answered the request, `expiry` if the request expired, or `cancel` if the
+    /// run ended before an answer. Absent while the request is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,17 +171,19 @@ pub struct SteeringRequest {
     pub resolved_at: Option<Timestamp>,
 }
 
-/// A call that an approval with `remember: "always"` lets through from then on.
+/// A stored approval of a tool call. Until the approval is deleted, identical calls are made without asking
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Approval {
     pub approval_id: ApprovalId,
     pub tool: String,
-    /// The arguments that were approved. Of `shell` only the command counts.
+    /// The approved arguments. A call is identical if all arguments are the same. For `shell`, only the
+    /// command is compared.
     #[schema(value_type = Object)]
     pub arguments: serde_json::Value,
-    /// The request at which it was granted.
+    /// The steering request whose answer created the approval.
     pub steering_id: SteeringId,
-    /// The API key of whoever granted it.
+    /// The id of the API key that granted the approval.
     pub by: String,
     pub created_at: Timestamp,
 }

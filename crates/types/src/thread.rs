@@ -6,7 +6,7 @@ use crate::id::{DeploymentId, MessageId, RunId, ThreadId};
 use crate::run::RunStatus;
 use crate::time::Timestamp;
 
-/// Who said a message.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -23,17 +23,20 @@ impl Role {
     }
 }
 
-/// Whether a thread is being worked on.
+/// The status of a thread, derived from the status of its active run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ThreadStatus {
+    /// The thread has no active run.
     Idle,
+    /// The thread's active run is `queued` or `running`.
     Running,
+    /// The thread's active run waits for the answer to a steering request.
     WaitingOnHuman,
 }
 
 impl ThreadStatus {
-    /// A thread's status is that of its active run, if it has one.
+    /// Returns the status of a thread. `run` is the status of its active run, or `None` if it has none.
     pub fn of_active_run(run: Option<RunStatus>) -> Self {
         match run {
             Some(RunStatus::Queued | RunStatus::Running) => Self::Running,
@@ -43,7 +46,7 @@ impl ThreadStatus {
     }
 }
 
-/// What an attachment shows.
+/// The media type of an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachmentType {
@@ -62,22 +65,22 @@ impl AttachmentType {
     }
 }
 
-/// Something that comes along with a message: exactly one of `url` and `path` is there.
+/// An attachment of a message. Exactly one of `url` and `path` is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attachment {
     #[serde(rename = "type")]
     pub kind: AttachmentType,
-    /// Where it can be fetched, by `http` or `https`.
+    /// The `http` or `https` URL of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2048, format = "uri")]
     pub url: Option<String>,
-    /// Where it is, relative to the workspace.
+    /// The path of the file, relative to the workspace root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4096)]
     pub path: Option<String>,
 }
 
-/// A message of a thread as the API shows it.
+/// A message of a thread.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Message {
     pub message_id: MessageId,
@@ -86,15 +89,17 @@ pub struct Message {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub attachments: Vec<Attachment>,
+    /// For a message of a user, the run that reads it. For a message of the agent, the run that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
-    /// It was cut off, by a fault of the model's stream or because its run was cancelled.
+    /// `true` if the text is incomplete because the model call broke off or the run was cancelled. Absent
+    /// otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     pub created_at: Timestamp,
 }
 
-/// A thread in a list.
+/// A row in a list of threads.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ThreadItem {
     pub thread_id: ThreadId,
@@ -116,7 +121,7 @@ pub struct ThreadInfo {
     pub created_at: Timestamp,
 }
 
-/// A thread with its last messages, oldest first.
+/// A thread with its latest messages, oldest first.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Thread {
     pub thread_id: ThreadId,
@@ -127,6 +132,7 @@ pub struct Thread {
     pub last_activity_at: Timestamp,
     pub created_at: Timestamp,
     pub messages: Vec<Message>,
-    /// Opaque; for the messages before these. `null` when there are none.
+    /// An opaque cursor. Pass it as the parameter `messages_cursor` to get older messages. `null` if there
+    /// are none.
     pub messages_cursor: Option<String>,
 }

@@ -1,23 +1,26 @@
-//! Time and randomness as parameters: the rest of Herm never asks the machine for either.
+//! Timestamps, and the traits through which Herm reads the current time and random bytes. Other code takes a
+//! [`Clock`] or an [`Rng`] as a parameter instead of using the system's, so that tests can replace them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant in UTC with microseconds, as the database stores it.
+/// An instant in UTC with microsecond precision, as the database stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
+    /// Returns the microseconds since the Unix epoch.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// This instant moved by a signed number of milliseconds.
+    /// Returns the instant `ms` milliseconds later, or earlier if `ms` is negative. Saturates on overflow.
     #[must_use]
     pub const fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms.saturating_mul(1000)))
@@ -25,7 +28,7 @@ impl Timestamp {
 }
 
 impl std::fmt::Display for Timestamp {
-    /// RFC 3339 in UTC with `Z` and six decimals.
+    /// Formats the instant as RFC 3339 in UTC, with `Z` and six decimals.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let time = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         write!(f, "{time:.6}")
@@ -40,9 +43,9 @@ impl std::str::FromStr for Timestamp {
     }
 }
 
-/// A text that is not an instant.
+/// The error for a string that is not an RFC 3339 timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an instant in RFC 3339, such as 2030-01-31T12:00:00Z")]
+#[error("must be an RFC 3339 timestamp, for example `2030-01-31T12:00:00Z`")]
 pub struct InvalidTimestamp;
 
 impl Serialize for Timestamp {
@@ -69,32 +72,29 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
-/// Where the time comes from.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// Where randomness comes from.
+/// A source of cryptographically secure random bytes.
 pub trait Rng: Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place where the machine's time is read"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
         let now = jiff::Timestamp::now();
         Timestamp(now.as_microsecond())
     }
 }
 
-/// The operating system's random source.
+/// The random number generator of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRng;
 
@@ -102,13 +102,13 @@ impl Rng for SystemRng {
     fn fill(&self, bytes: &mut [u8]) {
         #[expect(
             clippy::expect_used,
-            reason = "without randomness no id or key can be made: going on is worse"
+            reason = "ids and keys need randomness: continuing without it would be unsafe"
         )]
         getrandom::fill(bytes).expect("failed to read the operating system's random source");
     }
 }
 
-/// A clock that tests set and advance.
+/// A clock for tests. It advances only when a test calls [`ManualClock::advance_ms`].
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_rfc_3339_in_utc_and_reads_back() {
+    fn a_timestamp_is_formatted_as_rfc_3339_in_utc_and_round_trips() {
         let time = Timestamp::from_micros(1_700_000_000_123_456);
         assert_eq!(time.to_string(), "2023-11-14T22:13:20.123456Z");
         let json = serde_json::to_string(&time).unwrap();

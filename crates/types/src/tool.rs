@@ -1,29 +1,31 @@
-//! An agent's tools, as a client sees and sets them.
+//! Tools of an agent and their settings.
 
 use serde::{Deserialize, Serialize};
 
-/// The names of the built-in tools, in the order in which a model is told of them.
+/// The names of the built-in tools, in the order in which they are sent to the model.
 pub const BUILTIN: [&str; 5] = ["shell", "read_file", "write_file", "edit_file", ASK_HUMAN];
 
-/// The tool by which an agent asks a person: the only one that needs no sandbox.
+/// The name of the tool with which an agent asks a person a question. It is the only built-in tool that needs
+/// no sandbox.
 pub const ASK_HUMAN: &str = "ask_human";
 
-/// The origin of the built-in tools.
+/// The value of [`Tool::origin`] for built-in tools.
 pub const BUILTIN_ORIGIN: &str = "builtin";
 
-/// Whether a call of a tool is made.
+/// The permission of a tool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
+    /// Calls of the tool are made without asking a person.
     #[default]
     AlwaysAllow,
-    /// A person is asked first.
+    /// Each call of the tool needs the approval of a person.
     AlwaysAsk,
-    /// Never: the model is told so.
+    /// Calls of the tool are never made. The model receives an error as the tool result.
     Deny,
 }
 
-/// What a client decided about a tool.
+/// The settings of a tool that a client has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolSetting {
     pub enabled: bool,
@@ -33,11 +35,11 @@ pub struct ToolSetting {
 /// A tool of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Tool {
-    /// A tool of an MCP server is `server.tool`.
+    /// The tool's name. A tool of an MCP server is named `<server>.<tool>`.
     pub name: String,
-    /// `builtin`, or the MCP server's name.
+    /// The origin of the tool: `builtin`, or the name of an MCP server.
     pub origin: String,
-    /// One that is not is not shown to the model.
+    /// True if the tool is offered to the model, false if the model neither sees nor can call it.
     pub enabled: bool,
     pub permission: Permission,
 }

@@ -1,23 +1,25 @@
-//! The provider `demo`: its model `demo/tour` is a canned script, not a model. It drives the real tools, so that
-//! every kind of event can be seen without anybody's key.
+//! The built-in provider `demo`. Its only model, `demo/tour`, plays a fixed script that calls the real tools, so that
+//! every kind of event can be seen without an API key.
 
 use futures_util::{Stream, stream};
 use herm_types::model::{
-    Block, ModelEvent, ModelFault, ModelReply, ModelRequest, StopReason, TokenUsage, ToolCall, Turn,
+    Block, ModelError, ModelEvent, ModelReply, ModelRequest, StopReason, TokenUsage, ToolCall, Turn,
 };
 use serde_json::json;
 
-/// The provider's name.
+/// The name of the built-in demo provider, which is the prefix of its model names.
 pub const PROVIDER: &str = "demo";
 
-/// Said first, so that nobody takes the script for a model.
+/// The text with which the script's first and last replies begin, so that nobody mistakes them for replies of a real
+/// model.
 const LABEL: &str = "[canned script demo/tour, not a model]";
 const FILE: &str = "tour/hello.txt";
 
-/// The next reply of the tour: which one is told by the tool results since the last message.
+/// Returns the script's next reply as a stream. The reply is selected by the number of tool results since the last user
+/// message.
 pub(crate) fn reply(
     request: &ModelRequest,
-) -> impl Stream<Item = Result<ModelEvent, ModelFault>> + Send + use<> {
+) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send + use<> {
     let (text, calls) = next(request);
     let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
     let stop = if calls.is_empty() { StopReason::EndTurn } else { StopReason::ToolCalls };
@@ -42,7 +44,7 @@ fn next(request: &ModelRequest) -> (String, Vec<ToolCall>) {
     let has_tools = !request.tools.is_empty();
     match results.len() {
         0 if has_tools => (
-            format!("{LABEL} I will write a file and look at my sandbox, both at once."),
+            format!("{LABEL} I will write a file and inspect my sandbox, both at once."),
             vec![
                 call(1, "write_file", &json!({"path": FILE, "content": "Hello from the workspace.\n"})),
                 call(2, "shell", &json!({"command": "id -un; uname -s; pwd"})),

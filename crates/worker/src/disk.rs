@@ -1,4 +1,5 @@
-//! The disk quota of a sandbox, watched while its commands run: file systems that bound it themselves are rare.
+//! Watches the disk usage of a workspace while a command runs in its sandbox. The server does this because few file
+//! systems enforce quotas themselves.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,29 +7,32 @@ use std::time::Duration;
 use herm_sandbox::workspace::{self, usage};
 use tokio::time::{Instant, sleep};
 
-/// Between two looks; a command that goes on filling a full workspace is stopped at the second.
-const LOOK_EVERY: Duration = Duration::from_millis(700);
-/// A look may take this part of the time at most: a workspace of many files is looked at less often.
-const SHARE_OF_TIME: u32 = 10;
+/// The minimum pause between two checks of the disk usage. A command is stopped at the second check in a row that
+/// finds the workspace over its quota, if the workspace is still growing.
+const CHECK_INTERVAL: Duration = Duration::from_millis(700);
+/// The minimum ratio of the pause after a check to the duration of the check. A check of a workspace with many files
+/// takes longer, so such workspaces are checked less often.
+const PAUSE_FACTOR: u32 = 10;
 
-/// Waits until the workspace holds more than `limit_bytes` and still grows. A command that frees room is let go on.
-pub(crate) async fn overfull(dir: PathBuf, limit_bytes: u64) {
-    let (mut too_much, mut pause) = (None, LOOK_EVERY);
+/// Returns once the workspace holds more than `limit_bytes` and has grown since the previous check. If a workspace over
+/// the limit is shrinking, waits until it grows again.
+pub(crate) async fn wait_until_over_quota(dir: PathBuf, limit_bytes: u64) {
+    let (mut previous_excess, mut pause) = (None, CHECK_INTERVAL);
     loop {
         sleep(pause).await;
-        let begun = Instant::now();
-        let looked = dir.clone();
-        let held = match tokio::task::spawn_blocking(move || usage(&looked)).await {
-            Ok(Ok(held)) => held,
-            // So much that it is not counted is more than any limit.
-            Ok(Err(workspace::Error::TooMuch)) => return,
-            // It changes under the look's feet; the next one may see more.
+        let started = Instant::now();
+        let checked_dir = dir.clone();
+        let used_bytes = match tokio::task::spawn_blocking(move || usage(&checked_dir)).await {
+            Ok(Ok(used_bytes)) => used_bytes,
+            // A workspace with too many files to be measured counts as over the limit.
+            Ok(Err(workspace::Error::TooManyToMeasure)) => return,
+            // The check can fail because a command changes files at the same time. The next check may succeed.
             Ok(Err(_)) | Err(_) => continue,
         };
-        if held > limit_bytes && too_much.is_some_and(|before| held > before) {
+        if used_bytes > limit_bytes && previous_excess.is_some_and(|before| used_bytes > before) {
             return;
         }
-        too_much = (held > limit_bytes).then_some(held);
-        pause = LOOK_EVERY.max(begun.elapsed() * SHARE_OF_TIME);
+        previous_excess = (used_bytes > limit_bytes).then_some(used_bytes);
+        pause = CHECK_INTERVAL.max(started.elapsed() * PAUSE_FACTOR);
     }
 }

@@ -1,10 +1,10 @@
-//! Claims work and hands each item to a task of its own.
+//! Claims work items from the queue and executes each of them in its own task.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use herm_store::queue::{self, Kind, Lease};
-use herm_store::{Error, Tx, fault, runs};
+use herm_store::{Error, Tx, failpoint, runs};
 use herm_types::RunId;
 use herm_types::event::Event;
 use herm_types::run::RunStatus;
@@ -12,43 +12,49 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::in_hand::{InHand, Signals};
+use crate::running::{RunningGuard, Signals};
 use crate::worker::Context;
 use crate::{provision, run, teardown};
 
-/// Items that one worker has in hand at most.
-const MAX_IN_HAND: usize = 512;
-/// Items that one claim takes at most.
+/// The maximum number of work items that one worker executes at a time. Further items wait in the queue.
+const MAX_RUNNING_ITEMS: usize = 512;
+/// The maximum number of work items that are claimed in one transaction.
 const MAX_CLAIM: usize = 64;
-/// How long a claim holds without being renewed, in milliseconds.
+/// The duration of a lease, in milliseconds, from its claim or latest renewal. When a lease has expired, any worker may
+/// claim the work item.
 const LEASE_MS: i64 = 30_000;
-/// Between two renewals of a lease.
-const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// Between two looks at the queue when no hint comes, in milliseconds.
-const POLL_MS: i64 = 400;
-/// Before an item whose work failed for no reason of its own is tried again, in milliseconds.
-const RETRY_MS: i64 = 2_000;
-/// Names this process in leases; who holds one is decided by its fence, not by this.
+/// The interval at which the leases of running work items are renewed.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+/// The interval at which the queue is polled when no wake-up arrives, in milliseconds.
+const POLL_INTERVAL_MS: i64 = 400;
+/// The delay before a work item is retried after an internal error, in milliseconds.
+const RETRY_DELAY_MS: i64 = 2_000;
+/// The owner name that is stored with each lease, for information only. The fence, a number that grows with each claim,
+/// alone determines which worker holds the lease.
 const OWNER: &str = "server";
 
-/// Claims until it is stopped.
+/// Claims work items and spawns a task for each, until `stop` is cancelled.
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let room = MAX_CLAIM.min(MAX_IN_HAND.saturating_sub(context.running.len()));
-        let claimed = match claim(&context, room).await {
+        let capacity = MAX_CLAIM.min(MAX_RUNNING_ITEMS.saturating_sub(context.running.len()));
+        let claimed = match claim(&context, capacity).await {
             Ok(leases) => leases,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "failed to claim work");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to claim work items from the queue"
+                );
                 Vec::new()
             }
         };
-        let took_all = claimed.len() < MAX_CLAIM;
+        let is_queue_drained = claimed.len() < MAX_CLAIM;
         for lease in claimed {
             let signals = context.running.add(&lease);
-            tokio::spawn(carry_out(Arc::clone(&context), lease, signals));
+            tokio::spawn(execute(Arc::clone(&context), lease, signals));
         }
-        if took_all {
-            let pause = Duration::from_millis(u64::try_from(context.jittered(POLL_MS)).unwrap_or_default());
+        if is_queue_drained {
+            let pause =
+                Duration::from_millis(u64::try_from(context.jittered(POLL_INTERVAL_MS)).unwrap_or_default());
             tokio::select! {
                 () = context.store.feed().work_added() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -58,11 +64,11 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
-async fn claim(context: &Context, room: usize) -> Result<Vec<Lease>, Error> {
-    if room == 0 {
+async fn claim(context: &Context, capacity: usize) -> Result<Vec<Lease>, Error> {
+    if capacity == 0 {
         return Ok(Vec::new());
     }
-    let limit = i64::try_from(room).unwrap_or(i64::MAX);
+    let limit = i64::try_from(capacity).unwrap_or(i64::MAX);
     context
         .store
         .transaction("claim_work", move |tx| {
@@ -77,7 +83,7 @@ async fn claim(context: &Context, room: usize) -> Result<Vec<Lease>, Error> {
         .await
 }
 
-/// A queued run begins with its first claim.
+/// Sets a queued run to the status `running` when its work item is claimed for the first time.
 async fn start_run(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
     let run_id: RunId = subject(lease)?;
     if let Some(thread_id) = runs::start(tx, run_id).await? {
@@ -90,59 +96,66 @@ async fn start_run(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
     Ok(())
 }
 
+/// Parses the subject id of a work item: the id of the run, thread or deployment that the item is about.
 pub(crate) fn subject<I: std::str::FromStr>(lease: &Lease) -> Result<I, Error> {
-    lease
-        .subject_id
-        .parse()
-        .map_err(|_| Error::Corrupt(format!("{:?} is not the id of such work", lease.subject_id)))
+    lease.subject_id.parse().map_err(|_| {
+        Error::Corrupt(format!(
+            "work item {} has the invalid subject id {:?}",
+            lease.work_id, lease.subject_id
+        ))
+    })
 }
 
-/// Passes on what other parts of the server say of runs that are in hand.
-pub(crate) async fn hear_nudges(context: Arc<Context>, stop: CancellationToken) {
-    let mut nudges = context.store.feed().nudges();
-    while let Some(nudged) = stop.run_until_cancelled(nudges.recv()).await {
-        match nudged {
-            Ok(run_id) => context.running.let_look(Some(&run_id.to_string())),
-            Err(RecvError::Lagged(_)) => context.running.let_look(None),
+/// Forwards change notifications from the feed to the tasks that execute the changed runs. If notifications were
+/// lost, all tasks are notified.
+pub(crate) async fn forward_change_notifications(context: Arc<Context>, stop: CancellationToken) {
+    let mut notifications = context.store.feed().changed_runs();
+    while let Some(notification) = stop.run_until_cancelled(notifications.recv()).await {
+        match notification {
+            Ok(run_id) => context.running.notify_changed(Some(&run_id.to_string())),
+            Err(RecvError::Lagged(_)) => context.running.notify_changed(None),
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-async fn carry_out(context: Arc<Context>, lease: Lease, signals: Signals) {
-    let in_hand = Arc::new(InHand::new(&context, &lease));
-    fault::reach("work.taken", lease.kind.as_str());
+async fn execute(context: Arc<Context>, lease: Lease, signals: Signals) {
+    let guard = Arc::new(RunningGuard::new(&context, &lease));
+    failpoint::reach("work.taken", lease.kind.as_str());
     let work = async {
         match lease.kind {
-            Kind::Run => run::drive(&context, &lease, &signals.look).await,
-            Kind::Teardown => teardown::tear_down(&context, &lease, &in_hand).await,
-            Kind::EraseThread => teardown::erase_thread(&context, &lease, &in_hand).await,
-            Kind::Provision => provision::provision(&context, &lease, &in_hand).await,
+            Kind::Run => run::drive(&context, &lease, &signals.changed).await,
+            Kind::Teardown => teardown::tear_down(&context, &lease, &guard).await,
+            Kind::EraseThread => teardown::erase_thread(&context, &lease, &guard).await,
+            Kind::Provision => provision::provision(&context, &lease, &guard).await,
         }
     };
     let result = tokio::select! {
         result = work => result,
-        lost = keep_lease(&context, &lease, &signals.look) => Err(lost),
+        lost = renew_until_lost(&context, &lease, &signals.changed) => Err(lost),
         () = signals.stop.cancelled() => Ok(()),
     };
     match result {
-        // Somebody else has the work, or nobody shall have it.
+        // These errors need no retry: another worker has claimed the work item, or its deployment was deleted.
         Ok(()) | Err(Error::LeaseLost | Error::DeploymentDeleted) => {}
         Err(error) => {
             tracing::error!(
-                subject = lease.subject_id,
+                work_id = %lease.work_id,
+                kind = lease.kind.as_str(),
+                subject_id = lease.subject_id,
+                deployment_id = %lease.deployment_id,
                 error = &error as &dyn std::error::Error,
-                "work failed"
+                "failed to execute a work item; it will be retried"
             );
-            give_back(&context, &lease).await;
+            release(&context, &lease).await;
         }
     }
 }
 
-/// Renews the lease until that fails.
-async fn keep_lease(context: &Context, lease: &Lease, look: &Notify) -> Error {
+/// Renews a work item's lease periodically. Returns [`Error::LeaseLost`] as soon as the lease is lost.
+async fn renew_until_lost(context: &Context, lease: &Lease, changed: &Notify) -> Error {
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+        tokio::time::sleep(RENEW_INTERVAL).await;
         let held = lease.clone();
         let renewed = context
             .store
@@ -154,12 +167,20 @@ async fn keep_lease(context: &Context, lease: &Lease, look: &Notify) -> Error {
             })
             .await;
         match renewed {
-            // A nudge may have been lost on its way from another server.
-            Ok(is_cancelled) if is_cancelled => look.notify_one(),
+            // The client requested the run's cancellation. The change notification about it may have been lost, so the
+            // run's task is notified here too.
+            Ok(is_cancelled) if is_cancelled => changed.notify_one(),
             Ok(_) => {}
             Err(Error::LeaseLost) => return Error::LeaseLost,
-            // The next renewal may succeed; if none does, the fence stops this worker's writes.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to renew a lease"),
+            // The next renewal may succeed. If the lease expires first, another worker may claim the item. This
+            // worker's writes are then rejected, because the fence of its lease is out of date.
+            Err(error) => tracing::warn!(
+                work_id = %lease.work_id,
+                subject_id = lease.subject_id,
+                deployment_id = %lease.deployment_id,
+                error = &error as &dyn std::error::Error,
+                "failed to renew the lease of a work item"
+            ),
         }
     }
 }
@@ -171,16 +192,23 @@ async fn is_cancelled(tx: &mut Tx, lease: &Lease) -> Result<bool, Error> {
     runs::is_cancel_requested(tx, subject(lease)?).await
 }
 
-async fn give_back(context: &Context, lease: &Lease) {
-    let (held, delay) = (lease.clone(), context.jittered(RETRY_MS));
-    let given_back = context
+/// Puts a work item back into the queue after an internal error. It is retried after a delay.
+async fn release(context: &Context, lease: &Lease) {
+    let (held, delay) = (lease.clone(), context.jittered(RETRY_DELAY_MS));
+    let released = context
         .store
         .transaction("give_work_back", move |tx| {
             Box::pin(async move { queue::postpone(tx, &held, delay).await })
         })
         .await;
-    if let Err(error) = given_back {
-        // The lease runs out by itself, and the work is claimed anew.
-        tracing::warn!(error = &error as &dyn std::error::Error, "failed to give work back");
+    if let Err(error) = released {
+        // There is nothing more to do: when the lease expires, the work item can be claimed again.
+        tracing::warn!(
+            work_id = %lease.work_id,
+            subject_id = lease.subject_id,
+            deployment_id = %lease.deployment_id,
+            error = &error as &dyn std::error::Error,
+            "failed to return a work item to the queue; it will be retried when its lease expires"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Deployments as egress sees them: what each one's sandbox may reach, which placeholders stand for which secrets in it,
-//! and the record of what it reached. All of it is read anew each time, so that a change acts from the next request on.
+//! Implements [`herm_egress::Owner`] for deployments: reads their egress policies and secret values, and records
+//! their connections. Policies and values are read from the database for each request, so a change takes effect with
+//! the next request.
 
 mod ledger;
 
@@ -10,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use herm_app::{Sealer, secrets};
 use herm_egress::{Attempt, Egress, Owner, Policy, PolicySecret, RecordId, Traffic, Unavailable};
-use herm_sandbox::{Carry, WorkspaceId};
+use herm_sandbox::{ProxyHandler, WorkspaceId};
 use herm_store::placeholders::{self, BoundSecret};
 use herm_store::{Error, Store, deployments};
 use herm_types::sandbox::{self, EgressMode};
@@ -20,58 +21,62 @@ use secrecy::SecretString;
 
 use ledger::Ledger;
 
-/// What the ways out of all sandboxes stand on.
+/// Dependencies and settings of an [`EgressService`].
 pub struct Options {
     pub store: Store,
     pub sealer: Sealer,
     pub rng: Arc<dyn Rng>,
-    /// Of deployments that say nothing of it.
+    /// The egress mode of deployments that do not set one.
     pub default_mode: EgressMode,
 }
 
-/// The ways out of all sandboxes; cheap to clone.
+/// Supplies the egress proxy with policies and secret values, and stores its connection records. Cheap to clone.
 #[derive(Clone)]
-pub struct WaysOut(Arc<Shared>);
+pub struct EgressService(Arc<ServiceState>);
 
-struct Shared {
+struct ServiceState {
     store: Store,
     sealer: Sealer,
     default_mode: EgressMode,
     ledger: Ledger,
 }
 
-impl WaysOut {
-    /// Its records are written until [`WaysOut::close`].
+impl EgressService {
+    /// Creates the service and starts its background task. Until [`EgressService::close`] is called, the task records
+    /// the end and the traffic of each connection.
     pub fn new(options: Options) -> Self {
         let Options { store, sealer, rng, default_mode } = options;
         let ledger = Ledger::new(store.clone(), rng);
-        Self(Arc::new(Shared { store, sealer, default_mode, ledger }))
+        Self(Arc::new(ServiceState { store, sealer, default_mode, ledger }))
     }
 
-    /// Lets egress serve the connections of all sandboxes.
-    pub fn carry(&self, egress: Egress) -> Carry {
-        let (ways_out, owners) = (self.clone(), Owners::default());
+    /// Returns the handler for the connections that sandboxes open to the proxy. The handler serves each connection
+    /// with `egress`, on behalf of the sandbox's deployment.
+    pub fn proxy_handler(&self, egress: Egress) -> ProxyHandler {
+        let (egress_service, owners) = (self.clone(), Owners::default());
         Arc::new(move |sandbox_id, stream| {
             let Ok(workspace) = sandbox_id.parse::<WorkspaceId>() else {
-                tracing::error!(sandbox_id, "a sandbox of no deployment wanted out");
+                tracing::error!(sandbox_id, "refused an egress connection from a sandbox with an invalid id");
                 return;
             };
-            let owner = owners.of(workspace, || ways_out.owner(workspace.deployment_id()));
+            let owner = owners.get_or_create(workspace, || egress_service.owner(workspace.deployment_id()));
             let egress = egress.clone();
             tokio::spawn(async move { egress.serve(stream, owner).await });
         })
     }
 
-    /// Whom egress asks about the sandbox of this deployment.
+    /// Returns the [`Owner`] that supplies the policy and secret values of this deployment and records the
+    /// deployment's connections.
     pub fn owner(&self, deployment_id: DeploymentId) -> Arc<dyn Owner> {
-        Arc::new(Deployment { ways_out: self.clone(), deployment_id })
+        Arc::new(DeploymentOwner { egress_service: self.clone(), deployment_id })
     }
 
-    /// The environment by which a command in the deployment's sandbox knows its secrets: for each name the placeholder,
-    /// never the value. A name whose secret the deployment no longer uses is left out.
+    /// Returns the environment variables through which commands in the deployment's sandbox use secrets. `secrets` maps
+    /// variable names to secret ids. Each variable contains the secret's placeholder, a random text that the proxy
+    /// replaces by the value. Secrets that the deployment no longer uses are omitted.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// Fails if the database cannot be reached.
     pub async fn environment(
         &self,
         deployment_id: DeploymentId,
@@ -80,30 +85,32 @@ impl WaysOut {
         if secrets.is_empty() {
             return Ok(Vec::new());
         }
-        let Shared { store, sealer, .. } = &*self.0;
-        let wanted = secrets.values().cloned().collect();
-        let made = secrets::placeholders(store, sealer, deployment_id, wanted).await?;
-        let known = secrets.iter().filter_map(|(name, secret_id)| Some((name, made.get(secret_id)?)));
-        Ok(known.map(|(name, placeholder)| (name.clone(), placeholder.clone())).collect())
+        let ServiceState { store, sealer, .. } = &*self.0;
+        let secret_ids = secrets.values().cloned().collect();
+        let placeholders = secrets::placeholders(store, sealer, deployment_id, secret_ids).await?;
+        let pairs = secrets.iter().filter_map(|(name, secret_id)| Some((name, placeholders.get(secret_id)?)));
+        Ok(pairs.map(|(name, placeholder)| (name.clone(), placeholder.clone())).collect())
     }
 
-    /// Writes down what has ended so far, and takes no more.
+    /// Records the end of every connection that has been closed so far, then stops the background task. The ends of
+    /// connections that are closed later are not recorded.
     pub async fn close(&self) {
         self.0.ledger.close().await;
     }
 }
 
-/// The owners of connections that are open. Connections are counted by their owner, so all of a sandbox have the same.
+/// The `Owner` of each workspace that has open connections to the proxy. The proxy limits the number of connections per
+/// owner, so all connections of a sandbox share one owner.
 #[derive(Default)]
 struct Owners(Mutex<HashMap<WorkspaceId, Weak<dyn Owner>>>);
 
 impl Owners {
-    fn of(&self, workspace: WorkspaceId, make: impl FnOnce() -> Arc<dyn Owner>) -> Arc<dyn Owner> {
+    fn get_or_create(&self, workspace: WorkspaceId, make: impl FnOnce() -> Arc<dyn Owner>) -> Arc<dyn Owner> {
         let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(owner) = owners.get(&workspace).and_then(Weak::upgrade) {
             return owner;
         }
-        // Those whose last connection has ended.
+        // Removes the entries of owners whose last connection has ended.
         owners.retain(|_, owner| owner.strong_count() > 0);
         let owner = make();
         owners.insert(workspace, Arc::downgrade(&owner));
@@ -111,48 +118,50 @@ impl Owners {
     }
 }
 
-/// One deployment, as its sandbox's connections are asked about.
-struct Deployment {
-    ways_out: WaysOut,
+/// The [`Owner`] of one deployment's connections. It reads the policy and the secrets from the database.
+struct DeploymentOwner {
+    egress_service: EgressService,
     deployment_id: DeploymentId,
 }
 
-impl Deployment {
-    fn unavailable(&self, doing: &str, error: &(dyn std::error::Error + 'static)) -> Unavailable {
-        tracing::warn!(deployment_id = %self.deployment_id, error, "failed to {doing}");
+impl DeploymentOwner {
+    fn unavailable(&self, action: &str, error: &(dyn std::error::Error + 'static)) -> Unavailable {
+        tracing::warn!(deployment_id = %self.deployment_id, action, error, "refused egress: the policy or a secret is unavailable");
         Unavailable
     }
 
     async fn read_policy(&self) -> Result<Policy, Unavailable> {
         let deployment_id = self.deployment_id;
-        let Shared { store, default_mode, .. } = &*self.ways_out.0;
+        let ServiceState { store, default_mode, .. } = &*self.egress_service.0;
         let read = store.read("read_policy", move |tx| {
             Box::pin(async move {
                 let sandbox = deployments::find_sandbox(tx, deployment_id).await?;
                 let sandbox = sandbox.ok_or(Error::DeploymentDeleted)?;
-                Ok::<_, Error>((sandbox.egress, placeholders::bound(tx, deployment_id).await?))
+                Ok::<_, Error>((sandbox.egress, placeholders::bound_secrets(tx, deployment_id).await?))
             })
         });
-        let (egress, bound) = read.await.map_err(|error| self.unavailable("read a policy", &error))?;
+        let (egress, bound) =
+            read.await.map_err(|error| self.unavailable("read the egress policy", &error))?;
         policy(egress, *default_mode, bound)
-            .map_err(|error| self.unavailable("read a policy's hosts", &error))
+            .map_err(|error| self.unavailable("parse the host patterns of the egress policy", &error))
     }
 
     async fn open(&self, secret: PolicySecret) -> Result<SecretString, Unavailable> {
-        let Shared { store, sealer, .. } = &*self.ways_out.0;
-        let known = BoundSecret {
+        let ServiceState { store, sealer, .. } = &*self.egress_service.0;
+        let bound_secret = BoundSecret {
             secret_id: secret.secret_id,
             placeholder: Some(secret.placeholder),
             allowed_hosts: secret.allowed_hosts,
             inject: secret.inject,
         };
-        let opened = secrets::open_for(store, sealer, self.deployment_id, known).await;
-        // One that was taken away or changed since the policy was read: the next policy does not have it.
-        opened.map_err(|error| self.unavailable("open a secret", &error))?.ok_or(Unavailable)
+        let opened = secrets::open_for(store, sealer, self.deployment_id, bound_secret).await;
+        // `open_for` returns `None` if the secret was removed or changed after the policy was read. The request is
+        // refused, and the next request reads the new policy.
+        opened.map_err(|error| self.unavailable("read and decrypt a secret", &error))?.ok_or(Unavailable)
     }
 }
 
-impl Owner for Deployment {
+impl Owner for DeploymentOwner {
     fn policy(&self) -> BoxFuture<'_, Result<Policy, Unavailable>> {
         self.read_policy().boxed()
     }
@@ -162,16 +171,17 @@ impl Owner for Deployment {
     }
 
     fn record(&self, attempt: Attempt) -> BoxFuture<'_, Result<RecordId, Unavailable>> {
-        self.ways_out.0.ledger.record(self.deployment_id, attempt).boxed()
+        self.egress_service.0.ledger.record(self.deployment_id, attempt).boxed()
     }
 
     fn ended(&self, record: RecordId, traffic: Traffic) {
-        self.ways_out.0.ledger.ended(record, traffic);
+        self.egress_service.0.ledger.ended(record, traffic);
     }
 }
 
-/// What a deployment may reach. Where it says nothing and the server's default is a list, that is the hosts of its
-/// secrets: it was given them to be used.
+/// Builds a deployment's egress policy. If the deployment sets no egress mode and the server's default mode is
+/// `allowlist`, the policy allows the hosts to which the deployment's secrets may be sent. Without these hosts, the
+/// secrets could not be used.
 fn policy(
     egress: Option<sandbox::Egress>,
     default_mode: EgressMode,
@@ -189,7 +199,8 @@ fn policy(
         }
         None => (default_mode, Vec::new()),
     };
-    // One without a placeholder is in no sandbox yet.
+    // Omits secrets without a placeholder. A secret's placeholder is created before a command can receive it, so no
+    // sandbox can use a secret that has none.
     let secrets = bound.into_iter().filter_map(|secret| {
         Some(PolicySecret {
             secret_id: secret.secret_id,

@@ -1,24 +1,25 @@
-//! What drives runs. A worker is told that there is work, never what: it claims items from the queue, and all it
-//! knows of a run it reads from the store.
+//! The worker, which claims work items from the queue and executes them. A wake-up only says that there may be work.
+//! The state of a run is always read from the store.
 //!
-//! One worker advances a run, by a lease; every write holds that lease in the same transaction, so that a worker
-//! which lost it cannot write. Killed at any instant, it leaves a journal that the next one goes on from.
+//! A run is advanced by one worker at a time, under a lease. Every write checks the lease in the same transaction, so
+//! a worker that has lost its lease cannot write. A worker may be killed at any time: the worker that claims the run
+//! next resumes it from the run's journal.
 
 mod demo;
 mod disk;
 mod dispatch;
 pub mod egress;
-mod in_hand;
-mod keeper;
 mod models;
 mod provision;
 mod retention;
 mod run;
+mod running;
+mod sandbox_pool;
 mod snapshot;
 mod teardown;
 mod tools;
 mod worker;
 
 pub use demo::PROVIDER as DEMO_PROVIDER;
-pub use retention::{sweep, sweep_events, sweep_snapshots, sweep_threads};
+pub use retention::{sweep_events, sweep_idempotency_records, sweep_snapshots, sweep_threads};
 pub use worker::{Options, Worker};

@@ -1,13 +1,13 @@
-//! The models that a run may call: those of the providers, and the built-in `demo/tour`.
+//! The models that a run can call: those of the configured providers, and the built-in `demo/tour`.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use herm_llm::Providers;
-use herm_types::model::{ModelEvent, ModelFault, ModelName, ModelRequest};
+use herm_types::model::{ModelError, ModelEvent, ModelName, ModelRequest};
 
 use crate::demo;
 
-pub(crate) type Reply = BoxStream<'static, Result<ModelEvent, ModelFault>>;
+pub(crate) type Reply = BoxStream<'static, Result<ModelEvent, ModelError>>;
 
 pub(crate) struct Models {
     providers: Providers,
@@ -18,14 +18,14 @@ impl Models {
         Self { providers }
     }
 
-    /// Whether a model can be called at all: its provider is configured, and has its key.
+    /// Returns true if the model's provider is configured and has an API key. Always true for the provider `demo`.
     pub(crate) fn can_call(&self, name: &str) -> bool {
         let provider = ModelName::parse(name).map(|name| name.provider).unwrap_or_default();
         provider == demo::PROVIDER || self.providers.can_call(&provider)
     }
 
-    /// Calls a model once.
-    pub(crate) async fn call(&self, name: &ModelName, request: &ModelRequest) -> Result<Reply, ModelFault> {
+    /// Calls a model once, without retries. Returns the reply as a stream.
+    pub(crate) async fn call(&self, name: &ModelName, request: &ModelRequest) -> Result<Reply, ModelError> {
         if name.provider == demo::PROVIDER {
             return Ok(demo::reply(request).boxed());
         }

@@ -1,37 +1,45 @@
-//! Getting ready what a new deployment needs: its image, then the files of the snapshot that it begins with. Until that
-//! has ended the deployment is `provisioning`; killed anywhere, it is done again.
+//! Provisions a deployment: fetches its sandbox image and restores its snapshot into the workspace. The deployment
+//! has the status `provisioning` until the result is recorded. If the server is killed before that, provisioning is
+//! repeated.
 
 use std::sync::Arc;
 
 use herm_sandbox::workspace::archive::{ArchiveError, Contents};
 use herm_sandbox::{Error as SandboxError, WorkspaceId, workspace};
 use herm_store::queue::{self, Lease};
-use herm_store::{Error, deployments, fault, snapshots};
+use herm_store::{Error, deployments, failpoint, snapshots};
 use herm_types::deployment::{Deployment, DeploymentError, DeploymentStatus};
 use herm_types::event::Event;
 use herm_types::sandbox::SandboxSettings;
 use herm_types::snapshot::Snapshot;
 
-use crate::in_hand::{InHand, blocking};
+use crate::running::{RunningGuard, run_blocking};
 use crate::worker::Context;
 
-/// Images that one worker fetches at once: a registry that answers nobody holds up others' images, and no run.
+/// The maximum number of images that a worker fetches at a time. When it is reached, other deployments that need an
+/// image wait. A registry that does not respond can therefore delay the provisioning of other deployments, but never a
+/// run.
 pub(crate) const MAX_FETCHES: usize = 4;
-/// Before it is seen again whether an image can be fetched, when others are, in milliseconds; longer each time.
-const WAIT_MS: i64 = 500;
-/// The most of it.
-const MAX_WAIT_MS: i64 = 30_000;
+/// The delay before provisioning is retried after `MAX_FETCHES` was reached, in milliseconds. It is multiplied by the
+/// number of attempts so far.
+const FETCH_RETRY_MS: i64 = 500;
+/// The maximum delay before provisioning is retried after `MAX_FETCHES` was reached, in milliseconds.
+const MAX_FETCH_RETRY_MS: i64 = 30_000;
 
-/// Why a deployment cannot be got ready yet, or at all.
-enum Unready {
-    /// Others' images are being fetched.
-    Waits,
+/// The reason why provisioning has not made a deployment ready.
+enum NotReady {
+    /// The worker is already fetching the maximum number of images.
+    FetchLimit,
     Failed(DeploymentError),
 }
 
-pub(crate) async fn provision(context: &Context, lease: &Lease, in_hand: &Arc<InHand>) -> Result<(), Error> {
+pub(crate) async fn provision(
+    context: &Context,
+    lease: &Lease,
+    guard: &Arc<RunningGuard>,
+) -> Result<(), Error> {
     let deployment_id = lease.deployment_id;
-    let found = context
+    let loaded = context
         .store
         .read("load_provisioning", move |tx| {
             Box::pin(async move {
@@ -44,116 +52,137 @@ pub(crate) async fn provision(context: &Context, lease: &Lease, in_hand: &Arc<In
             })
         })
         .await?;
-    let Some((deployment, snapshot)) = found else { return Err(Error::DeploymentDeleted) };
-    let ended = if deployment.status == DeploymentStatus::Provisioning {
-        get_ready(context, in_hand, &deployment, snapshot).await
+    let Some((deployment, snapshot)) = loaded else { return Err(Error::DeploymentDeleted) };
+    let result = if deployment.status == DeploymentStatus::Provisioning {
+        prepare(context, guard, &deployment, snapshot).await
     } else {
         Ok(())
     };
-    fault::reach("provision", "record");
-    match ended {
-        Ok(()) => end(context, lease, deployment, None).await,
-        Err(Unready::Failed(error)) => end(context, lease, deployment, Some(error)).await,
-        Err(Unready::Waits) => wait(context, lease).await,
+    failpoint::reach("provision", "record");
+    match result {
+        Ok(()) => finish(context, lease, deployment, None).await,
+        Err(NotReady::Failed(error)) => finish(context, lease, deployment, Some(error)).await,
+        Err(NotReady::FetchLimit) => postpone(context, lease).await,
     }
 }
 
-async fn get_ready(
+async fn prepare(
     context: &Context,
-    in_hand: &Arc<InHand>,
+    guard: &Arc<RunningGuard>,
     deployment: &Deployment,
     snapshot: Option<Snapshot>,
-) -> Result<(), Unready> {
-    fault::reach("provision", "image");
-    get_image(context, deployment).await?;
-    fault::reach("provision", "files");
+) -> Result<(), NotReady> {
+    failpoint::reach("provision", "image");
+    ensure_image(context, deployment).await?;
+    failpoint::reach("provision", "files");
     if deployment.restore_snapshot.is_some() {
-        restore(context, in_hand, deployment, snapshot).await.map_err(Unready::Failed)?;
+        restore(context, guard, deployment, snapshot).await.map_err(NotReady::Failed)?;
     }
     Ok(())
 }
 
-fn told(code: &str, message: String) -> DeploymentError {
+fn deployment_error(code: &str, message: String) -> DeploymentError {
     DeploymentError { code: code.to_owned(), message }
 }
 
-async fn get_image(context: &Context, deployment: &Deployment) -> Result<(), Unready> {
+async fn ensure_image(context: &Context, deployment: &Deployment) -> Result<(), NotReady> {
     let sandbox = &deployment.settings.sandbox;
     let (Some(engine), true) = (sandbox.engine, sandbox.enabled) else { return Ok(()) };
     let image = sandbox.image.as_deref();
-    let got = match context.sandboxes.has_image(engine, image).await {
+    let result = match context.sandboxes.has_image(engine, image).await {
         Ok(true) => return Ok(()),
         Ok(false) => {
-            let Ok(_one_of_few) = context.fetches.try_acquire() else { return Err(Unready::Waits) };
+            let Ok(_permit) = context.image_fetches.try_acquire() else { return Err(NotReady::FetchLimit) };
             context.sandboxes.get_image(engine, image).await
         }
         Err(error) => Err(error),
     };
-    got.map_err(|error| {
-        tracing::warn!(deployment_id = %deployment.deployment_id, error = &error as &dyn std::error::Error,
-            "a deployment's image could not be had");
-        Unready::Failed(why_no_image(&error, sandbox))
+    result.map_err(|error| {
+        tracing::warn!(
+            deployment_id = %deployment.deployment_id,
+            engine = engine.as_str(),
+            image,
+            error = &error as &dyn std::error::Error,
+            "failed to get the sandbox image of a deployment"
+        );
+        NotReady::Failed(image_error(&error, sandbox))
     })
 }
 
-fn why_no_image(error: &SandboxError, sandbox: &SandboxSettings) -> DeploymentError {
+fn image_error(error: &SandboxError, sandbox: &SandboxSettings) -> DeploymentError {
     let SandboxError::NoImage { image, reason } = error else {
-        return told(
+        return deployment_error(
             "engine_unavailable",
-            format!("The sandbox's image cannot be looked for: {error}; then retry."),
+            format!(
+                "Failed to look up the sandbox image: {error}. Fix the sandbox engine, then retry the deployment."
+            ),
         );
     };
-    let way_out = if sandbox.image.is_some() {
-        "give the engine the image, or name another in sandbox.image"
+    let remedy = if sandbox.image.is_some() {
+        "make the image available to the sandbox engine, or set another image in `sandbox.image`"
     } else {
-        "build it on the server from images/sandbox, or name another in HERM_SANDBOX_IMAGE or sandbox.image"
+        "build the image on the server from `images/sandbox`, or set another image in `HERM_SANDBOX_IMAGE` or `sandbox.image`"
     };
-    told("image_unavailable", format!("The image {image:?} cannot be had ({reason}): {way_out}; then retry."))
+    deployment_error(
+        "image_unavailable",
+        format!(
+            "The image {image:?} is not available: {reason}. To fix this, {remedy}, then retry the deployment."
+        ),
+    )
 }
 
 async fn restore(
     context: &Context,
-    in_hand: &Arc<InHand>,
+    guard: &Arc<RunningGuard>,
     deployment: &Deployment,
     snapshot: Option<Snapshot>,
 ) -> Result<(), DeploymentError> {
-    let gone = || told("snapshot_not_found", "The snapshot to restore was erased.".to_owned());
+    let not_found =
+        || deployment_error("snapshot_not_found", "The snapshot to restore was deleted.".to_owned());
     let Some((snapshot, contents)) = snapshot.and_then(|snapshot| {
         let contents = snapshot.contents?;
         Some((snapshot, contents))
     }) else {
-        return Err(gone());
+        return Err(not_found());
     };
     let expected =
         Contents { entries: contents.entries, bytes: contents.content_size, left_out: contents.left_out };
-    let (kept, dir) = (
+    let (snapshots, dir) = (
         context.snapshots.clone(),
         context.workspaces.dir_of(WorkspaceId::Deployment(deployment.deployment_id)),
     );
     let restored =
-        blocking(in_hand, move |stop| kept.restore(snapshot.snapshot_id, &dir, expected, stop)).await;
+        run_blocking(guard, move |stop| snapshots.restore(snapshot.snapshot_id, &dir, expected, stop)).await;
     let Err(error) = restored else { return Ok(()) };
-    tracing::error!(deployment_id = %deployment.deployment_id, error = &error as &dyn std::error::Error,
-        "a snapshot could not be restored");
+    tracing::error!(
+        deployment_id = %deployment.deployment_id,
+        snapshot_id = %snapshot.snapshot_id,
+        error = &error as &dyn std::error::Error,
+        "failed to restore a snapshot into a deployment's workspace"
+    );
     Err(match error {
-        ArchiveError::Files(workspace::Error::NotFound) => gone(),
+        ArchiveError::Files(workspace::Error::NotFound) => not_found(),
         ArchiveError::Damaged(_) => {
-            told("snapshot_damaged", format!("The snapshot cannot be restored: {error}."))
+            deployment_error("snapshot_damaged", format!("Failed to restore the snapshot: {error}."))
         }
-        ArchiveError::Files(workspace::Error::NoSpace) => told(
+        ArchiveError::Files(workspace::Error::NoSpace) => deployment_error(
             "no_space",
-            "The server's disk has no room for the snapshot's files; retry when there is.".to_owned(),
+            "The server's disk has no space for the snapshot's files. Free some space, then retry the deployment."
+                .to_owned(),
         ),
-        ArchiveError::InTheWay(_) => told("in_the_way", format!("{error}; move it away, then retry.")),
-        other => told("failed", format!("The snapshot could not be restored: {other}.")),
+        ArchiveError::PathConflict(_) => {
+            deployment_error("path_conflict", format!("{error}. Move the existing file away, then retry the deployment."))
+        }
+        other => deployment_error("failed", format!("Failed to restore the snapshot: {other}.")),
     })
 }
 
-/// Records how it ended. If the deployment asks for another image since, nothing has: it is done again.
-async fn end(
+/// Records the result of provisioning: status `error` if `error` is set, otherwise `ready`. If the sandbox was enabled
+/// or disabled in the meantime, or its image was changed, nothing is recorded and provisioning is repeated.
+async fn finish(
     context: &Context,
     lease: &Lease,
-    seen: Deployment,
+    provisioned: Deployment,
     error: Option<DeploymentError>,
 ) -> Result<(), Error> {
     let held = lease.clone();
@@ -162,9 +191,10 @@ async fn end(
         .transaction("end_provisioning", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
-                let now = deployments::find_and_lock(tx, held.deployment_id).await?;
-                let is_other = now.is_some_and(|now| needs_of(&now) != needs_of(&seen));
-                if is_other {
+                let current = deployments::find_and_lock(tx, held.deployment_id).await?;
+                let has_changed =
+                    current.is_some_and(|current| requirements(&current) != requirements(&provisioned));
+                if has_changed {
                     return queue::postpone(tx, &held, 0).await;
                 }
                 if deployments::end_provisioning(tx, held.deployment_id, error.as_ref()).await? {
@@ -179,14 +209,16 @@ async fn end(
         .await
 }
 
-/// What of a deployment decides what is to be got ready, as far as it may change.
-fn needs_of(deployment: &Deployment) -> (bool, Option<&str>) {
+/// Returns the two settings that affect provisioning and that clients can change: true if the sandbox is enabled, and
+/// the sandbox's image.
+fn requirements(deployment: &Deployment) -> (bool, Option<&str>) {
     let sandbox = &deployment.settings.sandbox;
     (sandbox.enabled, sandbox.image.as_deref())
 }
 
-async fn wait(context: &Context, lease: &Lease) -> Result<(), Error> {
-    let (held, delay) = (lease.clone(), lease.attempts.saturating_mul(WAIT_MS).min(MAX_WAIT_MS));
+async fn postpone(context: &Context, lease: &Lease) -> Result<(), Error> {
+    let (held, delay) =
+        (lease.clone(), lease.attempts.saturating_mul(FETCH_RETRY_MS).min(MAX_FETCH_RETRY_MS));
     let delay = context.jittered(delay);
     context
         .store

@@ -1,4 +1,4 @@
-//! Removes what has been kept long enough.
+//! Removes data whose retention period has ended: idempotency records, events, snapshots and thread workspaces.
 
 use std::future::Future;
 use std::io;
@@ -13,141 +13,149 @@ use tokio_util::sync::CancellationToken;
 
 use crate::worker::Context;
 
-/// Rows that one transaction removes at most, so that others never wait long for it.
-const BATCH: i64 = 500;
-/// How long a thread's own workspace is kept that nobody uses, in milliseconds: a day.
-const IDLE_MS: i64 = DAY_MS;
-/// A day, in milliseconds.
+/// The maximum number of rows that are removed in one transaction. Small batches keep the transactions short, so that
+/// other writers do not wait long.
+const BATCH_ROWS: i64 = 500;
+/// A thread's own workspace is destroyed when the thread has had no activity for this time, in milliseconds.
+const WORKSPACE_RETENTION_MS: i64 = DAY_MS;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// Between two sweeps, in milliseconds.
-const SWEEP_EVERY_MS: i64 = 10 * 60 * 1000;
+/// The interval between two sweeps, in milliseconds.
+const SWEEP_INTERVAL_MS: i64 = 10 * 60 * 1000;
 
-/// Sweeps until it is stopped: at once, for what came of age while no server ran, and then from time to time.
+/// Sweeps immediately, because data may have expired while no server was running, and then periodically until `stop`
+/// is cancelled.
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     loop {
         let sweeps = async {
-            told("idempotency records", sweep(&context.store).await);
+            log_sweep("idempotency records", sweep_idempotency_records(&context.store).await);
             if let Some(days) = context.event_retention_days {
-                told("events", sweep_events(&context.store, days).await);
+                log_sweep("events", sweep_events(&context.store, days).await);
             }
-            told("snapshots", sweep_snapshots(&context.store, &context.snapshots).await);
+            log_sweep("snapshots", sweep_snapshots(&context.store, &context.snapshots).await);
             let stop = |workspace| {
-                let keeper = context.keeper.clone();
+                let pool = context.sandbox_pool.clone();
                 async move {
-                    keeper.stop_unused(workspace).await.map_err(|error| Error::Io(io::Error::other(error)))
+                    pool.stop_unused(workspace).await.map_err(|error| Error::Io(io::Error::other(error)))
                 }
             };
-            told("threads' workspaces", sweep_threads(&context.store, &context.workspaces, stop).await);
+            log_sweep("threads' workspaces", sweep_threads(&context.store, &context.workspaces, stop).await);
         };
-        // Between two batches it stops as well as anywhere.
+        // Aborting a sweep at any point is safe, because each batch is its own transaction.
         if stop.run_until_cancelled(sweeps).await.is_none() {
             return;
         }
-        let pause = u64::try_from(context.jittered(SWEEP_EVERY_MS)).unwrap_or_default();
+        let pause = u64::try_from(context.jittered(SWEEP_INTERVAL_MS)).unwrap_or_default();
         if stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(pause))).await.is_none() {
             return;
         }
     }
 }
 
-fn told(what: &str, swept: Result<u64, Error>) {
+fn log_sweep(what: &str, swept: Result<u64, Error>) {
     match swept {
         Ok(0) => {}
-        Ok(removed) => tracing::debug!(removed, what, "removed what is outdated"),
-        // What is left is as outdated the next time.
+        Ok(removed) => tracing::debug!(removed, data = what, "removed expired data"),
+        // The failed sweep is not retried here: the next sweep removes the remaining data.
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                what,
-                "failed to remove what is outdated"
+                data = what,
+                "failed to remove expired data; the next sweep will retry"
             );
         }
     }
 }
 
-/// Removes everything outdated, batch by batch; gives how many rows.
-pub async fn sweep(store: &Store) -> Result<u64, Error> {
+/// Removes expired idempotency records in batches. Returns the number of removed records.
+pub async fn sweep_idempotency_records(store: &Store) -> Result<u64, Error> {
     let mut removed = 0;
     loop {
         let batch = store
-            .transaction("remove_outdated", |tx| Box::pin(idempotent_requests::remove_outdated(tx, BATCH)))
+            .transaction("remove_outdated", |tx| {
+                Box::pin(idempotent_requests::remove_outdated(tx, BATCH_ROWS))
+            })
             .await?;
         removed += batch;
-        if batch < BATCH.unsigned_abs() {
+        if batch < BATCH_ROWS.unsigned_abs() {
             return Ok(removed);
         }
     }
 }
 
-/// Removes events that are older than so many days, deployment by deployment; gives how many.
+/// Removes the events that are older than `days` days, in all deployments. Returns the number of removed events.
 pub async fn sweep_events(store: &Store, days: u32) -> Result<u64, Error> {
-    let kept_ms = i64::from(days) * DAY_MS;
+    let retention_ms = i64::from(days) * DAY_MS;
     let (mut after, mut removed) = (None, 0);
     loop {
         let found = store
             .read("find_outdated_events", move |tx| {
-                let before = tx.now().plus_ms(-kept_ms);
-                Box::pin(events::with_older(tx, after, before, BATCH))
+                let before = tx.now().plus_ms(-retention_ms);
+                Box::pin(events::deployments_with_older(tx, after, before, BATCH_ROWS))
             })
             .await?;
         for deployment_id in found.iter().copied() {
-            removed += trim(store, deployment_id, kept_ms).await?;
+            removed += trim(store, deployment_id, retention_ms).await?;
         }
         after = found.last().copied();
-        if (found.len() as u64) < BATCH.unsigned_abs() {
+        if (found.len() as u64) < BATCH_ROWS.unsigned_abs() {
             return Ok(removed);
         }
     }
 }
 
-/// Removes a deployment's outdated events, batch by batch.
-async fn trim(store: &Store, deployment_id: DeploymentId, kept_ms: i64) -> Result<u64, Error> {
+/// Removes a deployment's events that are older than `retention_ms`, in batches. Returns the number of removed
+/// events.
+async fn trim(store: &Store, deployment_id: DeploymentId, retention_ms: i64) -> Result<u64, Error> {
     let mut removed = 0;
     loop {
         let batch = store
             .transaction("trim_events", move |tx| {
-                let before = tx.now().plus_ms(-kept_ms);
-                Box::pin(events::trim(tx, deployment_id, before, BATCH))
+                let before = tx.now().plus_ms(-retention_ms);
+                Box::pin(events::trim(tx, deployment_id, before, BATCH_ROWS))
             })
             .await?;
         removed += batch;
-        if batch < BATCH.unsigned_abs() {
+        if batch < BATCH_ROWS.unsigned_abs() {
             return Ok(removed);
         }
     }
 }
 
-/// Removes expired snapshots, and then every file that belongs to no snapshot: that of one that has just gone, and what a
-/// crash left. Gives how many files.
+/// Removes the rows of expired snapshots, then every snapshot file without a row: the files of the removed snapshots,
+/// and files left by a crash. Returns the number of removed files.
 pub async fn sweep_snapshots(store: &Store, snapshots: &Snapshots) -> Result<u64, Error> {
     loop {
         let batch = store
-            .transaction("remove_expired_snapshots", |tx| Box::pin(snapshots::remove_expired(tx, BATCH)))
+            .transaction("remove_expired_snapshots", |tx| Box::pin(snapshots::remove_expired(tx, BATCH_ROWS)))
             .await?;
-        if (batch.len() as u64) < BATCH.unsigned_abs() {
+        if (batch.len() as u64) < BATCH_ROWS.unsigned_abs() {
             break;
         }
     }
-    // A row is there before its file: a file that is seen without one is nobody's for good.
+    // A snapshot's row is inserted before its file is written, so a file without a row does not belong to a snapshot
+    // that is still being created.
     let on_disk = snapshots.clone();
-    let found = blocking(move || on_disk.sweep()).await?;
+    let found = run_blocking(move || on_disk.sweep()).await?;
     let mut removed = 0;
-    for ids in found.chunks(BATCH.unsigned_abs() as usize) {
-        let asked = ids.to_vec();
+    for ids in found.chunks(BATCH_ROWS.unsigned_abs() as usize) {
+        let candidates = ids.to_vec();
         let known = store
-            .read("find_snapshots", move |tx| Box::pin(async move { snapshots::known(tx, &asked).await }))
+            .read("find_snapshots", move |tx| {
+                Box::pin(async move { snapshots::existing(tx, &candidates).await })
+            })
             .await?;
         for id in ids.iter().filter(|id| !known.contains(id)).copied() {
             let on_disk = snapshots.clone();
-            blocking(move || on_disk.remove(id)).await?;
+            run_blocking(move || on_disk.remove(id)).await?;
             removed += 1;
         }
     }
     Ok(removed)
 }
 
-/// Destroys the workspaces of threads that are gone, or that nobody has used for a while; gives how many. Those that a
-/// run works in or waits with stay, however long that takes. `stop` ends a workspace's sandbox, if nobody uses it.
+/// Destroys the workspaces of deleted threads, and of threads without an active run that have had no activity for a
+/// day. A run that waits for a person counts as active. The callback `stop` stops a workspace's sandbox. If it returns
+/// false, the sandbox is in use and the workspace is retained. Returns the number of destroyed workspaces.
 pub async fn sweep_threads<F>(
     store: &Store,
     workspaces: &Workspaces,
@@ -158,25 +166,26 @@ where
 {
     let on_disk = workspaces.clone();
     let mut removed = 0;
-    for deployment_id in blocking(move || on_disk.with_threads()).await? {
+    for deployment_id in run_blocking(move || on_disk.deployments_with_threads()).await? {
         let on_disk = workspaces.clone();
-        for workspace in blocking(move || on_disk.of_deployment(deployment_id)).await? {
+        for workspace in run_blocking(move || on_disk.list(deployment_id)).await? {
             let WorkspaceId::Thread(_, thread_id) = workspace else { continue };
             let is_idle_now = store
                 .read("find_idle_thread", move |tx| Box::pin(is_idle(tx, deployment_id, thread_id)))
                 .await?;
             if is_idle_now && stop(workspace).await? {
-                removed += u64::from(set_aside(store, workspaces, deployment_id, thread_id).await?);
+                removed += u64::from(set_workspace_aside(store, workspaces, deployment_id, thread_id).await?);
             }
         }
         let on_disk = workspaces.clone();
-        blocking(move || on_disk.destroy_set_aside(deployment_id).map_err(io::Error::other)).await?;
+        run_blocking(move || on_disk.destroy_set_aside(deployment_id).map_err(io::Error::other)).await?;
     }
     Ok(removed)
 }
 
-/// Takes a thread's workspace away, if it is idle; `false` if not.
-async fn set_aside(
+/// If the thread is idle, renames its workspace, so that no run uses it any more and it can be destroyed later. Returns
+/// false if the thread is not idle.
+async fn set_workspace_aside(
     store: &Store,
     workspaces: &Workspaces,
     deployment_id: DeploymentId,
@@ -186,7 +195,8 @@ async fn set_aside(
     store
         .transaction("set_workspace_aside", move |tx| {
             Box::pin(async move {
-                // The thread is locked until its workspace has its new name: who comes later finds a new one.
+                // `is_idle` locks the thread until the transaction ends, so no run starts before the workspace is
+                // renamed. A later run creates a new workspace.
                 let is_idle = is_idle(tx, deployment_id, thread_id).await?;
                 if is_idle {
                     on_disk.set_aside(deployment_id, thread_id)?;
@@ -199,12 +209,12 @@ async fn set_aside(
 
 async fn is_idle(tx: &mut Tx, deployment_id: DeploymentId, thread_id: ThreadId) -> Result<bool, Error> {
     let Some(thread) = threads::find_and_lock(tx, deployment_id, thread_id).await? else { return Ok(true) };
-    let since = tx.now().plus_ms(-IDLE_MS);
+    let since = tx.now().plus_ms(-WORKSPACE_RETENTION_MS);
     Ok(thread.active_run_id.is_none() && thread.last_activity_at <= since)
 }
 
-/// Does what blocks where it may.
-async fn blocking<T: Send + 'static>(
+/// Runs blocking file operations on Tokio's blocking thread pool.
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Error> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??)

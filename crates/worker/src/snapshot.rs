@@ -1,56 +1,61 @@
-//! Keeping the files of a deployment that is torn down, if they are to be kept.
+//! Creates a snapshot of a deleted deployment's workspace during the teardown, if a snapshot was requested.
 //!
-//! The snapshot's row says how far that has come. Killed anywhere, what was begun is begun anew: the file has its name
-//! when all of it is on the disk, the row is ready when the file has its name, and only then is the workspace destroyed.
-//! Where the file cannot be made, the workspace stays, and the row says why; the next attempt comes by itself, until there
-//! is a file or nobody wants it any more.
+//! The snapshot's row records the progress, and every step can be repeated after a crash. The archive is written
+//! completely to disk, then renamed to its final name. Then the row gets the status `ready`, and only then is the
+//! workspace destroyed. If the archive cannot be written, the workspace is retained and the row records the error.
+//! The attempt is repeated until it succeeds or the snapshot is deleted.
 
 use std::sync::Arc;
 
 use herm_sandbox::workspace::archive::ArchiveError;
 use herm_sandbox::{WorkspaceId, workspace};
 use herm_store::queue::{self, Lease};
-use herm_store::{Error, Tx, fault, snapshots};
+use herm_store::{Error, Tx, failpoint, snapshots};
 use herm_types::SnapshotId;
 use herm_types::snapshot::{SnapshotContents, SnapshotError, SnapshotStatus};
 
-use crate::in_hand::{InHand, blocking};
+use crate::running::{RunningGuard, run_blocking};
 use crate::worker::Context;
 
-/// Before files that could not be kept are tried to be kept again, in milliseconds: an hour, in which somebody may have
-/// made room.
-pub(crate) const RETRY_MS: i64 = 60 * 60 * 1000;
-/// Why a workspace is too large to be kept: no later attempt will find it smaller.
+/// The delay before a failed snapshot is attempted again, in milliseconds: one hour, which leaves time to free disk
+/// space.
+pub(crate) const RETRY_DELAY_MS: i64 = 60 * 60 * 1000;
+/// The error code of a snapshot whose workspace is too large. A retry is useless, because the workspace of a deleted
+/// deployment does not shrink.
 const TOO_LARGE: &str = "too_large";
 
-/// What may happen to the workspace now.
+/// The action that the teardown takes on the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Files {
-    /// What is wanted of it is kept.
-    Done,
-    /// It is all there is of what is wanted.
-    Wait,
+pub(crate) enum WorkspaceFate {
+    /// Destroy the workspace: the snapshot is complete, or no snapshot was requested.
+    Destroy,
+    /// Retain the workspace: it holds the only copy of the files that were to be saved in the snapshot.
+    Retain,
 }
 
-pub(crate) async fn keep(context: &Context, lease: &Lease, in_hand: &Arc<InHand>) -> Result<Files, Error> {
+pub(crate) async fn create_if_requested(
+    context: &Context,
+    lease: &Lease,
+    guard: &Arc<RunningGuard>,
+) -> Result<WorkspaceFate, Error> {
     let deployment_id = lease.deployment_id;
-    let wanted = context
+    let snapshot = context
         .store
         .read("find_snapshot", move |tx| Box::pin(snapshots::find_of_deployment(tx, deployment_id)))
         .await?;
-    let Some(snapshot) = wanted.filter(|snapshot| snapshot.status != SnapshotStatus::Ready) else {
-        return Ok(Files::Done);
+    let Some(snapshot) = snapshot.filter(|snapshot| snapshot.status != SnapshotStatus::Ready) else {
+        return Ok(WorkspaceFate::Destroy);
     };
     let snapshot_id = snapshot.snapshot_id;
-    match make(context, lease, in_hand, snapshot_id).await {
+    match write_archive(context, lease, guard, snapshot_id).await {
         Ok(contents) => {
-            fault::reach("snapshot", "record");
-            record(context, lease, in_hand, snapshot_id, contents).await?;
-            Ok(Files::Done)
+            failpoint::reach("snapshot", "record");
+            record(context, lease, guard, snapshot_id, contents).await?;
+            Ok(WorkspaceFate::Destroy)
         }
         Err(error) => {
-            tracing::error!(%snapshot_id, error = &error as &dyn std::error::Error, "a snapshot could not be made");
-            let (held, error) = (lease.clone(), describe(&error));
+            tracing::error!(%snapshot_id, %deployment_id, error = &error as &dyn std::error::Error, "failed to create a snapshot of a deleted deployment");
+            let (held, error) = (lease.clone(), snapshot_error(&error));
             context
                 .store
                 .transaction("fail_snapshot", move |tx| {
@@ -60,40 +65,40 @@ pub(crate) async fn keep(context: &Context, lease: &Lease, in_hand: &Arc<InHand>
                     })
                 })
                 .await?;
-            Ok(Files::Wait)
+            Ok(WorkspaceFate::Retain)
         }
     }
 }
 
-async fn make(
+async fn write_archive(
     context: &Context,
     lease: &Lease,
-    in_hand: &Arc<InHand>,
+    guard: &Arc<RunningGuard>,
     snapshot_id: SnapshotId,
 ) -> Result<SnapshotContents, ArchiveError> {
-    let (kept, dir) =
+    let (snapshots, dir) =
         (context.snapshots.clone(), context.workspaces.dir_of(WorkspaceId::Deployment(lease.deployment_id)));
-    let pending = blocking(in_hand, move |stop| kept.write(snapshot_id, &dir, stop)).await?;
+    let pending = run_blocking(guard, move |stop| snapshots.write(snapshot_id, &dir, stop)).await?;
     let contents = SnapshotContents {
         size: pending.size_bytes,
         content_size: pending.contents.bytes,
         entries: pending.contents.entries,
         left_out: pending.contents.left_out,
     };
-    fault::reach("snapshot", "put");
-    blocking(in_hand, move |_| Ok(pending.put()?)).await?;
+    failpoint::reach("snapshot", "put");
+    run_blocking(guard, move |_| Ok(pending.commit()?)).await?;
     Ok(contents)
 }
 
 async fn record(
     context: &Context,
     lease: &Lease,
-    in_hand: &Arc<InHand>,
+    guard: &Arc<RunningGuard>,
     snapshot_id: SnapshotId,
     contents: SnapshotContents,
 ) -> Result<(), Error> {
     let held = lease.clone();
-    let is_wanted = context
+    let row_exists = context
         .store
         .transaction("finish_snapshot", move |tx| {
             Box::pin(async move {
@@ -102,42 +107,43 @@ async fn record(
             })
         })
         .await?;
-    if !is_wanted {
-        let kept = context.snapshots.clone();
-        let removed = blocking(in_hand, move |_| Ok(kept.remove(snapshot_id)?)).await;
+    if !row_exists {
+        let snapshots = context.snapshots.clone();
+        let removed = run_blocking(guard, move |_| Ok(snapshots.remove(snapshot_id)?)).await;
         removed.map_err(|error| Error::Io(std::io::Error::other(error)))?;
     }
     Ok(())
 }
 
-/// Puts the next attempt off; not where nobody wants the files any more.
+/// Postpones the next attempt to create the snapshot. If the snapshot was deleted, the teardown is due again at once,
+/// to destroy the workspace.
 pub(crate) async fn postpone(tx: &mut Tx, lease: &Lease, retry_ms: i64) -> Result<(), Error> {
     let delay_ms = match snapshots::find_of_deployment(tx, lease.deployment_id).await? {
         None => 0,
         Some(snapshot) if snapshot.error.as_ref().is_some_and(|error| error.code == TOO_LARGE) => {
-            let left = snapshot.expires_at.as_micros() - tx.database_now().await?.as_micros();
-            (left / 1000).max(retry_ms)
+            let remaining_us = snapshot.expires_at.as_micros() - tx.database_now().await?.as_micros();
+            (remaining_us / 1000).max(retry_ms)
         }
         Some(_) => retry_ms,
     };
     queue::postpone(tx, lease, delay_ms).await
 }
 
-fn describe(error: &ArchiveError) -> SnapshotError {
+fn snapshot_error(error: &ArchiveError) -> SnapshotError {
     let (code, message) = match error {
         ArchiveError::Files(workspace::Error::NoSpace) => (
             "no_space",
-            "The server's disk has no room for it. The files are still where they were; the server tries again every \
-             hour."
+            "The server's disk has no space for the snapshot. The files are still in the workspace, and the server \
+             retries every hour."
                 .to_owned(),
         ),
-        ArchiveError::TooLarge(what) => (
+        ArchiveError::TooLarge(reason) => (
             TOO_LARGE,
-            format!("It cannot be kept: {what}. The files are still where they were, on the server, until it expires."),
+            format!("The snapshot cannot be created: {reason}. The files stay on the server until the snapshot expires."),
         ),
         other => (
             "failed",
-            format!("{other}. The files are still where they were; the server tries again every hour."),
+            format!("Failed to create the snapshot: {other}. The files are still in the workspace, and the server retries every hour."),
         ),
     };
     SnapshotError { code: code.to_owned(), message }

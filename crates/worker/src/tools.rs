@@ -1,4 +1,4 @@
-//! The built-in tools, carried out.
+//! Executes the built-in tools.
 
 mod files;
 mod output;
@@ -10,51 +10,54 @@ use herm_agent::tools::ToolRequest;
 use herm_types::SecretId;
 use herm_types::model::ToolOutcome;
 
-use crate::keeper::Wanted;
+use crate::sandbox_pool::SandboxConfig;
 use crate::worker::Context;
 
-/// Where a call is made.
+/// The context of a tool call: the call's sandbox, the unique name of the call, and the secrets that it may use.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) sandbox: Wanted,
-    /// Names the call, once and for all: run, step and number.
-    pub(crate) call: String,
-    /// The secrets that the run's agent knows, by the names under which it does.
+pub(crate) struct ToolCallContext {
+    pub(crate) sandbox: SandboxConfig,
+    /// The unique call name: run id, step number and call number.
+    pub(crate) call_name: String,
+    /// The secrets that the run's deployment uses, keyed by environment variable name. In the sandbox, each variable
+    /// holds the secret's placeholder, not its value.
     pub(crate) secrets: BTreeMap<String, SecretId>,
 }
 
-/// How a call is to be made.
+/// The mode in which a tool call is processed. It depends on whether an earlier attempt may already have executed the
+/// call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attempt {
-    /// It has not been made, or may be made again.
-    Make,
-    /// It may have been made: find out what it gave, and don't make it again.
-    Settle,
+pub(crate) enum CallMode {
+    /// Execute the call: it was not started before, or it can safely be repeated.
+    Execute,
+    /// Find out the result of the call without executing it again: an earlier attempt may have executed it, and a
+    /// repetition is not safe.
+    Recover,
 }
 
-/// Told to a model of a call whose result nobody has.
-const UNKNOWN: &str = "The outcome of this call is unknown: the server was interrupted while it was under way, and it \
+/// The tool result that the model receives for a call whose outcome is unknown.
+const UNKNOWN_OUTCOME: &str = "The outcome of this call is unknown: the server was interrupted while it ran, and it \
                        may or may not have taken effect. Check the state before you repeat it.";
 
-fn unknown() -> ToolOutcome {
-    ToolOutcome { text: UNKNOWN.to_owned(), is_error: true }
+fn unknown_outcome() -> ToolOutcome {
+    ToolOutcome { text: UNKNOWN_OUTCOME.to_owned(), is_error: true }
 }
 
-/// Makes a call, or settles one. What goes wrong is told to the model.
+/// Executes a tool call or recovers its result, depending on `mode`. A failure becomes an error result for the model.
 pub(crate) async fn run_tool(
     context: &Context,
-    place: &Place,
+    call_context: &ToolCallContext,
     request: ToolRequest,
-    attempt: Attempt,
+    mode: CallMode,
 ) -> ToolOutcome {
     let outcome = match request {
-        ToolRequest::Shell(shell) => shell::run(context, place, shell, attempt).await,
-        // A question has its answer, or is refused, before it comes here.
-        ToolRequest::AskHuman(_) => unknown(),
-        ToolRequest::EditFile(_) if attempt == Attempt::Settle => unknown(),
+        ToolRequest::Shell(shell) => shell::run(context, call_context, shell, mode).await,
+        // A question is not executed: its result is the person's answer, so it does not reach this function.
+        ToolRequest::AskHuman(_) => unknown_outcome(),
+        ToolRequest::EditFile(_) if mode == CallMode::Recover => unknown_outcome(),
         ToolRequest::ReadFile(_) | ToolRequest::WriteFile(_) | ToolRequest::EditFile(_) => {
-            files::run(context, place, request).await
+            files::run(context, call_context, request).await
         }
     };
-    output::bound(place, outcome).await
+    output::bound(call_context, outcome).await
 }

@@ -1,4 +1,4 @@
-//! Starting a worker, and stopping it.
+//! Starts and stops the worker, and holds the state that its tasks share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::egress::WaysOut;
-use crate::in_hand::Running;
-use crate::keeper::Keeper;
+use crate::egress::EgressService;
 use crate::models::Models;
+use crate::running::Running;
+use crate::sandbox_pool::SandboxPool;
 use crate::{dispatch, provision, retention};
 
-/// What a worker works with.
+/// Dependencies and settings of a [`Worker`].
 pub struct Options {
     pub store: Store,
     pub ids: IdSource,
@@ -27,36 +27,37 @@ pub struct Options {
     pub providers: Providers,
     pub sandboxes: Sandboxes,
     pub workspaces: Workspaces,
-    /// Where deleted deployments' files are kept.
+    /// The storage for the snapshots of deleted deployments.
     pub snapshots: Snapshots,
-    /// What of workspaces is used.
+    /// Enforces the disk quotas of workspaces.
     pub quotas: Quotas,
-    /// Closed by the worker when it stops.
-    pub ways_out: WaysOut,
-    /// Days for which events are kept; `None`: as long as their deployment.
+    /// The service that supplies the egress proxy with policies. [`Worker::stop`] closes it.
+    pub egress_service: EgressService,
+    /// The number of days for which events are retained. If `None`, events are retained until their deployment is
+    /// deleted.
     pub event_retention_days: Option<u32>,
 }
 
-/// What everything in a worker shares.
+/// State shared by all tasks of a worker.
 pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) ids: IdSource,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) models: Models,
     pub(crate) sandboxes: Sandboxes,
-    pub(crate) keeper: Keeper,
-    /// Each is an image that is being fetched.
-    pub(crate) fetches: Semaphore,
+    pub(crate) sandbox_pool: SandboxPool,
+    /// Limits the number of images that are fetched at a time.
+    pub(crate) image_fetches: Semaphore,
     pub(crate) workspaces: Workspaces,
     pub(crate) snapshots: Snapshots,
     pub(crate) quotas: Quotas,
-    pub(crate) ways_out: WaysOut,
+    pub(crate) egress_service: EgressService,
     pub(crate) running: Running,
     pub(crate) event_retention_days: Option<u32>,
 }
 
 impl Context {
-    /// A delay of `ms` give or take a quarter, so that many that wait don't wake together.
+    /// Returns `ms` with a random variation of ±25 %, so that tasks with the same delay do not wake at the same time.
     pub(crate) fn jittered(&self, ms: i64) -> i64 {
         let mut random = [0u8; 2];
         self.rng.fill(&mut random);
@@ -65,7 +66,7 @@ impl Context {
     }
 }
 
-/// A worker at work.
+/// A handle to a running worker.
 pub struct Worker {
     context: Arc<Context>,
     stop: CancellationToken,
@@ -73,23 +74,24 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Takes up what an earlier server left, and everything that comes.
+    /// Releases the leases of a previous server process, and starts the worker's tasks. They resume the interrupted
+    /// work and process new work.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// Fails if the database cannot be reached.
     pub async fn start(options: Options) -> Result<Self, herm_store::Error> {
         let context = Arc::new(Context {
             models: Models::new(options.providers),
-            keeper: Keeper::new(options.sandboxes.clone()),
+            sandbox_pool: SandboxPool::new(options.sandboxes.clone()),
             sandboxes: options.sandboxes,
-            fetches: Semaphore::new(provision::MAX_FETCHES),
+            image_fetches: Semaphore::new(provision::MAX_FETCHES),
             store: options.store,
             ids: options.ids,
             rng: options.rng,
             workspaces: options.workspaces,
             snapshots: options.snapshots,
             quotas: options.quotas,
-            ways_out: options.ways_out,
+            egress_service: options.egress_service,
             running: Running::default(),
             event_retention_days: options.event_retention_days,
         });
@@ -104,32 +106,35 @@ impl Worker {
                 })
             })
             .await?;
-        // Messages and runs are read in the order of their ids, and the clock may have gone back since the last ones.
+        // Ids contain the time and determine the order of messages and runs. The clock may have been set back since the
+        // last start, so new ids continue after the newest stored ones.
         newest.0.into_iter().for_each(|message_id| context.ids.resume_after(message_id));
         newest.1.into_iter().for_each(|run_id| context.ids.resume_after(run_id));
         let stop = CancellationToken::new();
         let dispatcher = tokio::spawn(dispatch::run(Arc::clone(&context), stop.clone()));
-        let nudged = tokio::spawn(dispatch::hear_nudges(Arc::clone(&context), stop.clone()));
+        let forwarder =
+            tokio::spawn(dispatch::forward_change_notifications(Arc::clone(&context), stop.clone()));
         let (idle_context, idle_stop) = (Arc::clone(&context), stop.clone());
-        let idle = tokio::spawn(async move { idle_context.keeper.stop_idle_until(idle_stop).await });
+        let idle = tokio::spawn(async move { idle_context.sandbox_pool.stop_idle_until(idle_stop).await });
         let sweeper = tokio::spawn(retention::run(Arc::clone(&context), stop.clone()));
-        Ok(Self { context, stop, tasks: vec![dispatcher, nudged, idle, sweeper] })
+        Ok(Self { context, stop, tasks: vec![dispatcher, forwarder, idle, sweeper] })
     }
 
-    /// Claims nothing more, and gives the runs at work until `limit` to end. What is left then is cut off where it
-    /// stands; the next worker goes on from there, and finds its sandboxes still alive.
+    /// Stops claiming work items, and waits up to `limit` for running items to end. If all items end in time, all
+    /// sandboxes are stopped. Otherwise the remaining items are aborted but the sandboxes keep running, so that the
+    /// next server process can resume the items.
     pub async fn stop(self, limit: Duration) {
         self.stop.cancel();
         for task in self.tasks {
-            // A task that panicked has nothing left to be waited for.
+            // This fails only if the task has panicked, and then there is nothing left to wait for.
             let _ = task.await;
         }
         if self.context.running.wait_until_none(limit).await {
-            self.context.keeper.stop_all().await;
+            self.context.sandbox_pool.stop_all().await;
         } else {
             self.context.running.cancel_all();
             self.context.running.wait_until_none(limit).await;
         }
-        self.context.ways_out.close().await;
+        self.context.egress_service.close().await;
     }
 }

@@ -1,63 +1,67 @@
-//! What a life leaves: all that its clients were told, and all that can be read afterwards. The simulation and the soak
-//! under kills lead such lives; the same rules hold for both.
+//! The history of a test with injected failures: the responses that its clients received, and everything that can be
+//! read from the server afterwards. The simulation and the load test with random kills record histories, and check them
+//! with the same rules.
 
-pub(crate) mod check;
-pub(crate) mod dice;
-pub(crate) mod marks;
+pub(crate) mod checker;
+pub(crate) mod markers;
+pub(crate) mod seeded_random;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use herm_testkit::client::Answer;
+use herm_testkit::client::Response;
 use serde_json::Value;
 
-/// A message that was acknowledged.
+/// A message that the server acknowledged.
 #[derive(Clone, Debug)]
-pub(crate) struct Acknowledged {
+pub(crate) struct AcknowledgedMessage {
     pub(crate) thread_id: String,
     pub(crate) run_id: String,
-    /// Its mark.
+    /// The name that the marker in the message's text contains.
     pub(crate) name: String,
 }
 
-impl Acknowledged {
-    /// What a server answered to the sending of a message; `None` if the deployment is gone.
-    pub(crate) fn read(sent: &Answer, name: &str) -> Option<Self> {
-        if sent.status == 404 {
+impl AcknowledgedMessage {
+    /// Parses the response to a request that sent a message. Returns `None` if the deployment was deleted.
+    pub(crate) fn from_response(response: &Response, name: &str) -> Option<Self> {
+        if response.status == 404 {
             return None;
         }
-        assert_eq!(sent.status, 202, "{}", sent.text());
-        let sent = sent.json();
+        assert_eq!(response.status, 202, "{}", response.text());
+        let body = response.json();
         let text = |key: &str| {
-            sent[key].as_str().unwrap_or_else(|| panic!("there is no {key} in {sent}")).to_owned()
+            body[key].as_str().unwrap_or_else(|| panic!("the response has no {key}: {body}")).to_owned()
         };
         Some(Self { thread_id: text("thread_id"), run_id: text("run_id"), name: name.to_owned() })
     }
 }
 
-/// A deployment that was not deleted.
+/// The history of one deployment. Deployments that the test deletes have no history.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OfDeployment {
-    /// In the order in which each thread's were sent.
-    pub(crate) acknowledged: Vec<Acknowledged>,
-    /// The events as they were read in the middle of the troubles.
-    pub(crate) events_before: Vec<Value>,
-    /// All events.
+pub(crate) struct DeploymentHistory {
+    /// The acknowledged messages. Those of the same thread are in the order in which they were sent.
+    pub(crate) acknowledged: Vec<AcknowledgedMessage>,
+    /// The events that clients read while failures were still being injected.
+    pub(crate) earlier_events: Vec<Value>,
+    /// All events stored at the end of the test.
     pub(crate) events: Vec<Value>,
     pub(crate) runs: Vec<Value>,
-    /// The messages that the model was told of, thread by thread, when at last it was asked once more.
-    pub(crate) heard: BTreeMap<String, Vec<String>>,
-    /// Those among a thread's that it was told of as the result of a call that had asked a person.
-    pub(crate) answers: BTreeMap<String, Vec<String>>,
-    /// Threads that were deleted.
-    pub(crate) erased: BTreeSet<String>,
+    /// The names of the user messages in the last model request of each thread, by thread id.
+    pub(crate) model_messages: BTreeMap<String, Vec<String>>,
+    /// The names of the messages that the same request contains as tool results, because they answered a steering
+    /// request, by thread id.
+    pub(crate) model_answers: BTreeMap<String, Vec<String>>,
+    /// The ids of the deleted threads.
+    pub(crate) erased_threads: BTreeSet<String>,
 }
 
+/// The history of all deployments of a test.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    pub(crate) deployments: Vec<OfDeployment>,
-    /// How often each command was begun, those of deleted deployments among them.
-    pub(crate) begun: BTreeMap<String, u64>,
-    /// Items that are left in the queue.
-    pub(crate) queued: i64,
-    pub(crate) troubles: BTreeMap<&'static str, u64>,
+    pub(crate) deployments: Vec<DeploymentHistory>,
+    /// The number of times that each command was started, by command. Commands of deleted deployments are included.
+    pub(crate) command_starts: BTreeMap<String, u64>,
+    /// The number of work items that are left in the queue at the end of the test.
+    pub(crate) queued_work_items: i64,
+    /// The number of injected failures of each kind.
+    pub(crate) injected_failures: BTreeMap<&'static str, u64>,
 }

@@ -1,26 +1,27 @@
-//! Images that a Docker engine has not: deployments wait for them, through kills, and say why they cannot be had.
+//! Deployments whose image the Docker engine does not have. They are `provisioning` while the image is pulled, even if
+//! the server is killed during the pull, and report the reason if the pull fails.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use bollard::{API_DEFAULT_VERSION, Docker};
-use herm_testkit::client::{Answer, Client};
+use herm_testkit::client::{Client, Response};
 use herm_testkit::process::{Launch, wait_until};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::kill_matrix::{Life, walk};
+use crate::kill_matrix::{RestartingServer, kill_at_each_failpoint};
 use crate::reader::Reader;
 use crate::world::{World, create, deployment_of, send, text, try_send};
 
 const MODEL: &str = "anthropic/claude-sonnet-4.5";
-/// The engine has it.
+/// An image that exists on the test's Docker engine, so it need not be pulled.
 const PRESENT: &str = "herm-sandbox:test";
-/// Images that a server fetches at once.
-const FETCHES: usize = 4;
+/// The maximum number of images that a server pulls in parallel. Further pulls wait until another pull has ended.
+const MAX_PULLS: usize = 4;
 
 fn docker_host() -> String {
     let host = std::env::var("HERM_TEST_DOCKER_HOST");
@@ -36,13 +37,13 @@ fn serve(world: &World) -> Launch {
         .env("HERM_SANDBOX", "refuse")
 }
 
-/// An image of a registry that is not there, under a name that no other test has.
+/// An image that cannot be pulled, because its registry is unreachable. No other test uses its name.
 struct Image {
     repository: String,
 }
 
 impl Image {
-    fn none() -> Self {
+    fn missing() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Self { repository: format!("localhost:1/none-{}-{count}", std::process::id()) }
@@ -52,20 +53,20 @@ impl Image {
         format!("{}:latest", self.repository)
     }
 
-    async fn engine() -> Docker {
+    async fn docker() -> Docker {
         let host = docker_host();
         let docker = Docker::connect_with_unix(host.trim_start_matches("unix://"), 60, API_DEFAULT_VERSION);
         docker.unwrap().negotiate_version().await.unwrap()
     }
 
-    /// Gives the engine the image.
-    async fn put(&self) {
+    /// Makes the image available on the Docker engine by adding its name as a tag of [`PRESENT`].
+    async fn add(&self) {
         let options = TagImageOptionsBuilder::new().repo(&self.repository).tag("latest").build();
-        Self::engine().await.tag_image(PRESENT, Some(options)).await.unwrap();
+        Self::docker().await.tag_image(PRESENT, Some(options)).await.unwrap();
     }
 
     async fn remove(&self) {
-        let removed = Self::engine().await.remove_image(&self.name(), None::<RemoveImageOptions>, None).await;
+        let removed = Self::docker().await.remove_image(&self.name(), None::<RemoveImageOptions>, None).await;
         removed.unwrap();
     }
 }
@@ -80,161 +81,177 @@ fn path_of(deployment_id: &str) -> String {
     format!("/v1/deployments/{deployment_id}")
 }
 
-async fn retry(client: &Client, deployment_id: &str) -> Answer {
+async fn retry(client: &Client, deployment_id: &str) -> Response {
     client.post(&format!("{}/retry", path_of(deployment_id)), &json!({})).await.unwrap()
 }
 
-async fn refused(client: &Client, deployment_id: &str) -> Value {
-    let answer = try_send(client, deployment_id, json!({"content": "Hello?"})).await;
-    json!([answer.status.as_u16(), answer.json()["error"]])
+/// Sends a message to a deployment that is not ready. Returns the HTTP status and the error code of the response.
+async fn send_error(client: &Client, deployment_id: &str) -> Value {
+    let response = try_send(client, deployment_id, json!({"content": "Hello?"})).await;
+    json!([response.status.as_u16(), response.json()["error"]])
 }
 
-async fn an_image_is_waited_for(engine: &str) {
-    let (world, image) = (World::sqlite().await, Image::none());
+async fn provisioning_waits_for_an_image(engine: &str) {
+    let (world, image) = (World::sqlite().await, Image::missing());
     let server = crate::world::start(&serve(&world)).await;
     let client = world.client_of(&server);
-    let there = client.post("/v1/deployments", &body(engine, PRESENT)).await.unwrap().json();
-    assert_eq!(there["status"], "ready", "the control: what is there is not waited for");
-    let made = client.post("/v1/deployments", &body(engine, &image.name())).await.unwrap().json();
-    assert_eq!((&made["status"], &made["sandbox"]["engine"]), (&json!("provisioning"), &json!(engine)));
-    let id = text(&made, "deployment_id");
-    assert_eq!(refused(&client, &id).await, json!([409, "deployment_not_ready"]));
+    let ready = client.post("/v1/deployments", &body(engine, PRESENT)).await.unwrap().json();
+    assert_eq!(ready["status"], "ready", "an image that exists needs no provisioning");
+    let created = client.post("/v1/deployments", &body(engine, &image.name())).await.unwrap().json();
+    assert_eq!((&created["status"], &created["sandbox"]["engine"]), (&json!("provisioning"), &json!(engine)));
+    let id = text(&created, "deployment_id");
+    assert_eq!(send_error(&client, &id).await, json!([409, "deployment_not_ready"]));
     let mut reader = Reader::from_the_start(&id);
     reader.until(&client, |event| event.data["status"] == "error").await;
-    says_why(&client, &id, &image).await;
-    // Again in vain, then not.
+    check_error(&client, &id, &image).await;
+    // The first retry fails because the image still does not exist. The second retry succeeds because the test has
+    // created the image.
     assert_eq!(retry(&client, &id).await.json()["status"], "provisioning");
     reader.until(&client, |event| event.data["status"] == "error").await;
-    image.put().await;
+    image.add().await;
     let retried = retry(&client, &id).await;
     assert_eq!((retried.status.as_u16(), &retried.json()["status"]), (200, &json!("ready")));
     assert_eq!(retried.json().get("error"), None);
-    assert_eq!(retry(&client, &id).await.status, 409, "there is nothing to be done again");
-    works_in_its_image(&world, &client, &id, &mut reader).await;
+    assert_eq!(retry(&client, &id).await.status, 409, "a ready deployment cannot be retried");
+    run_in_image(&world, &client, &id, &mut reader).await;
     server.terminate().unwrap();
     assert!(server.wait().await.unwrap().status.success());
     image.remove().await;
 }
 
-async fn says_why(client: &Client, id: &str, image: &Image) {
-    let shown = client.get(&path_of(id)).await.unwrap().json();
-    let (code, message) = (&shown["error"]["code"], text(&shown["error"], "message"));
-    assert_eq!((&shown["status"], code), (&json!("error"), &json!("image_unavailable")));
+async fn check_error(client: &Client, id: &str, image: &Image) {
+    let deployment = client.get(&path_of(id)).await.unwrap().json();
+    let (code, message) = (&deployment["error"]["code"], text(&deployment["error"], "message"));
+    assert_eq!((&deployment["status"], code), (&json!("error"), &json!("image_unavailable")));
     assert!(message.contains(&image.name()) && message.contains("sandbox.image"), "{message}");
-    assert_eq!(refused(client, id).await, json!([409, "deployment_not_ready"]));
+    assert_eq!(send_error(client, id).await, json!([409, "deployment_not_ready"]));
 }
 
-async fn works_in_its_image(world: &World, client: &Client, id: &str, reader: &mut Reader) {
-    world.model.respond_with(crate::scripts::use_shell("echo ran in its image"));
+async fn run_in_image(world: &World, client: &Client, id: &str, reader: &mut Reader) {
+    world.model.respond_with(crate::model_scripts::use_shell("echo ran in the image"));
     let run_id = send(client, id, "Go.").await;
     assert_eq!(reader.until_ended(client, &run_id).await, "completed");
-    assert!(text(&reader.of("tool_result")[0].data, "result").contains("ran in its image"));
-    let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
+    assert!(text(&reader.named("tool_result")[0].data, "result").contains("ran in the image"));
+    let statuses: Vec<_> =
+        reader.named("deployment_status").iter().map(|event| &event.data["status"]).collect();
     assert_eq!(statuses, ["provisioning", "error", "provisioning", "error", "ready"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_is_waited_for_with_docker() {
-    an_image_is_waited_for("docker").await;
+async fn docker_provisioning_waits_for_an_image() {
+    provisioning_waits_for_an_image("docker").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_is_waited_for_with_gvisor() {
-    an_image_is_waited_for("gvisor").await;
+async fn gvisor_provisioning_waits_for_an_image() {
+    provisioning_waits_for_an_image("gvisor").await;
 }
 
-/// Who misspelt an image names another, and provisions again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_image_takes_the_place_of_one_that_cannot_be_had() {
-    let (world, image) = (World::sqlite().await, Image::none());
+async fn a_deployment_becomes_ready_after_its_image_is_replaced_and_retried() {
+    let (world, image) = (World::sqlite().await, Image::missing());
     let server = crate::world::start(&serve(&world)).await;
     let client = world.client_of(&server);
-    let made = client.post("/v1/deployments", &body("docker", &image.name())).await.unwrap().json();
-    let id = text(&made, "deployment_id");
+    let created = client.post("/v1/deployments", &body("docker", &image.name())).await.unwrap().json();
+    let id = text(&created, "deployment_id");
     let mut reader = Reader::from_the_start(&id);
     reader.until(&client, |event| event.data["status"] == "error").await;
     let patch = json!({"sandbox": {"image": PRESENT}});
     let patched = client.call(http::Method::PATCH, &path_of(&id), Some(&patch)).await.unwrap().json();
-    assert_eq!(patched["status"], "error", "it is provisioned again when it is asked for");
+    assert_eq!(patched["status"], "error", "only a retry provisions again");
     assert_eq!(retry(&client, &id).await.json()["status"], "ready");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_provisions_through_a_kill_at_every_step() {
-    let world = async || provisioning(World::sqlite().await);
-    let points = walk(world, 2, |point| point.contains("provision"), |life| Box::pin(live(life))).await;
+async fn sqlite_provisions_through_a_kill_at_every_failpoint() {
+    let world = async || with_docker(World::sqlite().await);
+    let points = kill_at_each_failpoint(
+        world,
+        2,
+        |point| point.contains("provision"),
+        |server| Box::pin(run_scenario(server)),
+    )
+    .await;
     for expected in ["provision:image", "provision:record", "commit.after:end_provisioning"] {
         assert!(points.contains_key(expected), "{expected} is not among {points:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_provisions_through_a_kill_at_every_step() {
-    let world = async || provisioning(World::postgres().await);
-    walk(world, 1, |point| point.contains("provision"), |life| Box::pin(live(life))).await;
+async fn postgres_provisions_through_a_kill_at_every_failpoint() {
+    let world = async || with_docker(World::postgres().await);
+    kill_at_each_failpoint(
+        world,
+        1,
+        |point| point.contains("provision"),
+        |server| Box::pin(run_scenario(server)),
+    )
+    .await;
 }
 
-fn provisioning(mut world: World) -> World {
+fn with_docker(mut world: World) -> World {
     world.serve = serve(&world);
     world
 }
 
-/// Becomes ready at its third attempt.
-async fn live(life: &mut Life<'_>) {
-    let image = Image::none();
-    let id = life.create(&body("docker", &image.name())).await;
-    assert_eq!(settled(life, &id).await["error"]["code"], "image_unavailable");
-    again(life, &id).await;
-    let shown = settled(life, &id).await;
-    assert_eq!(shown["error"]["code"], "image_unavailable");
-    image.put().await;
-    again(life, &id).await;
-    let shown = settled(life, &id).await;
-    assert_eq!((&shown["status"], shown.get("error")), (&json!("ready"), None));
-    life.stop().await;
+/// Creates a deployment whose image does not exist. The first two attempts to provision it fail. The third succeeds
+/// after the test has created the image.
+async fn run_scenario(server: &mut RestartingServer<'_>) {
+    let image = Image::missing();
+    let id = server.create(&body("docker", &image.name())).await;
+    assert_eq!(wait_until_provisioned(server, &id).await["error"]["code"], "image_unavailable");
+    send_retry(server, &id).await;
+    let deployment = wait_until_provisioned(server, &id).await;
+    assert_eq!(deployment["error"]["code"], "image_unavailable");
+    image.add().await;
+    send_retry(server, &id).await;
+    let deployment = wait_until_provisioned(server, &id).await;
+    assert_eq!((&deployment["status"], deployment.get("error")), (&json!("ready"), None));
+    server.stop().await;
     image.remove().await;
 }
 
-/// One whose answer got lost may have acted.
-async fn again(life: &mut Life<'_>, id: &str) {
+/// Retries the provisioning. Accepts 409 too, because the server may have executed an earlier attempt whose response
+/// was lost.
+async fn send_retry(server: &mut RestartingServer<'_>, id: &str) {
     loop {
-        let client = life.client().await;
-        if let Ok(answer) = client.post(&format!("{}/retry", path_of(id)), &json!({})).await {
-            assert!([200, 409].contains(&answer.status.as_u16()), "{}", answer.text());
+        let client = server.client().await;
+        if let Ok(response) = client.post(&format!("{}/retry", path_of(id)), &json!({})).await {
+            assert!([200, 409].contains(&response.status.as_u16()), "{}", response.text());
             return;
         }
     }
 }
 
-/// The deployment when it is not `provisioning`.
-async fn settled(life: &mut Life<'_>, id: &str) -> Value {
+/// Waits until the deployment's status is no longer `provisioning`. Returns the deployment.
+async fn wait_until_provisioned(server: &mut RestartingServer<'_>, id: &str) -> Value {
     loop {
-        let client = life.client().await;
-        if let Ok(answer) = client.get(&path_of(id)).await {
-            let shown = answer.json();
-            if shown["status"] != "provisioning" {
-                return shown;
+        let client = server.client().await;
+        if let Ok(response) = client.get(&path_of(id)).await {
+            let deployment = response.json();
+            if deployment["status"] != "provisioning" {
+                return deployment;
             }
         }
     }
 }
 
-/// A registry that takes every connection and never says a word.
-struct Silent {
+/// A registry that accepts every connection and never responds.
+struct SilentRegistry {
     address: std::net::SocketAddr,
     open: Arc<AtomicUsize>,
-    most: Arc<Mutex<usize>>,
-    hung_up: watch::Sender<bool>,
+    max_open: Arc<Mutex<usize>>,
+    is_closed: watch::Sender<bool>,
 }
 
-impl Silent {
+impl SilentRegistry {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(0)));
-        let (counted, highest) = (Arc::clone(&open), Arc::clone(&most));
-        let hung_up = watch::Sender::new(false);
-        let end = hung_up.clone();
+        let (open, max_open) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(0)));
+        let (counted, highest) = (Arc::clone(&open), Arc::clone(&max_open));
+        let is_closed = watch::Sender::new(false);
+        let end = is_closed.clone();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let now = counted.fetch_add(1, Ordering::SeqCst) + 1;
@@ -243,9 +260,9 @@ impl Silent {
                 let (counted, mut end) = (Arc::clone(&counted), end.subscribe());
                 tokio::spawn(async move {
                     let mut bytes = [0; 4096];
-                    let said = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
+                    let reading = async { while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {} };
                     tokio::select! {
-                        () = said => {}
+                        () = reading => {}
                         _ = end.wait_for(|end| *end) => {}
                     }
                     drop(stream);
@@ -253,16 +270,16 @@ impl Silent {
                 });
             }
         });
-        Self { address, open, most, hung_up }
+        Self { address, open, max_open, is_closed }
     }
 
     fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// Ends every connection, those to come too.
-    fn hang_up(&self) {
-        self.hung_up.send_replace(true);
+    /// Closes all open connections, and closes future ones as soon as they are accepted.
+    fn close(&self) {
+        self.is_closed.send_replace(true);
     }
 
     fn image(&self, n: usize) -> String {
@@ -271,22 +288,23 @@ impl Silent {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_is_silent_holds_up_neither_runs_nor_deletions() {
-    let (world, registry) = (World::sqlite().await, Silent::start().await);
+async fn a_silent_registry_delays_neither_runs_nor_deletions() {
+    let (world, registry) = (World::sqlite().await, SilentRegistry::start().await);
     let server = crate::world::start(&serve(&world)).await;
     let client = world.client_of(&server);
     let mut waiting = Vec::new();
-    for n in 0..2 * FETCHES {
-        let made = client.post("/v1/deployments", &body("docker", &registry.image(n))).await.unwrap().json();
-        assert_eq!(made["status"], "provisioning");
-        waiting.push(text(&made, "deployment_id"));
+    for n in 0..2 * MAX_PULLS {
+        let created =
+            client.post("/v1/deployments", &body("docker", &registry.image(n))).await.unwrap().json();
+        assert_eq!(created["status"], "provisioning");
+        waiting.push(text(&created, "deployment_id"));
     }
     wait_until(|| registry.open() > 0).await;
-    world.model.respond_with(crate::scripts::use_shell("true"));
+    world.model.respond_with(crate::model_scripts::use_shell("true"));
     let other = create(&client, MODEL).await;
     let run_id = send(&client, &other, "Go on.").await;
     assert_eq!(Reader::from_the_start(&other).until_ended(&client, &run_id).await, "completed");
-    assert!(*registry.most.lock().unwrap() <= FETCHES, "{:?}", registry.most);
+    assert!(*registry.max_open.lock().unwrap() <= MAX_PULLS, "{:?}", registry.max_open);
     for id in &waiting {
         let mut reader = Reader::from_the_start(id);
         reader.until(&client, |event| event.data["status"] == "provisioning").await;
@@ -299,43 +317,45 @@ async fn a_registry_that_is_silent_holds_up_neither_runs_nor_deletions() {
     assert!(finished.status.success(), "{finished:?}");
 }
 
-/// What it was fetching is looked for again by the next server.
+/// The first server is killed during the pull. The next server process must check whether the image exists.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_dies_while_an_image_comes_leaves_it_to_the_next() {
-    let (world, registry) = (World::sqlite().await, Silent::start().await);
+async fn a_pull_interrupted_by_a_kill_is_continued_by_the_next_server() {
+    let (world, registry) = (World::sqlite().await, SilentRegistry::start().await);
     let server = crate::world::start(&serve(&world)).await;
     let repository = format!("{}/dying", registry.address);
     let image = Image { repository };
     let client = world.client_of(&server);
-    let made = client.post("/v1/deployments", &body("docker", &image.name())).await.unwrap().json();
-    let id = text(&made, "deployment_id");
+    let created = client.post("/v1/deployments", &body("docker", &image.name())).await.unwrap().json();
+    let id = text(&created, "deployment_id");
     wait_until(|| registry.open() > 0).await;
     server.kill().await.unwrap();
-    image.put().await;
+    image.add().await;
     let server = crate::world::start(&serve(&world)).await;
     let client = world.client_of(&server);
     let mut reader = Reader::from_the_start(&id);
     reader.until(&client, |event| event.data["status"] == "ready").await;
-    let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
+    let statuses: Vec<_> =
+        reader.named("deployment_status").iter().map(|event| &event.data["status"]).collect();
     assert_eq!(statuses, ["provisioning", "ready"]);
     image.remove().await;
 }
 
-/// The image that was fetched in vain is not the deployment's any more.
+/// The pull of the old image fails after the update has replaced the image. The failure must not affect the deployment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_that_is_named_while_another_is_fetched_takes_its_place() {
-    let (world, registry) = (World::sqlite().await, Silent::start().await);
+async fn an_image_that_is_replaced_during_its_pull_does_not_fail_the_deployment() {
+    let (world, registry) = (World::sqlite().await, SilentRegistry::start().await);
     let server = crate::world::start(&serve(&world)).await;
     let client = world.client_of(&server);
-    let made = client.post("/v1/deployments", &body("docker", &registry.image(0))).await.unwrap().json();
-    let id = text(&made, "deployment_id");
+    let created = client.post("/v1/deployments", &body("docker", &registry.image(0))).await.unwrap().json();
+    let id = text(&created, "deployment_id");
     wait_until(|| registry.open() > 0).await;
     let patch = json!({"sandbox": {"image": PRESENT}});
     let patched = client.call(http::Method::PATCH, &path_of(&id), Some(&patch)).await.unwrap().json();
     assert_eq!(patched["status"], "provisioning");
-    registry.hang_up();
+    registry.close();
     let mut reader = Reader::from_the_start(&id);
     reader.until(&client, |event| event.data["status"] == "ready").await;
-    let statuses: Vec<_> = reader.of("deployment_status").iter().map(|event| &event.data["status"]).collect();
+    let statuses: Vec<_> =
+        reader.named("deployment_status").iter().map(|event| &event.data["status"]).collect();
     assert_eq!(statuses, ["provisioning", "ready"]);
 }

@@ -1,4 +1,5 @@
-//! The whole life of a deployment, with the server killed at each fault point in turn and started again.
+//! Runs a scenario once per failpoint. The server is killed at that failpoint and started again. The main scenario
+//! creates a deployment, runs a command in it and deletes it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,115 +14,133 @@ use tokio::task::JoinSet;
 
 use crate::reader::{Reader, is_end};
 use crate::world::{World, deployment_of, start, text};
-use crate::{log, scripts};
+use crate::{log, model_scripts};
 
-/// How a life is led, from its beginning to its server's end.
-pub(crate) type Live = for<'a> fn(&'a mut Life<'_>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+/// A fixed sequence of requests to a server, which the scenario stops when it is finished.
+pub(crate) type Scenario =
+    for<'a> fn(&'a mut RestartingServer<'_>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-const FAULT_POINT: &str = "HERM_FAULT_POINT";
-/// Before the name of a point, in a server's log.
-const REACHED: &str = "fault point: ";
-/// How often each point is tried: the first time that it is reached, the second time, …
-const TIMES: usize = 3;
-/// Lives that are led side by side.
-const AT_ONCE: usize = 4;
+const FAILPOINT: &str = "HERM_FAILPOINT";
+/// The text before a failpoint's name in the server's log.
+const LOG_PREFIX: &str = "failpoint: ";
+/// The maximum number of times that the scenario is run per failpoint. The Nth run kills the server when it reaches the
+/// failpoint for the Nth time.
+const MAX_HITS: usize = 3;
+/// The maximum number of scenario runs in parallel. Further runs wait.
+const MAX_PARALLEL: usize = 4;
 const COMMAND: &str = "echo made >> log.txt";
-/// Transactions that a life comes to by taking long alone: whether it does is not for a test to say.
-const BY_TIME: [&str; 1] = ["renew_lease"];
+/// Transactions that depend on timing: only a slow run of the scenario executes them. Their failpoints are not tested,
+/// because a second run may not reach them.
+const TIMED_TRANSACTIONS: [&str; 1] = ["renew_lease"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_survives_a_kill_at_every_point() {
-    let points = walk(async || World::sqlite().await, TIMES, |_| true, |life| Box::pin(life.live())).await;
+async fn sqlite_survives_a_kill_at_every_failpoint() {
+    let points = kill_at_each_failpoint(
+        async || World::sqlite().await,
+        MAX_HITS,
+        |_| true,
+        |server| Box::pin(server.run_main_scenario()),
+    )
+    .await;
     for expected in ["commit.before:send_message", "commit.after:finish_tool", "effect.after:shell"] {
         assert!(points.contains_key(expected), "{expected} is not among {points:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_survives_a_kill_at_every_point() {
-    walk(async || World::postgres().await, 1, |_| true, |life| Box::pin(life.live())).await;
+async fn postgres_survives_a_kill_at_every_failpoint() {
+    kill_at_each_failpoint(
+        async || World::postgres().await,
+        1,
+        |_| true,
+        |server| Box::pin(server.run_main_scenario()),
+    )
+    .await;
 }
 
-/// Leads a life for each of the points that it reaches and that are wanted; gives the points.
-pub(crate) async fn walk(
+/// Runs the scenario once without a kill. Then, for each failpoint that this run reached and `is_selected` accepts,
+/// runs the scenario up to `max_hits` times with a kill at that failpoint. Returns these failpoints, each with the
+/// number of times that the first run reached it.
+pub(crate) async fn kill_at_each_failpoint(
     world: impl AsyncFn() -> World,
-    times: usize,
-    is_wanted: fn(&str) -> bool,
-    live: Live,
+    max_hits: usize,
+    is_selected: fn(&str) -> bool,
+    scenario: Scenario,
 ) -> BTreeMap<String, usize> {
-    let mut points = points(world().await, live).await;
-    let is_by_time = |point: &str| BY_TIME.iter().any(|subject| point.ends_with(subject));
-    points.retain(|point, _| is_wanted(point) && !is_by_time(point));
-    let mut lives = JoinSet::new();
+    let mut points = list_failpoints(world().await, scenario).await;
+    let depends_on_timing = |point: &str| TIMED_TRANSACTIONS.iter().any(|name| point.ends_with(name));
+    points.retain(|point, _| is_selected(point) && !depends_on_timing(point));
+    let mut runs = JoinSet::new();
     let mut unreached = Vec::new();
     for (point, count) in &points {
-        for nth in 1..=times.min(*count) {
-            if lives.len() == AT_ONCE {
-                unreached.extend(lives.join_next().await.unwrap().unwrap());
+        for nth in 1..=max_hits.min(*count) {
+            if runs.len() == MAX_PARALLEL {
+                unreached.extend(runs.join_next().await.unwrap().unwrap());
             }
             let (world, point) = (world().await, format!("{point}#{nth}"));
-            lives.spawn(async move {
-                let deaths = Life::new(&world, &point).await.lead(live).await;
-                (deaths != 1).then_some(point)
+            runs.spawn(async move {
+                let kills = RestartingServer::new(&world, &point).await.run(scenario).await;
+                (kills != 1).then_some(point)
             });
         }
     }
-    while let Some(life) = lives.join_next().await {
-        unreached.extend(life.unwrap());
+    while let Some(run) = runs.join_next().await {
+        unreached.extend(run.unwrap());
     }
-    // How often some are reached depends on how things fall; that they are reached does not.
+    // Because of timing, a run may reach a failpoint less often than the first run did, but it must reach the failpoint
+    // at least once. Only kills at the first hit (`#1`) are therefore required.
     unreached.retain(|point| point.ends_with("#1"));
-    assert!(unreached.is_empty(), "nothing was killed at {unreached:?}");
+    assert!(unreached.is_empty(), "no server was killed at {unreached:?}");
     points
 }
 
-/// All points that a life reaches, and how often.
-pub(crate) async fn points(world: World, live: Live) -> BTreeMap<String, usize> {
-    let mut life = Life::new(&world, "list").await;
-    live(&mut life).await;
+/// Runs the scenario without a kill. Returns the failpoints that were reached, each with the number of times.
+pub(crate) async fn list_failpoints(world: World, scenario: Scenario) -> BTreeMap<String, usize> {
+    let mut server = RestartingServer::new(&world, "list").await;
+    scenario(&mut server).await;
     let mut points = BTreeMap::new();
-    for point in life.said.lines().filter_map(|line| line.strip_prefix(REACHED)) {
+    for point in server.log.lines().filter_map(|line| line.strip_prefix(LOG_PREFIX)) {
         *points.entry(point.to_owned()).or_default() += 1;
     }
     points
 }
 
-/// A deployment's life, and the server that it is led on.
-pub(crate) struct Life<'a> {
+/// A server that is killed at one failpoint and is then started again without the failpoint.
+pub(crate) struct RestartingServer<'a> {
     pub(crate) world: &'a World,
-    server: Option<Server>,
-    deaths: usize,
-    /// What servers that were stopped have logged.
-    said: String,
+    process: Option<Server>,
+    kills: usize,
+    /// The logs of all server processes that [`Self::stop`] stopped.
+    log: String,
 }
 
-impl<'a> Life<'a> {
-    /// Starts a server that dies at `point`, be it while it starts.
+impl<'a> RestartingServer<'a> {
+    /// Starts a server that is killed when it reaches the failpoint `point`, which may already happen during its start.
     async fn new(world: &'a World, point: &str) -> Self {
-        world.model.respond_with(scripts::use_shell(COMMAND));
-        let doomed = world.serve.clone().env(FAULT_POINT, point);
-        let server = doomed.serve().await.unwrap().ok();
-        let deaths = usize::from(server.is_none());
-        Self { world, server, deaths, said: String::new() }
+        world.model.respond_with(model_scripts::use_shell(COMMAND));
+        let launch = world.serve.clone().env(FAILPOINT, point);
+        let process = launch.serve().await.unwrap().ok();
+        let kills = usize::from(process.is_none());
+        Self { world, process, kills, log: String::new() }
     }
 
-    /// A client of a server that runs: where the last one has died, of a new one.
+    /// Returns a client for the running server. If the server has exited, starts it again first.
     pub(crate) async fn client(&mut self) -> Client {
-        let has_ended = self.server.as_mut().is_none_or(|server| server.has_ended().unwrap());
+        let has_ended = self.process.as_mut().is_none_or(|process| process.has_ended().unwrap());
         if has_ended {
-            self.deaths += usize::from(self.server.is_some());
-            self.server = Some(start(&self.world.serve).await);
+            self.kills += usize::from(self.process.is_some());
+            self.process = Some(start(&self.world.serve).await);
         }
-        self.world.client_of(self.server.as_ref().unwrap())
+        self.world.client_of(self.process.as_ref().unwrap())
     }
 
-    /// Leads it to its end; gives how often the server has died.
-    async fn lead(mut self, live: Live) -> usize {
-        live(&mut self).await;
-        self.deaths
+    /// Runs the scenario. Returns the number of times that the server was killed during the scenario.
+    async fn run(mut self, scenario: Scenario) -> usize {
+        scenario(&mut self).await;
+        self.kills
     }
 
-    pub(crate) async fn live(&mut self) {
+    pub(crate) async fn run_main_scenario(&mut self) {
         let deployment_id = self.create(&deployment_of("anthropic/claude-sonnet-4.5")).await;
         let run_id = self.send(&deployment_id).await;
         let mut reader = Reader::from_the_start(&deployment_id);
@@ -131,30 +150,32 @@ impl<'a> Life<'a> {
         self.stop().await;
     }
 
-    /// Stops the server, which first ends what it has in hand, a deletion's last steps among it.
+    /// Stops the server, which first completes its running work items, for example the teardown of a deployment. If the
+    /// server is killed while it stops, starts another server process and stops that one.
     pub(crate) async fn stop(&mut self) {
         loop {
             self.client().await;
-            let server = self.server.take().unwrap();
-            // One that has just died is seen below.
-            let _ = server.terminate();
-            let finished = server.wait().await.unwrap();
-            self.said.push_str(&finished.stderr);
+            let process = self.process.take().unwrap();
+            // Sending the signal fails if the process was already killed. The exit status below shows that.
+            let _ = process.terminate();
+            let finished = process.wait().await.unwrap();
+            self.log.push_str(&finished.stderr);
             if finished.status.success() {
                 return;
             }
             assert_eq!(finished.status.signal(), Some(9), "{finished:?}");
-            self.deaths += 1;
+            self.kills += 1;
         }
     }
 
-    /// A create whose answer got lost may have happened: then the deployment is there.
+    /// Creates the scenario's only deployment and returns its id. If the response was lost but the deployment exists,
+    /// returns the id of the existing deployment.
     pub(crate) async fn create(&mut self, body: &Value) -> String {
         loop {
             let client = self.client().await;
-            if let Ok(answer) = client.post("/v1/deployments", body).await {
-                assert_eq!(answer.status, 201, "{}", answer.text());
-                return text(&answer.json(), "deployment_id");
+            if let Ok(response) = client.post("/v1/deployments", body).await {
+                assert_eq!(response.status, 201, "{}", response.text());
+                return text(&response.json(), "deployment_id");
             }
             if let Some(deployment) = self.list("/v1/deployments").await.first() {
                 return text(deployment, "deployment_id");
@@ -167,9 +188,9 @@ impl<'a> Life<'a> {
         loop {
             let client = self.client().await;
             let body = json!({"content": "Make it."});
-            if let Ok(answer) = client.post(&format!("{path}/messages"), &body).await {
-                assert_eq!(answer.status, 202, "{}", answer.text());
-                return text(&answer.json(), "run_id");
+            if let Ok(response) = client.post(&format!("{path}/messages"), &body).await {
+                assert_eq!(response.status, 202, "{}", response.text());
+                return text(&response.json(), "run_id");
             }
             if let Some(run) = self.list(&format!("{path}/runs")).await.first() {
                 return text(run, "run_id");
@@ -177,11 +198,11 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// A list, from a server that lives long enough to give it.
+    /// Returns the first page of a list. Repeats the request until the server responds.
     pub(crate) async fn list(&mut self, path: &str) -> Vec<Value> {
         loop {
-            if let Ok(answer) = self.client().await.get(path).await {
-                return answer.json()["data"].as_array().unwrap().clone();
+            if let Ok(response) = self.client().await.get(path).await {
+                return response.json()["data"].as_array().unwrap().clone();
             }
         }
     }
@@ -191,16 +212,17 @@ impl<'a> Life<'a> {
         log::check(&reader.seen);
         log::check_stored(&client, deployment_id, &reader.seen).await;
         let statuses: Vec<&Value> =
-            reader.of("run_status").iter().map(|event| &event.data["status"]).collect();
+            reader.named("run_status").iter().map(|event| &event.data["status"]).collect();
         assert_eq!(statuses, ["queued", "running", "completed"]);
-        let [result] = reader.of("tool_result")[..] else { panic!("{:#?}", reader.seen) };
-        let made = std::fs::read_to_string(self.world.workspace(deployment_id).join("log.txt"));
+        let [result] = reader.named("tool_result")[..] else { panic!("{:#?}", reader.seen) };
+        let file = std::fs::read_to_string(self.world.workspace(deployment_id).join("log.txt"));
         if result.data["is_error"] == true {
-            // Nobody knew whether it was made, and the model was told so.
+            // The server was killed during the tool call. The result must tell the model that the outcome of the call
+            // is unknown.
             assert!(result.data["result"].as_str().unwrap().contains("unknown"), "{result:?}");
-            assert!(made.is_err() || made.unwrap() == "made\n");
+            assert!(file.is_err() || file.unwrap() == "made\n");
         } else {
-            assert_eq!(made.unwrap(), "made\n");
+            assert_eq!(file.unwrap(), "made\n");
         }
     }
 
@@ -209,20 +231,20 @@ impl<'a> Life<'a> {
         let (workspace, sandbox) =
             (self.world.workspace(deployment_id), self.world.sandbox_dir(deployment_id));
         loop {
-            let Ok(answer) = self.client().await.delete(&path).await else { continue };
-            assert!([200, 404].contains(&answer.status.as_u16()), "{}", answer.text());
+            let Ok(response) = self.client().await.delete(&path).await else { continue };
+            assert!([200, 404].contains(&response.status.as_u16()), "{}", response.text());
             break;
         }
         let process = self.world.sandbox_process(deployment_id);
-        while !is_gone(&workspace, &sandbox, &process) {
-            // Starts the server again if it has died meanwhile.
-            if let Ok(answer) = self.client().await.get(&path).await {
-                assert_eq!(answer.status, 404, "{}", answer.text());
+        while !is_deleted(&workspace, &sandbox, &process) {
+            // `client` starts the server again if it was killed during the deletion.
+            if let Ok(response) = self.client().await.get(&path).await {
+                assert_eq!(response.status, 404, "{}", response.text());
             }
         }
     }
 }
 
-fn is_gone(workspace: &Path, sandbox: &Path, process: &Path) -> bool {
+fn is_deleted(workspace: &Path, sandbox: &Path, process: &Path) -> bool {
     !workspace.exists() && !sandbox.exists() && processes_that_mention(process).is_empty()
 }

@@ -1,4 +1,4 @@
-//! What must hold for every log, whatever happened while it was written.
+//! The rules that every event log must fulfil, whatever failures occurred while it was written.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use herm_testkit::client::Client;
 use herm_testkit::events::Event;
 use serde_json::Value;
 
-/// Checks a deployment's events, all of them, as a client that resumed saw them.
+/// Checks the complete event log of a deployment, as received by a client that resumed the stream after interruptions.
 pub(crate) fn check(events: &[Event]) {
     let numbers: Vec<u64> = events.iter().map(Event::number).collect();
     let expected: Vec<u64> = (1..=events.len() as u64).collect();
@@ -16,31 +16,34 @@ pub(crate) fn check(events: &[Event]) {
     check_runs(events);
 }
 
-/// The deltas of each message are exactly the message.
+/// Checks that the deltas (streamed pieces) of each agent message add up to the content of the message.
 fn check_messages(events: &[Event]) {
-    let mut spoken: HashMap<String, String> = HashMap::new();
+    let mut texts: HashMap<String, String> = HashMap::new();
     for event in events {
         let id = || event.data["message_id"].as_str().unwrap().to_owned();
         match event.name.as_str() {
             "token" => {
-                spoken.entry(id()).or_default().push_str(event.data["delta"].as_str().unwrap());
+                texts.entry(id()).or_default().push_str(event.data["delta"].as_str().unwrap());
             }
             "message" if event.data["role"] == "agent" => {
-                let said = spoken.remove(&id()).unwrap_or_default();
-                assert_eq!(event.data["content"], said, "the deltas are not the message: {events:#?}");
+                let text = texts.remove(&id()).unwrap_or_default();
+                assert_eq!(
+                    event.data["content"], text,
+                    "the deltas do not add up to the message: {events:#?}"
+                );
             }
             _ => {}
         }
     }
-    assert!(spoken.is_empty(), "messages that never ended: {spoken:?}");
+    assert!(texts.is_empty(), "messages without an end: {texts:?}");
 }
 
-/// Each tool call has one result.
+/// Checks that each tool call has exactly one result.
 fn check_tool_calls(events: &[Event]) {
     let ids = |name: &str| {
-        let of_it = events.iter().filter(|event| event.name == name);
+        let named = events.iter().filter(|event| event.name == name);
         let mut ids: Vec<String> =
-            of_it.map(|event| format!("{} {}", event.data["run_id"], event.data["tool_call_id"])).collect();
+            named.map(|event| format!("{} {}", event.data["run_id"], event.data["tool_call_id"])).collect();
         ids.sort();
         ids
     };
@@ -48,22 +51,21 @@ fn check_tool_calls(events: &[Event]) {
     assert_eq!(calls, ids("tool_result"), "{events:#?}");
     let mut unique = calls.clone();
     unique.dedup();
-    assert_eq!(calls, unique, "a tool call was made twice: {events:#?}");
+    assert_eq!(calls, unique, "a tool call was published twice: {events:#?}");
 }
 
-/// Each run begins, ends once, and says nothing after its end.
+/// Checks that each run ends exactly once, and that no event of the run follows its end.
 fn check_runs(events: &[Event]) {
     let mut ended: HashMap<&Value, bool> = HashMap::new();
     for event in events.iter().filter(|event| event.data.get("run_id").is_some()) {
         let has_ended = ended.entry(&event.data["run_id"]).or_default();
-        // The user's message and the run's first status open it.
-        assert!(!*has_ended, "event {} comes after its run's end: {events:#?}", event.id);
+        assert!(!*has_ended, "event {} follows the end of its run: {events:#?}", event.id);
         *has_ended = crate::reader::is_end(event, event.data["run_id"].as_str().unwrap());
     }
     assert!(ended.values().all(|has_ended| *has_ended), "a run did not end: {events:#?}");
 }
 
-/// Checks that the stored log is what was streamed.
+/// Checks that the stored event log equals the events that a client received from streams.
 pub(crate) async fn check_stored(client: &Client, deployment_id: &str, streamed: &[Event]) {
     let mut stored = Vec::new();
     let mut cursor = String::new();

@@ -1,4 +1,4 @@
-//! The real binary, from the outside: over HTTP, with a scripted model, killed and started again.
+//! End-to-end tests of the real binary over HTTP, with a scripted model and with kills and restarts of the server.
 #![cfg(test)]
 
 mod cancelled;
@@ -6,29 +6,29 @@ mod command_line;
 mod deleted;
 mod doctor;
 mod egress;
+mod failpoint_coverage;
 mod fallback_models;
 mod files;
 #[path = "../history/mod.rs"]
 mod history;
-mod household;
 mod idempotency;
 mod images;
 mod kill_matrix;
-mod kill_points;
 mod killed;
 mod kills;
 mod log;
-mod main_job;
+mod model_scripts;
 mod mutations;
-mod provider_faults;
+mod provider_errors;
 mod racing;
 mod reader;
 mod readme;
-mod scripts;
 mod snapshots;
 mod steering;
 mod stopping;
 mod thread_files;
 mod tools;
 mod updated;
+mod whole_run;
 mod world;
+mod write_requests;

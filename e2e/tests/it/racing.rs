@@ -1,4 +1,4 @@
-//! What comes while runs are about to end: cancellations, and the end of the server.
+//! Races between the end of a run and a cancellation or a stop of the server.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,11 @@ use crate::reader::{Reader, is_end};
 use crate::world::{World, create, on_both_databases, send, text, try_send};
 
 on_both_databases!(
-    a_cancellation_that_races_with_the_end_leaves_a_sound_thread,
-    streams_that_end_with_the_server_miss_nothing
+    a_cancellation_that_races_with_the_end_of_a_run_leaves_the_thread_usable,
+    streams_that_end_with_the_server_resume_without_loss
 );
 
-async fn a_cancellation_that_races_with_the_end_leaves_a_sound_thread(world: World) {
+async fn a_cancellation_that_races_with_the_end_of_a_run_leaves_the_thread_usable(world: World) {
     world.model.respond_with(|request| {
         if request.tool_results_since_user().is_empty() {
             Reply::text("I write. ").tool_call("write_file", json!({"path": "a.txt", "content": "a"}))
@@ -28,7 +28,8 @@ async fn a_cancellation_that_races_with_the_end_leaves_a_sound_thread(world: Wor
     let mut reader = Reader::from_the_start(&deployment_id);
     for events in 0..16 {
         let run_id = send(&client, &deployment_id, "Write.").await;
-        // A little later each time, from the first event to beyond the last.
+        // Round N cancels the run after the run's event N+1, so the rounds cover every moment from the first event
+        // until after the end of the run.
         let mut seen = 0;
         let mut status = None;
         reader
@@ -41,13 +42,13 @@ async fn a_cancellation_that_races_with_the_end_leaves_a_sound_thread(world: Wor
             })
             .await;
         let path = format!("/v1/deployments/{deployment_id}/runs/{run_id}/cancel");
-        let answer = client.post(&path, &json!({})).await.unwrap();
+        let response = client.post(&path, &json!({})).await.unwrap();
         let status = match status {
             Some(status) => status,
             None => reader.until_ended(&client, &run_id).await,
         };
         assert!(["completed", "cancelled"].contains(&status.as_str()), "{status}");
-        assert_eq!(answer.status, if status == "completed" { 409 } else { 202 }, "{}", answer.text());
+        assert_eq!(response.status, if status == "completed" { 409 } else { 202 }, "{}", response.text());
     }
     let last = send(&client, &deployment_id, "Still there?").await;
     assert_eq!(reader.until_ended(&client, &last).await, "completed");
@@ -55,8 +56,9 @@ async fn a_cancellation_that_races_with_the_end_leaves_a_sound_thread(world: Wor
     log::check_stored(&client, &deployment_id, &reader.seen).await;
 }
 
-/// Many streams, while agents speak: each is told when to come back, and then goes on where it was.
-async fn streams_that_end_with_the_server_miss_nothing(world: World) {
+/// Many streams are open while messages are published. When the server stops, it sends a reconnection time on each
+/// stream and then ends the stream. After the streams are resumed, no event may be missing.
+async fn streams_that_end_with_the_server_resume_without_loss(world: World) {
     const STREAMS: usize = 30;
     const RUNS: usize = 4;
     let gate = Gate::new();

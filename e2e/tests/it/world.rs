@@ -1,10 +1,10 @@
-//! A server's surroundings: its directory, its database, a scripted model, a key.
+//! The environment of a test's servers: a data directory, a database, a scripted model and an API key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use herm_crypto::{ApiKey, KeyKind};
-use herm_testkit::client::{Answer, Client};
+use herm_testkit::client::{Client, Response};
 use herm_testkit::model_server::ModelServer;
 use herm_testkit::process::{Launch, Server};
 use herm_types::time::{Clock, SystemClock, SystemRng};
@@ -12,18 +12,18 @@ use herm_types::{IdSource, Rng as _, RunId};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 
-/// Seconds that a server which is told to stop gives its runs, so that a test which lets them end is in time on a machine
-/// of any speed.
+/// The maximum time in seconds for which a stopping server waits until its runs end. It is longer than any run takes on
+/// a busy machine.
 const DRAIN_S: &str = "120";
 
 pub(crate) struct World {
     pub(crate) model: ModelServer,
-    /// How a server of this world is started, as it was first or after a crash.
+    /// The command that starts the server, both for the first time and after a kill.
     pub(crate) serve: Launch,
-    /// The same surroundings for other commands.
+    /// The `herm` command without arguments, in the same environment, for subcommands other than `serve`.
     pub(crate) command: Launch,
     pub(crate) client: Client,
-    /// Its database, where it is PostgreSQL.
+    /// The URL of the PostgreSQL database. `None` if the database is SQLite.
     pub(crate) postgres: Option<String>,
     dir: tempfile::TempDir,
 }
@@ -34,7 +34,7 @@ impl World {
     }
 
     pub(crate) async fn postgres() -> Self {
-        Self::new(Some(fresh_postgres().await)).await
+        Self::new(Some(create_postgres_database().await)).await
     }
 
     async fn new(database_url: Option<String>) -> Self {
@@ -49,7 +49,7 @@ impl World {
             .env("ANTHROPIC_BASE_URL", model.base_url())
             .env("OPENAI_API_KEY", "sk-test")
             .env("OPENAI_BASE_URL", model.openai_base_url());
-        let mut serve = command.clone().argument("serve").env("FAULT_POINTS_DRAIN_S", DRAIN_S);
+        let mut serve = command.clone().argument("serve").env("HERM_FAILPOINT_DRAIN_S", DRAIN_S);
         if let Some(url) = &database_url {
             command = command.env("HERM_DATABASE_URL", url);
             serve = serve.env("HERM_DATABASE_URL", url).argument("--migrate");
@@ -65,37 +65,40 @@ impl World {
         self.dir.path().join("data")
     }
 
-    /// Starts a server as it is usually started.
+    /// Starts a server and waits until it accepts requests.
     pub(crate) async fn start(&self) -> Server {
         start(&self.serve).await
     }
 
-    /// Its client.
+    /// Returns a client for this server that authenticates with the bootstrap key.
     pub(crate) fn client_of(&self, server: &Server) -> Client {
         self.client.at(server.base_url())
     }
 
-    /// The deployment's workspace on the host.
+    /// Returns the deployment's workspace directory on the host.
     pub(crate) fn workspace(&self, deployment_id: &str) -> PathBuf {
         self.data_dir().join("workspaces").join(deployment_id)
     }
 
-    /// What the process of a deployment's sandbox is called on the host, whether it runs or not.
+    /// Returns a text that the command lines of the deployment's sandbox processes on the host contain. Tests find the
+    /// processes by this text. Panics if no sandbox was ever started in this world.
     pub(crate) fn sandbox_process(&self, deployment_id: &str) -> PathBuf {
         self.find_sandbox_process(deployment_id).unwrap()
     }
 
-    /// The same, where this world has had a sandbox of any deployment.
+    /// Returns the same text as [`Self::sandbox_process`], or `None` if no sandbox was ever started in this world.
     pub(crate) fn find_sandbox_process(&self, deployment_id: &str) -> Option<PathBuf> {
         Some(format!("herm-sandbox:{}:{deployment_id}", self.instance()?).into())
     }
 
-    /// What the sandboxes of this world have in their names, where it has had any.
+    /// Returns the instance id, which is part of the names of all sandboxes of this world. Returns `None` if no sandbox
+    /// was ever started in this world.
     pub(crate) fn instance(&self) -> Option<String> {
         std::fs::read_to_string(self.data_dir().join("sandboxes/.shared/instance")).ok()
     }
 
-    /// The directory on the host that a deployment's sandbox has while it runs.
+    /// Returns the server's directory for the deployment's running sandbox. The directory does not exist while no
+    /// sandbox is running.
     pub(crate) fn sandbox_dir(&self, deployment_id: &str) -> PathBuf {
         self.data_dir().canonicalize().unwrap().join("sandboxes").join(deployment_id)
     }
@@ -108,36 +111,37 @@ pub(crate) async fn start(launch: &Launch) -> Server {
     }
 }
 
-/// What makes a deployment of `model`.
+/// Returns the request body that creates a deployment with this model.
 pub(crate) fn deployment_of(model: &str) -> Value {
     json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief.", "model": model})
 }
 
-/// Makes a deployment; its id.
+/// Creates a deployment with this model. Returns the deployment's id.
 pub(crate) async fn create(client: &Client, model: &str) -> String {
-    let answer = client.post("/v1/deployments", &deployment_of(model)).await.unwrap();
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    text(&answer.json(), "deployment_id")
+    let response = client.post("/v1/deployments", &deployment_of(model)).await.unwrap();
+    assert_eq!(response.status, 201, "{}", response.text());
+    text(&response.json(), "deployment_id")
 }
 
-/// Sends a message to the default thread; the run's id.
+/// Sends a message to the deployment's default thread. Returns the run's id.
 pub(crate) async fn send(client: &Client, deployment_id: &str, content: &str) -> String {
-    let answer = try_send(client, deployment_id, json!({"content": content})).await;
-    assert_eq!(answer.status, 202, "{}", answer.text());
-    text(&answer.json(), "run_id")
+    let response = try_send(client, deployment_id, json!({"content": content})).await;
+    assert_eq!(response.status, 202, "{}", response.text());
+    text(&response.json(), "run_id")
 }
 
-pub(crate) async fn try_send(client: &Client, deployment_id: &str, body: Value) -> Answer {
+pub(crate) async fn try_send(client: &Client, deployment_id: &str, body: Value) -> Response {
     client.post(&format!("/v1/deployments/{deployment_id}/messages"), &body).await.unwrap()
 }
 
 pub(crate) fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_else(|| panic!("there is no {key} in {value}")).to_owned()
+    value[key].as_str().unwrap_or_else(|| panic!("{key} is missing in {value}")).to_owned()
 }
 
-async fn fresh_postgres() -> String {
-    let url = std::env::var("HERM_TEST_POSTGRES_URL")
-        .expect("HERM_TEST_POSTGRES_URL is not set: run `make test`, or this through scripts/postgres.sh");
+async fn create_postgres_database() -> String {
+    let url = std::env::var("HERM_TEST_POSTGRES_URL").expect(
+        "HERM_TEST_POSTGRES_URL is not set: run the tests with `make test` or through scripts/postgres.sh",
+    );
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let name: RunId = IdSource::new(clock, Arc::new(SystemRng)).next();
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
@@ -146,7 +150,7 @@ async fn fresh_postgres() -> String {
     format!("{server}/{name}")
 }
 
-/// Makes a test on each database out of one function of a [`World`].
+/// Defines two tests for each function that takes a [`World`]: one on SQLite and one on PostgreSQL.
 macro_rules! on_both_databases {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {

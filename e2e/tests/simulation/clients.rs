@@ -1,139 +1,142 @@
-//! The clients: they ask again until they are answered, and each request acts once.
+//! The clients of the simulated servers. They repeat each request until it is answered.
 
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 use herm_store::{DatabaseClock, Store, queue};
-use herm_testkit::client::Answer;
+use herm_testkit::client::Response;
 use serde_json::{Value, json};
 
-use crate::history::dice::Dice;
-use crate::history::{Acknowledged, History, OfDeployment, marks};
-use crate::person::{self, Decision};
-use crate::world::World;
+use crate::history::seeded_random::SeededRandom;
+use crate::history::{AcknowledgedMessage, DeploymentHistory, History, markers};
+use crate::person::{self, PersonAnswer};
+use crate::simulation::Simulation;
 
-/// Of a hundred messages: those that are sent without waiting for the end of the run before.
-const RACING: u64 = 60;
-/// Of a hundred messages: those whose run is cancelled.
-const CANCELLED: u64 = 15;
+/// The percentage of messages after which the client sends the next message without waiting for the end of the run.
+const RACING_PERCENT: u64 = 60;
+/// The percentage of messages whose run is cancelled.
+const CANCELLED_PERCENT: u64 = 15;
 
-/// Fault points before which a deployment or a thread is deleted that is to be.
-const DELETED_BEFORE: u64 = 120;
+/// The exclusive maximum of failpoints that the servers reach before a deployment or thread is deleted, if the plan
+/// contains its deletion.
+const MAX_FAILPOINTS_BEFORE_DELETION: u64 = 120;
 
-/// What a thread's client did.
+/// A thread, and the messages on it that the server acknowledged.
 struct Thread {
     thread_id: String,
-    acknowledged: Vec<Acknowledged>,
+    acknowledged: Vec<AcknowledgedMessage>,
 }
 
-/// A deployment's clients.
+/// A simulated customer, with one deployment and the clients that use it.
 struct Customer<'a> {
-    world: &'a World,
+    simulation: &'a Simulation,
     number: usize,
     path: String,
 }
 
-/// What a customer did: threads that stay, and one that it deleted.
-type Talks = (Vec<Thread>, Option<String>);
+/// The threads of a customer, and the id of the additional thread that the customer deleted, if any.
+type CustomerThreads = (Vec<Thread>, Option<String>);
 
-/// Leads a life to its end, and reads what is left of it.
-pub(crate) async fn live(world: &World) -> History {
-    let plan = &world.plan;
+/// Runs all clients until they are finished, then stops injecting failures and reads the final state.
+pub(crate) async fn run_clients(simulation: &Simulation) -> History {
+    let plan = &simulation.plan;
     let customers = join_all(plan.threads.iter().enumerate().map(|(number, threads)| async move {
-        let customer = Customer::new(world, number).await;
-        let talks = join_all((0..*threads).map(|thread| customer.talk(thread)));
-        let talks = async { tokio::join!(talks, customer.talk_and_delete()) };
-        let talks: Talks = if number < plan.deleted {
+        let customer = Customer::new(simulation, number).await;
+        let remaining = join_all((0..*threads).map(|thread| customer.send_messages(thread)));
+        let threads = async { tokio::join!(remaining, customer.delete_a_thread()) };
+        let threads: CustomerThreads = if number < plan.deleted {
             let delete = async {
-                customer.until_it_is_time_to("delete").await;
+                customer.wait_for_deletion_time("delete").await;
                 customer.delete(&customer.path).await;
             };
-            tokio::join!(talks, delete).0
+            tokio::join!(threads, delete).0
         } else {
-            talks.await
+            threads.await
         };
-        (customer, talks)
+        (customer, threads)
     }));
     let mut customers = customers.await;
     customers.drain(..plan.deleted);
-    let before = join_all(customers.iter().map(|(customer, _)| customer.events())).await;
-    world.calm();
+    let earlier_events = join_all(customers.iter().map(|(customer, _)| customer.events())).await;
+    simulation.stop_failures();
     let mut history = History::default();
-    for ((customer, talks), events_before) in customers.iter_mut().zip(before) {
-        let of_it = customer.ask_once_more(std::mem::take(talks)).await;
-        history.deployments.push(OfDeployment { events_before, ..of_it });
+    for ((customer, threads), earlier_events) in customers.iter_mut().zip(earlier_events) {
+        let deployment = customer.probe(std::mem::take(threads)).await;
+        history.deployments.push(DeploymentHistory { earlier_events, ..deployment });
     }
-    // What was deleted is erased by then.
-    history.queued = queued(world).await;
-    for ((customer, _), of_it) in customers.iter().zip(&mut history.deployments) {
-        of_it.runs = list(world, &format!("{}/runs?limit=100", customer.path)).await;
-        of_it.events = customer.events().await;
+    // When the queue is empty, everything that was deleted has been erased.
+    history.queued_work_items = wait_for_empty_queue(simulation).await;
+    for ((customer, _), deployment) in customers.iter().zip(&mut history.deployments) {
+        deployment.runs = list(simulation, &format!("{}/runs?limit=100", customer.path)).await;
+        deployment.events = customer.events().await;
     }
-    history.begun = world.shared.machine.begun();
+    history.command_starts = simulation.environment.machine.command_starts();
     history
 }
 
 impl<'a> Customer<'a> {
-    async fn new(world: &'a World, number: usize) -> Self {
+    async fn new(simulation: &'a Simulation, number: usize) -> Self {
         let body = json!({
             "customer_id": format!("customer {number}"), "name": "Ada", "system_prompt": "Be brief.",
-            "model": "anthropic/simulated", "steering": world.plan.steering,
+            "model": "anthropic/simulated", "steering": simulation.plan.steering,
         });
-        let made = post(world, "/v1/deployments", &format!("create.{number}"), &body).await;
-        assert_eq!(made.status, 201, "{}", made.text());
-        let made = made.json();
-        Self { world, number, path: format!("/v1/deployments/{}", text(&made, "deployment_id")) }
+        let created = post(simulation, "/v1/deployments", &format!("create.{number}"), &body).await;
+        assert_eq!(created.status, 201, "{}", created.text());
+        let created = created.json();
+        Self { simulation, number, path: format!("/v1/deployments/{}", text(&created, "deployment_id")) }
     }
 
-    /// Sends a thread's messages one after the other.
-    async fn talk(&self, thread: u64) -> Thread {
+    /// Creates a thread and sends its messages one after another.
+    async fn send_messages(&self, thread: u64) -> Thread {
         let name = |message: &dyn std::fmt::Display| format!("{}.{thread}.{message}", self.number);
-        let mut dice = Dice::of(self.world.seed, &name(&"client"));
+        let mut random = SeededRandom::with_label(self.simulation.seed, &name(&"client"));
         let mut thread_id = None;
         let mut acknowledged = Vec::new();
-        for number in 0..self.world.plan.messages {
+        for number in 0..self.simulation.plan.messages {
             let name = name(&number);
             let to = thread_id.clone().unwrap_or_else(|| "new".to_owned());
             let Some(sent) = self.send(&to, &name).await else { break };
             thread_id = Some(sent.thread_id.clone());
             let run_id = sent.run_id.clone();
             acknowledged.push(sent);
-            if dice.percent(CANCELLED) {
+            if random.percent(CANCELLED_PERCENT) {
                 let path = format!("{}/runs/{run_id}/cancel", self.path);
-                post(self.world, &path, &format!("cancel.{name}"), &json!({})).await;
+                post(self.simulation, &path, &format!("cancel.{name}"), &json!({})).await;
             }
-            if !dice.percent(RACING) {
-                self.until_ended(&run_id, &mut acknowledged).await;
+            if !random.percent(RACING_PERCENT) {
+                self.answer_until_ended(&run_id, &mut acknowledged).await;
             }
         }
         Thread { thread_id: thread_id.unwrap_or_default(), acknowledged }
     }
 
-    /// `None` if the deployment is gone.
-    async fn send(&self, thread_id: &str, name: &str) -> Option<Acknowledged> {
-        let body = json!({"content": marks::marked(name), "thread_id": thread_id});
-        let sent = post(self.world, &format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
-        Acknowledged::read(&sent, name)
+    /// Sends a message. Returns `None` if the deployment was deleted.
+    async fn send(&self, thread_id: &str, name: &str) -> Option<AcknowledgedMessage> {
+        let body = json!({"content": markers::marked_text(name), "thread_id": thread_id});
+        let sent =
+            post(self.simulation, &format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
+        AcknowledgedMessage::from_response(&sent, name)
     }
 
-    /// Begins a thread and deletes it in the middle, if the plan says so; its id, unless the deployment was gone before.
-    async fn talk_and_delete(&self) -> Option<String> {
-        if !self.world.plan.deletes_threads {
+    /// Creates a thread with an active run, deletes it and returns its id. Returns `None` if the plan deletes no
+    /// threads, or if the deployment was deleted first.
+    async fn delete_a_thread(&self) -> Option<String> {
+        if !self.simulation.plan.deletes_threads {
             return None;
         }
         let name = format!("{}.erased", self.number);
         let sent = self.send("new", &name).await?;
-        self.until_it_is_time_to(&name).await;
+        self.wait_for_deletion_time(&name).await;
         self.delete(&format!("{}/threads/{}", self.path, sent.thread_id)).await;
         Some(sent.thread_id)
     }
 
-    /// Waits for the run's end, or the deployment's. Answers what it asks; answers by message are added to what was
-    /// acknowledged on its thread.
-    async fn until_ended(&self, run_id: &str, acknowledged: &mut Vec<Acknowledged>) {
+    /// Waits until the run has ended or the deployment is deleted, and answers the run's steering requests. Adds
+    /// answers that are sent as messages to `acknowledged`.
+    async fn answer_until_ended(&self, run_id: &str, acknowledged: &mut Vec<AcknowledgedMessage>) {
         let path = format!("{}/runs/{run_id}", self.path);
         loop {
-            let Some(run) = get(self.world, &path).await else { return };
+            let Some(run) = get(self.simulation, &path).await else { return };
             if !run["ended_at"].is_null() {
                 return;
             }
@@ -143,39 +146,43 @@ impl<'a> Customer<'a> {
         }
     }
 
-    /// Decides about what a run asks now.
-    async fn answer(&self, run_id: &str, acknowledged: &mut Vec<Acknowledged>) {
-        let asked = list(self.world, &format!("{}/steering?status=pending&limit=100", self.path)).await;
-        for request in asked.into_iter().filter(|request| request["run_id"] == run_id) {
-            match person::decide(self.world.seed, &request) {
-                Decision::None => {}
-                Decision::ByMessage => {
+    /// Answers the run's pending steering requests, except those that the person lets expire. Adds answers that are
+    /// sent as messages to `acknowledged`.
+    async fn answer(&self, run_id: &str, acknowledged: &mut Vec<AcknowledgedMessage>) {
+        let pending =
+            list(self.simulation, &format!("{}/steering?status=pending&limit=100", self.path)).await;
+        for request in pending.into_iter().filter(|request| request["run_id"] == run_id) {
+            match person::choose_answer(self.simulation.seed, &request) {
+                PersonAnswer::None => {}
+                PersonAnswer::Message => {
                     let thread = acknowledged.first().map_or("probe", |sent| &sent.name);
                     let name = format!("{thread}.answer{}", acknowledged.len());
                     acknowledged.extend(self.send(&text(&request, "thread_id"), &name).await);
                 }
-                Decision::ByEndpoint(body) => {
+                PersonAnswer::Endpoint(body) => {
                     let steering_id = text(&request, "steering_id");
                     let path = format!("{}/steering/{steering_id}", self.path);
-                    post(self.world, &path, &format!("decide.{steering_id}"), &body).await;
+                    post(self.simulation, &path, &format!("decide.{steering_id}"), &body).await;
                 }
             }
         }
     }
 
-    /// Waits until the server has done a part of its work.
-    async fn until_it_is_time_to(&self, act: &str) {
-        let at = Dice::of(self.world.seed, act).below(DELETED_BEFORE);
-        while self.world.shared.reached.load(Ordering::SeqCst) < at {
-            // Asked for as any client may, so that there is something to be done.
-            get(self.world, &self.path).await;
+    /// Waits until the servers have reached a certain number of failpoints. The seed and the label determine this
+    /// number.
+    async fn wait_for_deletion_time(&self, label: &str) {
+        let failpoints =
+            SeededRandom::with_label(self.simulation.seed, label).below(MAX_FAILPOINTS_BEFORE_DELETION);
+        while self.simulation.environment.reached_failpoints.load(Ordering::SeqCst) < failpoints {
+            // While this request waits for its response, the server continues to work and reaches failpoints.
+            get(self.simulation, &self.path).await;
         }
     }
 
     async fn delete(&self, path: &str) {
         loop {
-            if let Ok(answer) = self.world.client().await.delete(path).await
-                && (answer.status.is_success() || answer.status == 404)
+            if let Ok(response) = self.simulation.client().await.delete(path).await
+                && (response.status.is_success() || response.status == 404)
             {
                 return;
             }
@@ -183,73 +190,79 @@ impl<'a> Customer<'a> {
     }
 
     async fn events(&self) -> Vec<Value> {
-        list(self.world, &format!("{}/events?after=evt_0&limit=100", self.path)).await
+        list(self.simulation, &format!("{}/events?after=evt_0&limit=100", self.path)).await
     }
 
-    /// Asks each thread once more, when nothing goes wrong any more.
-    async fn ask_once_more(&self, (threads, erased): Talks) -> OfDeployment {
-        let mut of_it = OfDeployment { erased: erased.into_iter().collect(), ..OfDeployment::default() };
+    /// After the last injected failure, sends one more message, the probe, on each thread. Records the model's input
+    /// for each probe in the deployment's history.
+    async fn probe(&self, (threads, erased): CustomerThreads) -> DeploymentHistory {
+        let mut deployment = DeploymentHistory {
+            erased_threads: erased.into_iter().collect(),
+            ..DeploymentHistory::default()
+        };
         for (number, mut thread) in threads.into_iter().enumerate() {
             let mut ended = 0;
-            // An answer that comes too late makes a run more.
+            // An answer that is sent as a message but arrives too late starts another run, which must end too.
             while let Some(sent) = thread.acknowledged.get(ended).cloned() {
-                self.until_ended(&sent.run_id, &mut thread.acknowledged).await;
+                self.answer_until_ended(&sent.run_id, &mut thread.acknowledged).await;
                 ended += 1;
             }
             let name = format!("probe.{}.{number}", self.number);
-            self.world.model.record(true);
-            let probe = self.send(&thread.thread_id, &name).await.expect("it was not deleted");
-            self.until_ended(&probe.run_id, &mut thread.acknowledged).await;
-            self.world.model.record(false);
-            let asked = self.world.model.requests();
-            let last = asked.iter().rev().find(|request| marks::heard(request.body()).contains(&name));
-            let heard = last.map(|request| marks::heard(request.body()));
-            of_it.heard.insert(thread.thread_id.clone(), heard.unwrap_or_default());
-            let answers = last.map(marks::answers).unwrap_or_default();
+            self.simulation.model.record(true);
+            let probe = self.send(&thread.thread_id, &name).await.expect("the deployment was deleted");
+            self.answer_until_ended(&probe.run_id, &mut thread.acknowledged).await;
+            self.simulation.model.record(false);
+            let requests = self.simulation.model.requests();
+            let last =
+                requests.iter().rev().find(|request| markers::user_messages(request.body()).contains(&name));
+            let messages = last.map(|request| markers::user_messages(request.body()));
+            deployment.model_messages.insert(thread.thread_id.clone(), messages.unwrap_or_default());
+            let answers = last.map(markers::answers).unwrap_or_default();
             if !answers.is_empty() {
-                of_it.answers.insert(thread.thread_id, answers);
+                deployment.model_answers.insert(thread.thread_id, answers);
             }
-            of_it.acknowledged.extend(thread.acknowledged);
-            of_it.acknowledged.push(probe);
+            deployment.acknowledged.extend(thread.acknowledged);
+            deployment.acknowledged.push(probe);
         }
-        of_it
+        deployment
     }
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_else(|| panic!("there is no {key} in {value}")).to_owned()
+    value[key].as_str().unwrap_or_else(|| panic!("the response has no {key}: {value}")).to_owned()
 }
 
-/// Sends a request until it has an answer that would not be another the next time.
-async fn post(world: &World, path: &str, key: &str, body: &Value) -> Answer {
+/// Repeats a POST until it succeeds or fails with a permanent error.
+async fn post(simulation: &Simulation, path: &str, key: &str, body: &Value) -> Response {
     loop {
-        let client = world.client().await;
-        let Ok(answer) = client.post_once(path, key, body).await else { continue };
-        // The same request under way, or one that took over from this one: both say to send it again.
-        let told = answer.json()["message"].as_str().unwrap_or_default().to_owned();
-        let is_under_way = told.contains("is under way") || told.contains("took over");
-        if answer.status.is_success() || (answer.status.is_client_error() && !is_under_way) {
-            return answer;
+        let client = simulation.client().await;
+        let Ok(response) = client.post_once(path, key, body).await else { continue };
+        // Two conflicts require a retry: an earlier attempt is still in progress, or another attempt has taken over the
+        // idempotency record.
+        let message = response.json()["message"].as_str().unwrap_or_default().to_owned();
+        let is_in_progress = message.contains("is in progress") || message.contains("took over");
+        if response.status.is_success() || (response.status.is_client_error() && !is_in_progress) {
+            return response;
         }
     }
 }
 
-/// Reads; `None` for what is gone.
-async fn get(world: &World, path: &str) -> Option<Value> {
+/// Repeats a GET until the response is a success or a 404. Returns `None` for a 404.
+async fn get(simulation: &Simulation, path: &str) -> Option<Value> {
     loop {
-        match world.client().await.get_as(path, "application/json").await {
-            Ok(answer) if answer.status.is_success() => return Some(answer.json()),
-            Ok(answer) if answer.status == 404 => return None,
+        match simulation.client().await.get_as(path, "application/json").await {
+            Ok(response) if response.status.is_success() => return Some(response.json()),
+            Ok(response) if response.status == 404 => return None,
             _ => {}
         }
     }
 }
 
-/// A list, from its first page to its last.
-async fn list(world: &World, path: &str) -> Vec<Value> {
+/// Returns the items of all pages of a list.
+async fn list(simulation: &Simulation, path: &str) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
-        let Some(page) = get(world, &format!("{path}{cursor}")).await else { return all };
+        let Some(page) = get(simulation, &format!("{path}{cursor}")).await else { return all };
         all.extend(page["data"].as_array().into_iter().flatten().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -258,21 +271,21 @@ async fn list(world: &World, path: &str) -> Vec<Value> {
     }
 }
 
-/// Looks until the queue is empty, or the life hangs: what is torn down takes its time.
-async fn queued(world: &World) -> i64 {
+/// Reads the length of the queue until it is 0. If it stays above 0, the test runner ends the test.
+async fn wait_for_empty_queue(simulation: &Simulation) -> i64 {
     loop {
-        // A server that dies just now takes also this one along.
-        if let Ok(0) = look_at_queue(world).await {
+        // If a server is killed at this moment, reading the queue fails too, and the loop repeats it.
+        if let Ok(0) = queue_length(simulation).await {
             return 0;
         }
     }
 }
 
-async fn look_at_queue(world: &World) -> Result<i64, herm_store::Error> {
+async fn queue_length(simulation: &Simulation) -> Result<i64, herm_store::Error> {
     let store = Store::open(herm_store::Options {
-        location: world.shared.location(),
-        clock: world.shared.clock.clone(),
-        database_clock: DatabaseClock::Given,
+        location: simulation.environment.location(),
+        clock: simulation.environment.clock.clone(),
+        database_clock: DatabaseClock::FromOptions,
         migrate: false,
         exclusive: false,
     })

@@ -1,4 +1,5 @@
-//! The machine that sandboxes live on: it survives the server, and counts what commands really did.
+//! A simulated machine that runs sandboxes. It keeps running when a server is killed, and counts how often each command
+//! was started.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use herm_guest::protocol::{
-    self, Bytes, Exit, FromGuest, FromServer, MAX_FRAME_BYTES, Rest, SOCKET_FILE, TOKEN_FILE, VERSION,
+    self, Bytes, Exit, FromGuest, FromServer, MAX_FRAME_BYTES, OutputTail, SOCKET_FILE, TOKEN_FILE, VERSION,
 };
 use herm_sandbox::Machine;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,114 +16,116 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-/// Between two attempts of a guest to find its server, as the real one makes them.
-const DIAL_EVERY: Duration = Duration::from_millis(2);
+/// The interval between two attempts of a guest to connect to the server.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A machine; its guests are tasks of the runtime that made it, not of a server's.
+/// A simulated machine. Its guests are tasks of the Tokio runtime that created the machine, so they keep running when a
+/// server and its own runtime end.
 #[derive(Clone)]
-pub(crate) struct Sandboxes(Arc<Shared>);
+pub(crate) struct SimulatedMachine(Arc<MachineState>);
 
-struct Shared {
+struct MachineState {
     runtime: Handle,
-    living: Mutex<HashMap<String, Living>>,
-    begun: Mutex<BTreeMap<String, u64>>,
+    sandboxes: Mutex<HashMap<String, SandboxHandle>>,
+    command_starts: Mutex<BTreeMap<String, u64>>,
 }
 
 #[derive(Clone)]
-struct Living {
-    is_dead: watch::Sender<bool>,
-    cut: Arc<Notify>,
+struct SandboxHandle {
+    has_ended: watch::Sender<bool>,
+    disconnect: Arc<Notify>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Sandboxes {
+impl SimulatedMachine {
     pub(crate) fn new() -> Self {
-        let (living, begun) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { runtime: Handle::current(), living, begun }))
+        let (sandboxes, command_starts) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(MachineState { runtime: Handle::current(), sandboxes, command_starts }))
     }
 
-    /// How often each command was begun.
-    pub(crate) fn begun(&self) -> BTreeMap<String, u64> {
-        lock(&self.0.begun).clone()
+    /// Returns the number of times that each command was started, by command.
+    pub(crate) fn command_starts(&self) -> BTreeMap<String, u64> {
+        lock(&self.0.command_starts).clone()
     }
 
-    fn any(&self, number: u64) -> Option<(String, Living)> {
-        let living = lock(&self.0.living);
-        let mut names: Vec<&String> = living.keys().collect();
+    /// Returns the sandbox that `number` selects, or `None` if there are no sandboxes.
+    fn pick(&self, number: u64) -> Option<(String, SandboxHandle)> {
+        let sandboxes = lock(&self.0.sandboxes);
+        let mut names: Vec<&String> = sandboxes.keys().collect();
         names.sort();
         let count = u64::try_from(names.len()).unwrap_or(u64::MAX).max(1);
         let name = *names.get(usize::try_from(number % count).unwrap_or_default())?;
-        Some((name.clone(), living.get(name)?.clone()))
+        Some((name.clone(), sandboxes.get(name)?.clone()))
     }
 
-    /// Ends one of the sandboxes with all that it knows.
+    /// Kills the sandbox that `number` selects. The command results that its guest retains are lost.
     pub(crate) fn kill_any(&self, number: u64) {
-        if let Some((name, _)) = self.any(number) {
+        if let Some((name, _)) = self.pick(number) {
             self.kill(&name);
         }
     }
 
-    /// Cuts the connection of one of the guests, which dials again.
-    pub(crate) fn cut_any(&self, number: u64) {
-        if let Some((_, living)) = self.any(number) {
-            living.cut.notify_one();
+    /// Closes the connection of the guest that `number` selects. The guest then connects again.
+    pub(crate) fn disconnect_any(&self, number: u64) {
+        if let Some((_, sandbox)) = self.pick(number) {
+            sandbox.disconnect.notify_one();
         }
     }
 }
 
 #[async_trait::async_trait]
-impl Machine for Sandboxes {
+impl Machine for SimulatedMachine {
     fn start(&self, sandbox_id: &str, run_dir: PathBuf) {
-        let living = Living { is_dead: watch::Sender::new(false), cut: Arc::default() };
-        if let Some(before) = lock(&self.0.living).insert(sandbox_id.to_owned(), living.clone()) {
-            before.is_dead.send_replace(true);
+        let sandbox = SandboxHandle { has_ended: watch::Sender::new(false), disconnect: Arc::default() };
+        if let Some(previous) = lock(&self.0.sandboxes).insert(sandbox_id.to_owned(), sandbox.clone()) {
+            previous.has_ended.send_replace(true);
         }
-        let shared = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         self.0.runtime.spawn(async move {
-            let mut dead = living.is_dead.subscribe();
+            let mut ended = sandbox.has_ended.subscribe();
             tokio::select! {
-                _ = dead.wait_for(|is_dead| *is_dead) => {}
-                _ = guest(&shared, &run_dir, &living.cut) => {
-                    living.is_dead.send_replace(true);
+                _ = ended.wait_for(|has_ended| *has_ended) => {}
+                _ = run_guest(&state, &run_dir, &sandbox.disconnect) => {
+                    sandbox.has_ended.send_replace(true);
                 }
             }
         });
     }
 
     fn kill(&self, sandbox_id: &str) {
-        if let Some(living) = lock(&self.0.living).remove(sandbox_id) {
-            living.is_dead.send_replace(true);
+        if let Some(sandbox) = lock(&self.0.sandboxes).remove(sandbox_id) {
+            sandbox.has_ended.send_replace(true);
         }
     }
 
-    async fn ended(&self, sandbox_id: &str) {
-        let living = lock(&self.0.living).get(sandbox_id).cloned();
-        if let Some(living) = living {
-            // The sender is held here, so the wait ends with the death alone.
-            let _ = living.is_dead.subscribe().wait_for(|is_dead| *is_dead).await;
+    async fn wait_ended(&self, sandbox_id: &str) {
+        let sandbox = lock(&self.0.sandboxes).get(sandbox_id).cloned();
+        if let Some(sandbox) = sandbox {
+            // This cannot fail, because `sandbox` owns the sender.
+            let _ = sandbox.has_ended.subscribe().wait_for(|has_ended| *has_ended).await;
         }
     }
 }
 
-/// A guest from its start until it is told to end.
-async fn guest(shared: &Shared, run_dir: &Path, cut: &Notify) -> io::Result<()> {
+/// Runs a guest until the server shuts it down. Reconnects whenever the connection to the server breaks.
+async fn run_guest(state: &MachineState, run_dir: &Path, disconnect: &Notify) -> io::Result<()> {
     let token = tokio::fs::read_to_string(run_dir.join(TOKEN_FILE)).await?;
-    // What it keeps until it is acknowledged.
-    let mut kept: HashMap<String, FromGuest> = HashMap::new();
+    // The command results that the server has not yet acknowledged, by the command's id.
+    let mut retained: HashMap<String, FromGuest> = HashMap::new();
     loop {
         if let Ok(mut stream) = UnixStream::connect(run_dir.join(SOCKET_FILE)).await {
-            let talked = tokio::select! {
-                talked = talk(shared, &mut stream, &token, &mut kept) => talked,
-                () = cut.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
+            let result = tokio::select! {
+                result = serve_connection(state, &mut stream, &token, &mut retained) => result,
+                () = disconnect.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
             };
-            if talked.is_ok() {
+            if result.is_ok() {
                 return Ok(());
             }
         }
-        tokio::time::sleep(DIAL_EVERY).await;
+        tokio::time::sleep(RECONNECT_INTERVAL).await;
     }
 }
 
@@ -134,44 +137,45 @@ async fn read(stream: &mut UnixStream) -> io::Result<FromServer> {
     protocol::decode(&json)
 }
 
-/// One connection; `Ok` if the guest was told to end.
-async fn talk(
-    shared: &Shared,
+/// Serves the guest's connection to the server. Returns `Ok` if the server shuts the guest down, and an error if the
+/// connection breaks.
+async fn serve_connection(
+    state: &MachineState,
     stream: &mut UnixStream,
     token: &str,
-    kept: &mut HashMap<String, FromGuest>,
+    retained: &mut HashMap<String, FromGuest>,
 ) -> io::Result<()> {
     let hello = FromGuest::Hello { version: VERSION, token: token.to_owned() };
     stream.write_all(&protocol::encode(&hello)?).await?;
     loop {
-        let answer = match read(stream).await? {
+        let reply = match read(stream).await? {
             FromServer::Welcome { .. } | FromServer::Kill { .. } => continue,
             FromServer::Shutdown => return Ok(()),
             FromServer::Ack { exec_id } => {
-                kept.remove(&exec_id);
+                retained.remove(&exec_id);
                 continue;
             }
             FromServer::Exec(exec) => {
-                let known = kept.entry(exec.exec_id.clone()).or_insert_with(|| run(shared, exec));
-                known.clone()
+                let result = retained.entry(exec.exec_id.clone()).or_insert_with(|| run(state, exec));
+                result.clone()
             }
             FromServer::Attach { exec_id } => {
-                kept.get(&exec_id).cloned().unwrap_or(FromGuest::Unknown { exec_id })
+                retained.get(&exec_id).cloned().unwrap_or(FromGuest::Unknown { exec_id })
             }
         };
-        stream.write_all(&protocol::encode(&answer)?).await?;
+        stream.write_all(&protocol::encode(&reply)?).await?;
     }
 }
 
-/// The effect: it happens once for each call of this.
-fn run(shared: &Shared, exec: protocol::Exec) -> FromGuest {
+/// Simulates a command: counts its start and returns a successful result.
+fn run(state: &MachineState, exec: protocol::Exec) -> FromGuest {
     let command = exec.argv.last().cloned().unwrap_or_default();
-    *lock(&shared.begun).entry(command.clone()).or_default() += 1;
+    *lock(&state.command_starts).entry(command.clone()).or_default() += 1;
     FromGuest::Exited {
         exec_id: exec.exec_id,
         exit: Exit::Code(0),
-        stdout: Rest { dropped_bytes: 0, tail: Bytes(command.into_bytes()) },
-        stderr: Rest::default(),
+        stdout: OutputTail { dropped_bytes: 0, tail: Bytes(command.into_bytes()) },
+        stderr: OutputTail::default(),
         duration_ms: 1,
     }
 }

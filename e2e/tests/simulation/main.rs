@@ -1,8 +1,9 @@
-//! Thousands of lives of a server in one process: the real API, worker and database, with a clock, a model and a machine
-//! of sandboxes that are simulated, and with troubles that a seed chooses.
+//! Simulates servers in one process. The API, the worker and the database are real. The clock, the model and the
+//! machine with the sandboxes are simulated, and failures are injected.
 //!
-//! `HERM_TEST_SEED` runs one seed alone; `HERM_TEST_SEEDS` says how many there are. A seed chooses what is done and
-//! at which fault point which trouble comes; how threads of the operating system take turns it does not.
+//! A seed determines the requests, and which failure is injected at which failpoint. It does not determine how the
+//! operating system schedules threads. `HERM_TEST_SEED` selects a single seed, and `HERM_TEST_SEEDS` sets the number of
+//! seeds.
 #![cfg(test)]
 
 mod clients;
@@ -14,20 +15,21 @@ mod mutations;
 mod person;
 mod plan;
 mod server;
+mod simulation;
 mod totals;
-mod world;
 
 use std::time::Duration;
 
-use world::{Database, World};
+use simulation::{Database, Simulation};
 
-/// Seeds that `make test` runs, on SQLite.
+/// The number of seeds that `make test` runs on SQLite.
 const SEEDS: u64 = 200;
-/// As many seeds on SQLite come to one on PostgreSQL, which has a database made for each.
+/// The number of seeds on SQLite per seed on PostgreSQL. A seed on PostgreSQL takes longer, because it creates a
+/// database.
 const SQLITE_SEEDS_PER_POSTGRES_SEED: u64 = 10;
-/// A seed that takes longer says where it stands, and goes on: it hangs, or the machine is busy. Whoever runs the test ends
-/// one that hangs.
-const TELL_EVERY: Duration = Duration::from_secs(120);
+/// The interval at which the test prints the state of a seed that has not finished, because it hangs or the machine is
+/// busy. The test runner ends a test that hangs.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(120);
 
 #[test]
 fn sqlite_even_seeds_lose_and_double_nothing() {
@@ -44,16 +46,17 @@ fn postgres_seeds_lose_and_double_nothing() {
     simulate(Database::Postgres, 0);
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn number_from_env(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {value:?}")))
 }
 
-/// The seeds of one test: nextest runs tests side by side, each in a process of its own.
+/// Runs the seeds of one test. On SQLite, two tests run the even and the odd seeds, so that nextest can run them in
+/// parallel.
 fn simulate(database: Database, remainder: u64) {
-    let _alone = world::alone();
-    let seeds = number("HERM_TEST_SEEDS").unwrap_or(SEEDS);
-    let chosen = number("HERM_TEST_SEED");
+    let _exclusive = simulation::lock_exclusively();
+    let seeds = number_from_env("HERM_TEST_SEEDS").unwrap_or(SEEDS);
+    let chosen = number_from_env("HERM_TEST_SEED");
     let (first, count, step) = match (database, chosen) {
         (_, Some(seed)) => (seed, 1, 1),
         (Database::Sqlite, None) => (remainder, seeds / 2, 2),
@@ -61,44 +64,47 @@ fn simulate(database: Database, remainder: u64) {
     };
     let mut totals = totals::Totals::default();
     for seed in (0..count).map(|number| first + number * step) {
-        let history = live(database, seed);
-        if let Err(fault) = history::check::check(&history) {
-            panic!("seed {seed} on {database:?}: {fault}\n{}\n{history:#?}", repeat(database, seed));
+        let history = run_seed(database, seed);
+        if let Err(violation) = history::checker::check(&history) {
+            panic!(
+                "seed {seed} on {database:?}: {violation}\n{}\n{history:#?}",
+                repeat_command(database, seed)
+            );
         }
         totals.add(&history);
     }
     eprintln!("{count} seeds on {database:?}: {totals}");
 }
 
-fn live(database: Database, seed: u64) -> history::History {
+fn run_seed(database: Database, seed: u64) -> history::History {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut world = World::new(database, seed).await;
-        let mut life = Box::pin(clients::live(&world));
+        let mut simulation = Simulation::new(database, seed).await;
+        let mut clients = Box::pin(clients::run_clients(&simulation));
         let mut history = loop {
-            match tokio::time::timeout(TELL_EVERY, &mut life).await {
+            match tokio::time::timeout(PROGRESS_INTERVAL, &mut clients).await {
                 Ok(history) => break history,
                 Err(_) => eprintln!(
-                    "seed {seed} on {database:?} takes long: {}\n{}",
-                    world.tell(),
-                    repeat(database, seed)
+                    "seed {seed} on {database:?} has not finished yet: {}\n{}",
+                    simulation.describe_state(),
+                    repeat_command(database, seed)
                 ),
             }
         };
-        drop(life);
-        history.troubles = world.end();
+        drop(clients);
+        history.injected_failures = simulation.end();
         history
     })
 }
 
-/// The command that runs a seed again.
-fn repeat(database: Database, seed: u64) -> String {
+/// Returns the shell command that runs this seed again.
+fn repeat_command(database: Database, seed: u64) -> String {
     let test = match database {
         Database::Sqlite => "sqlite_even",
         Database::Postgres => "postgres",
     };
     format!(
         "repeat: HERM_TEST_SEED={seed} scripts/postgres.sh cargo nextest run --workspace \
-         --features herm-cli/fault-points,herm-e2e/fault-points -E 'test({test}_seeds)' --no-capture"
+         --features herm-cli/failpoints,herm-e2e/failpoints -E 'test({test}_seeds)' --no-capture"
     )
 }

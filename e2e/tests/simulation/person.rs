@@ -1,49 +1,54 @@
-//! The person whom agents ask.
+//! The simulated person, who answers steering requests.
 
 use serde_json::{Value, json};
 
-use crate::history::dice::Dice;
+use crate::history::seeded_random::SeededRandom;
 
-/// Of a hundred requests: those that are left to expire, where they do.
-const LEFT: u64 = 30;
-/// Of a hundred requests that are answered: those that are by a message.
-const BY_MESSAGE: u64 = 30;
-/// Of a hundred requests that are answered by the endpoint: those that are denied.
-const DENIED: u64 = 30;
-/// Of a hundred approvals: those of other arguments, and those for good.
-const EDITS: u64 = 25;
-const REMEMBERS: u64 = 20;
+/// The percentage of steering requests that the person lets expire, among those that have an expiry.
+const UNANSWERED_PERCENT: u64 = 30;
+/// The percentage of answers that are sent as a message to the thread. The others are sent to the steering endpoint.
+const ANSWERED_BY_MESSAGE_PERCENT: u64 = 30;
+/// The percentage of answers sent to the steering endpoint that deny the request.
+const DENIED_PERCENT: u64 = 30;
+/// The percentage of approvals that change the arguments of the tool call.
+const EDITED_PERCENT: u64 = 25;
+/// The percentage of approvals that are stored (`remember: "always"`), so that equal tool calls need no further
+/// approval.
+const REMEMBERED_PERCENT: u64 = 20;
 
-pub(crate) enum Decision {
-    /// It is left alone.
+/// The person's reaction to a steering request.
+pub(crate) enum PersonAnswer {
+    /// The person does not answer, so the request expires.
     None,
-    ByMessage,
-    /// With this body.
-    ByEndpoint(Value),
+    Message,
+    /// The person sends this request body to the steering endpoint.
+    Endpoint(Value),
 }
 
-/// What becomes of a request: the same each time that the same is asked.
-pub(crate) fn decide(seed: u64, request: &Value) -> Decision {
-    let mut dice = Dice::of(seed, &format!("{}{}", request["summary"], request["arguments"]));
-    if dice.percent(LEFT) && !request["expires_at"].is_null() {
-        return Decision::None;
+/// Returns the person's reaction to a steering request. It is the same for all requests with equal summary and
+/// arguments.
+pub(crate) fn choose_answer(seed: u64, request: &Value) -> PersonAnswer {
+    let mut random =
+        SeededRandom::with_label(seed, &format!("{}{}", request["summary"], request["arguments"]));
+    if random.percent(UNANSWERED_PERCENT) && !request["expires_at"].is_null() {
+        return PersonAnswer::None;
     }
-    if dice.percent(BY_MESSAGE) {
-        return Decision::ByMessage;
+    if random.percent(ANSWERED_BY_MESSAGE_PERCENT) {
+        return PersonAnswer::Message;
     }
-    if dice.percent(DENIED) {
-        return Decision::ByEndpoint(json!({"decision": "deny", "message": "Not today."}));
+    if random.percent(DENIED_PERCENT) {
+        return PersonAnswer::Endpoint(json!({"decision": "deny", "message": "Not today."}));
     }
     if request["kind"] == "question" {
-        return Decision::ByEndpoint(json!({"decision": "answer", "message": "Yes."}));
+        return PersonAnswer::Endpoint(json!({"decision": "answer", "message": "Yes."}));
     }
     let mut body = json!({"decision": "approve"});
-    if dice.percent(EDITS) {
+    if random.percent(EDITED_PERCENT) {
         let command = request["arguments"]["command"].as_str().unwrap_or_default();
         body["arguments"] = json!({"command": format!("{command} # edited")});
     }
-    if dice.percent(REMEMBERS) {
+    if random.percent(REMEMBERED_PERCENT) {
         body["remember"] = json!("always");
     }
-    Decision::ByEndpoint(body)
+    PersonAnswer::Endpoint(body)
 }

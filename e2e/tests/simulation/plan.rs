@@ -1,106 +1,114 @@
-//! What a seed decides: how much is asked for, and which troubles come when.
+//! The plan of a simulation, generated from the seed: the number of threads and messages, and the failures to inject.
 
 use serde_json::{Value, json};
 
-use crate::history::dice::Dice;
+use crate::history::seeded_random::SeededRandom;
 
-/// What goes wrong.
+/// A failure that the simulation can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Trouble {
-    /// The process dies where it stands.
+pub(crate) enum InjectedFailure {
+    /// The server is killed at the failpoint.
     Crash,
-    /// It is told to stop, and is started again: the database is closed and opened.
+    /// The server is stopped and started, which also closes and reopens the database.
     Restart,
-    /// Backwards, too.
-    ClockJump {
-        ms: i64,
-    },
-    /// All leases are ended and taken by a second worker, while the first one goes on.
-    Usurp,
-    DoubledWakeUp,
+    /// The clock jumps by this number of milliseconds: ahead, or back if the number is negative.
+    ClockJump { ms: i64 },
+    /// A second worker starts and takes over all leases of the first worker, which keeps running.
+    TakeOverLeases,
+    /// The worker receives wake-ups although there is no new work.
+    DuplicateWakeUps,
+    /// The worker receives no wake-ups for some time.
     LostWakeUps,
+    /// The disk is full for some time.
     FullDisk,
-    /// Every connection to the database is cut; SQLite, which has none, is closed and opened.
+    /// All connections to PostgreSQL are terminated. On SQLite, which has no connections, the server is restarted
+    /// instead.
     DatabaseRestart,
-    /// A sandbox dies with all that it knows.
-    DeadSandbox,
-    /// A guest's connection is cut.
-    CutLine,
+    /// A sandbox is killed. The command results that its guest retains are lost.
+    KilledSandbox,
+    /// The connection between a guest and the server is closed.
+    GuestDisconnect,
 }
 
-/// When it goes wrong: at the n-th fault point that is reached.
+/// A failure, and the failpoint at which it is injected: number N is the Nth failpoint that the servers reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Planned {
-    pub(crate) at: u64,
-    pub(crate) trouble: Trouble,
+pub(crate) struct PlannedFailure {
+    pub(crate) failpoint: u64,
+    pub(crate) failure: InjectedFailure,
 }
 
-/// Fault points among which troubles are spread: a life of this size reaches about as many.
-const FAULT_POINTS: u64 = 160;
-const MAX_TROUBLES: u64 = 9;
-/// How far the clock jumps at most, in milliseconds.
+/// Failures are distributed over this number of failpoints, which is about as many as a simulation reaches.
+const FAILPOINTS: u64 = 160;
+const MAX_FAILURES: u64 = 9;
+/// The maximum forward jump of the clock. It is long enough for leases to expire.
 const MAX_AHEAD_MS: u64 = 2 * 60 * 60 * 1000;
+/// The maximum backward jump of the clock. It is short, because a backward jump prolongs every wait by the same time.
 const MAX_BACK_MS: u64 = 60 * 1000;
 
+/// The workload and the injected failures that are generated from one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The threads of each deployment.
+    /// The number of threads of each deployment.
     pub(crate) threads: Vec<u64>,
-    /// Messages for each thread.
+    /// The number of messages on each thread.
     pub(crate) messages: u64,
-    /// Deployments that are deleted in the middle.
+    /// The number of deployments that are deleted while their runs are active.
     pub(crate) deleted: usize,
-    /// Each deployment has a thread more, which is deleted in the middle.
+    /// If true, each deployment has an additional thread, which is deleted while its run is active.
     pub(crate) deletes_threads: bool,
-    /// How each deployment's settings say that what waits for a person ends.
+    /// The `steering` setting of all deployments: after which time steering requests expire, and the consequence.
     pub(crate) steering: Value,
-    pub(crate) troubles: Vec<Planned>,
+    /// The failures to inject, ordered by failpoint.
+    pub(crate) failures: Vec<PlannedFailure>,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
-        let threads = (0..dice.between(1, 2)).map(|_| dice.between(1, 3)).collect();
-        let messages = dice.between(1, 4);
-        let deleted = usize::from(dice.percent(30));
-        let mut troubles: Vec<Planned> = (0..dice.between(1, MAX_TROUBLES))
-            .map(|_| Planned { at: dice.between(1, FAULT_POINTS), trouble: trouble(&mut dice) })
+        let mut random = SeededRandom::new(seed);
+        let threads = (0..random.between(1, 2)).map(|_| random.between(1, 3)).collect();
+        let messages = random.between(1, 4);
+        let deleted = usize::from(random.percent(30));
+        let mut failures: Vec<PlannedFailure> = (0..random.between(1, MAX_FAILURES))
+            .map(|_| PlannedFailure {
+                failpoint: random.between(1, FAILPOINTS),
+                failure: random_failure(&mut random),
+            })
             .collect();
-        troubles.sort();
-        let deletes_threads = dice.percent(30);
-        let steering = steering(&mut dice);
-        Self { threads, messages, deleted, deletes_threads, steering, troubles }
+        failures.sort();
+        let deletes_threads = random.percent(30);
+        let steering = steering_settings(&mut random);
+        Self { threads, messages, deleted, deletes_threads, steering, failures }
     }
 }
 
-/// Nobody but a person decides, or after some time the settings do: while clients look on, or when the clock jumps.
-fn steering(dice: &mut Dice) -> Value {
-    let expires_after_s = match dice.below(4) {
+/// Creates a random `steering` setting: requests expire after one second, after 20 seconds, or never.
+fn steering_settings(random: &mut SeededRandom) -> Value {
+    let expires_after_s = match random.below(4) {
         0 => Some(1),
         1 => Some(20),
         _ => None,
     };
-    let on_expiry = ["deny", "approve", "fail"][usize::try_from(dice.below(3)).unwrap_or_default()];
+    let on_expiry = ["deny", "approve", "fail"][usize::try_from(random.below(3)).unwrap_or_default()];
     json!({"expires_after_s": expires_after_s, "on_expiry": on_expiry})
 }
 
-fn trouble(dice: &mut Dice) -> Trouble {
-    match dice.below(14) {
-        0..=4 => Trouble::Crash,
-        5 => Trouble::Restart,
+/// Returns a random failure. Five of the fourteen equally likely cases are crashes.
+fn random_failure(random: &mut SeededRandom) -> InjectedFailure {
+    match random.below(14) {
+        0..=4 => InjectedFailure::Crash,
+        5 => InjectedFailure::Restart,
         6 => {
-            // Far enough ahead that leases run out. Back not so far: what waits then waits so much longer.
-            let goes_back = dice.percent(50);
-            let ms = dice.between(1, if goes_back { MAX_BACK_MS } else { MAX_AHEAD_MS });
+            let goes_back = random.percent(50);
+            let ms = random.between(1, if goes_back { MAX_BACK_MS } else { MAX_AHEAD_MS });
             let ms = i64::try_from(ms).unwrap_or_default();
-            Trouble::ClockJump { ms: if goes_back { -ms } else { ms } }
+            InjectedFailure::ClockJump { ms: if goes_back { -ms } else { ms } }
         }
-        7 => Trouble::Usurp,
-        8 => Trouble::DoubledWakeUp,
-        9 => Trouble::LostWakeUps,
-        10 => Trouble::FullDisk,
-        11 => Trouble::DatabaseRestart,
-        12 => Trouble::DeadSandbox,
-        _ => Trouble::CutLine,
+        7 => InjectedFailure::TakeOverLeases,
+        8 => InjectedFailure::DuplicateWakeUps,
+        9 => InjectedFailure::LostWakeUps,
+        10 => InjectedFailure::FullDisk,
+        11 => InjectedFailure::DatabaseRestart,
+        12 => InjectedFailure::KilledSandbox,
+        _ => InjectedFailure::GuestDisconnect,
     }
 }

@@ -1,5 +1,5 @@
-//! A server in this process, whole but for its engine, its clock and its model: it can die where a fault point is, be told
-//! to stop, and be started again.
+//! Complete servers in the test process. Only the clock, the model and the machine with the sandboxes are simulated. A
+//! server can be killed at any failpoint, stopped, and started again.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -12,108 +12,113 @@ use herm_llm::{Limits, ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
-use herm_sandbox::{AWAY_LIMIT, Certificates, DockerOptions, Sandboxes, Workspaces};
-use herm_store::{DatabaseClock, Store, fault, queue};
+use herm_sandbox::{Certificates, DockerOptions, RECONNECT_TIMEOUT, Sandboxes, Workspaces};
+use herm_store::{DatabaseClock, Store, failpoint, queue};
 use herm_types::model::ModelName;
 use herm_types::sandbox::{EgressMode, SandboxType};
 use herm_types::time::SystemRng;
 use herm_types::{DeploymentId, IdSource};
 use herm_worker::Worker;
-use herm_worker::egress::{self, WaysOut};
+use herm_worker::egress::{self, EgressService};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::Trouble;
-use crate::world::Shared;
+use crate::plan::InjectedFailure;
+use crate::simulation::Environment;
 
-/// Simulated time from one tick to the next.
+/// The time by which the simulated clock advances per tick.
 const TICK: Duration = Duration::from_millis(5);
-/// How often tasks take turns in a tick.
-const TURNS: u32 = 25;
-/// After so many ticks, a second, the server waits until clients, model and guests have had their turn: what it asks of
-/// them is real, and its limits, of several seconds, must not end only because their thread was not given the processor.
-/// More often would take long on a machine where each turn is waited for.
-const TICKS_ALONE: u64 = 200;
-/// How often tasks of the others take turns then: enough to see what has come, and to answer.
-const TURNS_OF_OTHERS: u32 = 8;
-/// Between two looks whether the world has ended, and with it whoever is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Ticks that a full disk or the loss of hints lasts.
-const TROUBLE_TICKS: u64 = 200;
-/// How long a runtime may take to end what blocks, which it must, or two servers would live at once.
-const END_LIMIT: Duration = Duration::from_secs(600);
+/// The number of times per tick that each of the server's tasks gets a turn to run.
+const TURNS_PER_TICK: u32 = 25;
+/// The number of ticks between two waits of the server for its peers, which are the clients, the model and the guests.
+/// Together, these ticks are one simulated second. The peers run in real time: without these waits, the server's
+/// timeouts of several seconds could expire merely because the peers' thread got no processor time. More frequent waits
+/// would slow the test down, because on a busy machine each wait takes long.
+const PEER_WAIT_TICKS: u64 = 200;
+/// The number of turns that the peers' tasks get in each wait: enough to receive a message and to respond to it.
+const PEER_TURNS: u32 = 8;
+/// The interval at which a server that waits for its peers checks whether the simulation has ended.
+const END_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// The duration of a full disk or of a loss of wake-ups, in ticks.
+const FAILURE_TICKS: u64 = 200;
+/// The maximum time that a server's runtime gets to end its blocking tasks. A task that outlived its runtime would run
+/// at the same time as the next server.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(600);
 
-/// What unwinds a task where the process is to die: nothing is written of it, as nothing is of a process that is killed.
-struct Death;
+/// The panic payload that unwinds the tasks of a killed server. It is raised with `resume_unwind`, which prints
+/// nothing.
+struct SimulatedKill;
 
-/// What becomes of reaching a fault point.
-pub(crate) fn reached(shared: &Shared) {
-    if shared.is_dead.load(Ordering::SeqCst) {
-        resume_unwind(Box::new(Death));
+/// Called whenever a server reaches a failpoint. If the server is being killed, unwinds the calling task. Otherwise,
+/// schedules the failures that are planned for this failpoint.
+pub(crate) fn on_failpoint(environment: &Environment) {
+    if environment.is_killed.load(Ordering::SeqCst) {
+        resume_unwind(Box::new(SimulatedKill));
     }
-    for trouble in shared.due() {
-        if trouble == Trouble::Crash {
-            shared.is_dead.store(true, Ordering::SeqCst);
-            shared.count(Trouble::Crash);
-            resume_unwind(Box::new(Death));
+    for failure in environment.due() {
+        if failure == InjectedFailure::Crash {
+            environment.is_killed.store(true, Ordering::SeqCst);
+            environment.count(InjectedFailure::Crash);
+            resume_unwind(Box::new(SimulatedKill));
         }
-        shared.pending().push(trouble);
+        environment.pending().push(failure);
     }
 }
 
-/// Lets one server after another live, until the world is over.
-pub(crate) fn live(shared: &Arc<Shared>) {
-    while !shared.is_over.load(Ordering::SeqCst) {
-        shared.is_dead.store(false, Ordering::SeqCst);
+/// Runs one server after another until the simulation is over.
+pub(crate) fn run_servers(environment: &Arc<Environment>) {
+    while !environment.is_over.load(Ordering::SeqCst) {
+        environment.is_killed.store(false, Ordering::SeqCst);
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            // While somebody blocks, Tokio's time stands still but for the ticks.
-            let (_held, blocked) = std::sync::mpsc::channel::<()>();
+            // When all tasks are idle, Tokio advances paused time automatically, but not while a blocking task exists.
+            // This blocking task ensures that only the ticks advance the time.
+            let (_sender, blocked) = std::sync::mpsc::channel::<()>();
             tokio::task::spawn_blocking(move || blocked.recv());
-            run(shared).await;
+            run_server(environment).await;
         });
-        shared.url.send_replace(None);
-        runtime.shutdown_timeout(END_LIMIT);
-        fault::fill_disk(false);
-        fault::lose_hints(false);
+        environment.url.send_replace(None);
+        runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+        failpoint::fill_disk(false);
+        failpoint::lose_hints(false);
     }
 }
 
-/// A server's life, until it has stopped, or died.
-async fn run(shared: &Arc<Shared>) {
-    let mut starting = tokio::spawn(start(Arc::clone(shared)));
+/// Runs a server until it is killed or has stopped.
+async fn run_server(environment: &Arc<Environment>) {
+    let mut starting = tokio::spawn(start(Arc::clone(environment)));
     let mut server = None;
     let mut stopping = None;
     let mut ends_at = 0;
     for tick in 0u64.. {
-        for _ in 0..TURNS {
+        for _ in 0..TURNS_PER_TICK {
             tokio::task::yield_now().await;
         }
-        if tick % TICKS_ALONE == 0 {
-            wait_for_others(shared);
+        if tick % PEER_WAIT_TICKS == 0 {
+            wait_for_peers(environment);
         }
-        shared.clock.advance_ms(i64::try_from(TICK.as_millis()).unwrap_or_default());
+        environment.clock.advance_ms(i64::try_from(TICK.as_millis()).unwrap_or_default());
         tokio::time::advance(TICK).await;
-        if shared.is_dead.load(Ordering::SeqCst) || shared.is_over.load(Ordering::SeqCst) {
+        if environment.is_killed.load(Ordering::SeqCst) || environment.is_over.load(Ordering::SeqCst) {
             return;
         }
         if server.is_none() && stopping.is_none() && starting.is_finished() {
             match (&mut starting).await {
                 Ok(Ok(started)) => server = Some(started),
-                // It did not start: the disk is full, or the database was just cut off.
+                // The start may fail, for example because the disk is full or the database connections were terminated.
                 Ok(Err(_)) | Err(_) => return,
             }
         }
-        if tick >= ends_at || shared.is_calm.load(Ordering::SeqCst) {
-            fault::fill_disk(false);
-            fault::lose_hints(false);
+        if tick >= ends_at || environment.is_calm.load(Ordering::SeqCst) {
+            failpoint::fill_disk(false);
+            failpoint::lose_hints(false);
         }
-        let pending = std::mem::take(&mut *shared.pending());
-        for trouble in pending {
-            shared.count(trouble);
-            ends_at = tick + TROUBLE_TICKS;
-            if make(shared, trouble, server.as_mut()).await
+        let pending = std::mem::take(&mut *environment.pending());
+        for failure in pending {
+            environment.count(failure);
+            ends_at = tick + FAILURE_TICKS;
+            if inject(environment, failure, server.as_mut()).await
                 && let Some(server) = server.take()
             {
                 stopping = Some(tokio::spawn(server.stop()));
@@ -125,66 +130,76 @@ async fn run(shared: &Arc<Shared>) {
     }
 }
 
-/// Waits until each task of the others' runtime has had its turn, or the world is over.
-fn wait_for_others(shared: &Shared) {
+/// Waits until the tasks of the clients, the model and the guests have had their turns, or until the simulation is
+/// over.
+fn wait_for_peers(environment: &Environment) {
     let (done, wait) = std::sync::mpsc::channel();
-    shared.others.spawn(async move {
-        for _ in 0..TURNS_OF_OTHERS {
+    environment.peer_runtime.spawn(async move {
+        for _ in 0..PEER_TURNS {
             tokio::task::yield_now().await;
         }
-        // Who waited may have gone.
+        // This fails if the simulation has ended and the server no longer waits for its peers.
         let _ = done.send(());
     });
-    while wait.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-        if shared.is_over.load(Ordering::SeqCst) {
+    while wait.recv_timeout(END_CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        if environment.is_over.load(Ordering::SeqCst) {
             return;
         }
     }
 }
 
-/// Makes trouble; `true` if the server is to stop.
-async fn make(shared: &Arc<Shared>, trouble: Trouble, server: Option<&mut Server>) -> bool {
-    match trouble {
-        Trouble::Crash => {}
-        Trouble::Restart => return true,
-        Trouble::ClockJump { ms } => shared.clock.advance_ms(ms),
-        Trouble::FullDisk => fault::fill_disk(true),
-        Trouble::LostWakeUps => fault::lose_hints(true),
-        Trouble::DeadSandbox => shared.machine.kill_any(shared.reached.load(Ordering::SeqCst)),
-        Trouble::CutLine => shared.machine.cut_any(shared.reached.load(Ordering::SeqCst)),
-        Trouble::DatabaseRestart => return !shared.cut_database().await,
-        Trouble::Usurp => {
+/// Injects a failure. Returns true if the failure requires that the server is stopped.
+async fn inject(
+    environment: &Arc<Environment>,
+    failure: InjectedFailure,
+    server: Option<&mut Server>,
+) -> bool {
+    match failure {
+        InjectedFailure::Crash => {}
+        InjectedFailure::Restart => return true,
+        InjectedFailure::ClockJump { ms } => environment.clock.advance_ms(ms),
+        InjectedFailure::FullDisk => failpoint::fill_disk(true),
+        InjectedFailure::LostWakeUps => failpoint::lose_hints(true),
+        InjectedFailure::KilledSandbox => {
+            environment.machine.kill_any(environment.reached_failpoints.load(Ordering::SeqCst));
+        }
+        InjectedFailure::GuestDisconnect => {
+            environment.machine.disconnect_any(environment.reached_failpoints.load(Ordering::SeqCst));
+        }
+        InjectedFailure::DatabaseRestart => return !environment.cut_database_connections().await,
+        InjectedFailure::TakeOverLeases => {
             if let Some(server) = server {
-                let options = server.options.for_worker(shared);
-                server.usurpers.push(tokio::spawn(Worker::start(options)));
+                let options = server.components.worker_options(environment);
+                server.second_workers.push(tokio::spawn(Worker::start(options)));
             }
         }
-        Trouble::DoubledWakeUp => {
+        InjectedFailure::DuplicateWakeUps => {
             if let Some(server) = server {
-                let (store, ids) = (server.options.store.clone(), server.options.ids.clone());
-                tokio::spawn(async move { wake(&store, &ids).await });
+                let (store, ids) = (server.components.store.clone(), server.components.ids.clone());
+                tokio::spawn(async move { send_wake_ups(&store, &ids).await });
             }
         }
     }
     false
 }
 
-/// Says that there is work, and that runs were changed, whether it is so or not.
-async fn wake(store: &Store, ids: &IdSource) {
-    store.feed().nudge(ids.next());
-    let nobody: DeploymentId = ids.next();
-    let woken: Result<(), herm_store::Error> = store
-        .transaction("doubled_wake_up", move |tx| {
-            Box::pin(async move { queue::hasten(tx, nobody, "nobody").await })
+/// Sends a wake-up to the worker although there is no new work, and a change notification for a run that does not
+/// exist.
+async fn send_wake_ups(store: &Store, ids: &IdSource) {
+    store.feed().run_changed(ids.next());
+    let unknown: DeploymentId = ids.next();
+    let result: Result<(), herm_store::Error> = store
+        .transaction("duplicate_wake_up", move |tx| {
+            Box::pin(async move { queue::make_due(tx, unknown, "unknown").await })
         })
         .await;
-    // A hint that gets lost changes nothing.
-    let _ = woken;
+    // The transaction may fail. This has the same effect as a lost wake-up, which the server must tolerate anyway.
+    let _ = result;
 }
 
-/// What servers and workers are made of.
+/// The components that a server and its workers share.
 #[derive(Clone)]
-struct Parts {
+struct Components {
     store: Store,
     ids: IdSource,
     sealer: Sealer,
@@ -194,26 +209,30 @@ struct Parts {
     quotas: Quotas,
 }
 
-impl Parts {
-    fn for_worker(&self, shared: &Shared) -> herm_worker::Options {
+impl Components {
+    fn worker_options(&self, environment: &Environment) -> herm_worker::Options {
         let provider = ProviderOptions {
             name: "anthropic".to_owned(),
             kind: ProviderKind::Anthropic,
-            base_url: shared.model_url.clone(),
+            base_url: environment.model_url.clone(),
             api_key: Some("sk-ant-test".to_owned().into()),
         };
         herm_worker::Options {
             store: self.store.clone(),
             ids: self.ids.clone(),
             rng: Arc::new(SystemRng),
-            providers: Providers::new(vec![provider], Limits::DEFAULT, herm_outbound::tls().unwrap())
-                .unwrap(),
+            providers: Providers::new(
+                vec![provider],
+                Limits::DEFAULT,
+                herm_outbound::tls_client_config().unwrap(),
+            )
+            .unwrap(),
             sandboxes: self.sandboxes.clone(),
             workspaces: self.workspaces.clone(),
             snapshots: self.snapshots.clone(),
             quotas: self.quotas.clone(),
             event_retention_days: None,
-            ways_out: WaysOut::new(egress::Options {
+            egress_service: EgressService::new(egress::Options {
                 store: self.store.clone(),
                 sealer: self.sealer.clone(),
                 rng: Arc::new(SystemRng),
@@ -223,89 +242,90 @@ impl Parts {
     }
 }
 
+/// A running server.
 struct Server {
-    options: Parts,
+    components: Components,
     app: App,
     worker: Worker,
-    usurpers: Vec<tokio::task::JoinHandle<Result<Worker, herm_store::Error>>>,
+    second_workers: Vec<tokio::task::JoinHandle<Result<Worker, herm_store::Error>>>,
     close: CancellationToken,
     http: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
-    /// As the binary does it.
+    /// Stops the server's components in the same order as the real binary.
     async fn stop(self) {
         self.app.drain();
         self.worker.stop(Duration::from_secs(10)).await;
-        for usurper in self.usurpers {
-            if let Ok(Ok(worker)) = usurper.await {
+        for second_worker in self.second_workers {
+            if let Ok(Ok(worker)) = second_worker.await {
                 worker.stop(Duration::from_secs(10)).await;
             }
         }
         self.close.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(3), self.http).await;
-        self.options.store.close().await;
+        self.components.store.close().await;
     }
 }
 
-async fn start(shared: Arc<Shared>) -> anyhow::Result<Server> {
+async fn start(environment: Arc<Environment>) -> anyhow::Result<Server> {
     let store = Store::open(herm_store::Options {
-        location: shared.location(),
-        clock: Arc::clone(&shared.clock) as _,
-        database_clock: DatabaseClock::Given,
+        location: environment.location(),
+        clock: Arc::clone(&environment.clock) as _,
+        database_clock: DatabaseClock::FromOptions,
         migrate: true,
         exclusive: true,
     })
     .await?;
-    let ids = IdSource::new(Arc::clone(&shared.clock) as _, Arc::new(SystemRng));
-    herm_app::keys::accept_bootstrap(&store, &ids, &shared.key).await?;
-    let sealer = shared.sealer.clone();
+    let ids = IdSource::new(Arc::clone(&environment.clock) as _, Arc::new(SystemRng));
+    herm_app::keys::accept_bootstrap(&store, &ids, &environment.key).await?;
+    let sealer = environment.sealer.clone();
     herm_app::master_key::check(&store, &sealer).await?;
-    let parts = Parts {
+    let components = Components {
         store: store.clone(),
         ids: ids.clone(),
         sealer: sealer.clone(),
-        sandboxes: sandboxes(&shared)?,
-        workspaces: Workspaces::new(shared.dir.path().join("workspaces")),
-        snapshots: Snapshots::new(shared.dir.path().join("snapshots")),
-        quotas: Quotas::new(Arc::clone(&shared.clock) as _),
+        sandboxes: sandboxes(&environment)?,
+        workspaces: Workspaces::new(environment.dir.path().join("workspaces")),
+        snapshots: Snapshots::new(environment.dir.path().join("snapshots")),
+        quotas: Quotas::new(Arc::clone(&environment.clock) as _),
     };
     let settings = Settings {
         default_model: ModelName::parse("anthropic/simulated").unwrap(),
         providers: vec!["anthropic".to_owned()],
-        docker_becomes: Some(SandboxType::Local),
-        workspaces: parts.workspaces.clone(),
-        snapshots: parts.snapshots.clone(),
-        quotas: parts.quotas.clone(),
+        docker_fallback: Some(SandboxType::Local),
+        workspaces: components.workspaces.clone(),
+        snapshots: components.snapshots.clone(),
+        quotas: components.quotas.clone(),
         max_file_bytes: 1024 * 1024,
     };
     let app = App::new(
         store,
         ids,
-        Arc::clone(&shared.clock) as _,
+        Arc::clone(&environment.clock) as _,
         sealer,
-        Fetcher::new(herm_outbound::Allowed::default(), herm_outbound::tls()?)?,
-        Arc::new(parts.sandboxes.clone()),
+        Fetcher::new(herm_outbound::AllowedAddresses::default(), herm_outbound::tls_client_config()?)?,
+        Arc::new(components.sandboxes.clone()),
         settings,
     );
-    let worker = Worker::start(parts.for_worker(&shared)).await?;
+    let worker = Worker::start(components.worker_options(&environment)).await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let close = CancellationToken::new();
     let router = herm_api::router(app.clone(), herm_api::Options::default());
     let http = tokio::spawn(herm_api::serve(listener, router, close.clone()));
-    shared.url.send_replace(Some(url));
-    Ok(Server { options: parts, app, worker, usurpers: Vec::new(), close, http })
+    environment.url.send_replace(Some(url));
+    Ok(Server { components, app, worker, second_workers: Vec::new(), close, http })
 }
 
-fn sandboxes(shared: &Shared) -> anyhow::Result<Sandboxes> {
+fn sandboxes(environment: &Environment) -> anyhow::Result<Sandboxes> {
     let sandboxes = Sandboxes::new(herm_sandbox::Options {
-        data_dir: shared.dir.path().to_owned(),
+        data_dir: environment.dir.path().to_owned(),
         rng: Arc::new(SystemRng),
-        away_limit: AWAY_LIMIT,
+        reconnect_timeout: RECONNECT_TIMEOUT,
         docker: DockerOptions { host: None, image: "none".to_owned() },
         certificates: Certificates::default(),
-        carry: Arc::new(|_, _| {}),
+        proxy_handler: Arc::new(|_, _| {}),
     })?;
-    Ok(sandboxes.on(Arc::new(shared.machine.clone())))
+    Ok(sandboxes.with_machine(Arc::new(environment.machine.clone())))
 }

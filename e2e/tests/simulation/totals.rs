@@ -1,9 +1,9 @@
-//! What many lives come to.
+//! The totals over all seeds of a test.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::history::{History, check};
+use crate::history::{History, checker};
 
 #[derive(Default)]
 pub(crate) struct Totals {
@@ -11,21 +11,22 @@ pub(crate) struct Totals {
     messages: usize,
     events: usize,
     commands: u64,
-    unknown: usize,
-    troubles: BTreeMap<&'static str, u64>,
+    unknown_outcomes: usize,
+    injected_failures: BTreeMap<&'static str, u64>,
 }
 
 impl Totals {
     pub(crate) fn add(&mut self, history: &History) {
-        for of_it in &history.deployments {
-            self.runs += of_it.runs.len();
-            self.messages += of_it.acknowledged.len();
-            self.events += of_it.events.len();
-            self.unknown += of_it.events.iter().filter(|event| check::is_untold(event)).count();
+        for deployment in &history.deployments {
+            self.runs += deployment.runs.len();
+            self.messages += deployment.acknowledged.len();
+            self.events += deployment.events.len();
+            self.unknown_outcomes +=
+                deployment.events.iter().filter(|event| checker::is_unknown_outcome(event)).count();
         }
-        self.commands += history.begun.values().sum::<u64>();
-        for (name, count) in &history.troubles {
-            *self.troubles.entry(name).or_default() += count;
+        self.commands += history.command_starts.values().sum::<u64>();
+        for (name, count) in &history.injected_failures {
+            *self.injected_failures.entry(name).or_default() += count;
         }
     }
 }
@@ -34,9 +35,9 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} runs, {} messages, {} events, {} commands, {} outcomes told to be unknown",
-            self.runs, self.messages, self.events, self.commands, self.unknown
+            "{} runs, {} messages, {} events, {} commands, {} unknown outcomes",
+            self.runs, self.messages, self.events, self.commands, self.unknown_outcomes
         )?;
-        self.troubles.iter().try_for_each(|(name, count)| write!(f, ", {count} {name}"))
+        self.injected_failures.iter().try_for_each(|(name, count)| write!(f, ", {count} {name}"))
     }
 }

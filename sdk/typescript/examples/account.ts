@@ -1,9 +1,10 @@
-// Secrets, keys, and tokens for browsers.
+// Manages resources of an account: a secret, an API key and a browser token.
 import Herm from "herm";
 
 const client = new Herm();
 
-// A value that an agent uses without seeing it: it is put in on the way to the hosts it is allowed for.
+// A secret is a value that an agent uses without seeing it. The server inserts the value into requests to the allowed
+// hosts.
 const secret = await client.secrets.create({
   name: "Shop token",
   value: "first",
@@ -25,13 +26,13 @@ for await (const { name, allowed_hosts } of client.secrets.list())
 await client.deployments.delete(shopper.deployment_id);
 await client.secrets.delete(secret.secret_id);
 
-// A key for another part of your backend. It is shown this once.
+// Creates an API key for another part of your backend. The key's text is returned only here.
 const key = await client.keys.create({ name: "reader", scopes: ["deployments:read"] });
 const reader = new Herm({ apiKey: key.key, baseURL: client.baseURL });
 console.log(`${(await reader.deployments.list()).data.length} deployments`);
 await client.keys.delete(key.key_id);
 
-// A token that a page can be given: for one deployment, for a quarter of an hour.
+// Creates a browser token for a web page. It is restricted to one deployment and expires after 15 minutes.
 const { deployment_id } = await client.deployments.create({
   customer_id: "acme",
   name: "Ada",

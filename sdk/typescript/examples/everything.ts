@@ -1,4 +1,4 @@
-// An agent with all there is to say about it, and its changes.
+// Creates an agent with all settings, and changes some of them.
 import Herm from "herm";
 
 const client = new Herm();
@@ -18,12 +18,12 @@ const deployment = await client.deployments.create({
     {
       name: "shop",
       url: "https://mcp.shop.example/mcp",
-      tools: ["list_orders"], // all of them when left out
+      tools: ["list_orders"], // if omitted, the agent may use all tools
       permission: "always_allow",
     },
   ],
   skills: [
-    // Its text is on this machine's disk: it is sent along.
+    // This file exists on the local disk, so the client sends its text with the request.
     { source: "file", name: "refunds", path: "skills/refunds/SKILL.md" },
     {
       source: "inline",
@@ -43,9 +43,9 @@ console.log(`skills: ${deployment.skills.map(skill => `${skill.name} is ${skill.
 
 const updated = await client.deployments.update(id, {
   name: "Ada Lovelace",
-  mcp_servers: [], // arrays are replaced whole
-  metadata: { region: null, tier: "gold" }, // in maps null removes, and other keys stay
-  features: { steering: null }, // back to its default
+  mcp_servers: [], // arrays are replaced as a whole
+  metadata: { region: null, tier: "gold" }, // in maps, null removes a key; omitted keys stay
+  features: { steering: null }, // null resets the feature to its default
 });
 console.log(
   `${updated.name}: ${JSON.stringify(updated.metadata)}, ${updated.mcp_servers?.length} MCP servers`,

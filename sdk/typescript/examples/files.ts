@@ -1,4 +1,4 @@
-// The files of an agent's workspace, from outside.
+// Reads and writes files in an agent's workspace.
 import Herm from "herm";
 
 const client = new Herm();
@@ -24,7 +24,7 @@ console.log(`from byte 9 on: ${await sums.text()}`);
 const logo = await client.files.read(id, "reports/logo.bin");
 console.log(`${(await logo.bytes()).length} bytes of a logo`);
 
-// Only over the version that was read.
+// Writes the file only if it has not changed since it was read.
 await client.files.write(id, "reports/november.csv", "item,sum\n", {
   ...(report.etag && { ifMatch: report.etag }),
 });

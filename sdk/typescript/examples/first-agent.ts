@@ -1,13 +1,13 @@
-// One agent for one customer: make it, let it work, read what it wrote, end it.
+// Creates an agent for one customer, lets it work, reads a file that it wrote, and deletes it.
 import Herm from "herm";
 
-const client = new Herm(); // HERM_API_KEY, HERM_BASE_URL
+const client = new Herm(); // reads HERM_API_KEY and HERM_BASE_URL
 
 const deployment = await client.deployments.create({
   customer_id: "acme",
   name: "Ada",
   system_prompt: "You are the assistant of Acme Ltd.",
-  model: "demo/tour", // a canned script that needs no key; a real one is "anthropic/claude-sonnet-4.5"
+  model: "demo/tour", // a canned script that needs no key; a real model is "anthropic/claude-sonnet-4.5"
   metadata: { plan: "pro" },
 });
 const id = deployment.deployment_id;
@@ -28,5 +28,5 @@ try {
   await client.deployments.get(id);
 } catch (error) {
   if (!(error instanceof Herm.NotFoundError)) throw error;
-  console.log("The agent is gone.");
+  console.log("The agent is deleted.");
 }

@@ -1,4 +1,4 @@
-// What an agent does, as it does it.
+// Follows an agent's work live through its event stream.
 import Herm from "herm";
 
 const client = new Herm();
@@ -9,11 +9,12 @@ const { deployment_id: id } = await client.deployments.create({
   model: "demo/tour",
 });
 
-// Awaited, the stream is connected: it misses nothing of what is caused from here on.
+// When the promise has resolved, the stream is connected and misses no later event.
 const stream = await client.deployments.events.stream(id);
 const { run_id } = await client.deployments.messages.send(id, { content: "Show me what you can do." });
 
-// A connection that breaks is made again, from the last event on. `break` ends the stream.
+// If the connection breaks, the stream reconnects and resumes after the last event. Leaving the loop with `break` ends
+// the stream.
 for await (const event of stream) {
   switch (event.type) {
     case "token":
@@ -29,7 +30,7 @@ for await (const event of stream) {
   if (event.type === "run_status" && event.status === "completed") break;
 }
 
-// The same again, from the log.
+// Reads the same events again from the event log.
 const page = await client.deployments.events.list(id, { run_id, types: ["message"] });
 console.log(`\n${page.data.length} messages, the first: ${JSON.stringify(page.data[0])}`);
 

@@ -1,4 +1,4 @@
-// What an agent knows and may do.
+// Configures the skills, tools and MCP servers of an agent.
 import Herm from "herm";
 
 const client = new Herm();
@@ -9,7 +9,7 @@ const { deployment_id: id } = await client.deployments.create({
   model: "demo/tour",
 });
 
-// A SKILL.md of this machine's disk is sent along.
+// This file exists on the local disk, so the client sends its text with the request.
 const skill = await client.skills.add(id, {
   source: "file",
   name: "refunds",

@@ -1,4 +1,4 @@
-// Several conversations with one agent: each has its own history, the files are common.
+// Holds several conversations with one agent. Each thread has its own history, and all threads share the files.
 import Herm from "herm";
 
 const client = new Herm();
@@ -14,7 +14,7 @@ const both = await Promise.all([
   client.deployments.messages.sendAndWait(id, { content: "About invoices.", thread_id: thread.thread_id }),
   client.deployments.messages.sendAndWait(id, { content: "About something else.", thread_id: "new" }),
 ]);
-console.log(`Two threads worked side by side: ${both.map(run => run.status).join(", ")}`);
+console.log(`Two threads worked in parallel: ${both.map(run => run.status).join(", ")}`);
 
 await client.threads.update(id, thread.thread_id, { title: "Invoices of November" });
 const { title, messages } = await client.threads.get(id, thread.thread_id);

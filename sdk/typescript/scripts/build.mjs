@@ -1,4 +1,4 @@
-// Compiles src/ twice: to ES modules and to CommonJS, each with its declarations.
+// Compiles src/ to ES modules and to CommonJS, each with type declarations.
 import { spawnSync } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -14,6 +14,6 @@ for (const [project, kind, folder] of [
 ]) {
     const { status } = spawnSync(process.execPath, [tsc, "--project", project], { stdio: "inherit" });
     if (status !== 0) process.exit(status ?? 1);
-    // What the files of this folder are, whatever the package says of the others.
+    // Sets the module type of this directory, because CommonJS files in a package of type "module" need another type.
     writeFileSync(`dist/${folder}/package.json`, `{ "type": "${kind}", "sideEffects": false }\n`);
 }

@@ -15,45 +15,54 @@ import { type Runtime, systemRuntime } from "./runtime.js";
 import { type Logger, Transport } from "./transport.js";
 import * as waitErrors from "./wait-errors.js";
 
-/** Where a server listens that was told nothing else. */
+/** Default URL of the Herm server. */
 const DEFAULT_BASE_URL = "http://127.0.0.1:4376";
-/** Milliseconds that one attempt of a request may take. */
+/** Default timeout of one attempt of a request, in milliseconds. */
 const DEFAULT_TIMEOUT_MS = 60_000;
-/** How often a request is made again: with the waits between, a server may be away for some seconds. */
+/**
+ * Default maximum number of retries of a request. Together with the waits between the attempts, they bridge a few
+ * seconds in which the server is unreachable.
+ */
 const DEFAULT_MAX_RETRIES = 4;
-/** What a key begins with that must not be given to browsers. */
+/** Prefix of secret API keys, which must not be used in browsers. Browser tokens have another prefix. */
 const SECRET_KEY_PREFIX = "herm_sk_";
 
 export interface ClientOptions {
-  /** The API key, or a browser's token; else the variable `HERM_API_KEY`, else `PRISM_API_KEY`. */
+  /** The API key or browser token. Defaults to the environment variable `HERM_API_KEY`, then `PRISM_API_KEY`. */
   apiKey?: string | undefined;
-  /** Where the server is; else the variable `HERM_BASE_URL`, else `http://127.0.0.1:4376`. */
+  /** The URL of the Herm server. Defaults to the environment variable `HERM_BASE_URL`, then `http://127.0.0.1:4376`. */
   baseURL?: string | undefined;
-  /** Milliseconds that one attempt of a request may take; a minute when left out. */
+  /** Timeout of each attempt of a request, in milliseconds. Defaults to 60,000. */
   timeout?: number | undefined;
-  /** How often a request is made again after a fault that passes; 4 times when left out. */
+  /** Maximum number of retries of a request after transient errors. Defaults to 4. */
   maxRetries?: number | undefined;
-  /** Instead of the global `fetch`. */
+  /** The function that sends HTTP requests. Defaults to the global `fetch`. */
   fetch?: typeof fetch | undefined;
-  /** Sent with every request. */
+  /** Headers that are sent with every request. */
   defaultHeaders?: Record<string, string> | undefined;
-  /** Told of requests and retries, never of keys or bodies; `console` will do. */
+  /**
+   * Receives log messages about requests and retries. They contain no keys and no bodies. `console` can be used as a
+   * logger.
+   */
   logger?: Logger | undefined;
-  /** Allows a secret key in a browser's page, where every visitor can read it. A token is what belongs there. */
+  /**
+   * Allows the use of a secret key in a browser, where every visitor of the page can read the key. Use a browser token
+   * instead.
+   */
   dangerouslyAllowBrowser?: boolean | undefined;
 }
 
 /**
- * A client of a Herm server.
+ * Client for a Herm server.
  *
  * ```ts
  * import Herm from "herm";
  *
- * const client = new Herm(); // the key from HERM_API_KEY
+ * const client = new Herm(); // reads the API key from HERM_API_KEY
  * ```
  */
 export class Herm {
-  /** Agents, what is said to them and what they do. */
+  /** Deployments, their messages (`deployments.messages`) and their events (`deployments.events`). */
   readonly deployments: Deployments;
   readonly threads: Threads;
   readonly runs: Runs;
@@ -68,7 +77,7 @@ export class Herm {
   readonly keys: Keys;
   readonly tokens: Tokens;
   readonly models: Models;
-  /** Where the server is. */
+  /** The URL of the server, without a trailing slash. */
   readonly baseURL: string;
 
   static readonly HermError = errors.HermError;
@@ -89,7 +98,7 @@ export class Herm {
   static readonly DeploymentFailedError = waitErrors.DeploymentFailedError;
   static readonly WaitTimeoutError = waitErrors.WaitTimeoutError;
 
-  /** `runtime` is for tests: they choose time and randomness. */
+  /** Creates a client. `runtime` is for tests, which use it to control time and randomness. */
   constructor(options: ClientOptions = {}, runtime: Runtime = systemRuntime) {
     this.baseURL = baseURL(options.baseURL ?? variable("HERM_BASE_URL") ?? DEFAULT_BASE_URL);
     const transport = new Transport(
@@ -98,7 +107,7 @@ export class Herm {
         baseURL: this.baseURL,
         timeout: options.timeout ?? DEFAULT_TIMEOUT_MS,
         maxRetries: options.maxRetries ?? DEFAULT_MAX_RETRIES,
-        // Called as a function of the global object: elsewhere browsers refuse it.
+        // Calls `fetch` as a method of the global object, because browsers reject any other call.
         fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
         defaultHeaders: options.defaultHeaders ?? {},
         logger: options.logger,
@@ -126,16 +135,16 @@ function apiKey(options: ClientOptions): string {
   const key = (options.apiKey ?? variable("HERM_API_KEY") ?? variable("PRISM_API_KEY"))?.trim();
   if (!key) {
     throw new HermError(
-      "there is no API key: give apiKey, or set HERM_API_KEY; `herm keys create --name NAME` makes one on the server",
+      "Missing API key: pass apiKey or set HERM_API_KEY. `herm keys create --name NAME` creates a key on the server.",
     );
   }
-  // Said here without the key: `fetch` would quote it.
+  // Checks the key before any request, because the error that `fetch` throws for an invalid header contains the key.
   if (!/^[\x21-\x7e]+$/.test(key))
-    throw new HermError("apiKey holds blanks or other characters that no key has");
+    throw new HermError("apiKey contains white space or other characters that are not allowed in a key.");
   if (key.startsWith(SECRET_KEY_PREFIX) && isBrowser() && !options.dangerouslyAllowBrowser) {
     throw new HermError(
-      "a secret key in a page is readable by every visitor: make a token with client.tokens.create on your server and " +
-        "give the page that; dangerouslyAllowBrowser: true allows the key all the same",
+      "A secret key in a browser is readable by every visitor of the page. Create a token with client.tokens.create on " +
+        "your server and pass that token to the page, or set dangerouslyAllowBrowser: true to use the key anyway.",
     );
   }
   return key;
@@ -146,11 +155,11 @@ function baseURL(text: string): string {
   try {
     url = new URL(text);
   } catch {
-    throw new HermError("baseURL is not a URL; it should look like http://127.0.0.1:4376");
+    throw new HermError("baseURL is not a URL. Example: http://127.0.0.1:4376");
   }
-  if (!/^https?:$/.test(url.protocol)) throw new HermError("baseURL must begin with http:// or https://");
+  if (!/^https?:$/.test(url.protocol)) throw new HermError("baseURL must begin with http:// or https://.");
   if (url.username || url.password || url.search || url.hash) {
-    throw new HermError("baseURL must have no user, query or fragment; give the key as apiKey");
+    throw new HermError("baseURL must not contain a user, query or fragment. Pass the key as apiKey.");
   }
   return url.origin + url.pathname.replace(/\/+$/, "");
 }

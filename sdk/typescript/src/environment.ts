@@ -1,8 +1,14 @@
-/** What the place this runs in offers: environment variables, a file system, a browser's page. All of it may be missing. */
+/**
+ * Access to environment variables and local files, and detection of browsers. JavaScript runtimes may have none of
+ * these.
+ */
 
 import { HermError } from "./errors.js";
 
-/** Largest file that is sent along with a skill: what the server accepts as a body. */
+/**
+ * Maximum size in bytes of a local skill file that is sent to the server. A larger file throws an error. The server's
+ * default limit for request bodies is the same.
+ */
 const MAX_SENT_FILE_BYTES = 1024 * 1024;
 
 interface FileSystem {
@@ -20,17 +26,20 @@ function process(): Process | undefined {
   return (globalThis as { process?: Process }).process;
 }
 
-/** An environment variable, without blanks around it; `undefined` where it is empty or there are none. */
+/**
+ * Returns the value of an environment variable without surrounding white space, or `undefined` if the variable is
+ * empty, not set or not readable.
+ */
 export function variable(name: string): string | undefined {
   try {
     return process()?.env?.[name]?.trim() || undefined;
   } catch {
-    // Deno asks its user first, who may say no.
+    // Deno throws if the program has no permission to read the variable.
     return undefined;
   }
 }
 
-/** Whether this is a browser's page, whose visitors can read everything in it. */
+/** Returns true if the code runs in a browser page. The page's visitors can read everything in it, including keys. */
 export function isBrowser(): boolean {
   return typeof window !== "undefined" && typeof window.document !== "undefined";
 }
@@ -40,12 +49,13 @@ async function fileSystem(): Promise<FileSystem | undefined> {
   if (isBrowser() || !host?.versions?.node) return undefined;
   const name = "node:fs/promises";
   if (host.getBuiltinModule) return host.getBuiltinModule(name) as FileSystem;
-  // The name is a variable and the comments are there so that no bundler looks for the module.
+  // The module name is passed as a variable, with these comments, so that bundlers do not include the module in code
+  // for browsers.
   return (await import(/* webpackIgnore: true */ /* @vite-ignore */ name).catch(() => undefined)) as
     FileSystem | undefined;
 }
 
-/** The text of a file on this machine's disk; `undefined` where there is no such file, or no disk. */
+/** Returns the text of a local file, or `undefined` if the file does not exist or the runtime has no file system. */
 export async function readLocalFile(path: string): Promise<string | undefined> {
   const files = await fileSystem();
   if (!files) return undefined;
@@ -53,13 +63,15 @@ export async function readLocalFile(path: string): Promise<string | undefined> {
     const stat = await files.stat(path);
     if (!stat.isFile()) return undefined;
     if (stat.size > MAX_SENT_FILE_BYTES) {
-      throw new HermError(`${path} is larger than ${MAX_SENT_FILE_BYTES} bytes, the most that is sent along`);
+      throw new HermError(
+        `The file ${path} is larger than ${MAX_SENT_FILE_BYTES} bytes, the maximum size of a skill file.`,
+      );
     }
     return await files.readFile(path, "utf8");
   } catch (error) {
     const code = (error as { code?: string }).code;
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     if (error instanceof HermError) throw error;
-    throw new HermError(`failed to read ${path}, which exists on this machine`, { cause: error });
+    throw new HermError(`Failed to read the local file ${path}.`, { cause: error });
   }
 }

@@ -1,6 +1,6 @@
-import type { Fault } from "./types.js";
+import type { FieldError } from "./types.js";
 
-/** Whatever this library throws. */
+/** Base class of all errors that this library throws. */
 export class HermError extends Error {
   constructor(message: string, options?: { cause?: unknown }) {
     super(message, options);
@@ -8,71 +8,73 @@ export class HermError extends Error {
   }
 }
 
-/** What a server said when it refused or failed. */
+/** The parts of an HTTP response from which an {@link APIError} is created. */
 export interface ErrorAnswer {
   status: number;
   code?: string | undefined;
   message?: string | undefined;
-  details?: Fault[] | undefined;
+  details?: FieldError[] | undefined;
   requestId?: string | undefined;
   headers: Headers;
 }
 
-/** A request that was refused or failed. The subclass says by which status. */
+/** A request failed. Most HTTP statuses have a subclass of this error. */
 export class APIError extends HermError {
-  /** The HTTP status; `undefined` where no answer came. */
+  /** The HTTP status of the response, or `undefined` if the server did not respond. */
   readonly status: number | undefined;
-  /** The server's stable code, such as `validation_error` or `idempotency_conflict`. */
+  /** The error code of the response, for example `validation_error`. Unlike the message, it never changes. */
   readonly code: string | undefined;
-  /** Each fault that the server found: where (`skills[1].url`) and what. */
-  readonly details: Fault[];
-  /** The id to look this request up by in the server's log. */
+  /** The invalid fields of the request. Each has a path, for example `skills[1].url`, and a message. */
+  readonly details: FieldError[];
+  /** The id of the request, which also identifies it in the server's log. */
   readonly requestId: string | undefined;
-  /** The headers of the answer. */
+  /** The headers of the response. */
   readonly headers: Headers | undefined;
 
-  constructor(message: string, answer?: ErrorAnswer, options?: { cause?: unknown }) {
+  constructor(message: string, response?: ErrorAnswer, options?: { cause?: unknown }) {
     super(message, options);
-    this.status = answer?.status;
-    this.code = answer?.code;
-    this.details = answer?.details ?? [];
-    this.requestId = answer?.requestId;
-    this.headers = answer?.headers;
+    this.status = response?.status;
+    this.code = response?.code;
+    this.details = response?.details ?? [];
+    this.requestId = response?.requestId;
+    this.headers = response?.headers;
   }
 
-  /** The error of the class that fits the answer's status. */
-  static of(answer: ErrorAnswer): APIError {
-    const faults = (answer.details ?? []).map(fault => `\n  ${fault.path}: ${fault.message}`).join("");
-    const message = `${answer.status} ${answer.message ?? "The server gave no reason."}${faults}`;
-    const Kind = KINDS[answer.status] ?? (answer.status >= 500 ? InternalServerError : APIError);
-    return new Kind(message, answer);
+  /** Creates an error of the subclass that belongs to the HTTP status of the response. */
+  static of(response: ErrorAnswer): APIError {
+    const fields = (response.details ?? []).map(field => `\n  ${field.path}: ${field.message}`).join("");
+    const message = `${response.status} ${response.message ?? "The response contains no error message."}${fields}`;
+    const Kind = KINDS[response.status] ?? (response.status >= 500 ? InternalServerError : APIError);
+    return new Kind(message, response);
   }
 }
 
-/** 400: the body, the path or the query is not valid; `details` names each fault. */
+/** HTTP 400: the body, the path or the query of the request is invalid. `details` lists the invalid fields. */
 export class BadRequestError extends APIError {}
-/** 401: the key is missing, malformed, unknown, expired or revoked. */
+/** HTTP 401: the API key is missing, malformed, unknown, expired or revoked. */
 export class AuthenticationError extends APIError {}
-/** 403: the key lacks the scope. */
+/** HTTP 403: the API key lacks the scope that the operation requires. */
 export class PermissionDeniedError extends APIError {}
-/** 404: there is no such resource in this account. */
+/** HTTP 404: the account has no such resource, or the API key is restricted to other resources. */
 export class NotFoundError extends APIError {}
-/** 409: the resource's state does not allow it. */
+/**
+ * HTTP 409: the request conflicts with the state of the resource or with another request, or its precondition failed.
+ */
 export class ConflictError extends APIError {}
-/** 422: a skill or a secret reference cannot be used. */
+/** HTTP 422: the request is valid, but a skill or a secret that it refers to cannot be used. */
 export class UnprocessableEntityError extends APIError {}
-/** 429: too many requests; the retries have been used up. */
+/** HTTP 429: the key has sent too many requests. The client's retries failed too. */
 export class RateLimitError extends APIError {}
-/** 5xx: the server failed or is away; the retries have been used up. */
+/** HTTP 500 to 599: the server failed or is unavailable. The client's retries failed too. */
 export class InternalServerError extends APIError {}
-/** No answer came: the server cannot be reached, or the connection broke. */
+/** The client received no response, because the server is unreachable or the connection broke. */
 export class APIConnectionError extends APIError {}
-/** No answer came in time. */
+/** The client received no response within the timeout. */
 export class APIConnectionTimeoutError extends APIConnectionError {}
-/** The request was ended by its `signal`. */
+/** The request was aborted through its `signal`. */
 export class APIUserAbortError extends APIError {}
 
-const KINDS: Record<number, new (message: string, answer: ErrorAnswer) => APIError> = {
+const KINDS: Record<number, new (message: string, response: ErrorAnswer) => APIError> = {
   400: BadRequestError,
   401: AuthenticationError,
   403: PermissionDeniedError,

@@ -1,41 +1,44 @@
 import { HermError } from "./errors.js";
 import type { RunError, RunStatus, Usage } from "./types.js";
 
-interface OfRun {
-  /** The event's id: what a stream resumes after. */
+interface RunEvent {
+  /** The event's id. A stream can resume after this event. */
   id: string;
   run_id: string;
   thread_id: string;
 }
 
-/** A piece of what the agent says. The pieces of a `message_id` are together exactly its message. */
-export interface TokenEvent extends OfRun {
+/**
+ * A piece of an agent message. All pieces with the same `message_id`, in order, add up to exactly the message's
+ * content.
+ */
+export interface TokenEvent extends RunEvent {
   type: "token";
   message_id: string;
   delta: string;
 }
 
-/** A finished message, of either side. */
-export interface MessageEvent extends OfRun {
+/** A message of the user or the agent. No further pieces of this message follow. */
+export interface MessageEvent extends RunEvent {
   type: "message";
   message_id: string;
   role: "user" | "agent";
   content: string;
-  /** It was cut off, by a fault of the model's stream or by a cancellation. */
+  /** True if the message is incomplete, because its model call broke off or its run was cancelled. */
   truncated?: boolean;
 }
 
-/** The agent calls a tool. */
-export interface ToolCallEvent extends OfRun {
+/** The agent is calling a tool. A `tool_result` event with the same `tool_call_id` follows. */
+export interface ToolCallEvent extends RunEvent {
   type: "tool_call";
   tool_call_id: string;
-  /** The tool's name; an MCP server's tool is `server.tool`. */
+  /** The name of the tool. The name of an MCP server's tool is `server.tool`. */
   tool: string;
   arguments: Record<string, unknown>;
 }
 
-/** A tool has answered. */
-export interface ToolResultEvent extends OfRun {
+/** The result of a tool call. */
+export interface ToolResultEvent extends RunEvent {
   type: "tool_result";
   tool_call_id: string;
   tool: string;
@@ -44,8 +47,8 @@ export interface ToolResultEvent extends OfRun {
   duration_ms?: number;
 }
 
-/** The run stops for a person. */
-export interface SteeringRequestEvent extends OfRun {
+/** The run is waiting for a person to approve a tool call or to answer a question. */
+export interface SteeringRequestEvent extends RunEvent {
   type: "steering_request";
   steering_id: string;
   summary: string;
@@ -56,7 +59,7 @@ export interface SteeringRequestEvent extends OfRun {
   expires_at?: string;
 }
 
-/** A request to a person is settled. */
+/** A steering request was resolved: answered by a person, expired, or cancelled with its run. */
 export interface SteeringResolvedEvent {
   type: "steering_resolved";
   id: string;
@@ -66,29 +69,31 @@ export interface SteeringResolvedEvent {
   by: string;
 }
 
-/** A run has come to another status. */
-export interface RunStatusEvent extends OfRun {
+/** The status of a run has changed. */
+export interface RunStatusEvent extends RunEvent {
   type: "run_status";
   status: RunStatus;
-  /** Why it failed. */
+  /** The reason why the run failed, if its status is `error`. */
   error?: RunError;
-  /** What it used; at its end. */
+  /**
+   * The model calls, tool calls and tokens that the run has consumed. Only the run's last status event has this field.
+   */
   usage?: Usage;
 }
 
-/** A file of the workspace has changed. */
+/** A file in the workspace was created, modified, deleted or renamed. */
 export interface FilesystemEvent {
   type: "filesystem";
   id: string;
   change: "created" | "modified" | "deleted" | "renamed";
-  /** Relative to the workspace. */
+  /** The path of the file, relative to the workspace. */
   path: string;
   from?: string;
   size?: number;
   run_id?: string;
 }
 
-/** The deployment has come to another status; after `deleted` nothing follows. */
+/** The status of the deployment has changed. An event with status `deleted` is the last event of a deployment. */
 export interface DeploymentStatusEvent {
   type: "deployment_status";
   id: string;
@@ -96,7 +101,7 @@ export interface DeploymentStatusEvent {
   error?: RunError;
 }
 
-/** A memory has changed. */
+/** A memory of the agent was created, updated or deleted. */
 export interface MemoryEvent {
   type: "memory";
   id: string;
@@ -104,7 +109,7 @@ export interface MemoryEvent {
   memory_id: string;
 }
 
-/** A dream has come to another status. */
+/** The status of a dream has changed. A dream is a job that tidies the memories of an idle deployment. */
 export interface DreamEvent {
   type: "dream";
   id: string;
@@ -112,7 +117,10 @@ export interface DreamEvent {
   status: string;
 }
 
-/** Events between those asked for and these are no longer kept, or what was asked for lies beyond the latest event. */
+/**
+ * Some requested events cannot be returned: they are no longer stored, or the requested event id is greater than the id
+ * of the latest event.
+ */
 export interface GapEvent {
   type: "gap";
   id: string;
@@ -122,8 +130,8 @@ export interface GapEvent {
 }
 
 /**
- * What happens in a deployment. `type` says which: `if (event.type === "tool_call")` narrows to it. A newer server may
- * send types that are not listed here; they come in the same shape.
+ * An event of a deployment. `type` discriminates the types: `if (event.type === "tool_call")` narrows the type. A newer
+ * server may send events of other types, which also have a `type` and an `id`.
  */
 export type HermEvent =
   | TokenEvent
@@ -139,41 +147,41 @@ export type HermEvent =
   | DreamEvent
   | GapEvent;
 
-/** The types of events that can be asked for. */
+/** The event types that streams and lists can select with `types`. */
 export type HermEventType = Exclude<HermEvent["type"], "gap">;
 
-/** An event of a listing. */
+/** An event of the event log, with the time at which it was stored. Streamed events do not have this time. */
 export type StoredEvent = HermEvent & { created_at: string };
 
-/** The event of one frame of a stream. */
+/** Creates an event from the type, id and data of a frame of an event stream. */
 export function eventOf(type: string, id: string, data: string): HermEvent {
   let fields: unknown;
   try {
     fields = JSON.parse(data);
   } catch (cause) {
-    throw new HermError(`the data of event ${id} is not JSON`, { cause });
+    throw new HermError(`The data of event ${id} is not JSON.`, { cause });
   }
-  return joined(type, id, fields);
+  return newEvent(type, id, fields);
 }
 
-/** The event of one item of a listing. */
+/** Creates an event from an item of a list response. */
 export function storedEventOf(item: {
   event: string;
   id: string;
   data: unknown;
   created_at: string;
 }): StoredEvent {
-  return Object.assign(joined(item.event, item.id, item.data), { created_at: item.created_at });
+  return Object.assign(newEvent(item.event, item.id, item.data), { created_at: item.created_at });
 }
 
-function joined(type: string, id: string, fields: unknown): HermEvent {
+function newEvent(type: string, id: string, fields: unknown): HermEvent {
   if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
-    throw new HermError(`the data of event ${id} is not an object`);
+    throw new HermError(`The data of event ${id} is not an object.`);
   }
   return { ...fields, type, id } as HermEvent;
 }
 
-/** Whether this is the last event of a deployment. */
+/** Returns true if the event reports the deletion of the deployment. It is the last event of a deployment. */
 export function isDeletion(event: HermEvent): boolean {
   return event.type === "deployment_status" && event.status === "deleted";
 }

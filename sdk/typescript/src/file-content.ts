@@ -1,18 +1,18 @@
-import { type OpenAnswer, connectionError } from "./transport.js";
+import { type OpenResponse, connectionError } from "./transport.js";
 
-/** A file's bytes on their way. They can be read once, in one of three ways. */
+/** The content of a file that is being downloaded. It can be read only once, with `text()`, `bytes()` or `stream()`. */
 export class FileContent {
-  /** How many bytes come, where the server says so. */
+  /** The size of the content in bytes, or `undefined` if the server did not send it. */
   readonly size: number | undefined;
-  /** The type that the server takes the file for. */
+  /** The media type of the file according to the server. */
   readonly contentType: string | undefined;
-  /** The version of the file, for `ifMatch` of a write. */
+  /** The entity tag of the file. Pass it as `ifMatch` to write the file only if it is unchanged. */
   readonly etag: string | undefined;
   readonly #response: Response;
   readonly #release: () => void;
 
   /** @internal */
-  constructor({ response, release }: OpenAnswer) {
+  constructor({ response, release }: OpenResponse) {
     const length = response.headers.get("content-length");
     this.size = length === null ? undefined : Number(length);
     this.contentType = response.headers.get("content-type") ?? undefined;
@@ -21,14 +21,14 @@ export class FileContent {
     this.#release = release;
   }
 
-  /** All of it, as UTF-8 text. */
+  /** Reads the complete content as UTF-8 text. */
   async text(): Promise<string> {
     return new TextDecoder().decode(await this.bytes());
   }
 
-  /** All of it. */
+  /** Reads the complete content as bytes. */
   async bytes(): Promise<Uint8Array> {
-    if (this.#response.bodyUsed) throw new TypeError("this file's bytes were read already");
+    if (this.#response.bodyUsed) throw new TypeError("The content of this file was already read.");
     try {
       return new Uint8Array(await this.#response.arrayBuffer());
     } catch (error) {
@@ -38,11 +38,12 @@ export class FileContent {
     }
   }
 
-  /** The bytes as they come. */
+  /** Returns the content as a stream of bytes. */
   stream(): ReadableStream<Uint8Array> {
     const body = this.#response.body;
     if (!body) return new Blob().stream();
-    if (this.#response.bodyUsed || body.locked) throw new TypeError("this file's bytes were read already");
+    if (this.#response.bodyUsed || body.locked)
+      throw new TypeError("The content of this file was already read.");
     const whenDone = new TransformStream<Uint8Array, Uint8Array>({ flush: () => this.#release() });
     return body.pipeThrough(whenDone);
   }

@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The server lives. */
+        /** Check that the server is running. */
         get: operations["get_health"];
         put?: never;
         post?: never;
@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This document. */
+        /** Get this OpenAPI document. */
         get: operations["get_openapi"];
         put?: never;
         post?: never;
@@ -45,7 +45,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The server takes requests: its database answers and it is not stopping. */
+        /**
+         * Check that the server accepts requests. If the database is unreachable or the server is shutting down, the response
+         *     is 503.
+         */
         get: operations["get_readiness"];
         put?: never;
         post?: never;
@@ -65,7 +68,7 @@ export interface paths {
         /** List deployments, newest first. */
         get: operations["list_deployments"];
         put?: never;
-        /** Make a deployment: one customer's own agent. */
+        /** Create a deployment: an agent dedicated to one customer. */
         post: operations["create_deployment"];
         delete?: never;
         options?: never;
@@ -85,14 +88,17 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Delete a deployment with everything under it: runs, sandbox, workspace, threads and events. With
-         *     `retain_filesystem` the files are kept for 30 days, as a snapshot that another deployment of the customer can begin
-         *     with.
+         * Delete a deployment with its runs, sandbox, workspace, threads and events.
+         * @description If `retain_filesystem` is true, the files of the workspace are retained for 30 days as a snapshot. A new deployment
+         *     of the same customer can start with the files of the snapshot (`restore_snapshot`).
          */
         delete: operations["delete_deployment"];
         options?: never;
         head?: never;
-        /** Change a deployment, from its agent's next run on. What is left out stays. */
+        /**
+         * Change a deployment.
+         * @description The change takes effect with the next run of the agent. Fields that are absent from the request are unchanged.
+         */
         patch: operations["update_deployment"];
         trace?: never;
     };
@@ -103,11 +109,14 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the calls that need not be asked about again, as they were approved with `remember: "always"`, newest first. */
+        /**
+         * List a deployment's remembered approvals, newest first.
+         * @description These are tool calls that were approved with `remember: "always"`. Identical calls need no further approval.
+         */
         get: operations["list_approvals"];
         put?: never;
         post?: never;
-        /** Withdraw all approvals of a deployment: such calls are asked about again. */
+        /** Withdraw all remembered approvals of a deployment. The tool calls that they covered then require approval again. */
         delete: operations["delete_approvals"];
         options?: never;
         head?: never;
@@ -124,7 +133,7 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Withdraw one approval. */
+        /** Withdraw a remembered approval. The tool calls that it covered then require approval again. */
         delete: operations["delete_approval"];
         options?: never;
         head?: never;
@@ -139,7 +148,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Stream everything the agent does, as server-sent events; with `Accept: application/json`, list what is stored,
+         * Stream a deployment's events as server-sent events.
+         * @description If the request has the header `Accept: application/json`, the response is instead a page of the stored events,
          *     oldest first.
          */
         get: operations["stream_events"];
@@ -158,15 +168,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List a directory of the workspace, by name. */
+        /** List a directory of the workspace, sorted by name. */
         get: operations["list_files"];
         /**
-         * Write a file: the body's bytes, whatever their type, become its content; missing directories are made. It is replaced
-         *     in one instant, or stays as it was.
+         * Write a file.
+         * @description The request body is the new content of the file. Its Content-Type is ignored. Missing directories of the path are
+         *     created. An existing file is replaced atomically: if the request fails, the file is unchanged.
          */
         put: operations["write_file"];
         post?: never;
-        /** Delete a file, or a directory with all that is in it. The workspace itself stays. */
+        /** Delete a file, or a directory with all of its contents. The workspace itself cannot be deleted. */
         delete: operations["delete_file"];
         options?: never;
         head?: never;
@@ -180,7 +191,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read a file: its raw bytes, or a range of them. HEAD tells the same without the bytes. */
+        /**
+         * Read a file's content, or a range of it.
+         * @description A HEAD request returns the same headers without the content.
+         */
         get: operations["read_file"];
         put?: never;
         post?: never;
@@ -197,10 +211,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List a deployment's MCP servers, with how their connections stand. */
+        /** List a deployment's MCP servers with the state of their connections. */
         get: operations["list_mcp_servers"];
         put?: never;
-        /** Add an MCP server. It need not be reachable yet. */
+        /** Add an MCP server to a deployment. It does not have to be reachable yet. */
         post: operations["add_mcp_server"];
         delete?: never;
         options?: never;
@@ -218,11 +232,11 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Remove an MCP server, with what was set for its tools. */
+        /** Remove an MCP server from a deployment, and the settings of the server's tools. */
         delete: operations["delete_mcp_server"];
         options?: never;
         head?: never;
-        /** Change an MCP server, from the next run on. */
+        /** Change an MCP server of a deployment. The change takes effect with the next run of the agent. */
         patch: operations["update_mcp_server"];
         trace?: never;
     };
@@ -235,7 +249,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Send a message to the agent. While a run on the thread is active, it takes the message in at its next step. */
+        /**
+         * Send a message to the agent.
+         * @description If the thread has an active run, that run reads the message before its next step. Otherwise, the message starts a
+         *     new run.
+         */
         post: operations["send_message"];
         delete?: never;
         options?: never;
@@ -252,7 +270,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Provision a deployment again whose status is `error`. What it lacks may be there by now: then it is `ready` at once. */
+        /**
+         * Retry the provisioning of a deployment whose status is `error`.
+         * @description If no image must be pulled and no snapshot restored, the deployment becomes `ready` immediately.
+         */
         post: operations["retry_deployment"];
         delete?: never;
         options?: never;
@@ -267,7 +288,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List runs, newest first. */
+        /** List the runs of a deployment, newest first. */
         get: operations["list_runs"];
         put?: never;
         post?: never;
@@ -303,7 +324,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Cancel a run: the model's answer and the tools stop, and it ends as `cancelled`. A run that has ended: 409. */
+        /**
+         * Cancel a run.
+         * @description The active model call or tool calls of the run are stopped, and the run ends with the status `cancelled`. If the run
+         *     has already ended, the response is 409.
+         */
         post: operations["cancel_run"];
         delete?: never;
         options?: never;
@@ -318,7 +343,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List a run's model calls and tool calls, in the order in which they were begun. */
+        /** List the model calls and tool calls of a run, in the order in which they started. */
         get: operations["list_steps"];
         put?: never;
         post?: never;
@@ -335,10 +360,14 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List a deployment's skills, in the order in which they were given. */
+        /** List a deployment's skills, in the order in which they were added. */
         get: operations["list_skills"];
         put?: never;
-        /** Add a skill. One from a URL is fetched; the file of a `file` skill must be there, or come along as `content`. */
+        /**
+         * Add a skill to a deployment.
+         * @description If `source` is `url`, the SKILL.md is fetched immediately. If `source` is `file`, the file must exist in the
+         *     workspace, unless the request has `content` to write to it.
+         */
         post: operations["add_skill"];
         delete?: never;
         options?: never;
@@ -353,12 +382,15 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get a skill with its text. */
+        /** Get a skill with the content of its SKILL.md. */
         get: operations["get_skill"];
-        /** Replace a skill's content or source. What is left out stays; a `url` skill is fetched again. */
+        /**
+         * Replace the name, content or source of a skill.
+         * @description Fields that are absent are unchanged. If `source` is `url`, the SKILL.md is fetched again.
+         */
         put: operations["replace_skill"];
         post?: never;
-        /** Remove a skill. The file of a `file` skill stays in the workspace. */
+        /** Delete a skill. The file of a `file` skill remains in the workspace. */
         delete: operations["delete_skill"];
         options?: never;
         head?: never;
@@ -372,7 +404,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List what a deployment's runs ask or asked, newest first. */
+        /** List a deployment's steering requests, newest first. */
         get: operations["list_steering"];
         put?: never;
         post?: never;
@@ -389,10 +421,14 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get what a run asks or asked. */
+        /** Get a steering request. */
         get: operations["get_steering"];
         put?: never;
-        /** Answer what a run asks; the run goes on. The first answer stands: the same again is answered 200, another 409. */
+        /**
+         * Answer a steering request, so that the waiting run continues.
+         * @description The first answer is final. Sending the same answer again has no effect and returns 200. A different answer returns
+         *     409.
+         */
         post: operations["answer_steering"];
         delete?: never;
         options?: never;
@@ -407,10 +443,13 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List threads, newest first. */
+        /** List the threads of a deployment, newest first. */
         get: operations["list_threads"];
         put?: never;
-        /** Make a thread: a conversation of its own, with the same agent, files and memory. */
+        /**
+         * Create a thread: a separate conversation with the same agent.
+         * @description The threads of a deployment share the deployment's settings and, if the file system is persistent, the workspace.
+         */
         post: operations["create_thread"];
         delete?: never;
         options?: never;
@@ -425,15 +464,19 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get a thread with its last 100 messages, oldest first. */
+        /** Get a thread with its latest 100 messages, oldest first. */
         get: operations["get_thread"];
         put?: never;
         post?: never;
-        /** Delete a thread: its run is cancelled, its messages and events are erased. The default thread stays. */
+        /**
+         * Delete a thread.
+         * @description The active run of the thread is cancelled, and the messages and events of the thread are deleted. The default thread
+         *     cannot be deleted.
+         */
         delete: operations["delete_thread"];
         options?: never;
         head?: never;
-        /** Rename a thread. */
+        /** Change the title of a thread. */
         patch: operations["update_thread"];
         trace?: never;
     };
@@ -444,7 +487,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the agent's tools. */
+        /** List the tools of a deployment's agent, and their settings. */
         get: operations["list_tools"];
         put?: never;
         post?: never;
@@ -467,7 +510,10 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Enable or disable a tool, or say whether its calls are made; from the next run on. */
+        /**
+         * Enable or disable a tool, or change its permission.
+         * @description The change takes effect with the next run of the agent.
+         */
         patch: operations["update_tool"];
         trace?: never;
     };
@@ -479,14 +525,15 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the account's API keys, newest first, revoked and expired ones among them; never the keys themselves. Browser
-         *     tokens are not listed.
+         * List the account's API keys, newest first.
+         * @description The list includes revoked and expired keys. It contains neither the text of keys nor browser tokens.
          */
         get: operations["list_keys"];
         put?: never;
         /**
-         * Make an API key. It reaches no further than the key that makes it: one with limits or an end makes only keys within
-         *     them.
+         * Create an API key.
+         * @description The new key cannot have more access than the key that creates it. A key that is restricted to a deployment or a
+         *     customer can create only keys with at least this restriction, and a key that expires only keys that expire no later.
          */
         post: operations["create_key"];
         delete?: never;
@@ -506,8 +553,9 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Revoke an API key, with the browser tokens it minted, or one such token. It works at once, on open event streams
-         *     too; one that is revoked already stays so.
+         * Revoke an API key or a browser token.
+         * @description Revoking a key also revokes the browser tokens that were created with it. The revocation takes effect immediately
+         *     and closes the open event streams of the key and the tokens. Revoking a key again has no effect.
          */
         delete: operations["revoke_key"];
         options?: never;
@@ -522,7 +570,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the providers whose models a deployment may name, with or without a key, in the order of the configuration. */
+        /**
+         * List the configured model providers, in the order of the configuration. The list includes providers for which no API
+         *     key is configured.
+         */
         get: operations["list_models"];
         put?: never;
         post?: never;
@@ -539,10 +590,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the account's secrets, newest first, without their values. Needs `secrets:write`, as every operation on them. */
+        /**
+         * List the account's secrets, newest first, without their values.
+         * @description Requires the scope `secrets:write`, like all operations on secrets.
+         */
         get: operations["list_secrets"];
         put?: never;
-        /** Add a secret: a value that an agent's requests to certain hosts can carry, and that the agent itself never sees. */
+        /**
+         * Create a secret.
+         * @description The agent never sees the value of a secret. Its programs send a placeholder, which is replaced by the value in
+         *     requests to the allowed hosts.
+         */
         post: operations["create_secret"];
         delete?: never;
         options?: never;
@@ -560,11 +618,11 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Delete a secret that no deployment uses. */
+        /** Delete a secret. If a deployment still uses the secret, the response is 409. */
         delete: operations["delete_secret"];
         options?: never;
         head?: never;
-        /** Change a secret; a new `value` rotates it for every deployment that uses it. */
+        /** Change a secret. The change takes effect in every deployment that uses the secret. */
         patch: operations["update_secret"];
         trace?: never;
     };
@@ -575,7 +633,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List snapshots, newest first. */
+        /** List the account's snapshots, newest first. */
         get: operations["list_snapshots"];
         put?: never;
         post?: never;
@@ -596,7 +654,7 @@ export interface paths {
         get: operations["get_snapshot"];
         put?: never;
         post?: never;
-        /** Erase a snapshot for good, also one that is still being made. */
+        /** Delete a snapshot permanently. A snapshot that is still being created can be deleted too. */
         delete: operations["delete_snapshot"];
         options?: never;
         head?: never;
@@ -611,8 +669,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read a snapshot: a tar compressed with zstd, or a range of it. `workspace/` in it holds the files, `manifest.jsonl` at
-         *     its end a line for each, with the SHA-256 of what is in it.
+         * Download the archive of a snapshot, or a byte range of it.
+         * @description The archive is a tar file, compressed with zstd. The files of the workspace are under `workspace/`. The last entry,
+         *     `manifest.jsonl`, has one line for each of these files, with the SHA-256 of the file's content.
          */
         get: operations["read_snapshot"];
         put?: never;
@@ -630,7 +689,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List what the runs of all deployments within the key's reach ask or asked, newest first. */
+        /** List the steering requests of all deployments that the key can access, newest first. */
         get: operations["list_all_steering"];
         put?: never;
         post?: never;
@@ -650,8 +709,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Mint a browser token: a short-lived key for one deployment, with which a browser can talk to the agent and never
-         *     change it. It ends, and its event streams with it, when it expires or the key that minted it is revoked.
+         * Create a browser token: a short-lived key for one deployment.
+         * @description With a browser token, a browser can talk to the agent but cannot change the configuration of the agent. When the
+         *     token expires, or the key that created it is revoked, the token stops working and its event streams end.
          */
         post: operations["create_token"];
         delete?: never;
@@ -665,45 +725,51 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         AccountId: string;
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description An answer to a steering request. */
         AnswerSteering: {
-            /** @description What the call is made with, in place of what the agent wrote. */
+            /** @description Arguments for the approved tool call, in place of the arguments that the agent wrote. */
             arguments?: Record<string, unknown> | null;
             decision: components["schemas"]["SteeringDecision"];
-            /** @description The answer to a question; the reason of a denial; what goes with an approval. The agent reads it. */
+            /** @description The answer to a question, the reason for a denial, or a comment on an approval. The agent reads this text. */
             message?: string | null;
             remember?: components["schemas"]["Remember"] | null;
         };
-        /** @description A call that an approval with `remember: "always"` lets through from then on. */
+        /**
+         * @description A stored approval of a tool call. Until the approval is deleted, identical calls are made without asking
+         *     again.
+         */
         Approval: {
             approval_id: components["schemas"]["ApprovalId"];
-            /** @description The arguments that were approved. Of `shell` only the command counts. */
+            /**
+             * @description The approved arguments. A call is identical if all arguments are the same. For `shell`, only the
+             *     command is compared.
+             */
             arguments: Record<string, unknown>;
-            /** @description The API key of whoever granted it. */
+            /** @description The id of the API key that granted the approval. */
             by: string;
             created_at: components["schemas"]["Timestamp"];
-            /** @description The request at which it was granted. */
+            /** @description The steering request whose answer created the approval. */
             steering_id: components["schemas"]["SteeringId"];
             tool: string;
         };
         ApprovalId: string;
-        /** @description Something that comes along with a message: exactly one of `url` and `path` is there. */
+        /** @description An attachment of a message. Exactly one of `url` and `path` is set. */
         Attachment: {
-            /** @description Where it is, relative to the workspace. */
+            /** @description The path of the file, relative to the workspace root. */
             path?: string | null;
             type: components["schemas"]["AttachmentType"];
             /**
              * Format: uri
-             * @description Where it can be fetched, by `http` or `https`.
+             * @description The `http` or `https` URL of the file.
              */
             url?: string | null;
         };
         /**
-         * @description What an attachment shows.
+         * @description The media type of an attachment.
          * @enum {string}
          */
         AttachmentType: "image" | "video" | "audio";
-        /** @description What a deployment may spend; a field that is left out does not limit it. */
+        /** @description The maximum cost of a deployment, in credits. An absent field means that there is no limit. */
         Budget: {
             /** Format: double */
             max_credits_per_day?: number | null;
@@ -716,37 +782,37 @@ export interface components {
             /** Format: double */
             max_credits_per_run?: number | null;
         };
-        /** @description How the connection to a server stands. */
+        /** @description The connection to an MCP server. */
         Connection: {
-            /** @description What went wrong last. */
+            /** @description The error with which the last connection attempt failed, or `null` if it did not fail. */
             last_error?: string | null;
             state: components["schemas"]["ConnectionState"];
         };
         /**
-         * @description Whether a server was reached.
+         * @description The state of the connection to an MCP server.
          * @enum {string}
          */
         ConnectionState: "not_connected";
         /**
-         * @description What was decided of an attempt to reach a host.
+         * @description The decision of the egress policy on a connection.
          * @enum {string}
          */
         ConnectionVerdict: "allowed" | "denied";
         CreateDeployment: {
             budget?: components["schemas"]["BudgetOptions"] | null;
-            /** @description Your own id for the customer. Several deployments per customer are allowed. */
+            /** @description Your own id for the customer that the agent works for. A customer can have several deployments. */
             customer_id: string;
             dreaming?: components["schemas"]["DreamingOptions"] | null;
-            /** @description Tried in order when the model fails. */
+            /** @description Models that are called if `model` fails, in this order. Each is named `provider/model`. */
             fallback_models?: string[] | null;
             features?: components["schemas"]["FeatureOptions"] | null;
             mcp_servers?: components["schemas"]["NewMcpServer"][] | null;
-            /** @description At most 16 pairs; keys of at most 64 characters, values of at most 512. */
+            /** @description Your own key-value pairs: at most 16, with keys of at most 64 characters and values of at most 512 characters. */
             metadata?: {
                 [key: string]: string;
             } | null;
             /**
-             * @description `provider/model`; the server's default model when it is left out.
+             * @description The name of the model, as `provider/model`. The default is the server's default model, see `list_models`.
              * @example anthropic/claude-sonnet-4.5
              */
             model?: string | null;
@@ -755,7 +821,7 @@ export interface components {
             /** @default hermes */
             runtime?: string | null;
             sandbox?: components["schemas"]["SandboxOptions"] | null;
-            /** @description Environment-variable name to secret id. */
+            /** @description Maps environment variable names to secret ids. In the sandbox, each variable holds the secret's placeholder. */
             secrets?: {
                 [key: string]: components["schemas"]["SecretId"];
             } | null;
@@ -763,30 +829,30 @@ export interface components {
             steering?: components["schemas"]["SteeringOptions"] | null;
             system_prompt: string;
         };
-        /** @description The body of a create. */
+        /** @description An API key to create. */
         CreateKey: {
-            /** @description The one customer that it is limited to. */
+            /** @description The only customer whose deployments the key can access. By default, the key is not restricted to one customer. */
             customer_id?: string | null;
             deployment_id?: components["schemas"]["DeploymentId"] | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
-            /** @description What the key is for. */
+            /** @description A name that describes the purpose of the key. */
             name: string;
             /**
-             * @description At least one of `deployments:read`, `deployments:write`, `secrets:write`, `webhooks:write`, `usage:read`,
-             *     `admin`.
+             * @description The scopes of the key: one or more of `deployments:read`, `deployments:write`, `secrets:write`,
+             *     `webhooks:write`, `usage:read` and `admin`.
              */
             scopes: components["schemas"]["Scope"][];
         };
-        /** @description The body of a create. */
+        /** @description A secret to create. */
         CreateSecret: {
             /**
-             * @description The hosts that may be sent the value: `api.example.com`, `*.example.com` for all below, an address; with
-             *     `:port` for that port alone. None: nobody is. Addresses that are private are refused at the connection unless
-             *     the operator allows them.
+             * @description Patterns of the hosts to which the value may be sent: a host name (`api.example.com`), all subdomains of a name
+             *     (`*.example.com`), or an IP address. Each may end with a port (`api.example.com:8443`). If the list is empty,
+             *     the value is never sent. Connections to private addresses are rejected unless the operator allows them.
              */
             allowed_hosts?: string[] | null;
             /**
-             * @description The parts of a request that the value may be put into.
+             * @description The parts of a program's HTTP requests in which the placeholder is replaced by the value.
              * @default [
              *       "header"
              *     ]
@@ -794,26 +860,27 @@ export interface components {
             inject?: components["schemas"]["Inject"][] | null;
             name: string;
             secret_id?: components["schemas"]["SecretId"] | null;
-            /** @description Encrypted at rest, and given back by no operation. */
+            /** @description The value of the secret. It is stored encrypted and never returned. */
             value: string;
         };
-        /** @description The body of a create. */
+        /** @description A browser token to create. */
         CreateToken: {
-            /** @description The one deployment that it opens. */
+            /** @description The only deployment that the token can access. */
             deployment_id: components["schemas"]["DeploymentId"];
             /**
              * Format: int32
-             * @description How long it lives; never longer than your key.
+             * @description The lifetime of the token, in seconds. The token expires earlier if the key that creates it does.
              * @default 900
              */
             expires_in_s?: number | null;
             /**
-             * @description At least one of `messages:send`, `steering:answer`, `threads:write`, `files:read`, `files:write`,
-             *     `deployments:read`. Your key must have what it gives; `deployments:write` has the first five.
+             * @description The scopes of the token: one or more of `messages:send`, `steering:answer`, `threads:write`, `files:read`,
+             *     `files:write` and `deployments:read`. The key that creates the token must have these scopes too. The key scope
+             *     `deployments:write` implies all of them except `deployments:read`.
              */
             scopes: components["schemas"]["Scope"][];
         };
-        /** @description A key that was just made. */
+        /** @description A new API key, with the text that authenticates requests. */
         CreatedKey: {
             account_id: components["schemas"]["AccountId"];
             created_at: components["schemas"]["Timestamp"];
@@ -821,7 +888,7 @@ export interface components {
             deployment_id?: components["schemas"]["DeploymentId"] | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
             /**
-             * @description The key itself, shown this once: keep it safe.
+             * @description The text of the key, which authenticates requests. It is shown only once, so store it safely.
              * @example herm_sk_…
              */
             key: string;
@@ -829,26 +896,29 @@ export interface components {
             name: string;
             scopes: components["schemas"]["Scope"][];
         };
-        /** @description A token that was just minted. */
+        /** @description A new browser token. */
         CreatedToken: {
             created_at: components["schemas"]["Timestamp"];
             deployment_id: components["schemas"]["DeploymentId"];
             expires_at: components["schemas"]["Timestamp"];
-            /** @description What `DELETE /v1/keys/{key_id}` revokes it by. */
+            /** @description The id of the token. `DELETE /v1/keys/{key_id}` with this id revokes the token. */
             key_id: components["schemas"]["KeyId"];
             scopes: components["schemas"]["Scope"][];
             /**
-             * @description The token itself, shown this once; sent like an API key.
+             * @description The text of the token. It is shown only once. Requests send it in the `Authorization` header, like an API key.
              * @example herm_pk_…
              */
             token: string;
         };
-        /** @description The body of a deletion, if it has one: the query's parameter says the same. */
+        /**
+         * @description The optional request body of `delete_deployment`. It has the same effect as the query parameter
+         *     `retain_filesystem`.
+         */
         DeleteDeployment: {
             /** @default false */
             retain_filesystem?: boolean | null;
         };
-        /** @description A deployment that is gone. */
+        /** @description A deleted deployment. */
         DeletedDeployment: {
             deployment_id: components["schemas"]["DeploymentId"];
             snapshot_expires_at?: components["schemas"]["Timestamp"] | null;
@@ -856,13 +926,13 @@ export interface components {
             /** @example deleted */
             status: string;
         };
-        /** @description A file or a directory that is gone. */
+        /** @description A deleted file or directory. */
         DeletedFile: {
-            /** @description Relative to the workspace. */
+            /** @description The path of the deleted file or directory, relative to the workspace root. */
             path: string;
             status: string;
         };
-        /** @description An MCP server that is gone. */
+        /** @description A removed MCP server. */
         DeletedMcpServer: {
             name: string;
             status: string;
@@ -872,12 +942,12 @@ export interface components {
             secret_id: components["schemas"]["SecretId"];
             status: string;
         };
-        /** @description A skill that is gone. */
+        /** @description A deleted skill. */
         DeletedSkill: {
             skill_id: components["schemas"]["SkillId"];
             status: string;
         };
-        /** @description A snapshot that is gone. */
+        /** @description A deleted snapshot. */
         DeletedSnapshot: {
             snapshot_id: components["schemas"]["SnapshotId"];
             status: string;
@@ -899,7 +969,7 @@ export interface components {
             fallback_models: string[];
             features: components["schemas"]["Features"];
             filesystem: components["schemas"]["Filesystem"];
-            /** @description Left out for a browser token. */
+            /** @description Absent if the caller uses a browser token. */
             mcp_servers?: components["schemas"]["McpServerItem"][] | null;
             metadata: {
                 [key: string]: string;
@@ -909,26 +979,26 @@ export interface components {
             /** @example hermes */
             runtime: string;
             sandbox: components["schemas"]["SandboxSettings"];
-            /** @description Environment-variable name to secret. Left out for a browser token. */
+            /** @description Maps environment variable names to secret ids. Absent if the caller uses a browser token. */
             secrets?: {
                 [key: string]: components["schemas"]["SecretId"];
             } | null;
             skills: components["schemas"]["SkillItem"][];
             status: components["schemas"]["DeploymentStatus"];
             steering: components["schemas"]["SteeringPolicy"];
-            /** @description Left out for a browser token. */
+            /** @description Absent if the caller uses a browser token. */
             system_prompt?: string | null;
-            /** @description The default thread. */
+            /** @description The id of the deployment's default thread. */
             thread_id: components["schemas"]["ThreadId"];
             updated_at: components["schemas"]["Timestamp"];
         };
-        /** @description Why a deployment could not be made ready: a stable code and a sentence. */
+        /** @description The error with which provisioning failed: a stable code and a human-readable explanation. */
         DeploymentError: {
             code: string;
             message: string;
         };
         DeploymentId: string;
-        /** @description A deployment in a list. */
+        /** @description A row in a list of deployments. */
         DeploymentItem: {
             created_at: components["schemas"]["Timestamp"];
             customer_id: string;
@@ -939,16 +1009,16 @@ export interface components {
             status: components["schemas"]["DeploymentStatus"];
         };
         /**
-         * @description Whether a deployment can take work.
+         * @description The status of a deployment. Only a `ready` one accepts messages.
          * @enum {string}
          */
         DeploymentStatus: "provisioning" | "ready" | "error";
-        /** @description How a deployment dreams; `features.dreaming` says whether it does. */
+        /** @description The dreaming settings of a deployment. They have an effect only if `features.dreaming` is true. */
         Dreaming: {
             mode: components["schemas"]["DreamingMode"];
         };
         /**
-         * @description Whether what a dream changed acts at once.
+         * @description The condition under which the changes to memories that a dream proposes take effect.
          * @enum {string}
          */
         DreamingMode: "auto" | "review";
@@ -956,39 +1026,43 @@ export interface components {
             /** @default auto */
             mode?: components["schemas"]["DreamingMode"] | null;
         };
-        /** @description A sandbox's way out. */
+        /** @description The egress settings of a sandbox. */
         Egress: {
             /**
-             * @description Hosts as a secret's `allowed_hosts` has them: `api.example.com`, `*.example.com`, each with a port or without.
-             *     Only with `allowlist`.
+             * @description Host patterns, for example `api.example.com`, `*.example.com` or `api.example.com:8443`. Empty unless
+             *     the mode is `allowlist`.
              */
             hosts: string[];
             mode: components["schemas"]["EgressMode"];
         };
         /**
-         * @description What a sandbox may reach.
+         * @description The hosts that programs in a sandbox may reach.
          * @enum {string}
          */
         EgressMode: "deny" | "allowlist" | "open";
         /** @description The body of an error response. */
         ErrorBody: {
-            details?: components["schemas"]["Fault"][];
+            /** @description The invalid fields of the request. Absent if the error does not concern individual fields. */
+            details?: components["schemas"]["FieldError"][];
             error: components["schemas"]["ErrorCode"];
-            /** @description One sentence a person can act on. */
+            /** @description A human-readable explanation. The wording may change between releases. */
             message: string;
+            /** @description The id of the HTTP request, also in the `X-Request-Id` response header and in the server log. */
             request_id: string;
         };
         /**
-         * @description The stable code of an error response.
+         * @description A stable, machine-readable error code. Clients should branch on the code, not on the message.
          * @enum {string}
          */
         ErrorCode: "validation_error" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "deployment_not_ready" | "conflict" | "idempotency_conflict" | "invalid_skill" | "invalid_secret_ref" | "rate_limited" | "server_error" | "unavailable";
-        /** @description An event in the JSON listing. */
+        /** @description A row in a JSON list of events. */
         EventItem: {
             created_at: components["schemas"]["Timestamp"];
+            /** @description The event's data. The shape of the object depends on the event type. */
             data: Record<string, unknown>;
-            /** @description The event's type. */
+            /** @description The event type, for example `message`. */
             event: string;
+            /** @description The event id. Events of a deployment are numbered from `evt_1` without gaps. */
             id: string;
         };
         EventsLink: {
@@ -996,14 +1070,9 @@ export interface components {
             transport: string;
             /**
              * Format: uri
-             * @description Where the deployment's events are streamed.
+             * @description The URL of the deployment's event stream.
              */
             url: string;
-        };
-        /** @description One fault of a request: where (`skills[1].url`) and what is wrong with it. */
-        Fault: {
-            message: string;
-            path: string;
         };
         FeatureOptions: {
             /** @default true */
@@ -1017,7 +1086,7 @@ export interface components {
             /** @default true */
             steering?: boolean | null;
         };
-        /** @description Which abilities a deployment has. */
+        /** @description The features that are enabled for a deployment. */
         Features: {
             automations: boolean;
             dreaming: boolean;
@@ -1025,25 +1094,32 @@ export interface components {
             memory: boolean;
             steering: boolean;
         };
+        /** @description One invalid field of a request. */
+        FieldError: {
+            /** @description The reason why the field is invalid, for example `must not be empty`. */
+            message: string;
+            /** @description The path of the field in the request, for example `skills[1].url`. */
+            path: string;
+        };
         /** @description One entry of a directory. */
         FileEntry: {
             modified_at: components["schemas"]["Timestamp"];
             name: string;
             /**
              * Format: int64
-             * @description Bytes; only of files.
+             * @description The size in bytes. Absent for directories and symbolic links.
              */
             size?: number | null;
             type: components["schemas"]["FileType"];
         };
-        /** @description A directory of the workspace, its entries by name. */
+        /** @description The entries of a directory, sorted by name. */
         FileListing: {
             entries: components["schemas"]["FileEntry"][];
-            /** @description Relative to the workspace; empty for the workspace itself. */
+            /** @description The path of the directory, relative to the workspace root. Empty for the root itself. */
             path: string;
         };
         /**
-         * @description What a directory entry is; symbolic links are shown and never followed.
+         * @description The type of a directory entry. The API lists symbolic links but never follows them.
          * @enum {string}
          */
         FileType: "file" | "directory" | "symlink";
@@ -1057,15 +1133,19 @@ export interface components {
             status: string;
         };
         /**
-         * @description The part of a request that a value may be put into.
+         * @description A part of an HTTP request. The egress proxy replaces a secret's placeholder by the value only in the parts
+         *     that the secret allows.
          * @enum {string}
          */
         Inject: "header" | "query" | "body";
-        /** @description A key as it is listed. */
+        /** @description An API key or a browser token, without the secret text that authenticates. */
         Key: {
             account_id: components["schemas"]["AccountId"];
             created_at: components["schemas"]["Timestamp"];
-            /** @description The one customer it is limited to. */
+            /**
+             * @description The only customer whose deployments the key may access. Absent if the key is not restricted to one
+             *     customer.
+             */
             customer_id?: string | null;
             deployment_id?: components["schemas"]["DeploymentId"] | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
@@ -1076,28 +1156,31 @@ export interface components {
             scopes: components["schemas"]["Scope"][];
         };
         KeyId: string;
-        /** @description An MCP server as the API shows it. */
+        /** @description An MCP server of a deployment, as the API returns it. */
         McpServerItem: {
             connection: components["schemas"]["Connection"];
             created_at: components["schemas"]["Timestamp"];
-            /** @description A value with `${NAME}` in it is shown as it was given; any other is write-only, and shown as `null`. */
+            /**
+             * @description The headers that are sent with each request to the MCP server. A value that contains `${NAME}` is
+             *     returned as it was set. Any other value is write-only and returned as `null`.
+             */
             headers: {
                 [key: string]: string | null;
             };
             name: string;
             permission: components["schemas"]["Permission"];
-            /** @description The tools that may be used; `null`: all. */
+            /** @description The names of the server's tools that the agent may use, or `null` if it may use all. */
             tools?: string[] | null;
-            /** @description The tools that the server offered when it was last reached. */
+            /** @description The tools that the MCP server offered when the agent last connected to it. */
             tools_seen: components["schemas"]["ToolSeen"][];
             updated_at: components["schemas"]["Timestamp"];
             url: string;
         };
-        /** @description The MCP servers of a deployment, as they were given. */
+        /** @description The MCP servers of a deployment, in configuration order. */
         McpServerList: {
             data: components["schemas"]["McpServerItem"][];
         };
-        /** @description A message of a thread as the API shows it. */
+        /** @description A message of a thread. */
         Message: {
             attachments?: components["schemas"]["Attachment"][];
             content: string;
@@ -1105,79 +1188,86 @@ export interface components {
             message_id: components["schemas"]["MessageId"];
             role: components["schemas"]["Role"];
             run_id?: components["schemas"]["RunId"] | null;
-            /** @description It was cut off, by a fault of the model's stream or because its run was cancelled. */
+            /**
+             * @description `true` if the text is incomplete because the model call broke off or the run was cancelled. Absent
+             *     otherwise.
+             */
             truncated?: boolean;
         };
         MessageId: string;
-        /** @description What `model` may be. */
+        /** @description A page of the configured model providers, and the default model. */
         ModelList: {
             data: components["schemas"]["ModelProvider"][];
             /**
-             * @description The model of deployments that name none.
+             * @description The model that a deployment uses if its creator specified none.
              * @example anthropic/claude-sonnet-4.5
              */
             default_model: string;
             next_cursor?: string | null;
         };
-        /** @description A provider of models. */
+        /** @description A model provider. */
         ModelProvider: {
-            /** @description Whether it can be called: its key is there, or it needs none. */
+            /** @description True if the provider can be used: the operator has configured an API key for it, or it needs none. */
             has_key: boolean;
             /**
-             * @description Models that are known by name, whole as `model` takes them. Any other that the provider has may be named too.
+             * @description The names of known models of the provider, as `provider/model`. Other models of the provider can be used too.
              * @example [
              *       "anthropic/claude-sonnet-4.5"
              *     ]
              */
             models: string[];
             /**
-             * @description What its models' names begin with.
+             * @description The name of the provider. It is the prefix of the names of the provider's models.
              * @example anthropic
              */
             provider: string;
         };
-        /** @description What a run used of one model. */
+        /** @description The part of a run's usage that one model consumed. */
         ModelUsage: {
-            /** @description `provider/model`. */
+            /** @description The model's name, as `provider/model`. */
             model: string;
             /** Format: int64 */
             model_calls: number;
             tokens: components["schemas"]["TokenUsage"];
         };
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description An MCP server to add to a deployment. */
         NewMcpServer: {
             /**
-             * @description Go with each request. `${NAME}` in a value stands for a secret of the deployment; any other value is never shown
-             *     again. In a list of servers `null` stands for the value there is already.
+             * @description Headers that are sent with each request to the MCP server. `${NAME}` in a value is replaced by the value of the
+             *     deployment's secret `NAME`. A header value without `${NAME}` is never returned. In the `mcp_servers` of a
+             *     deployment update, `null` keeps the existing value of a header.
              */
             headers?: {
                 [key: string]: string | null;
             } | null;
-            /** @description Unique among the deployment's servers; its tools are called `name.tool`. */
+            /** @description The name of the MCP server, unique within the deployment. It is the prefix of the tools' names: `<name>.<tool>`. */
             name: string;
             permission?: components["schemas"]["Permission"] | null;
-            /** @description The tools that may be used; all when it is left out. */
+            /** @description The names of the server's tools that the agent may use. By default, it may use all. */
             tools?: string[] | null;
             /** Format: uri */
             url: string;
         };
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description A skill to add to a deployment. */
         NewSkill: {
-            /** @description With `inline`: the SKILL.md. With `file`: written to `path`. */
+            /**
+             * @description The content of the SKILL.md. Required if `source` is `inline`. Optional if it is `file`: the content is then
+             *     written to `path`.
+             */
             content?: string | null;
-            /** @description Unique among the deployment's skills. */
+            /** @description The name of the skill, unique within the deployment. */
             name: string;
-            /** @description With `file`: the SKILL.md in the workspace. */
+            /** @description The path of the SKILL.md, relative to the workspace root. Required if `source` is `file`. */
             path?: string | null;
             source: components["schemas"]["SkillSource"];
             /**
              * Format: uri
-             * @description With `url`: where the SKILL.md is fetched from.
+             * @description The URL of the SKILL.md. Required if `source` is `url`.
              */
             url?: string | null;
         };
         /**
-         * @description What becomes of a request to a person that nobody answers in time.
+         * @description The consequence for the waiting run when a steering request expires.
          * @enum {string}
          */
         OnExpiry: "deny" | "approve" | "fail";
@@ -1185,16 +1275,19 @@ export interface components {
         Page_Approval: {
             data: {
                 approval_id: components["schemas"]["ApprovalId"];
-                /** @description The arguments that were approved. Of `shell` only the command counts. */
+                /**
+                 * @description The approved arguments. A call is identical if all arguments are the same. For `shell`, only the
+                 *     command is compared.
+                 */
                 arguments: Record<string, unknown>;
-                /** @description The API key of whoever granted it. */
+                /** @description The id of the API key that granted the approval. */
                 by: string;
                 created_at: components["schemas"]["Timestamp"];
-                /** @description The request at which it was granted. */
+                /** @description The steering request whose answer created the approval. */
                 steering_id: components["schemas"]["SteeringId"];
                 tool: string;
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
@@ -1208,19 +1301,21 @@ export interface components {
                 runtime: string;
                 status: components["schemas"]["DeploymentStatus"];
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
         Page_EventItem: {
             data: {
                 created_at: components["schemas"]["Timestamp"];
+                /** @description The event's data. The shape of the object depends on the event type. */
                 data: Record<string, unknown>;
-                /** @description The event's type. */
+                /** @description The event type, for example `message`. */
                 event: string;
+                /** @description The event id. Events of a deployment are numbered from `evt_1` without gaps. */
                 id: string;
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
@@ -1228,7 +1323,10 @@ export interface components {
             data: {
                 account_id: components["schemas"]["AccountId"];
                 created_at: components["schemas"]["Timestamp"];
-                /** @description The one customer it is limited to. */
+                /**
+                 * @description The only customer whose deployments the key may access. Absent if the key is not restricted to one
+                 *     customer.
+                 */
                 customer_id?: string | null;
                 deployment_id?: components["schemas"]["DeploymentId"] | null;
                 expires_at?: components["schemas"]["Timestamp"] | null;
@@ -1238,7 +1336,7 @@ export interface components {
                 revoked_at?: components["schemas"]["Timestamp"] | null;
                 scopes: components["schemas"]["Scope"][];
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
@@ -1256,121 +1354,130 @@ export interface components {
                 trigger: components["schemas"]["Trigger"];
                 usage: components["schemas"]["Usage"];
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
         Page_RunStep: {
             data: {
-                /** @description Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order. */
+                /**
+                 * @description The first 100 network connections that programs started by the tool call attempted, in order. Absent
+                 *     for a model call.
+                 */
                 connections?: components["schemas"]["StepConnection"][] | null;
                 /**
                  * Format: int64
-                 * @description Of a tool call: how many connections there were.
+                 * @description The total number of network connections that programs started by the tool call attempted. Absent for a
+                 *     model call.
                  */
                 connections_total?: number | null;
                 /** Format: int64 */
                 duration_ms?: number | null;
                 ended_at?: components["schemas"]["Timestamp"] | null;
                 kind: components["schemas"]["StepKind"];
-                /** @description The model or the tool. */
+                /** @description The name of the model (`provider/model`) or of the tool that is called. */
                 name: string;
                 started_at: components["schemas"]["Timestamp"];
                 status: components["schemas"]["StepStatus"];
                 /**
                  * Format: int64
-                 * @description From 1; a model call and the tool calls that it asks for have the same.
+                 * @description The number of the step, from 1. A model call and the tool calls that its reply requests belong to the
+                 *     same step.
                  */
                 step: number;
                 tokens?: components["schemas"]["TokenUsage"] | null;
-                /** @description As in the events `tool_call` and `tool_result`. */
+                /** @description The id of the tool call, as in the events `tool_call` and `tool_result`. Absent for a model call. */
                 tool_call_id?: string | null;
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
         Page_Secret: {
             data: {
-                /** @description The hosts that may be sent the value. None: nobody. */
+                /** @description The hosts to which the value may be sent. If the list is empty, the value is never sent. */
                 allowed_hosts: string[];
                 created_at: components["schemas"]["Timestamp"];
-                /** @description The parts of a request in which the placeholder is replaced. */
+                /** @description The parts of an HTTP request in which the placeholder is replaced by the value. */
                 inject: components["schemas"]["Inject"][];
                 name: string;
                 secret_id: components["schemas"]["SecretId"];
                 updated_at: components["schemas"]["Timestamp"];
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
         Page_Snapshot: {
             data: {
-                /** @description `null` until it is ready. */
+                /** @description The size of the archive and the number of its entries, or `null` until the status is `ready`. */
                 contents?: {
                     /**
                      * Format: int64
-                     * @description Bytes of all files in it.
+                     * @description The total size of all files in the archive before compression, in bytes.
                      */
                     content_size: number;
                     /**
                      * Format: int64
-                     * @description Files, directories and links.
+                     * @description The number of files, directories and symbolic links in the archive.
                      */
                     entries: number;
                     /**
                      * Format: int64
-                     * @description Sockets, FIFOs, devices and what lay too deep: they are not in it, and its manifest names them.
+                     * @description The number of entries of the workspace that were not archived: sockets, FIFOs, devices, and entries
+                     *     whose path is too long or too deep. The manifest lists them.
                      */
                     left_out: number;
                     /**
                      * Format: int64
-                     * @description Bytes of the archive.
+                     * @description The size of the compressed archive, in bytes.
                      */
                     size: number;
                 } | null;
                 created_at: components["schemas"]["Timestamp"];
                 customer_id: string;
-                /** @description The deployment whose files it holds. */
+                /** @description The deleted deployment whose files the snapshot contains. */
                 deployment_id: components["schemas"]["DeploymentId"];
                 error?: components["schemas"]["SnapshotError"] | null;
-                /** @description When it is erased. */
+                /** @description The time at which the server deletes the snapshot. */
                 expires_at: components["schemas"]["Timestamp"];
                 snapshot_id: components["schemas"]["SnapshotId"];
                 status: components["schemas"]["SnapshotStatus"];
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
         Page_SteeringRequest: {
             data: {
                 answer?: components["schemas"]["SteeringAnswer"] | null;
-                /** @description Of an approval: the arguments as the agent wrote them. */
+                /** @description The arguments of the tool call, as the agent wrote them. Present only for an approval. */
                 arguments?: Record<string, unknown> | null;
-                /** @description The API key of whoever answered; `expiry` and `cancel` where nobody did. */
+                /**
+                 * @description The id of the API key that answered the request, `expiry` if the request expired, or `cancel` if the
+                 *     run ended before an answer. Absent while the request is pending.
+                 */
                 by?: string | null;
                 created_at: components["schemas"]["Timestamp"];
                 deployment_id: components["schemas"]["DeploymentId"];
                 expires_at?: components["schemas"]["Timestamp"] | null;
                 kind: components["schemas"]["SteeringKind"];
-                /** @description Of a question: answers that the agent suggests. Any other may be given. */
+                /** @description Answers that the agent suggests. A different answer is allowed too. Present only for a question. */
                 options?: string[];
                 outcome?: components["schemas"]["SteeringOutcome"] | null;
                 resolved_at?: components["schemas"]["Timestamp"] | null;
                 run_id: components["schemas"]["RunId"];
                 status: components["schemas"]["SteeringStatus"];
                 steering_id: components["schemas"]["SteeringId"];
-                /** @description What is asked, in a sentence. */
+                /** @description The question, or a one-sentence description of the call to approve. */
                 summary: string;
                 thread_id: components["schemas"]["ThreadId"];
-                /** @description The tool whose call asks, or waits. */
+                /** @description The tool whose call asks the question or needs the approval. */
                 tool: string;
-                /** @description As in the events `tool_call` and `tool_result`. */
+                /** @description The id of the tool call, as in the events `tool_call` and `tool_result`. */
                 tool_call_id: string;
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /** @description One page of a list. */
@@ -1383,21 +1490,21 @@ export interface components {
                 thread_id: components["schemas"]["ThreadId"];
                 title?: string | null;
             }[];
-            /** @description Opaque; give it as `cursor` to get the next page. `null` on the last one. */
+            /** @description An opaque string. Pass it as the parameter `cursor` to get the next page. `null` on the last page. */
             next_cursor?: string | null;
         };
         /**
-         * @description Whether a call of a tool is made.
+         * @description The permission of a tool.
          * @enum {string}
          */
         Permission: "always_allow" | "always_ask" | "deny";
         /**
-         * @description How far an approval reaches: to the same call alone, be it made again. Of `shell` that is the exact command, of
-         *     other tools the exact arguments.
+         * @description The time for which an approval is remembered. A remembered approval covers only identical calls: for
+         *     `shell`, calls with the same command, and for other tools, calls with the same arguments.
          * @enum {string}
          */
         Remember: "once" | "run" | "always";
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description Changes to a skill. Fields that are absent are unchanged. */
         ReplaceSkill: {
             content?: string | null;
             name?: string | null;
@@ -1406,17 +1513,17 @@ export interface components {
             /** Format: uri */
             url?: string | null;
         };
-        /** @description A key that opens nothing any more. */
+        /** @description The result of revoking an API key or a browser token. */
         RevokedKey: {
             key_id: components["schemas"]["KeyId"];
             status: string;
         };
         /**
-         * @description Who said a message.
+         * @description The author of a message.
          * @enum {string}
          */
         Role: "user" | "agent";
-        /** @description A run as the API shows it. */
+        /** @description The work that a message starts, until it completes, fails or is cancelled. */
         Run: {
             cancel_requested_at?: components["schemas"]["Timestamp"] | null;
             created_at: components["schemas"]["Timestamp"];
@@ -1430,47 +1537,53 @@ export interface components {
             trigger: components["schemas"]["Trigger"];
             usage: components["schemas"]["Usage"];
         };
-        /** @description Why a run failed: a stable code and a sentence. */
+        /** @description The error with which a run failed: a stable code and a human-readable explanation. */
         RunError: {
             code: string;
             message: string;
         };
         RunId: string;
         /**
-         * @description Where a run stands. `queued` → `running` → one of the ends; a run that ended never changes.
+         * @description The status of a run. A run starts as `queued` and becomes `running`. It is `waiting_on_human` while it
+         *     waits for answers to steering requests. It ends as `completed`, `error` or `cancelled`, which are final.
          * @enum {string}
          */
         RunStatus: "queued" | "running" | "waiting_on_human" | "completed" | "error" | "cancelled";
         /** @description A model call or a tool call of a run. */
         RunStep: {
-            /** @description Of a tool call: the first 100 connections that its programs made, or wanted to make, in their order. */
+            /**
+             * @description The first 100 network connections that programs started by the tool call attempted, in order. Absent
+             *     for a model call.
+             */
             connections?: components["schemas"]["StepConnection"][] | null;
             /**
              * Format: int64
-             * @description Of a tool call: how many connections there were.
+             * @description The total number of network connections that programs started by the tool call attempted. Absent for a
+             *     model call.
              */
             connections_total?: number | null;
             /** Format: int64 */
             duration_ms?: number | null;
             ended_at?: components["schemas"]["Timestamp"] | null;
             kind: components["schemas"]["StepKind"];
-            /** @description The model or the tool. */
+            /** @description The name of the model (`provider/model`) or of the tool that is called. */
             name: string;
             started_at: components["schemas"]["Timestamp"];
             status: components["schemas"]["StepStatus"];
             /**
              * Format: int64
-             * @description From 1; a model call and the tool calls that it asks for have the same.
+             * @description The number of the step, from 1. A model call and the tool calls that its reply requests belong to the
+             *     same step.
              */
             step: number;
             tokens?: components["schemas"]["TokenUsage"] | null;
-            /** @description As in the events `tool_call` and `tool_result`. */
+            /** @description The id of the tool call, as in the events `tool_call` and `tool_result`. Absent for a model call. */
             tool_call_id?: string | null;
         };
         SandboxOptions: {
             /**
              * Format: double
-             * @description Cores.
+             * @description The CPU limit, in cores. May be a fraction.
              */
             cpu?: number | null;
             /** Format: int64 */
@@ -1488,11 +1601,14 @@ export interface components {
             /** @default docker */
             type?: components["schemas"]["SandboxType"] | null;
         };
-        /** @description A deployment's sandbox: what was asked for, the engine that was chosen when it was made, and what that gives here. */
+        /**
+         * @description The sandbox of a deployment: the requested settings, the engine that the server selected, and the isolation that the
+         *     engine provides.
+         */
         SandboxSettings: {
             /**
              * Format: double
-             * @description Cores.
+             * @description The CPU limit, in cores.
              */
             cpu?: number | null;
             /** Format: int64 */
@@ -1506,53 +1622,53 @@ export interface components {
             /** Format: int64 */
             memory_mb?: number | null;
             /**
-             * @description Whether it has a user of its own to the host's kernel; `false`: it shares the server's with all other sandboxes.
-             *     `null` when the sandbox is not enabled.
+             * @description True if the sandbox runs as an operating system user that no other sandbox has. False if it runs as the server's
+             *     user, like all other such sandboxes. `null` if the sandbox is not enabled.
              */
             own_user?: boolean | null;
             persistent_filesystem: boolean;
             type: components["schemas"]["SandboxType"];
         };
         /**
-         * @description The kind of sandbox a client asks for.
+         * @description A type of sandbox, and the name of the engine that creates sandboxes of this type.
          * @enum {string}
          */
         SandboxType: "docker" | "local" | "gvisor";
         /**
-         * @description A power that a key carries.
+         * @description A right that a key carries. Every operation requires one scope.
          * @enum {string}
          */
         Scope: "deployments:read" | "deployments:write" | "secrets:write" | "webhooks:write" | "usage:read" | "admin" | "messages:send" | "steering:answer" | "threads:write" | "files:read" | "files:write";
         /** @description A secret, without its value. */
         Secret: {
-            /** @description The hosts that may be sent the value. None: nobody. */
+            /** @description The hosts to which the value may be sent. If the list is empty, the value is never sent. */
             allowed_hosts: string[];
             created_at: components["schemas"]["Timestamp"];
-            /** @description The parts of a request in which the placeholder is replaced. */
+            /** @description The parts of an HTTP request in which the placeholder is replaced by the value. */
             inject: components["schemas"]["Inject"][];
             name: string;
             secret_id: components["schemas"]["SecretId"];
             updated_at: components["schemas"]["Timestamp"];
         };
         SecretId: string;
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description A message to send to the agent. */
         SendMessage: {
             attachments?: components["schemas"]["Attachment"][] | null;
-            /** @description May be left out where there are attachments. */
+            /** @description The text of the message. Required unless there are attachments. */
             content?: string | null;
-            /** @description A thread's id, or `new` for a fresh thread; the default thread when it is left out. */
+            /** @description The id of the thread to which the message is sent, or `new` to create a thread. Defaults to the default thread. */
             thread_id?: string | null;
         };
-        /** @description An accepted message: the work on it streams as events. */
+        /** @description An accepted message, and the run that processes it. The events of the deployment show the progress of the run. */
         SentMessage: {
             deployment_id: components["schemas"]["DeploymentId"];
             run_id: components["schemas"]["RunId"];
             status: components["schemas"]["RunStatus"];
             thread_id: components["schemas"]["ThreadId"];
         };
-        /** @description A skill with its text. */
+        /** @description A skill with the content of its `SKILL.md`. */
         Skill: {
-            /** @description The whole SKILL.md; `null` while its file is missing. */
+            /** @description The complete content of the `SKILL.md`, or `null` if the file is missing or cannot be read. */
             content?: string | null;
             created_at: components["schemas"]["Timestamp"];
             description?: string | null;
@@ -1565,190 +1681,200 @@ export interface components {
             url?: string | null;
         };
         SkillId: string;
-        /** @description A skill in a list. */
+        /** @description A row in a list of skills. */
         SkillItem: {
             created_at: components["schemas"]["Timestamp"];
-            /** @description `null` while there is no skill to describe. */
+            /**
+             * @description The description from the front matter of the `SKILL.md`, or `null` if the status is `missing` or
+             *     `invalid`.
+             */
             description?: string | null;
             name: string;
-            /** @description Of a `file` skill, in the workspace. */
+            /** @description The path of a `file` skill, relative to the workspace root. Absent for other skills. */
             path?: string | null;
             skill_id: components["schemas"]["SkillId"];
             source: components["schemas"]["SkillSource"];
             status: components["schemas"]["SkillStatus"];
             updated_at: components["schemas"]["Timestamp"];
-            /** @description Of a `url` skill. */
+            /** @description The URL of a `url` skill. Absent for other skills. */
             url?: string | null;
         };
-        /** @description The skills of a deployment, as they were given. */
+        /** @description The skills of a deployment, in configuration order. */
         SkillList: {
             data: components["schemas"]["SkillItem"][];
         };
         /**
-         * @description Where a skill comes from.
+         * @description The source of a skill's `SKILL.md`.
          * @enum {string}
          */
         SkillSource: "file" | "inline" | "url";
         /**
-         * @description Whether the agent has a skill.
+         * @description The state of a skill. The agent can use only skills that are `ready`.
          * @enum {string}
          */
         SkillStatus: "ready" | "missing" | "invalid";
-        /** @description A snapshot. */
+        /** @description A copy of the workspace of a deleted deployment. */
         Snapshot: {
-            /** @description `null` until it is ready. */
+            /** @description The size of the archive and the number of its entries, or `null` until the status is `ready`. */
             contents?: {
                 /**
                  * Format: int64
-                 * @description Bytes of all files in it.
+                 * @description The total size of all files in the archive before compression, in bytes.
                  */
                 content_size: number;
                 /**
                  * Format: int64
-                 * @description Files, directories and links.
+                 * @description The number of files, directories and symbolic links in the archive.
                  */
                 entries: number;
                 /**
                  * Format: int64
-                 * @description Sockets, FIFOs, devices and what lay too deep: they are not in it, and its manifest names them.
+                 * @description The number of entries of the workspace that were not archived: sockets, FIFOs, devices, and entries
+                 *     whose path is too long or too deep. The manifest lists them.
                  */
                 left_out: number;
                 /**
                  * Format: int64
-                 * @description Bytes of the archive.
+                 * @description The size of the compressed archive, in bytes.
                  */
                 size: number;
             } | null;
             created_at: components["schemas"]["Timestamp"];
             customer_id: string;
-            /** @description The deployment whose files it holds. */
+            /** @description The deleted deployment whose files the snapshot contains. */
             deployment_id: components["schemas"]["DeploymentId"];
             error?: components["schemas"]["SnapshotError"] | null;
-            /** @description When it is erased. */
+            /** @description The time at which the server deletes the snapshot. */
             expires_at: components["schemas"]["Timestamp"];
             snapshot_id: components["schemas"]["SnapshotId"];
             status: components["schemas"]["SnapshotStatus"];
         };
-        /** @description Why a snapshot could not be made: a stable code and a sentence. */
+        /** @description The error with which archiving failed: a stable code and a human-readable explanation. */
         SnapshotError: {
             code: string;
             message: string;
         };
         SnapshotId: string;
         /**
-         * @description Whether a snapshot can be read.
+         * @description The status of a snapshot. Only `ready` snapshots can be downloaded or restored.
          * @enum {string}
          */
         SnapshotStatus: "creating" | "ready" | "error";
-        /** @description A person's answer to a request. */
+        /** @description A person's answer to a steering request. */
         SteeringAnswer: {
-            /** @description What the call is made with, in place of what the agent wrote. */
+            /** @description Arguments for the approved call, in place of the arguments that the agent wrote. */
             arguments?: Record<string, unknown> | null;
             decision: components["schemas"]["SteeringDecision"];
-            /** @description The answer, the reason of a denial, or what goes with an approval; the agent reads it. */
+            /**
+             * @description The answer to a question, the reason for a denial, or a comment on an approval. The agent reads this
+             *     text.
+             */
             message?: string | null;
             remember?: components["schemas"]["Remember"];
         };
         /**
-         * @description What a person decides.
+         * @description A person's decision on a steering request.
          * @enum {string}
          */
         SteeringDecision: "approve" | "deny" | "answer";
         SteeringId: string;
         /**
-         * @description What a person is asked for.
+         * @description The kind of a steering request.
          * @enum {string}
          */
         SteeringKind: "approval" | "question";
         SteeringOptions: {
             /**
              * Format: int64
-             * @description `null`: for ever.
+             * @description The time in seconds after which a steering request expires. `null` means that steering requests never expire.
              */
             expires_after_s?: number | null;
             /** @default deny */
             on_expiry?: components["schemas"]["OnExpiry"] | null;
         };
         /**
-         * @description What became of a request; the first stands.
+         * @description The final state of a steering request. It never changes.
          * @enum {string}
          */
         SteeringOutcome: "approved" | "denied" | "answered" | "expired" | "cancelled";
-        /** @description How long a request to a person waits. */
+        /** @description The time limit of a deployment's steering requests, and the consequence of exceeding it. */
         SteeringPolicy: {
             /**
              * Format: int64
-             * @description Seconds; `null`: for ever.
+             * @description The time in seconds after which a steering request expires, or `null` if it never expires.
              */
             expires_after_s?: number | null;
             on_expiry: components["schemas"]["OnExpiry"];
         };
-        /** @description What a run asks, or asked, a person. */
+        /** @description A question or a request for approval from a run to a person. */
         SteeringRequest: {
             answer?: components["schemas"]["SteeringAnswer"] | null;
-            /** @description Of an approval: the arguments as the agent wrote them. */
+            /** @description The arguments of the tool call, as the agent wrote them. Present only for an approval. */
             arguments?: Record<string, unknown> | null;
-            /** @description The API key of whoever answered; `expiry` and `cancel` where nobody did. */
+            /**
+             * @description The id of the API key that answered the request, `expiry` if the request expired, or `cancel` if the
+             *     run ended before an answer. Absent while the request is pending.
+             */
             by?: string | null;
             created_at: components["schemas"]["Timestamp"];
             deployment_id: components["schemas"]["DeploymentId"];
             expires_at?: components["schemas"]["Timestamp"] | null;
             kind: components["schemas"]["SteeringKind"];
-            /** @description Of a question: answers that the agent suggests. Any other may be given. */
+            /** @description Answers that the agent suggests. A different answer is allowed too. Present only for a question. */
             options?: string[];
             outcome?: components["schemas"]["SteeringOutcome"] | null;
             resolved_at?: components["schemas"]["Timestamp"] | null;
             run_id: components["schemas"]["RunId"];
             status: components["schemas"]["SteeringStatus"];
             steering_id: components["schemas"]["SteeringId"];
-            /** @description What is asked, in a sentence. */
+            /** @description The question, or a one-sentence description of the call to approve. */
             summary: string;
             thread_id: components["schemas"]["ThreadId"];
-            /** @description The tool whose call asks, or waits. */
+            /** @description The tool whose call asks the question or needs the approval. */
             tool: string;
-            /** @description As in the events `tool_call` and `tool_result`. */
+            /** @description The id of the tool call, as in the events `tool_call` and `tool_result`. */
             tool_call_id: string;
         };
         /**
-         * @description Whether a request still waits.
+         * @description The status of a steering request.
          * @enum {string}
          */
         SteeringStatus: "pending" | "resolved";
-        /** @description A connection of a program in the sandbox, from the program's wish on. */
+        /** @description One attempt of a program in the sandbox to connect to a host. */
         StepConnection: {
             ended_at?: components["schemas"]["Timestamp"] | null;
-            /** @description Why it failed. */
+            /** @description The error with which the connection failed. Absent if it did not fail. */
             error?: string | null;
-            /** @description A name in lower case, or an address without brackets. */
+            /** @description The requested host: a host name in lower case, or an IP address (IPv6 without brackets). */
             host: string;
             opened_at: components["schemas"]["Timestamp"];
             /** Format: int32 */
             port: number;
-            /** @description Why it was denied. */
+            /** @description The reason why the connection was denied. Absent if it was allowed. */
             reason?: string | null;
             /**
              * Format: int64
-             * @description From the host; `null` while it is not known.
+             * @description The number of bytes received from the host, or `null` if it is not known yet.
              */
             received_bytes?: number | null;
             /**
              * Format: int64
-             * @description To the host; `null` while it is not known.
+             * @description The number of bytes sent to the host, or `null` if it is not known yet.
              */
             sent_bytes?: number | null;
             verdict: components["schemas"]["ConnectionVerdict"];
         };
         /**
-         * @description What a step of a run does.
+         * @description The kind of a call in a run.
          * @enum {string}
          */
         StepKind: "model" | "tool";
         /**
-         * @description How a step came out.
+         * @description The status of a model call or tool call.
          * @enum {string}
          */
         StepStatus: "running" | "completed" | "error" | "cancelled";
-        /** @description A thread with its last messages, oldest first. */
+        /** @description A thread with its latest messages, oldest first. */
         Thread: {
             created_at: components["schemas"]["Timestamp"];
             deployment_id: components["schemas"]["DeploymentId"];
@@ -1756,7 +1882,10 @@ export interface components {
             /** Format: int64 */
             message_count: number;
             messages: components["schemas"]["Message"][];
-            /** @description Opaque; for the messages before these. `null` when there are none. */
+            /**
+             * @description An opaque cursor. Pass it as the parameter `messages_cursor` to get older messages. `null` if there
+             *     are none.
+             */
             messages_cursor?: string | null;
             status: components["schemas"]["ThreadStatus"];
             thread_id: components["schemas"]["ThreadId"];
@@ -1774,7 +1903,7 @@ export interface components {
             thread_id: components["schemas"]["ThreadId"];
             title?: string | null;
         };
-        /** @description A thread in a list. */
+        /** @description A row in a list of threads. */
         ThreadItem: {
             last_activity_at: components["schemas"]["Timestamp"];
             /** Format: int64 */
@@ -1784,18 +1913,18 @@ export interface components {
             title?: string | null;
         };
         /**
-         * @description Whether a thread is being worked on.
+         * @description The status of a thread, derived from the status of its active run.
          * @enum {string}
          */
         ThreadStatus: "idle" | "running" | "waiting_on_human";
-        /** @description The body of a create, and of an update. */
+        /** @description The title of a thread to create or rename. */
         ThreadTitle: {
-            /** @description `null`: none. */
+            /** @description The title, or `null` for a thread without a title. */
             title?: string | null;
         };
         /** Format: date-time */
         Timestamp: string;
-        /** @description Tokens as the provider counted them. */
+        /** @description The number of model tokens that one or more model calls consumed, as counted by the provider. */
         TokenUsage: {
             /** Format: int64 */
             cache_read_tokens: number;
@@ -1808,11 +1937,11 @@ export interface components {
         };
         /** @description A tool of a deployment. */
         Tool: {
-            /** @description One that is not is not shown to the model. */
+            /** @description True if the tool is offered to the model, false if the model neither sees nor can call it. */
             enabled: boolean;
-            /** @description A tool of an MCP server is `server.tool`. */
+            /** @description The tool's name. A tool of an MCP server is named `<server>.<tool>`. */
             name: string;
-            /** @description `builtin`, or the MCP server's name. */
+            /** @description The origin of the tool: `builtin`, or the name of an MCP server. */
             origin: string;
             permission: components["schemas"]["Permission"];
         };
@@ -1820,26 +1949,29 @@ export interface components {
         ToolList: {
             data: components["schemas"]["Tool"][];
         };
-        /** @description A tool that a server offers. */
+        /** @description A tool that an MCP server offers. */
         ToolSeen: {
             name: string;
-            /** @description SHA-256 of its schema, in hexadecimal: it changes when the tool does. */
+            /** @description The SHA-256 of the tool's schema, in hexadecimal. It changes whenever the schema changes. */
             schema_digest: string;
         };
         /**
-         * @description What started a run.
+         * @description The kind of cause that started a run. So far, only messages start runs.
          * @enum {string}
          */
         Trigger: "message";
-        /** @description What is left out stays. `null` puts a value back to its default, removes a key of a map, and empties a list. */
+        /**
+         * @description Changes to a deployment. Fields that are absent are unchanged. `null` resets a field to its default. As the value of
+         *     a key in `metadata` or `secrets`, `null` removes the key.
+         */
         UpdateDeployment: {
             budget?: components["schemas"]["BudgetOptions"] | null;
             dreaming?: components["schemas"]["DreamingOptions"] | null;
             fallback_models?: string[] | null;
             features?: components["schemas"]["FeatureOptions"] | null;
-            /** @description All of them: those that are not given are removed. */
+            /** @description The complete new list of MCP servers. Existing servers that it does not contain are removed. */
             mcp_servers?: components["schemas"]["NewMcpServer"][] | null;
-            /** @description Merged by key; `null` removes one. */
+            /** @description Key-value pairs. They are merged into the existing ones. `null` as a value removes the key. */
             metadata?: {
                 [key: string]: string | null;
             } | null;
@@ -1847,67 +1979,73 @@ export interface components {
             model?: string | null;
             name?: string | null;
             sandbox?: components["schemas"]["SandboxOptions"] | null;
-            /** @description Merged by name; `null` removes one. */
+            /**
+             * @description Maps environment variable names to secret ids. The entries are merged into the existing ones. `null` as a secret
+             *     id removes the entry.
+             */
             secrets?: {
                 [key: string]: string | null;
             } | null;
-            /** @description All of them: those that are not given are removed. */
+            /** @description The complete new list of skills. Existing skills that it does not contain are removed. */
             skills?: components["schemas"]["NewSkill"][] | null;
             steering?: components["schemas"]["SteeringOptions"] | null;
             system_prompt?: string | null;
         };
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description Changes to an MCP server. Fields that are absent are unchanged. */
         UpdateMcpServer: {
-            /** @description Merged by name; `null` removes a header. */
+            /** @description Headers. They are merged into the existing ones by name. `null` as a value removes the header. */
             headers?: {
                 [key: string]: string | null;
             } | null;
             permission?: components["schemas"]["Permission"] | null;
-            /** @description `null`: all tools. */
+            /** @description The names of the server's tools that the agent may use. `null` allows all. */
             tools?: string[] | null;
             /** Format: uri */
             url?: string | null;
         };
-        /** @description The body of an update: what is left out is kept, lists are replaced whole. */
+        /** @description Changes to a secret. Fields that are absent are unchanged. Lists are replaced as a whole. */
         UpdateSecret: {
-            /** @description `[]`: nobody is sent the value. */
+            /** @description Patterns of the hosts to which the value may be sent. If the list is empty, the value is never sent. */
             allowed_hosts?: string[] | null;
             inject?: components["schemas"]["Inject"][] | null;
             name?: string | null;
-            /** @description Takes the place of the old one from the next request on. */
+            /** @description The new value. It is used for all requests that programs make from now on. */
             value?: string | null;
         };
-        /** @description The shape of the body, for the OpenAPI document. */
+        /** @description Changes to the settings of a tool. Fields that are absent are unchanged. */
         UpdateTool: {
             enabled?: boolean | null;
             permission?: components["schemas"]["Permission"] | null;
         };
-        /** @description What a run used. */
+        /** @description The model calls, tool calls and tokens that a run has consumed. */
         Usage: {
             /** Format: int64 */
             model_calls: number;
-            /** @description The same by model, in the order in which they first answered: more than one where a fallback stood in. */
+            /**
+             * @description The usage of each model, in the order of first use. There are several models if fallback models
+             *     replied.
+             */
             models?: components["schemas"]["ModelUsage"][];
             tokens: components["schemas"]["TokenUsage"];
             /** Format: int64 */
             tool_calls: number;
         };
-        /** @description Approvals that were withdrawn. */
+        /** @description The result of withdrawing remembered approvals. */
         WithdrawnApprovals: {
             /**
              * Format: int64
-             * @description How many there were.
+             * @description The number of remembered approvals that were withdrawn.
              */
             withdrawn: number;
         };
-        /** @description A file that was written. */
+        /** @description The file that a write request has created or replaced. */
         WrittenFile: {
             modified_at: components["schemas"]["Timestamp"];
-            /** @description Relative to the workspace. */
+            /** @description The path of the file, relative to the workspace root. */
             path: string;
             /**
              * Format: int64
-             * @description Bytes.
+             * @description The size in bytes.
              */
             size: number;
         };
@@ -2085,7 +2223,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -2740,17 +2878,17 @@ export interface operations {
             query?: {
                 thread_id?: components["schemas"]["ThreadId"];
                 run_id?: components["schemas"]["RunId"];
-                /** @description Event types, separated by commas. */
+                /** @description The event types to return, separated by commas. All types by default. */
                 types?: string;
-                /** @description An event id: everything after it. evt_0: from the start. */
+                /** @description Return only events after this event id. `evt_0` means all stored events. */
                 after?: string;
-                /** @description Of a listing. */
+                /** @description Only with `Accept: application/json`. */
                 limit?: number;
-                /** @description Of a listing. */
+                /** @description Only with `Accept: application/json`. */
                 cursor?: string;
             };
             header?: {
-                /** @description As after; goes before it. */
+                /** @description Has the same meaning as the parameter `after`, and takes precedence over it. */
                 "Last-Event-ID"?: string | null;
             };
             path: {
@@ -2829,9 +2967,9 @@ export interface operations {
     list_files: {
         parameters: {
             query?: {
-                /** @description Relative to the workspace; the workspace itself by default. */
+                /** @description The path of the directory, relative to the workspace root. Defaults to the root. */
                 path?: string;
-                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                /** @description The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace. */
                 thread_id?: components["schemas"]["ThreadId"];
             };
             header?: never;
@@ -2911,15 +3049,15 @@ export interface operations {
     write_file: {
         parameters: {
             query: {
-                /** @description Relative to the workspace. */
+                /** @description The path of the file, relative to the workspace root. */
                 path: string;
-                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                /** @description The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace. */
                 thread_id?: components["schemas"]["ThreadId"];
             };
             header?: {
-                /** @description Write only if the file's ETag is one of these; *: only if there is a file. Else: 409. */
+                /** @description A list of ETags, or `*`. The file is written only if it exists and has one of these ETags (`*`: any ETag). Otherwise the response is 409. */
                 "If-Match"?: string | null;
-                /** @description *: write only if there is no file yet. Else: 409. */
+                /** @description With `*`, the file is written only if it does not exist. Otherwise the response is 409. */
                 "If-None-Match"?: string | null;
             };
             path: {
@@ -3019,13 +3157,13 @@ export interface operations {
     delete_file: {
         parameters: {
             query: {
-                /** @description Relative to the workspace. */
+                /** @description The path of the file, relative to the workspace root. */
                 path: string;
-                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                /** @description The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace. */
                 thread_id?: components["schemas"]["ThreadId"];
             };
             header?: {
-                /** @description Delete only if the file's ETag is one of these. Else: 409. */
+                /** @description A list of ETags. The file is deleted only if it has one of them. Otherwise the response is 409. */
                 "If-Match"?: string | null;
             };
             path: {
@@ -3112,17 +3250,17 @@ export interface operations {
     read_file: {
         parameters: {
             query: {
-                /** @description Relative to the workspace. */
+                /** @description The path of the file, relative to the workspace root. */
                 path: string;
-                /** @description Only without a persistent file system: whose workspace; the default thread's by default. */
+                /** @description The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace. */
                 thread_id?: components["schemas"]["ThreadId"];
             };
             header?: {
-                /** @description One range of bytes; with several the whole is sent. */
+                /** @description One byte range. If the header contains several ranges, the whole content is sent. */
                 Range?: string | null;
-                /** @description The range counts only if this is still the ETag. */
+                /** @description An ETag. Unless it is the current one, `Range` is ignored and the whole content is sent. */
                 "If-Range"?: string | null;
-                /** @description The bytes are sent only if the ETag is another. */
+                /** @description A list of ETags. If it contains the current one, the response is 304. */
                 "If-None-Match"?: string | null;
             };
             path: {
@@ -3148,7 +3286,7 @@ export interface operations {
                     "*/*": string;
                 };
             };
-            /** @description The client has it. */
+            /** @description The client already has the current content. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -3302,7 +3440,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -3602,7 +3740,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -3718,7 +3856,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -3982,7 +4120,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -4245,7 +4383,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -4798,7 +4936,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -4995,7 +5133,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -5110,7 +5248,7 @@ export interface operations {
     get_thread: {
         parameters: {
             query?: {
-                /** @description From the response before: older messages. */
+                /** @description The `messages_cursor` of the previous response, to get older messages. */
                 messages_cursor?: string;
             };
             header?: never;
@@ -5637,7 +5775,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -5968,7 +6106,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -6490,11 +6628,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description One range of bytes; with several the whole is sent. */
+                /** @description One byte range. If the header contains several ranges, the whole content is sent. */
                 Range?: string | null;
-                /** @description The range counts only if this is still the ETag. */
+                /** @description An ETag. Unless it is the current one, `Range` is ignored and the whole content is sent. */
                 "If-Range"?: string | null;
-                /** @description The bytes are sent only if the ETag is another. */
+                /** @description A list of ETags. If it contains the current one, the response is 304. */
                 "If-None-Match"?: string | null;
             };
             path: {
@@ -6520,7 +6658,7 @@ export interface operations {
                     "*/*": string;
                 };
             };
-            /** @description The client has it. */
+            /** @description The client already has the current content. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -6676,7 +6814,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: for 24 hours the same request with the same key is answered as the first one was, with `Idempotent-Replayed: true`, and does nothing. */
+                /** @description A unique string that makes the request safe to retry. For 24 hours, repeating the same request with the same key has no further effect. It returns the response to the first request, with the header `Idempotent-Replayed: true`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;

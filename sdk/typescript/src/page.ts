@@ -1,22 +1,22 @@
 import { HermError } from "./errors.js";
 
-/** A list as the server sends it. */
+/** A page of a list as the server sends it. */
 export interface PageBody<T> {
   data: T[];
   next_cursor?: string | null;
 }
 
-/** Asks for the page at a cursor; for the first one without. */
+/** Requests the page that begins at the cursor, or the first page if the cursor is `undefined`. */
 export type LoadPage<T> = (cursor: string | undefined) => Promise<PageBody<T>>;
 
 /**
- * One page of a list. Iterated with `for await`, it gives its own items and then those of all pages after it, which it
- * asks for as they are needed.
+ * One page of a list. Iterating a page with `for await` yields its items and then those of all later pages. Each later
+ * page is requested only when its first item is needed.
  */
 export class Page<T> implements AsyncIterable<T> {
   /** The items of this page. */
   readonly data: T[];
-  /** Where the next page begins; `null` on the last one. */
+  /** The cursor of the next page, or `null` on the last page. */
   readonly next_cursor: string | null;
   readonly #load: LoadPage<T>;
 
@@ -26,18 +26,18 @@ export class Page<T> implements AsyncIterable<T> {
     this.#load = load;
   }
 
-  /** Whether there is a page after this one. */
+  /** Returns true if there is another page. */
   hasNextPage(): boolean {
     return this.next_cursor !== null;
   }
 
-  /** The page after this one. Ask {@link hasNextPage} first: after the last page it throws. */
+  /** Requests the next page. Throws if this is the last page, so check {@link hasNextPage} first. */
   async getNextPage(): Promise<Page<T>> {
-    if (this.next_cursor === null) throw new HermError("this is the last page; ask hasNextPage() first");
+    if (this.next_cursor === null) throw new HermError("This is the last page; check hasNextPage() first.");
     const next = new Page(await this.#load(this.next_cursor), this.#load);
-    // Else a list would never end.
+    // If the server returned the same cursor again, an iteration would never end.
     if (next.next_cursor === this.next_cursor)
-      throw new HermError("the server gave the same page cursor twice");
+      throw new HermError("The server returned the same page cursor twice, so the list would never end.");
     return next;
   }
 
@@ -51,7 +51,7 @@ export class Page<T> implements AsyncIterable<T> {
   }
 }
 
-/** Awaited, the first page; iterated with `for await`, the items of all pages. */
+/** A list request. Awaiting it returns the first page. Iterating it with `for await` yields the items of all pages. */
 export type PagePromise<T> = Promise<Page<T>> & AsyncIterable<T>;
 
 export function paged<T>(load: LoadPage<T>): PagePromise<T> {

@@ -1,26 +1,36 @@
 import { APIConnectionError, type APIError } from "./errors.js";
 import type { Runtime } from "./runtime.js";
 
-/** Wait before the first retry; each further one waits twice as long. */
+/** Wait before the first retry, in milliseconds. Each further retry waits twice as long. */
 const FIRST_DELAY_MS = 500;
-/** Longest wait between two retries that the server did not ask for. */
+/** Maximum wait before a retry, in milliseconds, unless the server requests a longer one. */
 const MAX_DELAY_MS = 8_000;
-/** Longest wait that a server may ask for; one that asks for more gets no retry, so that the caller can decide. */
+/**
+ * Maximum wait that the server may request, in milliseconds. If it requests a longer one, the request is not retried,
+ * and the caller receives the error.
+ */
 export const MAX_RETRY_AFTER_MS = 60_000;
-/** Spreads those whom a server sent away with the same `Retry-After`. */
+/**
+ * Maximum random delay in milliseconds that is added to a wait that the server requested, so that clients with the same
+ * `Retry-After` do not all retry at the same time.
+ */
 const SPREAD_MS = 250;
 
-/** Whether the same request may succeed if it is made again. */
+/** Returns true if the error may be temporary, so that the same request may succeed later. */
 export function isTransient(error: APIError): boolean {
   if (error instanceof APIConnectionError) return true;
   const { status } = error;
   if (status === undefined) return false;
-  // A conflict passes by itself only where the first attempt is still in flight, and then the server says when to ask.
+  // A 409 is transient only if an earlier attempt with the same idempotency key is still in progress. Among the
+  // responses with 409, only such a response has a Retry-After header.
   if (status === 409) return error.headers?.has("retry-after") ?? false;
   return status === 408 || status === 429 || status >= 500;
 }
 
-/** How long the answer asks to wait: seconds or a date (RFC 9110, 10.2.3). */
+/**
+ * Returns the wait in milliseconds that the `Retry-After` header requests, or `undefined` without a valid header. Its
+ * value is a number of seconds or a date (RFC 9110, section 10.2.3).
+ */
 export function retryAfterMs(headers: Headers | undefined, now: number): number | undefined {
   const value = headers?.get("retry-after")?.trim();
   if (!value) return undefined;
@@ -29,17 +39,20 @@ export function retryAfterMs(headers: Headers | undefined, now: number): number 
   return Number.isNaN(date) ? undefined : Math.max(0, date - now);
 }
 
-/** Half of `ms` up to all of it. */
+/** Returns a random value from `ms / 2` to `ms`. */
 export function jittered(ms: number, runtime: Runtime): number {
   return ms * (0.5 + 0.5 * runtime.random());
 }
 
-/** How long to wait before the request is made again; `undefined` when it should not be. `attempt` is 0 at first. */
+/**
+ * Returns the wait in milliseconds before the next attempt, or `undefined` if the request should not be retried.
+ * `attempt` is 0 after the first attempt.
+ */
 export function retryDelayMs(error: APIError, attempt: number, runtime: Runtime): number | undefined {
   if (!isTransient(error)) return undefined;
   const backoff = jittered(Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt), runtime);
-  const asked = retryAfterMs(error.headers, runtime.now());
-  if (asked === undefined) return backoff;
-  if (asked > MAX_RETRY_AFTER_MS) return undefined;
-  return Math.max(backoff, asked + SPREAD_MS * runtime.random());
+  const retryAfter = retryAfterMs(error.headers, runtime.now());
+  if (retryAfter === undefined) return backoff;
+  if (retryAfter > MAX_RETRY_AFTER_MS) return undefined;
+  return Math.max(backoff, retryAfter + SPREAD_MS * runtime.random());
 }

@@ -1,18 +1,18 @@
-/** Time and randomness, which tests choose. */
+/** The clock, timers and random numbers that this library uses. Tests replace them. */
 export interface Runtime {
-  /** Milliseconds since 1970. */
+  /** Returns the current time in milliseconds since 1970. */
   now(): number;
-  /** Resolves after so long, or as soon as the signal aborts. */
+  /** Resolves after `ms` milliseconds, or as soon as the signal is aborted. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** Calls `act` after so long, unless what it returns is called before. */
+  /** Calls `act` after `ms` milliseconds. Returns a function that cancels the timer. */
   after(ms: number, act: () => void): () => void;
-  /** A number from 0 up to, and without, 1. */
+  /** Returns a random number from 0 (inclusive) to 1 (exclusive). */
   random(): number;
-  /** A text that no other call has ever given. */
+  /** Returns a unique string. */
   unique(): string;
 }
 
-/** The real clock and the real dice. */
+/** The runtime of the library outside of tests: the system clock and real random numbers. */
 export const systemRuntime: Runtime = {
   now: () => Date.now(),
   after(ms, act) {
@@ -33,7 +33,8 @@ export const systemRuntime: Runtime = {
   },
   random: () => Math.random(),
   unique() {
-    // Node.js 18 and pages without HTTPS lack it. The server scopes these texts to the key: nobody gains by guessing.
+    // `randomUUID` is missing in Node.js 18 and in pages without HTTPS. The fallback need not be cryptographically
+    // random, because an idempotency key only has to be unique among the requests of one API key.
     const part = () =>
       Math.floor(Math.random() * 0x1_0000_0000)
         .toString(16)

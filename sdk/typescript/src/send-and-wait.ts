@@ -8,19 +8,21 @@ import { RunCancelledError, RunFailedError, WaitTimeoutError } from "./wait-erro
 import { DEFAULT_WAIT_MS, type WaitOptions } from "./wait-until-ready.js";
 
 export interface SendAndWaitOptions extends WaitOptions {
-  /** Told each event of the run, in order; awaited. */
+  /**
+   * Called with each event of the run, in order. If it returns a promise, the promise is awaited before the next event.
+   */
   onEvent?: (event: HermEvent) => void | Promise<void>;
-  /** Of the message; instead of the one that is made for it. */
+  /** The idempotency key of the request that sends the message. Defaults to a unique key. */
   idempotencyKey?: string;
 }
 
-/** A completed run, and the last thing the agent said in it. */
+/** A completed run, with the agent's last message as `text`. */
 export type FinishedRun = Run & { text: string };
 
-/** Between two rounds of retries while the server is away. */
-const ASK_AGAIN_MS = 1_000;
+/** Wait in milliseconds before a request is sent again after all its retries have failed. */
+const POLL_AGAIN_MS = 1_000;
 
-const ENDS: readonly string[] = ["completed", "error", "cancelled"];
+const FINAL_STATUSES: readonly string[] = ["completed", "error", "cancelled"];
 
 export async function sendAndWait(
   transport: Transport,
@@ -36,7 +38,7 @@ export async function sendAndWait(
   const options: RequestOptions = { signal: ending.signal };
   let runId: string | undefined;
   try {
-    // Connected before anything is sent, so that nothing of the run is missed.
+    // Opens the stream before sending the message, so that no event of the run is missed.
     const stream = await EventStream.connect(
       transport,
       path`/v1/deployments/${deploymentId}/events`,
@@ -53,7 +55,7 @@ export async function sendAndWait(
       runId = sent.run_id;
       return await follow(
         stream,
-        new Following(transport, deploymentId, sent.run_id, sent.thread_id, options),
+        new WaitedRun(transport, deploymentId, sent.run_id, sent.thread_id, options),
         onEvent,
       );
     } finally {
@@ -62,22 +64,25 @@ export async function sendAndWait(
   } catch (error) {
     const wasEnded = error instanceof APIUserAbortError && !signal?.aborted;
     if (!wasEnded) throw error;
-    throw new WaitTimeoutError(`the run was not done within ${timeout} ms; it goes on`, runId);
+    throw new WaitTimeoutError(
+      `The run did not end within ${timeout} ms. The run continues on the server.`,
+      runId,
+    );
   } finally {
     inTime();
     signal?.removeEventListener("abort", end);
   }
 }
 
-/** Reads the stream until the run has ended. */
+/** Reads the event stream until the run has ended. Returns the completed run, or throws the run's error. */
 async function follow(
   stream: EventStream,
-  run: Following,
+  run: WaitedRun,
   onEvent: SendAndWaitOptions["onEvent"],
 ): Promise<FinishedRun> {
   let text: string | undefined;
   for await (const event of stream) {
-    // What is no longer in the log cannot be waited for.
+    // The events that are missing after a gap may include the end of the run, so the run's status is requested.
     if (event.type === "gap") {
       text = undefined;
       if ((await run.get()).ended) break;
@@ -85,14 +90,15 @@ async function follow(
     if (!("run_id" in event) || event.run_id !== run.runId) continue;
     if (event.type === "message" && event.role === "agent") text = event.content;
     await onEvent?.(event);
-    if (event.type === "run_status" && ENDS.includes(event.status)) return run.finish(text);
+    if (event.type === "run_status" && FINAL_STATUSES.includes(event.status)) return run.finish(text);
   }
-  // The stream is over without the run's end: the deployment is gone, or the waiting was ended.
+  // The loop received no event for the end of the run: the run ended within a gap, the deployment was deleted, or the
+  // wait was aborted. `finish` requests the run's status, and throws an error unless the run is completed.
   return run.finish(text);
 }
 
-/** The run that is waited for. */
-class Following {
+/** The run for which `sendAndWait` waits. */
+class WaitedRun {
   constructor(
     readonly transport: Transport,
     readonly deploymentId: string,
@@ -102,35 +108,43 @@ class Following {
   ) {}
 
   async get(): Promise<{ run: Run; ended: boolean }> {
-    const run = await this.#ask<Run>(path`/v1/deployments/${this.deploymentId}/runs/${this.runId}`);
-    return { run, ended: ENDS.includes(run.status) };
+    const run = await this.#get<Run>(path`/v1/deployments/${this.deploymentId}/runs/${this.runId}`);
+    return { run, ended: FINAL_STATUSES.includes(run.status) };
   }
 
-  async finish(said: string | undefined): Promise<FinishedRun> {
+  async finish(text: string | undefined): Promise<FinishedRun> {
     const { run } = await this.get();
     if (run.status === "cancelled") throw new RunCancelledError(run);
     if (run.status !== "completed") throw new RunFailedError(run);
-    return { ...run, text: said ?? (await this.#lastSaid()) };
+    return { ...run, text: text ?? (await this.#lastMessage()) };
   }
 
-  /** What the thread has as the agent's last message of the run. */
-  async #lastSaid(): Promise<string> {
-    const thread = await this.#ask<Thread>(
+  /** Returns the content of the agent's last message of this run, read from the thread. */
+  async #lastMessage(): Promise<string> {
+    const thread = await this.#get<Thread>(
       path`/v1/deployments/${this.deploymentId}/threads/${this.threadId}`,
     );
-    const said = thread.messages.filter(message => message.role === "agent" && message.run_id === this.runId);
-    return said.at(-1)?.content ?? "";
+    const messages = thread.messages.filter(
+      message => message.role === "agent" && message.run_id === this.runId,
+    );
+    return messages.at(-1)?.content ?? "";
   }
 
-  /** Asks until there is an answer: a server that restarts is waited for as the stream does. */
-  async #ask<T>(from: string): Promise<T> {
+  /**
+   * Sends a GET request and repeats it while the server is unreachable, because the wait must survive a restart of the
+   * server just as the event stream does.
+   */
+  async #get<T>(from: string): Promise<T> {
     for (;;) {
       try {
         return await this.transport.json<T>({ method: "GET", path: from, options: this.options });
       } catch (error) {
         if (!(error instanceof APIError) || !isTransient(error)) throw error;
       }
-      await this.transport.runtime.sleep(jittered(ASK_AGAIN_MS, this.transport.runtime), this.options.signal);
+      await this.transport.runtime.sleep(
+        jittered(POLL_AGAIN_MS, this.transport.runtime),
+        this.options.signal,
+      );
     }
   }
 }

@@ -1,69 +1,72 @@
 import { HermError } from "./errors.js";
 
-/** Longest line of a stream, and most bytes of one event's data: several times what the server accepts as a body. */
+/**
+ * Maximum size in bytes of a line and of the data of one event. If either is larger, the parser throws an error. The
+ * limit is several times the server's limit for a request body.
+ */
 export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
 
-/** Room for a line at first; it grows with the longest line. */
-const FIRST_LINE_BYTES = 4096;
+/** Initial size in bytes of the line buffer. It grows if a line is longer. */
+const INITIAL_LINE_BYTES = 4096;
 
 const LF = 0x0a;
 const CR = 0x0d;
 const BOM = "\uFEFF";
 
-/** What stands between two blank lines of a stream. */
+/** The fields of one frame of an event stream: the lines between two blank lines. A frame usually contains an event. */
 export interface Frame {
   event?: string;
   id?: string;
   retry?: number;
-  /** `undefined` where there was no `data:` line: a heartbeat. */
+  /** The data of the event, or `undefined` for a frame without a `data:` line, for example a heartbeat. */
   data?: string;
 }
 
 /**
- * Reads server-sent events as the HTML standard has them, out of chunks that may be split anywhere: within a line's
- * end, within a character. What is not ended by a blank line when the stream breaks is dropped.
+ * Parses server-sent events according to the HTML standard. A chunk of bytes may end anywhere, even within a line
+ * ending or a character. If the stream breaks, the frame that is not yet closed by a blank line is discarded.
  */
 export class SseParser {
   readonly #maxBytes: number;
   readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  /** The line that is not ended yet: the first `lineBytes` of it. */
-  #line = new Uint8Array(FIRST_LINE_BYTES);
+  /** The buffer for the line that is not yet complete. Only its first `lineBytes` bytes are in use. */
+  #line = new Uint8Array(INITIAL_LINE_BYTES);
   #lineBytes = 0;
   #dataBytes = 0;
   #data: string[] | undefined;
   #frame: Frame = {};
   #isFirstLine = true;
-  /** The last byte was a CR: an LF that follows belongs to it. */
+  /** True if the last byte was a CR. An LF that follows it belongs to the same line ending. */
   #afterCr = false;
 
   constructor(maxBytes = MAX_EVENT_BYTES) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Takes the next bytes; gives the frames that they complete. */
+  /** Parses the next bytes and returns the frames that they complete. */
   push(chunk: Uint8Array): Frame[] {
     const frames: Frame[] = [];
     let begin = 0;
     for (let at = 0; at < chunk.length; at++) {
       const byte = chunk[at];
-      const isTail = this.#afterCr && byte === LF;
+      const isLfOfCrLf = this.#afterCr && byte === LF;
       this.#afterCr = byte === CR;
-      if (isTail) {
+      if (isLfOfCrLf) {
         begin = at + 1;
       } else if (byte === LF || byte === CR) {
-        this.#keep(chunk.subarray(begin, at));
+        this.#append(chunk.subarray(begin, at));
         begin = at + 1;
-        const frame = this.#read(this.#takeLine());
+        const frame = this.#parseLine(this.#takeLine());
         if (frame) frames.push(frame);
       }
     }
-    this.#keep(chunk.subarray(begin));
+    this.#append(chunk.subarray(begin));
     return frames;
   }
 
-  #keep(part: Uint8Array): void {
+  #append(part: Uint8Array): void {
     const bytes = this.#lineBytes + part.length;
-    this.#limit(bytes);
+    this.#checkLimit(bytes);
     if (bytes > this.#line.length) {
       const larger = new Uint8Array(Math.max(bytes, 2 * this.#line.length));
       larger.set(this.#line.subarray(0, this.#lineBytes));
@@ -73,9 +76,9 @@ export class SseParser {
     this.#lineBytes = bytes;
   }
 
-  #limit(bytes: number): void {
+  #checkLimit(bytes: number): void {
     if (bytes > this.#maxBytes) {
-      throw new HermError(`an event of the stream is longer than ${this.#maxBytes} bytes`);
+      throw new HermError(`An event of the stream is longer than ${this.#maxBytes} bytes.`);
     }
   }
 
@@ -87,22 +90,22 @@ export class SseParser {
     return isFirst && text.startsWith(BOM) ? text.slice(1) : text;
   }
 
-  #read(line: string): Frame | undefined {
-    if (line === "") return this.#finish();
+  #parseLine(line: string): Frame | undefined {
+    if (line === "") return this.#finishFrame();
     const colon = line.indexOf(":");
-    // A comment.
+    // A line that begins with a colon is a comment and has no effect.
     if (colon === 0) return undefined;
     const field = colon < 0 ? line : line.slice(0, colon);
     let value = colon < 0 ? "" : line.slice(colon + 1);
     if (value.startsWith(" ")) value = value.slice(1);
-    this.#field(field, value);
+    this.#setField(field, value);
     return undefined;
   }
 
-  #field(field: string, value: string): void {
+  #setField(field: string, value: string): void {
     if (field === "data") {
       this.#dataBytes += value.length + 1;
-      this.#limit(this.#dataBytes);
+      this.#checkLimit(this.#dataBytes);
       (this.#data ??= []).push(value);
     } else if (field === "event") {
       this.#frame.event = value;
@@ -113,7 +116,7 @@ export class SseParser {
     }
   }
 
-  #finish(): Frame | undefined {
+  #finishFrame(): Frame | undefined {
     const frame = this.#frame;
     if (this.#data) frame.data = this.#data.join("\n");
     this.#frame = {};

@@ -5,38 +5,51 @@ import { type Frame, SseParser } from "./sse.js";
 import type { Transport } from "./transport.js";
 import { connectionError } from "./transport.js";
 
-/** A connection that gives no byte for so long is dead: the server sends a heartbeat every 15 s at least. */
+/**
+ * Maximum time in milliseconds without receiving a byte. If the connection is silent for longer, the stream reconnects.
+ * The server sends a heartbeat at least every 15 seconds.
+ */
 const SILENCE_MS = 45_000;
-/** Wait before a reconnect until the server says how long it should be. */
+/**
+ * Initial wait in milliseconds before a reconnect. A reconnection time that the server sends replaces it. Each
+ * consecutive failure doubles the wait.
+ */
 const FIRST_RETRY_MS = 1_000;
-/** Longest wait before a reconnect that the server did not ask for. */
+/** Maximum wait in milliseconds before a reconnect, unless the server requests a longer one with `Retry-After`. */
 const MAX_RETRY_MS = 30_000;
 
-/** Which events of a deployment are wanted; what is left out does not filter. */
+/** Filters and starting point of a stream. A filter that is not set matches all events. */
 export interface EventStreamParams {
-  /** Events of this thread. */
+  /** Selects only events of this thread. */
   thread_id?: string;
-  /** Events of this run. */
+  /** Selects only events of this run. */
   run_id?: string;
-  /** Events of these types. */
+  /** Selects only events of these types. */
   types?: readonly HermEventType[];
-  /** Everything after this event id, such as {@link EventStream.lastEventId}; `evt_0`: from the start. */
+  /**
+   * The event id after which the stream starts, for example {@link EventStream.lastEventId}. With `evt_0`, it starts
+   * with the first event.
+   */
   after?: string;
 }
 
-/** What a stream may be told beside what it streams. */
+/** Options of a stream. */
 export interface EventStreamOptions {
-  /** Ends the stream: its iteration is then over, without an error. */
+  /** A signal that ends the stream when it is aborted. The iteration then ends without an error. */
   signal?: AbortSignal | undefined;
 }
 
-/** Awaited, a stream that is connected: it misses nothing from then on. Iterated with `for await`, its events. */
+/**
+ * The promise of an event stream. Awaiting it returns a connected stream, which misses no later event. Iterating it
+ * with `for await` connects and yields the events.
+ */
 export type EventStreamPromise = Promise<EventStream> & AsyncIterable<HermEvent>;
 
 /**
- * The events of a deployment, for one `for await`. A connection that breaks or falls silent is made again, from the
- * last event on: each event is given once, in order. It ends by `break`, by its signal, by {@link close} and after the
- * deployment's deletion; it throws what does not pass by waiting, such as a revoked key.
+ * A stream of a deployment's events, for one `for await` loop. If the connection breaks or no data arrives for a while,
+ * the stream reconnects and resumes after the last event, so that each event is yielded exactly once and in order. The
+ * stream ends when the loop is left with `break`, when its signal is aborted, when {@link close} is called, or after
+ * the deployment is deleted. It throws errors that are not transient, for example for a revoked key.
  */
 export class EventStream implements AsyncIterable<HermEvent> {
   readonly #transport: Transport;
@@ -46,7 +59,7 @@ export class EventStream implements AsyncIterable<HermEvent> {
   #connection: Connection | undefined;
   #position: string | undefined;
   #retryMs = FIRST_RETRY_MS;
-  /** Connections in a row that gave nothing. */
+  /** Number of consecutive connections that failed before they returned a frame. */
   #failures = 0;
   #isRead = false;
 
@@ -67,8 +80,9 @@ export class EventStream implements AsyncIterable<HermEvent> {
     options: EventStreamOptions = {},
   ): EventStreamPromise {
     const stream = new EventStream(transport, path, params, options.signal);
-    const connected = stream.#begin().then(() => stream);
-    // Told to whoever awaits or iterates it, be it later; until then it is nobody's unhandled error.
+    const connected = stream.#connect().then(() => stream);
+    // The caller receives the error when it awaits or iterates the promise. Until then, the rejection must not be
+    // reported as unhandled.
     connected.catch(() => undefined);
     return Object.assign(connected, {
       async *[Symbol.asyncIterator](): AsyncGenerator<HermEvent, void, undefined> {
@@ -83,12 +97,12 @@ export class EventStream implements AsyncIterable<HermEvent> {
     });
   }
 
-  /** The last event that was given or, under a filter, passed over: what another stream goes on `after`. */
+  /** The id of the last event that was yielded or that a filter skipped. Another stream can start `after` this id. */
   get lastEventId(): string | undefined {
     return this.#position;
   }
 
-  /** Ends the stream and its connection. */
+  /** Closes the stream and its connection. */
   close(): void {
     this.#closing.abort();
     this.#disconnect();
@@ -96,11 +110,11 @@ export class EventStream implements AsyncIterable<HermEvent> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<HermEvent, void, undefined> {
     if (this.#isRead)
-      throw new HermError("this stream is being read already, or was; open another one for each reader");
+      throw new HermError("This stream was already iterated; open a separate stream for each loop.");
     this.#isRead = true;
     try {
       for (;;) {
-        const frames = await this.#frames();
+        const frames = await this.#nextFrames();
         if (!frames) return;
         for (const frame of frames) {
           const event = this.#accept(frame);
@@ -114,14 +128,14 @@ export class EventStream implements AsyncIterable<HermEvent> {
     }
   }
 
-  /** Connects for the first time. A server that cannot be reached is given up as for any other request. */
-  async #begin(): Promise<void> {
+  /** Connects for the first time. Retries as often as any other request, and then throws the error. */
+  async #connect(): Promise<void> {
     for (let attempt = 0; ; attempt++) {
       try {
         this.#connection = await this.#open();
         return;
       } catch (error) {
-        if (this.#closing.signal.aborted) throw new APIUserAbortError("the stream was aborted");
+        if (this.#closing.signal.aborted) throw new APIUserAbortError("The stream was aborted.");
         const delay =
           error instanceof APIError ? retryDelayMs(error, attempt, this.#transport.runtime) : undefined;
         if (delay === undefined || attempt >= this.#transport.maxRetries) {
@@ -133,11 +147,14 @@ export class EventStream implements AsyncIterable<HermEvent> {
     }
   }
 
-  /** The next frames, of this connection or of another; `undefined` once the stream is closed. */
-  async #frames(): Promise<Frame[] | undefined> {
+  /**
+   * Returns the next frames of the stream, or `undefined` once the stream is closed. Reconnects if the connection
+   * fails.
+   */
+  async #nextFrames(): Promise<Frame[] | undefined> {
     for (;;) {
       if (this.#closing.signal.aborted) return undefined;
-      let fault: unknown;
+      let failure: unknown;
       try {
         this.#connection ??= await this.#open();
         const frames = await this.#connection.read();
@@ -148,10 +165,10 @@ export class EventStream implements AsyncIterable<HermEvent> {
       } catch (error) {
         if (this.#closing.signal.aborted) return undefined;
         if (!(error instanceof APIError) || !isTransient(error)) throw error;
-        fault = error;
+        failure = error;
       }
       this.#disconnect();
-      await this.#pause(fault);
+      await this.#waitToReconnect(failure);
     }
   }
 
@@ -159,7 +176,8 @@ export class EventStream implements AsyncIterable<HermEvent> {
     const { types, after: _, ...filters } = this.#params;
     const connection = new Connection(this.#transport, this.#closing.signal);
     const opening = await connection.open(this.#path, { ...filters, types, after: this.#position });
-    // Where it begins: from here on nothing is missed, whatever happens to this connection.
+    // The first frames contain the stream's current position. If the connection breaks before the first event, the next
+    // connection resumes from this position.
     for (const frame of opening) this.#accept(frame);
     return connection;
   }
@@ -169,58 +187,62 @@ export class EventStream implements AsyncIterable<HermEvent> {
     this.#connection = undefined;
   }
 
-  async #pause(fault: unknown): Promise<void> {
+  async #waitToReconnect(failure: unknown): Promise<void> {
     const { runtime } = this.#transport;
     const backoff = jittered(Math.min(MAX_RETRY_MS, this.#retryMs * 2 ** this.#failures), runtime);
-    const headers = fault instanceof APIError ? fault.headers : undefined;
-    const asked = Math.min(MAX_RETRY_AFTER_MS, retryAfterMs(headers, runtime.now()) ?? 0);
+    const headers = failure instanceof APIError ? failure.headers : undefined;
+    const retryAfter = Math.min(MAX_RETRY_AFTER_MS, retryAfterMs(headers, runtime.now()) ?? 0);
     this.#failures += 1;
-    await runtime.sleep(Math.max(backoff, asked), this.#closing.signal);
+    await runtime.sleep(Math.max(backoff, retryAfter), this.#closing.signal);
   }
 
-  /** Moves on to the frame; gives its event, unless it has none or was given before. */
+  /**
+   * Advances the stream's position to the frame's id. Returns the frame's event, or `undefined` if the frame has no
+   * event or its event was already yielded.
+   */
   #accept(frame: Frame): HermEvent | undefined {
     if (frame.retry !== undefined) this.#retryMs = Math.min(MAX_RETRY_MS, frame.retry);
     if (frame.data === undefined) {
-      if (frame.id !== undefined && !this.#isPast(frame.id)) this.#position = frame.id;
+      if (frame.id !== undefined && !this.#wasReached(frame.id)) this.#position = frame.id;
       return undefined;
     }
-    // A gap may lead back: what was asked for lies beyond the log.
-    if (frame.id !== undefined && frame.event !== "gap" && this.#isPast(frame.id)) return undefined;
+    // A `gap` event is never a repetition, but its id may be lower than the current position: this happens if the
+    // requested id was greater than the id of the latest event.
+    if (frame.id !== undefined && frame.event !== "gap" && this.#wasReached(frame.id)) return undefined;
     const event = eventOf(frame.event ?? "message", frame.id ?? this.#position ?? "", frame.data);
     if (frame.id !== undefined) this.#position = frame.id;
     return event;
   }
 
-  #isPast(id: string): boolean {
-    const [number, position] = [numberOf(id), numberOf(this.#position)];
+  #wasReached(id: string): boolean {
+    const [number, position] = [eventNumber(id), eventNumber(this.#position)];
     return number !== undefined && position !== undefined && number <= position;
   }
 }
 
-function numberOf(id: string | undefined): bigint | undefined {
+function eventNumber(id: string | undefined): bigint | undefined {
   const digits = id === undefined ? undefined : /^evt_(\d{1,20})$/.exec(id)?.[1];
   return digits === undefined ? undefined : BigInt(digits);
 }
 
-/** One connection of a stream. */
+/** One HTTP connection of an event stream. */
 class Connection {
   readonly #transport: Transport;
-  readonly #ending = new AbortController();
+  readonly #closing = new AbortController();
   readonly #parser = new SseParser();
-  readonly #outer: AbortSignal;
-  readonly #end = () => this.#ending.abort();
+  readonly #streamSignal: AbortSignal;
+  readonly #abort = () => this.#closing.abort();
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
-  #ready: Frame[] = [];
+  #buffered: Frame[] = [];
 
-  constructor(transport: Transport, outer: AbortSignal) {
+  constructor(transport: Transport, streamSignal: AbortSignal) {
     this.#transport = transport;
-    this.#outer = outer;
-    outer.addEventListener("abort", this.#end);
-    if (outer.aborted) this.#end();
+    this.#streamSignal = streamSignal;
+    streamSignal.addEventListener("abort", this.#abort);
+    if (streamSignal.aborted) this.#abort();
   }
 
-  /** Connects, and waits for the opening frame, which has no event and says where the stream begins. */
+  /** Connects, and returns the first frames. They contain no event, only the position at which the stream starts. */
   async open(path: string, query: Record<string, string | readonly string[] | undefined>): Promise<Frame[]> {
     try {
       const { response } = await this.#transport.open({
@@ -228,25 +250,27 @@ class Connection {
         path,
         query,
         headers: { Accept: "text/event-stream" },
-        options: { signal: this.#ending.signal, maxRetries: 0 },
+        options: { signal: this.#closing.signal, maxRetries: 0 },
       });
-      const kind = response.headers.get("content-type") ?? "no content type";
-      if (!kind.startsWith("text/event-stream") || !response.body) {
-        throw new APIConnectionError(`the events came as ${kind}: does baseURL name a Herm server?`);
+      const contentType = response.headers.get("content-type") ?? "no content type";
+      if (!contentType.startsWith("text/event-stream") || !response.body) {
+        throw new APIConnectionError(
+          `The response is not an event stream (${contentType}). Check that baseURL is the URL of a Herm server.`,
+        );
       }
       this.#reader = response.body.getReader();
       const frames = (await this.#next()) ?? [];
-      this.#ready = frames.filter(frame => frame.data !== undefined);
-      return frames.slice(0, frames.length - this.#ready.length);
+      this.#buffered = frames.filter(frame => frame.data !== undefined);
+      return frames.slice(0, frames.length - this.#buffered.length);
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
-  /** The next frames, at least one; `undefined` at the end. */
+  /** Waits for data and returns at least one frame, or `undefined` at the end of the connection. */
   async read(): Promise<Frame[] | undefined> {
-    if (this.#ready.length > 0) return this.#ready.splice(0);
+    if (this.#buffered.length > 0) return this.#buffered.splice(0);
     return this.#next();
   }
 
@@ -261,31 +285,33 @@ class Connection {
 
   async #chunk(): Promise<{ done: true; value?: undefined } | { done: false; value: Uint8Array }> {
     if (!this.#reader) return { done: true };
-    let speak = () => {};
+    let stopWaiting = () => {};
     const silence = new Promise<never>((_, reject) => {
-      const stop = this.#transport.runtime.after(SILENCE_MS, () => reject(new Error("it fell silent")));
-      // Not every reader wakes up by itself when its request is aborted.
-      const aborted = () => reject(new Error("it was closed"));
-      this.#ending.signal.addEventListener("abort", aborted);
-      speak = () => {
+      const stop = this.#transport.runtime.after(SILENCE_MS, () =>
+        reject(new Error(`no data received for ${SILENCE_MS / 1000} seconds`)),
+      );
+      // Some implementations of `fetch` leave a pending `read` unsettled when the request is aborted.
+      const aborted = () => reject(new Error("the stream was closed"));
+      this.#closing.signal.addEventListener("abort", aborted);
+      stopWaiting = () => {
         stop();
-        this.#ending.signal.removeEventListener("abort", aborted);
+        this.#closing.signal.removeEventListener("abort", aborted);
       };
     });
     try {
       const { done, value } = await Promise.race([this.#reader.read(), silence]);
       return done || !value ? { done: true } : { done: false, value };
     } catch (error) {
-      throw connectionError("the stream of events", error);
+      throw connectionError("reading the event stream", error);
     } finally {
-      speak();
+      stopWaiting();
     }
   }
 
   close(): void {
-    this.#outer.removeEventListener("abort", this.#end);
-    this.#ending.abort();
-    // It may have failed already; that is told by whoever reads.
+    this.#streamSignal.removeEventListener("abort", this.#abort);
+    this.#closing.abort();
+    // If the reader has already failed, `read` reports the error, so the error of `cancel` is ignored.
     this.#reader?.cancel().catch(() => undefined);
   }
 }

@@ -8,48 +8,60 @@ import {
 import { isBrowser } from "./environment.js";
 import { retryDelayMs } from "./retry.js";
 import type { Runtime } from "./runtime.js";
-import type { Fault } from "./types.js";
+import type { FieldError } from "./types.js";
 import { VERSION } from "./version.js";
 
-/** Longest part of an answer that is not the API's own that an error quotes. */
+/**
+ * Maximum number of characters that an error message quotes from a response that is not in the API's error format, for
+ * example a proxy's. The rest is omitted.
+ */
 const MAX_QUOTED_CHARS = 200;
 
-/** Where this library says what it does: `console` will do. */
+/** Receives log messages of this library. `console` can be used as a logger. */
 export interface Logger {
   debug(message: string): void;
   warn(message: string): void;
 }
 
-/** What can be said of a single request. */
+/** Options of a single request. */
 export interface RequestOptions {
-  /** Ends the request, its retries included. */
+  /** A signal that aborts the request and its retries. */
   signal?: AbortSignal | undefined;
-  /** Milliseconds that one attempt may take. */
+  /** Timeout of one attempt of the request, in milliseconds. Defaults to the client's `timeout`. */
   timeout?: number;
-  /** How often the request is made again after a fault that passes. */
+  /** Maximum number of retries after transient errors. Defaults to the client's `maxRetries`. */
   maxRetries?: number;
-  /** Headers beside those that this library sends. */
+  /** Additional request headers. */
   headers?: Record<string, string>;
-  /** Of a POST: instead of the one that is made for it. The same key and body within a day give the same answer. */
+  /**
+   * The idempotency key of a POST request. Defaults to a unique key. If a request with the same key and body is sent
+   * again within 24 hours, the server does not execute it again but returns the same response.
+   */
   idempotencyKey?: string;
 }
 
 export type Query = Record<string, string | number | boolean | readonly string[] | null | undefined>;
 
-/** A request as a resource makes it. */
+/** An API request. All its attempts are sent with these values. */
 export interface Call {
   method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   path: string;
   query?: Query | undefined;
-  /** Sent as JSON. */
+  /** The request body, which is sent as JSON. */
   json?: unknown;
-  /** Sent as it is. */
+  /** The request body, which is sent unchanged. */
   bytes?: string | Uint8Array | Blob | ReadableStream<Uint8Array>;
   headers?: Record<string, string | undefined>;
   options?: RequestOptions | undefined;
-  /** Of a DELETE: the answer where a retry finds that an earlier attempt, whose own answer was lost, has done it. */
-  whenGone?: unknown;
-  /** Its condition holds once: where an answer was lost, another attempt would say that it did not hold. */
+  /**
+   * The result to return if the response to a DELETE request was lost and the retry receives a 404, because the
+   * resource is already deleted. If it is not set, the retry's 404 is thrown.
+   */
+  whenDeleted?: unknown;
+  /**
+   * True if the request has a precondition. Such a request is not retried if the server may have executed it, because
+   * its own success would make the precondition of the retry fail.
+   */
   isConditional?: boolean;
 }
 
@@ -63,26 +75,34 @@ export interface Settings {
   logger: Logger | undefined;
 }
 
-/** An answer whose body is still to be read. `release` is to be called once it is. */
-export interface OpenAnswer {
+/** A response whose body has not been read. The receiver must call `release` after reading it. */
+export interface OpenResponse {
   response: Response;
   release: () => void;
 }
 
-/** Writes a path with ids in it. An id that would make it another path is refused. */
+/**
+ * Builds a URL path and percent-encodes the ids in it. Throws an error for an id that would change the structure of the
+ * path, for example `..`.
+ */
 export function path(parts: TemplateStringsArray, ...ids: string[]): string {
   return parts.reduce((before, part, at) => before + segment(ids[at - 1]) + part);
 }
 
 function segment(id: string | undefined): string {
-  // A URL drops `.` and `..`, and an empty id would name the collection.
+  // A URL parser resolves `.` and `..`, and with an empty id the request would address the whole collection.
   if (typeof id !== "string" || id === "" || id === "." || id === "..") {
-    throw new HermError(`an id or a name must be a text that is not empty; got ${JSON.stringify(id)}`);
+    throw new HermError(
+      `An id or name in the path must be a non-empty string other than "." and "..", not ${JSON.stringify(id)}.`,
+    );
   }
   return encodeURIComponent(id);
 }
 
-/** Makes requests: with the key, within a time, again after faults that pass; an answer that says no is thrown. */
+/**
+ * Sends requests with the API key and a timeout, retries transient errors, and throws error responses as {@link
+ * APIError}.
+ */
 export class Transport {
   readonly runtime: Runtime;
   readonly #settings: Settings;
@@ -92,12 +112,12 @@ export class Transport {
     this.runtime = runtime;
   }
 
-  /** How often a request is made again unless it says so itself. */
+  /** The maximum number of retries of a request that does not set its own. */
   get maxRetries(): number {
     return this.#settings.maxRetries;
   }
 
-  /** The answer's JSON; `undefined` where it has no body. */
+  /** Sends a request. Returns the parsed JSON body of the response, or `undefined` if the body is empty. */
   json<T>(call: Call): Promise<T> {
     return this.#repeat(call, async ({ response, release }) => {
       const text = await response.text();
@@ -106,15 +126,15 @@ export class Transport {
     });
   }
 
-  /** The answer, its body unread. */
-  open(call: Call): Promise<OpenAnswer> {
-    return this.#repeat(call, answer => Promise.resolve(answer));
+  /** Sends a request. Returns the response as soon as its headers have arrived, with an unread body. */
+  open(call: Call): Promise<OpenResponse> {
+    return this.#repeat(call, response => Promise.resolve(response));
   }
 
-  async #repeat<T>(call: Call, read: (answer: OpenAnswer) => Promise<T>): Promise<T> {
+  async #repeat<T>(call: Call, read: (response: OpenResponse) => Promise<T>): Promise<T> {
     const { signal, maxRetries = this.maxRetries } = call.options ?? {};
     const request = this.#prepare(call);
-    // A stream is used up by its first attempt.
+    // A stream as request body is consumed by the first attempt, so it cannot be sent again.
     const retries = call.bytes instanceof ReadableStream ? 0 : maxRetries;
     let mayBeDone = false;
     for (let attempt = 0; ; attempt++) {
@@ -122,28 +142,31 @@ export class Transport {
         return await this.#attempt(call, request, read);
       } catch (error) {
         if (!(error instanceof APIError)) throw error;
-        if (mayBeDone && error.status === 404 && call.whenGone !== undefined) return call.whenGone as T;
-        mayBeDone ||= losesAnswer(error);
+        if (mayBeDone && error.status === 404 && call.whenDeleted !== undefined) return call.whenDeleted as T;
+        mayBeDone ||= mayHaveActed(error);
         if (mayBeDone && call.isConditional) throw error;
         const delay = retryDelayMs(error, attempt, this.runtime);
         if (attempt >= retries || delay === undefined) throw error;
-        const why = error.status ?? error.name;
+        const reason = error.status ?? error.name;
         this.#settings.logger?.warn(
-          `herm: ${call.method} ${call.path}: ${why}; attempt ${attempt + 2} of ${retries + 1} in ${Math.round(delay)} ms`,
+          `herm: ${call.method} ${call.path} failed (${reason}); attempt ${attempt + 2} of ${retries + 1} in ${Math.round(delay)} ms`,
         );
         await this.runtime.sleep(delay, signal);
       }
     }
   }
 
-  /** All that is the same in each attempt, the idempotency key above all. */
+  /**
+   * Prepares the URL, headers and body that all attempts share. In particular, all attempts have the same idempotency
+   * key.
+   */
   #prepare(call: Call): { url: string; init: RequestInit } {
     const url = new URL(this.#settings.baseURL + call.path);
     for (const [name, value] of Object.entries(call.query ?? {})) {
       if (value !== undefined && value !== null) url.searchParams.set(name, String(value));
     }
     const headers = new Headers({ Accept: "application/json" });
-    // A page may not say so without asking the server first.
+    // A browser would send a CORS preflight for this header, and the server would have to allow it.
     if (!isBrowser()) headers.set("User-Agent", `herm-typescript/${VERSION}`);
     for (const [name, value] of Object.entries({ ...this.#settings.defaultHeaders, ...call.headers })) {
       if (value !== undefined) headers.set(name, value);
@@ -157,7 +180,7 @@ export class Transport {
     const init: RequestInit & { duplex?: "half" } = { method: call.method, headers };
     if (call.json !== undefined) init.body = JSON.stringify(call.json);
     if (call.bytes !== undefined) init.body = call.bytes as BodyInit;
-    // Asked for by the standard where a body is a stream.
+    // The fetch standard requires `duplex` if the body is a stream.
     if (call.bytes instanceof ReadableStream) init.duplex = "half";
     return { url: url.href, init };
   }
@@ -165,37 +188,39 @@ export class Transport {
   async #attempt<T>(
     call: Call,
     { url, init }: { url: string; init: RequestInit },
-    read: (answer: OpenAnswer) => Promise<T>,
+    read: (response: OpenResponse) => Promise<T>,
   ): Promise<T> {
     const { signal, timeout = this.#settings.timeout } = call.options ?? {};
     const controller = new AbortController();
     const abort = () => controller.abort();
     const release = () => signal?.removeEventListener("abort", abort);
-    if (signal?.aborted) throw new APIUserAbortError("the request was aborted");
+    if (signal?.aborted) throw new APIUserAbortError("The request was aborted.");
     signal?.addEventListener("abort", abort);
-    let late = false;
-    const inTime = this.runtime.after(timeout, () => {
-      late = true;
+    let timedOut = false;
+    const cancelTimeout = this.runtime.after(timeout, () => {
+      timedOut = true;
       abort();
     });
-    const begun = this.runtime.now();
+    const startedAt = this.runtime.now();
     try {
       const response = await this.#settings.fetch(url, { ...init, signal: controller.signal });
       this.#settings.logger?.debug(
-        `herm: ${call.method} ${call.path}: ${response.status} after ${this.runtime.now() - begun} ms`,
+        `herm: ${call.method} ${call.path}: ${response.status} after ${this.runtime.now() - startedAt} ms`,
       );
       if (!response.ok) throw await this.#errorOf(response);
       return await read({ response, release });
     } catch (error) {
       release();
-      if (signal?.aborted) throw new APIUserAbortError("the request was aborted");
+      if (signal?.aborted) throw new APIUserAbortError("The request was aborted.");
       if (error instanceof HermError) throw error;
-      if (late) {
-        throw new APIConnectionTimeoutError(`no answer to ${call.method} ${call.path} within ${timeout} ms`);
+      if (timedOut) {
+        throw new APIConnectionTimeoutError(
+          `No response to ${call.method} ${call.path} within ${timeout} ms.`,
+        );
       }
       throw connectionError(`${call.method} ${call.path}`, error);
     } finally {
-      inTime();
+      cancelTimeout();
     }
   }
 
@@ -209,24 +234,27 @@ export class Transport {
     return APIError.of({ status, headers, code, message, details, requestId: request_id ?? requestId });
   }
 
-  /** What a server or a proxy between repeats of a request must not carry the key into a log. */
+  /**
+   * Masks the API key in the text of a response. A server or a proxy may have echoed the key, which must not appear in
+   * logs.
+   */
   #withoutKey(text: string): string {
     return text.replaceAll(this.#settings.apiKey, "[key]");
   }
 }
 
-/** Whether the server may have done what it was asked although its answer was lost. */
-function losesAnswer(error: APIError): boolean {
+/** Returns true if the server may have executed the failed request. */
+function mayHaveActed(error: APIError): boolean {
   return error instanceof APIConnectionError || ((error.status ?? 0) >= 500 && error.status !== 503);
 }
 
-/** The error for a connection that broke, by whatever `fetch` or a body's reader threw. */
+/** Creates the error for a broken connection. `cause` is the value that `fetch` or the reader of a body threw. */
 export function connectionError(what: string, cause: unknown): APIConnectionError {
-  // `fetch` says "fetch failed" and keeps the reason beneath.
+  // The error that `fetch` throws says only "fetch failed". The reason is in its `cause`.
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
   const reason = inner instanceof Error ? inner.message || (inner as { code?: string }).code : String(inner);
   return new APIConnectionError(
-    `the connection failed at ${what}: ${reason ?? "no reason given"}`,
+    `The connection failed during ${what}: ${reason ?? "unknown reason"}`,
     undefined,
     { cause },
   );
@@ -235,7 +263,7 @@ export function connectionError(what: string, cause: unknown): APIConnectionErro
 interface ErrorBody {
   error?: string;
   message?: string;
-  details?: Fault[];
+  details?: FieldError[];
   request_id?: string;
 }
 
@@ -247,7 +275,7 @@ function errorBody(text: string): ErrorBody | undefined {
     return {
       ...(typeof error === "string" && { error }),
       ...(typeof message === "string" && { message }),
-      ...(Array.isArray(details) && { details: details as Fault[] }),
+      ...(Array.isArray(details) && { details: details as FieldError[] }),
       ...(typeof request_id === "string" && { request_id }),
     };
   } catch {
@@ -260,7 +288,9 @@ function parse(text: string, response: Response): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    const kind = response.headers.get("content-type") ?? "no content type";
-    throw new HermError(`the answer is not JSON (${kind}): does baseURL name a Herm server?`);
+    const contentType = response.headers.get("content-type") ?? "no content type";
+    throw new HermError(
+      `The response is not JSON (${contentType}). Check that baseURL is the URL of a Herm server.`,
+    );
   }
 }

@@ -1,23 +1,27 @@
-/** The resources by their names, as the API's document has them. */
+/** Types of the API's resources and request bodies, derived from the OpenAPI document. */
 
 import type { components } from "./openapi.js";
 
 type Schemas = components["schemas"];
 
-/** The type without the `null`s of a body's fields, which mean the same as leaving them out; beneath them too. */
-type Given<T> = T extends (infer Item)[]
-  ? Given<Item>[]
+/**
+ * Removes `null` from the types of all fields, including nested ones. Omitting a field has the same effect as sending
+ * `null`.
+ */
+type NonNullFields<T> = T extends (infer Item)[]
+  ? NonNullFields<Item>[]
   : T extends object
-    ? { [K in keyof T]: Given<Exclude<T[K], null>> }
+    ? { [K in keyof T]: NonNullFields<Exclude<T[K], null>> }
     : T;
 
 export type DeletedFile = Schemas["DeletedFile"];
 export type DeploymentStatus = Schemas["DeploymentStatus"];
 export type Features = Schemas["Features"];
-export type Fault = Schemas["Fault"];
+/** One invalid field of a request: its path and a message. */
+export type FieldError = NonNullable<Schemas["ErrorBody"]["details"]>[number];
 export type FileEntry = Schemas["FileEntry"];
 export type FileListing = Schemas["FileListing"];
-/** A provider, its models that are known by name, and whether it can be called. */
+/** A model provider: the models that the server knows, and whether the provider's key is set. */
 export type ModelProvider = Schemas["ModelProvider"];
 export type Message = Schemas["Message"];
 export type Run = Schemas["Run"];
@@ -35,98 +39,112 @@ export type DeletedThread = Schemas["DeletedThread"];
 
 export type DeletedDeployment = Schemas["DeletedDeployment"];
 export type Deployment = Schemas["Deployment"];
-/** What a run asks, or asked, a person. */
+/** A steering request: a run asks a person to approve a tool call or to answer a question. */
 export type SteeringRequest = Schemas["SteeringRequest"];
 export type SteeringStatus = Schemas["SteeringStatus"];
 export type SteeringDecision = Schemas["SteeringDecision"];
 export type SteeringRemember = Schemas["Remember"];
 export type Approval = Schemas["Approval"];
-/** What is kept of a deleted deployment's files. */
+/** A snapshot: the stored files of a deleted deployment. */
 export type Snapshot = Schemas["Snapshot"];
 export type SnapshotStatus = Schemas["SnapshotStatus"];
 export type DeletedSnapshot = Schemas["DeletedSnapshot"];
 
-export type DeploymentCreateParams = Given<
+export type DeploymentCreateParams = NonNullFields<
   Omit<Schemas["CreateDeployment"], "runtime" | "sandbox" | "skills" | "steering">
 > & {
   runtime?: "hermes";
   sandbox?: SandboxParams;
-  /** At most 20, their names unique. Of a `file` skill whose path is on this machine's disk, the text is sent along. */
+  /**
+   * A maximum of 20 skills with unique names. If the path of a `file` skill exists on this machine, the file's text is
+   * sent with the request.
+   */
   skills?: SkillParams[];
   steering?: SteeringParams;
 };
 
-/** What is left out stays; arrays are replaced whole; in maps `null` removes a key. */
-export type DeploymentUpdateParams = Given<
+/**
+ * The changes to a deployment. Omitted fields stay unchanged. Arrays are replaced as a whole. In maps, `null` removes a
+ * key.
+ */
+export type DeploymentUpdateParams = NonNullFields<
   Omit<Schemas["UpdateDeployment"], "features" | "metadata" | "sandbox" | "secrets" | "skills" | "steering">
 > & {
-  /** `null` gives a feature its default back. */
+  /** The features to enable or disable. `null` resets a feature to its default. */
   features?: Schemas["FeatureOptions"];
   metadata?: Record<string, string | null>;
-  /** `type` and `persistent_filesystem` cannot be changed. */
+  /** The sandbox settings, except `type` and `persistent_filesystem`, which cannot be changed. */
   sandbox?: Omit<SandboxParams, "type" | "persistent_filesystem">;
   secrets?: Record<string, string | null>;
   skills?: SkillParams[];
   steering?: SteeringParams;
 };
 
-export type SandboxParams = Given<Omit<Schemas["SandboxOptions"], "egress">> & {
+export type SandboxParams = NonNullFields<Omit<Schemas["SandboxOptions"], "egress">> & {
   egress?: { mode: Schemas["EgressMode"]; hosts?: string[] };
 };
 
-/** Of a request to a person; `expires_after_s: null` waits for ever. */
+/** The expiry of steering requests. With `expires_after_s: null`, they never expire. */
 export type SteeringParams = Schemas["SteeringOptions"];
 
-/** A skill as it is given: a SKILL.md in the workspace, its text, or where it is fetched from. */
+/**
+ * A skill and its source: a SKILL.md file in the workspace, the text itself, or a URL from which the server fetches the
+ * text.
+ */
 export type SkillParams =
   | {
       source: "file";
       name: string;
-      /** Relative to the workspace. Where this machine has such a file, its text is sent along. */
+      /**
+       * The path of the skill's file, relative to the workspace. If this machine has a file at the same path, the
+       * file's text is sent with the request.
+       */
       path: string;
       content?: string;
     }
   | { source: "inline"; name: string; content: string }
   | { source: "url"; name: string; url: string };
 
-export type SkillUpdateParams = Given<Schemas["ReplaceSkill"]>;
+export type SkillUpdateParams = NonNullFields<Schemas["ReplaceSkill"]>;
 export type Skill = Schemas["SkillItem"];
 export type SkillWithContent = Schemas["Skill"];
 export type DeletedSkill = Schemas["DeletedSkill"];
 
 export type ToolPermission = Schemas["Permission"];
 export type Tool = Schemas["Tool"];
-export type ToolUpdateParams = Given<Schemas["UpdateTool"]>;
+export type ToolUpdateParams = NonNullFields<Schemas["UpdateTool"]>;
 
 export type McpServer = Schemas["McpServerItem"];
-export type McpServerParams = Given<Schemas["NewMcpServer"]>;
-/** `tools: null` allows all. */
+export type McpServerParams = NonNullFields<Schemas["NewMcpServer"]>;
+/** The changes to an MCP server. With `tools: null`, the agent may use all tools of the server. */
 export type McpServerUpdateParams = Schemas["UpdateMcpServer"];
 export type DeletedMcpServer = Schemas["DeletedMcpServer"];
 
-/** A picture, a film or a sound of a message: from the public net, or from the workspace. */
+/**
+ * An attachment of a message: an image, a video or an audio file, given by a public URL or by a path in the workspace.
+ */
 export type Attachment = { type: Schemas["AttachmentType"] } & (
   { url: string; path?: never } | { path: string; url?: never }
 );
 
-export type MessageParams = Given<Omit<Schemas["SendMessage"], "attachments">> & {
-  /** At most 20. */
+export type MessageParams = NonNullFields<Omit<Schemas["SendMessage"], "attachments">> & {
+  /** A maximum of 20 attachments. */
   attachments?: Attachment[];
 };
 
-/** A secret, without its value: no answer ever has it. */
+/** A secret, without its value, which the API never returns. */
 export type Secret = Schemas["Secret"];
-export type SecretParams = Given<Schemas["CreateSecret"]>;
-/** `value` rotates it. */
-export type SecretUpdateParams = Given<Schemas["UpdateSecret"]>;
+export type SecretParams = NonNullFields<Schemas["CreateSecret"]>;
+/** The changes to a secret. A new `value` replaces the old one. */
+export type SecretUpdateParams = NonNullFields<Schemas["UpdateSecret"]>;
 export type DeletedSecret = Schemas["DeletedSecret"];
 
 export type Scope = Schemas["Scope"];
 export type Key = Schemas["Key"];
-export type KeyParams = Given<Schemas["CreateKey"]>;
-/** A key as it is shown once. */
+export type KeyParams = NonNullFields<Schemas["CreateKey"]>;
+/** A new API key with the key value (`herm_sk_…`), which no other response contains. */
 export type CreatedKey = Schemas["CreatedKey"];
 export type RevokedKey = Schemas["RevokedKey"];
-/** A token for a browser, `herm_pk_…`, as it is shown once. */
+/** A new browser token with the token value (`herm_pk_…`), which no other response contains. */
 export type Token = Schemas["CreatedToken"];
-export type TokenParams = Given<Schemas["CreateToken"]>;
+export type TokenParams = NonNullFields<Schemas["CreateToken"]>;

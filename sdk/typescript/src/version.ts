@@ -1,2 +1,2 @@
-/** This library's version, as in package.json; a test compares them. */
+/** The version of this library. A test compares it with package.json. */
 export const VERSION = "0.1.0";

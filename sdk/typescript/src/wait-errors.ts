@@ -1,42 +1,45 @@
 import { HermError } from "./errors.js";
 import type { Deployment, Run } from "./types.js";
 
-/** A run ended, and not well. {@link RunCancelledError} is the one that was cancelled. */
+/** A run failed or was cancelled. For a cancelled run, the subclass {@link RunCancelledError} is thrown. */
 export class RunFailedError extends HermError {
-  /** The run as it ended. */
+  /** The run in its final state. */
   readonly run: Run;
-  /** Why, as a stable code such as `provider_not_configured`. */
+  /** The error code of the run, for example `provider_not_configured`. Unlike the message, it never changes. */
   readonly code: string | undefined;
 
   constructor(run: Run) {
     super(
       run.error
-        ? `the run failed: ${run.error.message} (${run.error.code})`
-        : `the run ended as ${run.status}`,
+        ? `Run ${run.run_id} failed: ${run.error.message} (${run.error.code})`
+        : `Run ${run.run_id} ended with status ${run.status}.`,
     );
     this.run = run;
     this.code = run.error?.code;
   }
 }
 
-/** A run was cancelled before it was done. */
+/** A run was cancelled. */
 export class RunCancelledError extends RunFailedError {}
 
-/** A deployment could not be provisioned; `deployments.retry` tries again. */
+/** The provisioning of a deployment failed. `deployments.retry` starts it again. */
 export class DeploymentFailedError extends HermError {
   readonly deployment: Deployment;
 
   constructor(deployment: Deployment) {
     super(
-      `deployment ${deployment.deployment_id} is not ready: ${deployment.error?.message ?? "no reason given"}`,
+      `The provisioning of deployment ${deployment.deployment_id} failed: ${deployment.error?.message ?? "unknown reason"}`,
     );
     this.deployment = deployment;
   }
 }
 
-/** What was waited for did not come in time. It goes on without the one who waited. */
+/** The wait timed out. The run or the provisioning continues on the server. */
 export class WaitTimeoutError extends HermError {
-  /** The run that was waited for. */
+  /**
+   * The id of the run. It is `undefined` if the wait ended before the message was sent, or if it was a wait for
+   * provisioning.
+   */
   readonly runId: string | undefined;
 
   constructor(message: string, runId?: string) {

@@ -4,17 +4,17 @@ import { jittered } from "./retry.js";
 import type { Runtime } from "./runtime.js";
 import type { Deployment } from "./types.js";
 
-/** Longest wait unless the caller says otherwise. */
+/** Default timeout in milliseconds of a wait for a run to end or for a deployment to be ready. */
 export const DEFAULT_WAIT_MS = 10 * 60_000;
-/** Between the first two looks; then twice as long each time. */
-const FIRST_LOOK_MS = 250;
-/** Longest time between two looks. */
-const MAX_LOOK_MS = 2_000;
+/** Wait between the first two status requests, in milliseconds. Each further wait is twice as long. */
+const FIRST_POLL_MS = 250;
+/** Maximum wait between two status requests, in milliseconds. */
+const MAX_POLL_MS = 2_000;
 
 export interface WaitOptions {
-  /** Milliseconds to wait at most; ten minutes when left out. */
+  /** Timeout of the whole wait, in milliseconds. Defaults to ten minutes. */
   timeout?: number;
-  /** Ends the waiting. */
+  /** A signal that aborts the wait. The run or the provisioning continues on the server. */
   signal?: AbortSignal | undefined;
 }
 
@@ -25,14 +25,16 @@ export async function waitUntilReady(
   { timeout = DEFAULT_WAIT_MS, signal }: WaitOptions,
 ): Promise<Deployment> {
   const end = runtime.now() + timeout;
-  for (let look = FIRST_LOOK_MS; ; look = Math.min(MAX_LOOK_MS, 2 * look)) {
+  for (let wait = FIRST_POLL_MS; ; wait = Math.min(MAX_POLL_MS, 2 * wait)) {
     const deployment = await get();
     if (deployment.status === "ready") return deployment;
     if (deployment.status === "error") throw new DeploymentFailedError(deployment);
     const left = end - runtime.now();
     if (left <= 0)
-      throw new WaitTimeoutError(`deployment ${deploymentId} was not ready within ${timeout} ms`);
-    await runtime.sleep(Math.min(left, jittered(look, runtime)), signal);
-    if (signal?.aborted) throw new APIUserAbortError("the waiting was aborted");
+      throw new WaitTimeoutError(
+        `Deployment ${deploymentId} was not ready within ${timeout} ms. Its provisioning continues on the server.`,
+      );
+    await runtime.sleep(Math.min(left, jittered(wait, runtime)), signal);
+    if (signal?.aborted) throw new APIUserAbortError("The wait for the deployment was aborted.");
   }
 }

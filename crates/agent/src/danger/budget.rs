@@ -1,16 +1,19 @@
-//! How much a command may ask of its judge.
+//! Limits on the work that the analysis of one command may take.
 
-use super::Danger;
+use super::Finding;
 
-/// Bytes of a command that are read: as many as Linux passes in one argument of a program.
+/// The maximum length of a command, in bytes. Longer commands are reported as `unreadable`. Linux does not
+/// accept longer program arguments anyway.
 pub(super) const MAX_COMMAND_BYTES: usize = 128 * 1024;
-/// Scripts, groups and expansions inside of one another. Nobody writes more; each is a few calls on the stack.
+/// The maximum nesting depth of scripts, groups and expansions. Deeper commands are reported as `unreadable`.
+/// The limit bounds the stack, because each level uses a few stack frames. Real commands nest less deeply.
 pub(super) const MAX_DEPTH: usize = 24;
-/// Characters read and made while judging: enough for the longest ordinary command many times over, and a
-/// fraction of a second.
+/// The maximum number of steps of one analysis. A step is one character that is read or produced. Commands
+/// that take more are reported as `unreadable`. The limit is far above the need of ordinary commands, and
+/// reaching it takes a fraction of a second.
 pub(super) const MAX_STEPS: usize = 4_000_000;
 
-/// What is left of both.
+/// The steps that the analysis has used so far, and its current nesting depth.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     steps: usize,
@@ -18,20 +21,26 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Pays for work.
-    pub(super) fn charge(&mut self, steps: usize) -> Result<(), Danger> {
+    /// Counts `steps` steps of work.
+    ///
+    /// # Errors
+    /// Returns a finding with the rule `unreadable` if the analysis has used more than [`MAX_STEPS`].
+    pub(super) fn charge(&mut self, steps: usize) -> Result<(), Finding> {
         self.steps = self.steps.saturating_add(steps);
         if self.steps > MAX_STEPS {
-            return Err(unreadable("it expands to too much to be judged"));
+            return Err(unreadable("it expands to too much text to be analyzed"));
         }
         Ok(())
     }
 
-    /// Goes one level deeper; [`Budget::leave`] comes back.
-    pub(super) fn enter(&mut self) -> Result<(), Danger> {
+    /// Enters a nesting level. [`Budget::leave`] leaves it.
+    ///
+    /// # Errors
+    /// Returns a finding with the rule `unreadable` if the depth exceeds [`MAX_DEPTH`].
+    pub(super) fn enter(&mut self) -> Result<(), Finding> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(unreadable("it nests too deeply to be judged"));
+            return Err(unreadable("it nests too deeply to be analyzed"));
         }
         self.charge(1)
     }
@@ -46,6 +55,6 @@ impl Budget {
     }
 }
 
-pub(super) fn unreadable(what: &str) -> Danger {
-    Danger::new("unreadable", what, "")
+pub(super) fn unreadable(effect: &str) -> Finding {
+    Finding::new("unreadable", effect, "")
 }

@@ -1,13 +1,14 @@
-//! One-line programs in other languages. They are not parsed: what is looked for are the few words that make
-//! one fetch, decode or run something, and the texts in quotes that it may run.
+//! Programs in languages other than shell. They are not parsed. The analyzer searches the code for calls that
+//! download, decode or run something, and for string literals that may be run as commands.
 
-use super::Danger;
-use super::judge::{Judge, Text, Verdict};
-use super::program::{refuse_origin, shown};
-use super::wrappers::is_cluster;
-use super::{files, words};
+use super::Finding;
+use super::analyzer::{Analysis, Analyzer, Value};
+use super::program::{command_line, reject_untrusted};
+use super::wrappers::has_short_option;
+use super::{files, parse_word};
 
-/// Interpreters, the letters before their code, and the words that do the same.
+/// For each interpreter, the arguments after which code follows on the command line: first the letters of
+/// short options, then long options and subcommands.
 const LANGUAGES: &[(&str, &[char], &[&str])] = &[
     ("python", &['c'], &[]),
     ("pypy", &['c'], &[]),
@@ -20,11 +21,11 @@ const LANGUAGES: &[(&str, &[char], &[&str])] = &[
     ("php", &['r'], &["--run"]),
     ("lua", &['e'], &[]),
 ];
-/// What runs a text as a program of the same language.
-const EVALUATES: &[&str] =
+/// Calls that evaluate a string as code of the same language.
+const EVAL_CALLS: &[&str] =
     &["exec(", "eval(", "eval ", "new Function(", "Function(", "instance_eval(", "assert(", "load("];
-/// What runs a text as a program of the system.
-const STARTS: &[&str] = &[
+/// Names of functions and modules that start a process.
+const PROCESS_CALLS: &[&str] = &[
     "system",
     "popen",
     "subprocess",
@@ -40,7 +41,7 @@ const STARTS: &[&str] = &[
     "os.execute",
     "io.popen",
 ];
-const FETCHES: &[&str] = &[
+const DOWNLOAD_CALLS: &[&str] = &[
     "urlopen",
     "urlretrieve",
     "requests.get",
@@ -60,7 +61,7 @@ const FETCHES: &[&str] = &[
     "HTTP::Tiny",
     "aiohttp",
 ];
-const DECODES: &[&str] = &[
+const DECODE_CALLS: &[&str] = &[
     "b64decode",
     "b32decode",
     "b16decode",
@@ -87,7 +88,7 @@ const DECODES: &[&str] = &[
     "chr(",
     "pickle.loads",
 ];
-const CONNECTS: &[&str] = &[
+const SOCKET_CALLS: &[&str] = &[
     "socket",
     "TCPSocket",
     "fsockopen",
@@ -97,9 +98,9 @@ const CONNECTS: &[&str] = &[
     "IO::Socket",
     "Socket;",
 ];
-const SHELLS: &[&str] =
+const SHELL_WORDS: &[&str] =
     &["dup2(", "pty.spawn", "/bin/sh", "/bin/bash", "proc_open", "\"sh\"", "'sh'", "cmd.exe", "sh -i", ">&S"];
-const SENDS: &[&str] = &[
+const UPLOAD_CALLS: &[&str] = &[
     "requests.post",
     "requests.put",
     "urlopen",
@@ -109,14 +110,16 @@ const SENDS: &[&str] = &[
     "https.request",
     "axios",
 ];
-const READS: &[&str] = &["open(", "readFileSync(", "readFile(", "Path(", "File.read(", "file_get_contents("];
-const REMOVES: &[&str] =
+const READ_CALLS: &[&str] =
+    &["open(", "readFileSync(", "readFile(", "Path(", "File.read(", "file_get_contents("];
+const DELETE_CALLS: &[&str] =
     &["rmtree(", "rmSync(", "rmdirSync(", "rm_rf(", "rm_r(", "remove_entry(", "remove_tree(", "rimraf("];
 
-impl Judge {
-    /// Judges the code that an interpreter is given, on its command line, in a file or as its input.
-    pub(super) fn interpreter(&mut self, name: &str, args: &[Text]) -> Verdict<()> {
-        let all = shown(&Text::known(name), args);
+impl Analyzer {
+    /// Analyzes the code that an interpreter runs. The code is an argument, the content of a file, or the
+    /// standard input.
+    pub(super) fn interpreter(&mut self, name: &str, args: &[Value]) -> Analysis<()> {
+        let all = command_line(&Value::known(name), args);
         if matches!(name, "awk" | "gawk" | "mawk" | "nawk") {
             return args.iter().try_for_each(|arg| self.code(arg, &all));
         }
@@ -127,14 +130,14 @@ impl Judge {
         let mut has_code = false;
         for (at, arg) in args.iter().enumerate() {
             let text = arg.text.as_str();
-            let letter = letters.iter().find(|letter| is_cluster(text, **letter));
+            let letter = letters.iter().find(|letter| has_short_option(text, **letter));
             if text == "-m" || (at > 0 && !text.starts_with('-') && !has_code) {
                 break;
             }
             let attached = letter.and_then(|letter| text.split_once(*letter)).map(|(_, rest)| rest);
             if let Some(attached) = attached.filter(|rest| rest.contains(|c: char| !c.is_ascii_alphabetic()))
             {
-                self.code(&Text { text: attached.to_owned(), origin: arg.origin }, &all)?;
+                self.code(&Value { text: attached.to_owned(), origin: arg.origin }, &all)?;
                 has_code = true;
             } else if letter.is_some() || long.contains(&text) {
                 if let Some(code) = args.get(at + 1) {
@@ -147,69 +150,78 @@ impl Judge {
             return Ok(());
         }
         let file = args.iter().find(|arg| !arg.text.starts_with('-') || arg.text == "-");
-        let is_question =
+        let prints_info =
             args.iter().any(|arg| matches!(arg.text.as_str(), "--version" | "-V" | "-v" | "--help"));
-        if is_question {
+        if prints_info {
             return Ok(());
         }
         let source = file.map_or_else(|| (*self.input).clone(), |file| self.read(file));
         self.code(&source, &all)
     }
 
-    fn code(&mut self, code: &Text, shown: &str) -> Verdict<()> {
-        refuse_origin(code, shown)?;
+    fn code(&mut self, code: &Value, command: &str) -> Analysis<()> {
+        reject_untrusted(code, command)?;
         self.budget.charge(code.text.len().saturating_mul(8))?;
         let text = code.text.as_str();
-        let evaluates = EVALUATES.iter().any(|word| stands_alone(text, word));
-        let started = arguments(
+        let evaluates = EVAL_CALLS.iter().any(|word| contains_identifier(text, word));
+        let process_arguments = arguments(
             text,
             &["system(", "popen(", "execSync(", "check_output(", "subprocess.run(", "spawn("],
         );
-        let holds = |words: &[&str]| {
-            (evaluates && any(text, words)) || started.iter().any(|argument| any(argument, words))
+        let runs_result_of = |words: &[&str]| {
+            (evaluates && contains_any(text, words))
+                || process_arguments.iter().any(|argument| contains_any(argument, words))
         };
-        if holds(FETCHES) {
-            let what = "it runs a program that it fetches from the network, unread";
-            return Err(Danger::new("fetched_code", what, shown));
+        if runs_result_of(DOWNLOAD_CALLS) {
+            let effect = "it runs code that it downloads, without review";
+            return Err(Finding::new("fetched_code", effect, command));
         }
-        if holds(DECODES) {
-            return Err(Danger::new("decoded_code", "it decodes a program and runs it, unread", shown));
+        if runs_result_of(DECODE_CALLS) {
+            return Err(Finding::new("decoded_code", "it decodes code and runs it, without review", command));
         }
-        if any(text, CONNECTS) && any(text, SHELLS) {
-            return Err(Danger::new("reverse_shell", "it opens a shell to somewhere else", shown));
+        if contains_any(text, SOCKET_CALLS) && contains_any(text, SHELL_WORDS) {
+            return Err(Finding::new("reverse_shell", "it opens a shell for another machine", command));
         }
         let environment =
             ["dict(os.environ)", "str(os.environ)", "=os.environ)", "JSON.stringify(process.env)"];
-        let read = arguments(text, READS);
+        let read = arguments(text, READ_CALLS);
         let reads_secret =
-            read.iter().any(|path| literals(path).iter().any(|path| files::holds_credentials(path)));
-        if any(text, SENDS) && (reads_secret || any(text, &environment)) {
-            return Err(Danger::new("upload_secrets", "it sends credentials away", shown));
+            read.iter().any(|path| string_literals(path).iter().any(|path| files::holds_credentials(path)));
+        if contains_any(text, UPLOAD_CALLS) && (reads_secret || contains_any(text, &environment)) {
+            return Err(Finding::new("upload_secrets", "it uploads credentials", command));
         }
-        for argument in arguments(text, REMOVES) {
-            if let Some(what) = literals(argument).first().and_then(|path| self.broad(path)) {
-                return Err(Danger::new("recursive_delete", &format!("it deletes {what}"), shown));
+        for argument in arguments(text, DELETE_CALLS) {
+            if let Some(description) = string_literals(argument).first().and_then(|path| self.broad(path)) {
+                return Err(Finding::new("recursive_delete", &format!("it deletes {description}"), command));
             }
         }
-        let loops = any(text, &["while", "for", "loop"]);
-        if loops && (any(text, &["os.fork()", "fork while", "fork()"]) || text.contains("fork until")) {
-            return Err(Danger::new("fork_bomb", "it starts copies of itself without end", shown));
+        let loops = contains_any(text, &["while", "for", "loop"]);
+        if loops
+            && (contains_any(text, &["os.fork()", "fork while", "fork()"]) || text.contains("fork until"))
+        {
+            return Err(Finding::new("fork_bomb", "it starts copies of itself without limit", command));
         }
-        if any(text, STARTS) || text.contains('`') { self.started(text) } else { Ok(()) }
+        if contains_any(text, PROCESS_CALLS) || text.contains('`') {
+            self.process_arguments(text)
+        } else {
+            Ok(())
+        }
     }
 
-    /// Judges the texts in quotes that a program could give to the system, one by one and as a list of words.
-    fn started(&mut self, code: &str) -> Verdict<()> {
-        let literals = literals(code);
+    /// Analyzes the string literals that the code may run as commands. Each literal is analyzed as a script.
+    /// The literals of each list are also analyzed together, as the words of one command.
+    fn process_arguments(&mut self, code: &str) -> Analysis<()> {
+        let literals = string_literals(code);
         for literal in &literals {
             self.script(literal)?;
         }
         for list in arguments(code, &["["]) {
             self.budget.charge(list.len())?;
-            let words: Vec<Text> = self::literals(list).into_iter().map(Text::known).collect();
+            let words: Vec<Value> = string_literals(list).into_iter().map(Value::known).collect();
             self.command(&words)?;
         }
-        // Words that are put together, as in 'r' + 'm'.
+        // The code may build a command by concatenation, as in `'r' + 'm'`, so all literals together are
+        // analyzed too.
         if code.contains("' + '")
             || code.contains("'+'")
             || code.contains("\"+\"")
@@ -221,21 +233,22 @@ impl Judge {
     }
 }
 
-fn any(text: &str, words: &[&str]) -> bool {
+fn contains_any(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// Whether a word occurs as a name of its own: `exec(`, not `cursor.exec(` or `literal_eval(`.
-fn stands_alone(text: &str, word: &str) -> bool {
+/// Returns true if `word` occurs in the text as a whole identifier. For example, `exec(` does not occur in
+/// `cursor.exec(`, and `eval(` does not occur in `literal_eval(`.
+fn contains_identifier(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text.get(..at).and_then(|before| before.chars().next_back());
-        before.is_none_or(|c| c != '.' && !words::is_name(c))
+        before.is_none_or(|c| c != '.' && !parse_word::is_name(c))
     })
 }
 
-/// What stands behind each of these words, up to the bracket that closes it.
+/// For each occurrence of one of `words`, returns the text that follows it, up to the closing bracket.
 fn arguments<'a>(text: &'a str, words: &[&str]) -> Vec<&'a str> {
-    let mut found = Vec::new();
+    let mut matches = Vec::new();
     for word in words {
         for (at, _) in text.match_indices(word) {
             let Some(rest) = text.get(at + word.len()..) else { continue };
@@ -249,18 +262,18 @@ fn arguments<'a>(text: &'a str, words: &[&str]) -> Vec<&'a str> {
                 depth == 0
             });
             let end = end.unwrap_or_else(|| rest.floor_char_boundary(MAX_ARGUMENT_BYTES));
-            found.extend(rest.get(..end));
+            matches.extend(rest.get(..end));
         }
     }
-    found
+    matches
 }
 
-/// Bytes of an argument that are looked at for its end.
+/// The maximum length of one call's arguments, in bytes. [`arguments`] truncates longer ones.
 const MAX_ARGUMENT_BYTES: usize = 512;
 
-/// The texts in quotes of a program, without their quotes.
-fn literals(code: &str) -> Vec<String> {
-    let mut found = Vec::new();
+/// Returns all string literals in the code, without quotes and with escapes decoded.
+fn string_literals(code: &str) -> Vec<String> {
+    let mut matches = Vec::new();
     let mut chars = code.chars();
     while let Some(c) = chars.next() {
         if !matches!(c, '\'' | '"' | '`') {
@@ -274,7 +287,7 @@ fn literals(code: &str) -> Vec<String> {
                 next => text.push(next),
             }
         }
-        found.push(super::escapes::unescape(&text));
+        matches.push(super::escapes::unescape(&text));
     }
-    found
+    matches
 }

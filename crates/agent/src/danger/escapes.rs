@@ -1,6 +1,7 @@
-//! Backslash escapes, as `$'…'`, `echo` and `printf` know them.
+//! The backslash escapes of `$'…'`, `echo` and `printf`.
 
-/// A text with its escapes replaced: `\n`, `\x72`, `\162`, `\0162`, `\u0072` and their like.
+/// Replaces backslash escapes with the characters that they stand for, for example `\n`, `\x72`, `\162`,
+/// `\0162` and `\u0072`.
 pub(super) fn unescape(text: &str) -> String {
     let mut chars = text.chars().peekable();
     let mut out = String::with_capacity(text.len());
@@ -13,9 +14,9 @@ pub(super) fn unescape(text: &str) -> String {
             out.push('\\');
             break;
         };
-        let mut digits = |most: usize, radix: u32, start: u32| {
+        let mut digits = |max_digits: usize, radix: u32, start: u32| {
             let mut value = start;
-            for _ in 0..most {
+            for _ in 0..max_digits {
                 let Some(digit) = chars.peek().and_then(|c| c.to_digit(radix)) else { break };
                 value = value * radix + digit;
                 chars.next();
@@ -43,8 +44,8 @@ pub(super) fn unescape(text: &str) -> String {
     out
 }
 
-/// Whether a text spells characters by their numbers.
-pub(super) fn spells_by_number(text: &str) -> bool {
+/// Returns true if the text contains numeric escapes, for example `\x72` or `\162`.
+pub(super) fn has_numeric_escapes(text: &str) -> bool {
     let escape = |pair: &[u8]| matches!(pair, [b'\\', b'x' | b'u' | b'U' | b'0'..=b'7']);
     text.as_bytes().windows(2).any(escape)
 }
@@ -54,10 +55,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_are_spelt_by_number() {
+    fn numeric_escapes_are_decoded() {
         assert_eq!(unescape(r"\x72\155 \055rf\u0020\057\n"), "rm -rf /\n");
         assert_eq!(unescape(r"\0162m"), "rm");
         assert_eq!(unescape(r"a\qb\"), r"a\qb\");
-        assert!(spells_by_number(r"\x72") && !spells_by_number(r"a\nb"));
+        assert!(has_numeric_escapes(r"\x72") && !has_numeric_escapes(r"a\nb"));
     }
 }

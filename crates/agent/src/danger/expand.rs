@@ -1,69 +1,71 @@
-//! Words as they reach a program: braces, variables, the output of other commands, splitting.
+//! Word expansion: brace expansion, parameter expansion, command substitution and field splitting.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::analyzer::{Analysis, Analyzer, Origin, UNKNOWN, Value};
 use super::budget;
-use super::judge::{Judge, Origin, Text, UNKNOWN, Verdict};
-use super::syntax::{Form, Part, Script, Word};
-use super::words::is_name;
+use super::parse_word::is_name;
+use super::syntax::{Operation, Part, Script, Word};
 
-/// Words that braces may make of one; nobody needs more.
-const MAX_BRACED: usize = 512;
+/// The maximum number of words that brace expansion may produce from one word. A command that exceeds it is
+/// reported as `unreadable`.
+const MAX_BRACE_WORDS: usize = 512;
 
-/// A piece of a word.
+/// The smallest unit of a word that brace expansion distinguishes.
 #[derive(Clone, Copy)]
-enum Atom<'a> {
-    /// A character that braces may be made of.
-    Bare(char),
+enum BraceToken<'a> {
+    /// An unquoted character. Only such characters can form a brace expression.
+    Unquoted(char),
     Quoted(char),
     Part(&'a Part),
 }
 
-/// The words that are being made of one.
+/// The fields that result from splitting a word.
 #[derive(Default)]
 struct Fields {
-    done: Vec<Text>,
-    open: Text,
-    /// Whether the open one is a word even if it is empty.
-    counts: bool,
+    finished: Vec<Value>,
+    current: Value,
+    /// True if the current field must be retained even if it is empty, for example because it contains
+    /// quotes.
+    keep_empty: bool,
 }
 
 impl Fields {
-    fn close(&mut self) {
-        let open = std::mem::take(&mut self.open);
-        if self.counts || !open.text.is_empty() {
-            self.done.push(open);
+    fn end_field(&mut self) {
+        let field = std::mem::take(&mut self.current);
+        if self.keep_empty || !field.text.is_empty() {
+            self.finished.push(field);
         }
-        self.counts = false;
+        self.keep_empty = false;
     }
 }
 
-impl Judge {
-    /// The words that a word becomes.
-    pub(super) fn fields(&mut self, word: &Word) -> Verdict<Vec<Text>> {
+impl Analyzer {
+    /// Expands a word and splits the result into fields.
+    pub(super) fn fields(&mut self, word: &Word) -> Analysis<Vec<Value>> {
         let mut fields = Fields::default();
-        for atoms in self.braces(word)? {
-            for atom in atoms {
-                match atom {
-                    Atom::Bare(c) | Atom::Quoted(c) => {
-                        fields.open.text.push(c);
-                        fields.counts = true;
+        for tokens in self.braces(word)? {
+            for token in tokens {
+                match token {
+                    BraceToken::Unquoted(c) | BraceToken::Quoted(c) => {
+                        fields.current.text.push(c);
+                        fields.keep_empty = true;
                     }
-                    Atom::Part(part) => self.append(part, &mut fields)?,
+                    BraceToken::Part(part) => self.append(part, &mut fields)?,
                 }
             }
-            fields.close();
+            fields.end_field();
         }
-        Ok(fields.done)
+        Ok(fields.finished)
     }
 
-    /// The one text that a word becomes where nothing is split.
-    pub(super) fn joined(&mut self, word: &Word) -> Verdict<Text> {
+    /// Expands a word into a single value, without field splitting.
+    pub(super) fn joined(&mut self, word: &Word) -> Analysis<Value> {
         let mut fields = Fields::default();
-        let mut joined = Text::default();
+        let mut joined = Value::default();
         for part in &word.parts {
-            if let Part::Text { text, .. } = part {
+            if let Part::Literal { text, .. } = part {
                 self.budget.charge(text.len())?;
                 joined.text.push_str(text);
                 continue;
@@ -73,41 +75,43 @@ impl Judge {
                 joined.push(&value);
             } else {
                 self.append(part, &mut fields)?;
-                joined.push(&std::mem::take(&mut fields.open));
+                joined.push(&std::mem::take(&mut fields.current));
             }
         }
         Ok(joined)
     }
 
-    fn append(&mut self, part: &Part, fields: &mut Fields) -> Verdict<()> {
+    fn append(&mut self, part: &Part, fields: &mut Fields) -> Analysis<()> {
         match part {
-            Part::Text { .. } => fields.counts = true,
-            Part::Silent(word) => drop(self.joined(word)?),
-            Part::Process(script) => {
-                // What reads it finds the output under a name of its own; what writes to it is read here.
+            Part::Literal { .. } => fields.keep_empty = true,
+            Part::Discarded(word) => drop(self.joined(word)?),
+            Part::ProcessSubstitution(script) => {
+                // A program that reads `<(…)` gets a file name whose content is the script's output. `>(…)`
+                // is treated the same: its script is analyzed with the current input.
                 let output = self.capture(script)?;
                 let name = format!("/dev/fd/{}", 63 + self.written.len());
                 let origin = output.origin;
                 self.written.insert(name.clone(), output);
-                fields.open.push(&Text { text: name, origin });
-                fields.counts = true;
+                fields.current.push(&Value { text: name, origin });
+                fields.keep_empty = true;
             }
-            Part::Parameter { .. } | Part::Script { .. } => {
+            Part::Parameter { .. } | Part::CommandSubstitution { .. } => {
                 let Some((value, splits)) = self.value(part)? else { return Ok(()) };
                 self.budget.charge(value.text.len())?;
                 if splits {
                     self.split(&value, fields);
                 } else {
-                    fields.open.push(&value);
-                    fields.counts = true;
+                    fields.current.push(&value);
+                    fields.keep_empty = true;
                 }
             }
         }
         Ok(())
     }
 
-    /// The value of a variable or of a command's output, and whether it is split.
-    fn value(&mut self, part: &Part) -> Verdict<Option<(Text, bool)>> {
+    /// Returns the value of a parameter expansion or command substitution, and true if the value is subject
+    /// to field splitting. Returns `None` for other parts of a word.
+    fn value(&mut self, part: &Part) -> Analysis<Option<(Value, bool)>> {
         Ok(match part {
             Part::Parameter { parameter, quoted } => {
                 let is_list = matches!(parameter.name.as_str(), "@" | "*")
@@ -118,7 +122,7 @@ impl Judge {
                 }
                 Some((value, !quoted || is_list))
             }
-            Part::Script { script, quoted } => {
+            Part::CommandSubstitution { script, quoted } => {
                 let mut output = self.capture(script)?;
                 output.text.truncate(output.text.trim_end_matches('\n').len());
                 Some((output, !quoted))
@@ -127,68 +131,73 @@ impl Judge {
         })
     }
 
-    /// What a script prints whose output becomes part of a word.
-    pub(super) fn capture(&mut self, script: &Script) -> Verdict<Text> {
-        let (outer, directory) = (self.may_not_happen, self.directory.clone());
+    /// Analyzes the script of a command substitution and returns its output. The script runs in a subshell,
+    /// so both the old and the new values of the variables that it assigns remain possible.
+    pub(super) fn capture(&mut self, script: &Script) -> Analysis<Value> {
+        let (outer, directory) = (self.may_be_skipped, self.directory.clone());
         let (chosen, input) = (self.chosen.clone(), Rc::clone(&self.input));
-        self.may_not_happen = true;
+        self.may_be_skipped = true;
         let output = self.run(script)?;
-        (self.may_not_happen, self.directory) = (outer, directory);
+        (self.may_be_skipped, self.directory) = (outer, directory);
         (self.chosen, self.input) = (chosen, input);
         Ok(output)
     }
 
-    fn split(&self, value: &Text, fields: &mut Fields) {
+    fn split(&self, value: &Value, fields: &mut Fields) {
         let separators = self.variables.get("IFS").and_then(|values| values.last());
         let separators = separators.map_or("", |value| value.text.as_str());
         for c in value.text.chars() {
             if matches!(c, ' ' | '\t' | '\n') || separators.contains(c) {
-                fields.close();
+                fields.end_field();
                 continue;
             }
-            fields.open.text.push(c);
-            fields.open.origin = fields.open.origin.and(value.origin);
+            fields.current.text.push(c);
+            fields.current.origin = fields.current.origin.union(value.origin);
         }
     }
 
-    /// Takes the braces of a word apart: `{a,b}c` is `ac` and `bc`. Numbers (`{1..9}`) stay as they are.
-    fn braces<'a>(&mut self, word: &'a Word) -> Verdict<Vec<Vec<Atom<'a>>>> {
-        let mut atoms = Vec::new();
+    /// Expands brace expressions: `{a,b}c` becomes `ac` and `bc`. Numeric ranges such as `{1..9}` are not
+    /// expanded.
+    fn braces<'a>(&mut self, word: &'a Word) -> Analysis<Vec<Vec<BraceToken<'a>>>> {
+        let mut tokens = Vec::new();
         for part in &word.parts {
             match part {
-                Part::Text { text, quoted: true } if text.is_empty() => atoms.push(Atom::Part(part)),
-                Part::Text { text, quoted: true } => atoms.extend(text.chars().map(Atom::Quoted)),
-                Part::Text { text, .. } => atoms.extend(text.chars().map(Atom::Bare)),
-                part => atoms.push(Atom::Part(part)),
+                Part::Literal { text, quoted: true } if text.is_empty() => {
+                    tokens.push(BraceToken::Part(part));
+                }
+                Part::Literal { text, quoted: true } => tokens.extend(text.chars().map(BraceToken::Quoted)),
+                Part::Literal { text, .. } => tokens.extend(text.chars().map(BraceToken::Unquoted)),
+                part => tokens.push(BraceToken::Part(part)),
             }
         }
-        let mut done = Vec::new();
-        // Last in, first out; each with where its first brace may be.
-        let mut open = vec![(atoms, 0)];
-        while let Some((atoms, from)) = open.pop() {
-            self.budget.charge(atoms.len() + 1)?;
-            let Some(start) = position(&atoms, from, '{') else {
-                done.push(atoms);
-                if done.len() > MAX_BRACED {
-                    return Err(budget::unreadable("it expands to too much to be judged"));
+        let mut expanded = Vec::new();
+        // A stack of words that may still contain brace expressions, each with the position at which the
+        // search for `{` continues.
+        let mut stack = vec![(tokens, 0)];
+        while let Some((tokens, from)) = stack.pop() {
+            self.budget.charge(tokens.len() + 1)?;
+            let Some(start) = position(&tokens, from, '{') else {
+                expanded.push(tokens);
+                if expanded.len() > MAX_BRACE_WORDS {
+                    return Err(budget::unreadable("it expands to too much text to be analyzed"));
                 }
                 continue;
             };
-            let Some((choices, end)) = choices(&atoms, start) else {
-                open.push((atoms, start + 1));
+            let Some((choices, end)) = choices(&tokens, start) else {
+                stack.push((tokens, start + 1));
                 continue;
             };
-            let prefix = atoms.get(..start).unwrap_or_default();
-            let suffix = atoms.get(end + 1..).unwrap_or_default();
+            let prefix = tokens.get(..start).unwrap_or_default();
+            let suffix = tokens.get(end + 1..).unwrap_or_default();
             for choice in choices.iter().rev() {
-                self.budget.charge(atoms.len())?;
-                open.push(([prefix, choice, suffix].concat(), start));
+                self.budget.charge(tokens.len())?;
+                stack.push(([prefix, choice, suffix].concat(), start));
             }
         }
-        Ok(done)
+        Ok(expanded)
     }
 
-    /// Notes how many values each variable of a word may have, where there are several.
+    /// Adds to `names` each variable of the word that has several possible values, with their number.
     pub(super) fn ambiguous(&self, word: &Word, names: &mut BTreeMap<String, usize>) {
         for part in &word.parts {
             let Part::Parameter { parameter, .. } = part else { continue };
@@ -196,15 +205,18 @@ impl Judge {
             if count > 1 {
                 names.insert(parameter.name.clone(), count);
             }
-            if let Form::Default(inner) | Form::Assign(inner) | Form::Alternative(inner) = &parameter.form {
+            if let Operation::Default(inner) | Operation::Assign(inner) | Operation::Alternative(inner) =
+                &parameter.operation
+            {
                 self.ambiguous(inner, names);
             }
         }
     }
 
-    /// Reads a word as an assignment: the name, whether it appends, the value.
-    pub(super) fn assignment(&mut self, word: &Word) -> Verdict<Option<(String, bool, Text)>> {
-        let Some(Part::Text { text, quoted: false }) = word.parts.first() else { return Ok(None) };
+    /// Parses a word as an assignment. Returns the variable's name, true if the assignment appends (`+=`),
+    /// and the value. Returns `None` if the word is not an assignment.
+    pub(super) fn assignment(&mut self, word: &Word) -> Analysis<Option<(String, bool, Value)>> {
+        let Some(Part::Literal { text, quoted: false }) = word.parts.first() else { return Ok(None) };
         let Some((name, _)) = text.split_once('=') else { return Ok(None) };
         let (name, appends) = name.strip_suffix('+').map_or((name, false), |name| (name, true));
         let bare = name.split_once('[').map_or(name, |(bare, _)| bare);
@@ -214,11 +226,12 @@ impl Judge {
         let bare = bare.to_owned();
         let whole = self.joined(word)?;
         let value = whole.text.split_once('=').map(|(_, value)| value.to_owned()).unwrap_or_default();
-        Ok(Some((bare, appends, Text { text: value, origin: whole.origin })))
+        Ok(Some((bare, appends, Value { text: value, origin: whole.origin })))
     }
 
-    /// What a variable holds here.
-    pub(super) fn variable(&mut self, name: &str) -> Text {
+    /// Returns the value of a variable or parameter in the current combination of values. An unset variable
+    /// is unknown.
+    pub(super) fn variable(&mut self, name: &str) -> Value {
         if let Some(values) = self.variables.get(name) {
             let chosen = self.chosen.get(name).and_then(|number| values.get(*number));
             return chosen.or(values.last()).cloned().unwrap_or_default();
@@ -226,68 +239,77 @@ impl Judge {
         let position = name.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
         match (name, position, &self.positional) {
             ("@" | "*", _, Some(args)) => {
-                let mut joined = Text::default();
+                let mut joined = Value::default();
                 for arg in args {
-                    joined.push(&Text::known(" "));
+                    joined.push(&Value::known(" "));
                     joined.push(arg);
                 }
                 joined.text = joined.text.trim_start().to_owned();
                 joined
             }
             (_, Some(number), Some(args)) => args.get(number).cloned().unwrap_or_default(),
-            ("HOME", ..) => Text::known("~"),
-            ("PWD", ..) => Text::known(self.here()),
-            ("TMPDIR", ..) => Text::known("/tmp"),
-            ("IFS", ..) => Text::known(" \t\n"),
-            ("0", ..) => Text::known("sh"),
-            ("#" | "?" | "$" | "!" | "RANDOM" | "SECONDS" | "LINENO" | "UID", ..) => Text::known("1"),
-            ("-", ..) => Text::default(),
-            _ => Text::unknown(Origin::default()),
+            ("HOME", ..) => Value::known("~"),
+            ("PWD", ..) => Value::known(self.working_dir()),
+            ("TMPDIR", ..) => Value::known("/tmp"),
+            ("IFS", ..) => Value::known(" \t\n"),
+            ("0", ..) => Value::known("sh"),
+            ("#" | "?" | "$" | "!" | "RANDOM" | "SECONDS" | "LINENO" | "UID", ..) => Value::known("1"),
+            ("-", ..) => Value::default(),
+            _ => Value::unknown(Origin::default()),
         }
     }
 }
 
-fn position(atoms: &[Atom<'_>], from: usize, wanted: char) -> Option<usize> {
-    let rest = atoms.get(from..)?;
-    rest.iter().position(|atom| matches!(atom, Atom::Bare(c) if *c == wanted)).map(|at| from + at)
+fn position(tokens: &[BraceToken<'_>], from: usize, target: char) -> Option<usize> {
+    let rest = tokens.get(from..)?;
+    rest.iter().position(|token| matches!(token, BraceToken::Unquoted(c) if *c == target)).map(|at| from + at)
 }
 
-/// The choices between the brace at `start` and its end, if there are several; and that end.
-fn choices<'a>(atoms: &[Atom<'a>], start: usize) -> Option<(Vec<Vec<Atom<'a>>>, usize)> {
+/// Returns the alternatives of the brace expression that begins at `start`, and the position of its closing
+/// brace. Returns `None` if there is no brace expression.
+fn choices<'a>(tokens: &[BraceToken<'a>], start: usize) -> Option<(Vec<Vec<BraceToken<'a>>>, usize)> {
     let mut depth = 0_usize;
     let mut choices = vec![Vec::new()];
-    for (at, atom) in atoms.iter().enumerate().skip(start + 1) {
-        match atom {
-            Atom::Bare('{') => depth += 1,
-            Atom::Bare('}') if depth == 0 => {
+    for (at, token) in tokens.iter().enumerate().skip(start + 1) {
+        match token {
+            BraceToken::Unquoted('{') => depth += 1,
+            BraceToken::Unquoted('}') if depth == 0 => {
                 if choices.len() > 1 {
                     return Some((choices, at));
                 }
                 return range(choices.first()?).map(|choices| (choices, at));
             }
-            Atom::Bare('}') => depth -= 1,
-            Atom::Bare(',') if depth == 0 => {
+            BraceToken::Unquoted('}') => depth -= 1,
+            BraceToken::Unquoted(',') if depth == 0 => {
                 choices.push(Vec::new());
                 continue;
             }
             _ => {}
         }
-        choices.last_mut()?.push(*atom);
+        choices.last_mut()?.push(*token);
     }
     None
 }
 
-/// The letters of `a..e`.
-fn range<'a>(atoms: &[Atom<'a>]) -> Option<Vec<Vec<Atom<'a>>>> {
-    let [Atom::Bare(from), Atom::Bare('.'), Atom::Bare('.'), Atom::Bare(to)] = atoms else { return None };
+/// Expands a range of letters, for example `a..e`. Returns `None` if the tokens are not such a range.
+fn range<'a>(tokens: &[BraceToken<'a>]) -> Option<Vec<Vec<BraceToken<'a>>>> {
+    let [
+        BraceToken::Unquoted(from),
+        BraceToken::Unquoted('.'),
+        BraceToken::Unquoted('.'),
+        BraceToken::Unquoted(to),
+    ] = tokens
+    else {
+        return None;
+    };
     if from.is_ascii_digit() || !from.is_ascii() || !to.is_ascii() {
         return None;
     }
     let (low, high) = if from <= to { (*from, *to) } else { (*to, *from) };
-    Some((low..=high).map(|c| vec![Atom::Bare(c)]).collect())
+    Some((low..=high).map(|c| vec![BraceToken::Unquoted(c)]).collect())
 }
 
-/// Whether a text is not known, or only in part.
+/// Returns true if at least a part of the text is unknown.
 pub(super) fn is_partly_unknown(text: &str) -> bool {
     text.contains(UNKNOWN)
 }

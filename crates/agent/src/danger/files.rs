@@ -1,16 +1,18 @@
-//! Paths: which are broad, which hold credentials, and what a command wrote to files itself.
+//! Classifies paths: broad directories such as `/` or `~`, credential files, and files that the command
+//! itself has written.
 
+use super::analyzer::{Analysis, Analyzer, Origin, UNKNOWN, Value};
 use super::glob;
-use super::judge::{Judge, Origin, Text, UNKNOWN, Verdict};
 
-/// Where a command starts.
+/// The working directory in which a command starts.
 const WORKSPACE: &str = "/workspace";
-/// Directories of a system that hold somebody's everything. Not `/tmp`: it is there to be emptied.
+/// Broad directories, whose deletion would destroy a lot, each with a description for a person. `/tmp` is not
+/// one of them, because its content is disposable.
 const BROAD: &[(&str, &str)] = &[
-    ("/", "everything there is"),
+    ("/", "the whole file system"),
     ("/workspace", "everything in the workspace"),
     ("/workspace/.git", "the history of the workspace"),
-    ("/workspace/memory", "everything remembered"),
+    ("/workspace/memory", "all memories"),
     ("/home", "every home directory"),
     ("/root", "the home directory"),
     ("~", "the home directory"),
@@ -30,9 +32,10 @@ const BROAD: &[(&str, &str)] = &[
     ("/mnt", "mounted disks"),
     ("/media", "mounted disks"),
 ];
-/// What an unset variable names, or a value that is not known.
-const UNRESOLVED: &str = "what a value that is not known here names";
-/// Files that are read for who one is, by the end of their path.
+/// The description of a broad path that consists of an unset variable or another unknown value.
+const UNRESOLVED_PATH: &str = "a path that is not known in advance";
+/// Patterns for the paths of credential files. Each matches the last components of a path. `*` matches any
+/// characters.
 const CREDENTIALS: &[&str] = &[
     ".env",
     ".netrc",
@@ -74,46 +77,47 @@ const CREDENTIALS: &[&str] = &[
     "application_default_credentials.json",
 ];
 
-impl Judge {
-    /// The directory that a command runs in.
-    pub(super) fn here(&self) -> String {
+impl Analyzer {
+    /// Returns the working directory at the current point of the command.
+    pub(super) fn working_dir(&self) -> String {
         self.directory.clone().unwrap_or_else(|| WORKSPACE.to_owned())
     }
 
-    /// A path made absolute, without `.` and `..`.
+    /// Returns the absolute path, with `.` and `..` resolved. A path in the home directory begins with `~`.
     pub(super) fn resolve(&self, path: &str) -> String {
-        resolve(&self.here(), path)
+        resolve(&self.working_dir(), path)
     }
 
-    /// Writes to a file, as far as the rest of the command can tell.
-    pub(super) fn write(&mut self, path: &str, text: &Text, appends: bool) -> Verdict<()> {
+    /// Records that the command writes a file. If the command reads the file later, it finds this content.
+    pub(super) fn write(&mut self, path: &str, text: &Value, appends: bool) -> Analysis<()> {
         self.budget.charge(text.text.len())?;
         let path = self.resolve(path);
         let file = self.written.entry(path).or_default();
         if !appends {
-            *file = Text::default();
+            *file = Value::default();
         }
         file.push(text);
         Ok(())
     }
 
-    /// What a file holds: what the command wrote to it, or what nobody can know.
-    pub(super) fn read(&self, path: &Text) -> Text {
+    /// Returns the content of a file. The content is known only if the command itself has written the file.
+    pub(super) fn read(&self, path: &Value) -> Value {
         if matches!(path.text.as_str(), "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0") {
             return (*self.input).clone();
         }
         if path.text == "/dev/null" {
-            return Text::default();
+            return Value::default();
         }
         if let Some(written) = self.written.get(&self.resolve(&path.text)) {
             return written.clone();
         }
-        Text::unknown(Origin { secret: holds_credentials(&path.text), ..path.origin })
+        Value::unknown(Origin { secret: holds_credentials(&path.text), ..path.origin })
     }
 
-    /// What an absolute or relative path names, if it is more than anybody should touch at once.
+    /// Returns a description of the path if it is broad, for example the workspace or a home directory, and
+    /// `None` otherwise. Deleting or changing a broad path as a whole needs an approval.
     pub(super) fn broad(&self, path: &str) -> Option<&'static str> {
-        broad_from(&self.here(), path)
+        broad_from(&self.working_dir(), path)
     }
 }
 
@@ -143,48 +147,50 @@ pub(super) fn broad_from(directory: &str, path: &str) -> Option<&'static str> {
         return None;
     }
     if !path.contains(UNKNOWN) {
-        return exactly(directory, path);
+        return broad_known_path(directory, path);
     }
-    // Empty, as an unset variable is; or whatever.
+    // The unknown part of the path may be empty, as for an unset variable, or have any other value.
     let empty = path.replace(UNKNOWN, "");
-    if empty.is_empty() || empty == "/" || exactly(directory, &empty).is_some() {
-        return Some(UNRESOLVED);
+    if empty.is_empty() || empty == "/" || broad_known_path(directory, &empty).is_some() {
+        return Some(UNRESOLVED_PATH);
     }
-    let whatever = path.replace(UNKNOWN, "*");
-    let absolute = whatever.starts_with('/');
-    (absolute && exactly(directory, &whatever).is_some()).then_some(UNRESOLVED)
+    let any_value = path.replace(UNKNOWN, "*");
+    let absolute = any_value.starts_with('/');
+    (absolute && broad_known_path(directory, &any_value).is_some()).then_some(UNRESOLVED_PATH)
 }
 
-fn exactly(directory: &str, path: &str) -> Option<&'static str> {
+fn broad_known_path(directory: &str, path: &str) -> Option<&'static str> {
     let mut whole = resolve(directory, path);
     if directory.contains(UNKNOWN) && !path.starts_with(['/', '~']) {
         whole = whole.replace(UNKNOWN, "");
         whole = if whole == "/" { WORKSPACE.to_owned() } else { resolve("/", &whole) };
     }
-    let mut kept: &str = &whole;
-    // A last part that matches everything in its directory stands for it.
-    while let Some((parent, last)) = kept.rsplit_once('/')
+    let mut trimmed: &str = &whole;
+    // If the last component matches everything in its directory, as in `/usr/*`, the whole directory is
+    // affected.
+    while let Some((parent, last)) = trimmed.rsplit_once('/')
         && last.contains(['*', '?'])
         && last.chars().all(|c| matches!(c, '*' | '?' | '.' | '[' | ']' | '!' | '^'))
     {
-        kept = if parent.is_empty() { "/" } else { parent };
-        if kept == "/" {
+        trimmed = if parent.is_empty() { "/" } else { parent };
+        if trimmed == "/" {
             break;
         }
     }
-    if kept.starts_with('~') && !kept.contains('/') {
+    if trimmed.starts_with('~') && !trimmed.contains('/') {
         return Some("the home directory");
     }
     let parts = |path: &str| path.matches('/').count();
-    let user = kept.strip_prefix("/home/").is_some_and(|user| !user.contains('/'));
+    let is_user_home = trimmed.strip_prefix("/home/").is_some_and(|user| !user.contains('/'));
     let matches = |broad: &str| {
-        broad == kept || (glob::is_pattern(kept) && parts(broad) == parts(kept) && glob::matches(kept, broad))
+        broad == trimmed
+            || (glob::is_pattern(trimmed) && parts(broad) == parts(trimmed) && glob::matches(trimmed, broad))
     };
-    let found = BROAD.iter().find(|(broad, _)| matches(broad)).map(|(_, what)| *what);
-    found.or_else(|| user.then_some("a home directory"))
+    let found = BROAD.iter().find(|(broad, _)| matches(broad)).map(|(_, description)| *description);
+    found.or_else(|| is_user_home.then_some("a home directory"))
 }
 
-/// Whether a path is one of those that hold credentials. Examples and public keys are not.
+/// Returns true if the path is that of a credential file. Example files and public keys do not count.
 pub(super) fn holds_credentials(path: &str) -> bool {
     let path = path.trim_matches(|c| matches!(c, '"' | '\'' | '@' | ' '));
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -197,8 +203,8 @@ pub(super) fn holds_credentials(path: &str) -> bool {
     }
     let env = name.strip_prefix(".env.").is_some_and(|rest| !rest.is_empty());
     env || CREDENTIALS.iter().any(|pattern| {
-        let wanted = pattern.matches('/').count().max(usize::from(pattern.starts_with('/')));
-        let tail: Vec<&str> = path.rsplit('/').take(wanted + 1).collect();
+        let separators = pattern.matches('/').count().max(usize::from(pattern.starts_with('/')));
+        let tail: Vec<&str> = path.rsplit('/').take(separators + 1).collect();
         let tail = tail.into_iter().rev().collect::<Vec<_>>().join("/");
         let tail = if pattern.starts_with("/environ") { format!("/{name}") } else { tail };
         glob::matches(pattern, &tail)
@@ -210,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn broad_paths_are_known_however_they_are_written() {
+    fn broad_paths_are_recognized_in_every_spelling() {
         for path in [
             "/",
             "//",
@@ -265,11 +271,11 @@ mod tests {
             assert_eq!(broad_from(WORKSPACE, path), None, "{path}");
         }
         assert_eq!(broad_from("/tmp/x", "*"), None);
-        assert_eq!(broad_from("/", "*"), Some("everything there is"));
+        assert_eq!(broad_from("/", "*"), Some("the whole file system"));
     }
 
     #[test]
-    fn credentials_are_known_by_their_paths() {
+    fn credential_files_are_recognized_by_path() {
         for path in [
             ".env",
             "/workspace/.env",

@@ -1,10 +1,11 @@
-//! Letters that look like others, as those others.
+//! Replaces confusable characters with the ASCII characters that they look like.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-/// Letters of other scripts that no reader tells from Latin ones, and dashes and slashes that pass for others.
-const LOOKALIKES: &[(char, char)] = &[
+/// Letters of other scripts that look like Latin letters, and characters that look like a dash, a slash, `*`
+/// or `~`. Each is paired with the ASCII character that it looks like.
+const CONFUSABLES: &[(char, char)] = &[
     ('а', 'a'),
     ('е', 'e'),
     ('о', 'o'),
@@ -93,7 +94,8 @@ const LOOKALIKES: &[(char, char)] = &[
     ('∼', '~'),
 ];
 
-/// A command with every such letter replaced and what cannot be seen left out; `None` if it has none.
+/// Returns the command with confusable characters replaced and invisible characters removed, or `None` if it
+/// contains neither.
 pub(super) fn fold(command: &str) -> Option<String> {
     if command.chars().all(|c| c == '\t' || c == '\n' || (c.is_ascii() && !c.is_ascii_control())) {
         return None;
@@ -103,25 +105,26 @@ pub(super) fn fold(command: &str) -> Option<String> {
         if matches!(c, '\t' | '\n') || (c.is_ascii() && !c.is_ascii_control()) {
             folded.push(c);
         } else if !is_invisible(c) && !c.is_control() && !is_combining_mark(c) {
-            let apart: String =
-                std::iter::once(c).nfkd().filter(|c| !is_combining_mark(*c)).map(lookalike).collect();
-            // What looks like a quote or a semicolon is none: it would only make a command of a text.
-            if apart.chars().all(is_plain) { folded.push_str(&apart) } else { folded.push(c) }
+            let decomposed: String =
+                std::iter::once(c).nfkd().filter(|c| !is_combining_mark(*c)).map(unconfuse).collect();
+            // Characters that look like quotes or semicolons are not replaced. A shell treats them as plain
+            // text, so replacing them would turn text into commands.
+            if decomposed.chars().all(is_inert) { folded.push_str(&decomposed) } else { folded.push(c) }
         }
     }
     (folded != command).then_some(folded)
 }
 
-/// Whether a character means nothing to a shell where words and commands end.
-fn is_plain(c: char) -> bool {
+/// Returns true if a shell never treats this character as the end of a word or a command.
+fn is_inert(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_./*~?=+:,@%".contains(c)
 }
 
-fn lookalike(c: char) -> char {
-    LOOKALIKES.iter().find_map(|(from, to)| (*from == c).then_some(*to)).unwrap_or(c)
+fn unconfuse(c: char) -> char {
+    CONFUSABLES.iter().find_map(|(from, to)| (*from == c).then_some(*to)).unwrap_or(c)
 }
 
-/// Whether a character takes no room on the screen, or turns the direction of its neighbours.
+/// Returns true if the character has no width or changes the direction of the text.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180e}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
@@ -133,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_letter_is_that_letter() {
+    fn confusable_letters_are_replaced() {
         assert_eq!(fold("rｍ －ｒｆ ／").as_deref(), Some("rm -rf /"));
         assert_eq!(fold("r\u{200b}m\u{feff} –rf /").as_deref(), Some("rm -rf /"));
         assert_eq!(fold("ѕuԁо r̶m̶").as_deref(), Some("sudo rm"));

@@ -1,22 +1,24 @@
-//! Patterns of file names.
+//! Matching of file name patterns (globs).
 
-/// Whether a text holds characters that a shell takes for a pattern.
+/// Returns true if the text contains characters with a meaning in patterns.
 pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// Whether a pattern (`*`, `?`, `[…]`) matches a whole text. Takes at most their lengths multiplied.
+/// Returns true if the pattern matches the whole text. Patterns can contain `*`, `?` and `[…]`. The running
+/// time is at most proportional to the product of both lengths.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);
-    // The last star, and where in the text it was tried last.
+    // For backtracking: the position in the pattern after the last `*`, and the position in the text at which
+    // the rest of the pattern was last tried.
     let mut star: Option<(usize, usize)> = None;
     while let Some(c) = text.get(t) {
         if pattern.get(p) == Some(&'*') {
             star = Some((p + 1, t));
             p += 1;
-        } else if let Some(next) = one(&pattern, p, *c) {
+        } else if let Some(next) = match_one(&pattern, p, *c) {
             p = next;
             t += 1;
         } else if let Some((after, tried)) = star {
@@ -29,8 +31,9 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
 }
 
-/// Whether the element of the pattern at `p` matches a character: where the next one begins.
-fn one(pattern: &[char], p: usize, c: char) -> Option<usize> {
+/// Returns the position of the next pattern element if the element at `p` matches the character, and `None`
+/// otherwise.
+fn match_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
     match pattern.get(p)? {
         '?' => Some(p + 1),
         '[' => {

@@ -1,12 +1,12 @@
-//! What programs print, as far as it matters when it is run or sent away.
+//! Models the output of programs, which matters if the command then executes or uploads the output.
 
+use super::analyzer::{Analysis, Analyzer, Origin, Value};
 use super::files;
-use super::judge::{Judge, Origin, Text, Verdict};
 use super::shell;
-use super::wrappers::is_cluster;
+use super::wrappers::has_short_option;
 
-/// Programs that print setup for a shell to evaluate, as their manuals say.
-const SETUP: &[&str] = &[
+/// Programs that print shell code to be evaluated. Their manuals recommend `eval "$(program)"` or similar.
+const SETUP_PROGRAMS: &[&str] = &[
     "ssh-agent",
     "direnv",
     "pyenv",
@@ -36,60 +36,60 @@ const SETUP: &[&str] = &[
     "resize",
 ];
 
-impl Judge {
-    pub(super) fn output(&mut self, name: &str, args: &[Text]) -> Verdict<Text> {
-        let operands: Vec<&Text> = args.iter().filter(|arg| !arg.text.starts_with('-')).collect();
+impl Analyzer {
+    pub(super) fn output(&mut self, name: &str, args: &[Value]) -> Analysis<Value> {
+        let operands: Vec<&Value> = args.iter().filter(|arg| !arg.text.starts_with('-')).collect();
         let first = operands.first().map(|operand| (*operand).clone()).unwrap_or_default();
-        let nothing = Origin::default();
+        let default = Origin::default();
         Ok(match name {
             "echo" | "printf" => {
-                let output = shell::printed(name, args);
+                let output = shell::printed_output(name, args);
                 self.budget.charge(output.text.len())?;
                 output
             }
             "cat" | "tac" | "head" | "tail" | "less" | "more" | "strings" | "nl" => {
-                self.concatenated(name, &operands)?
+                self.concatenate(name, &operands)?
             }
             "tee" => {
                 let input = (*self.input).clone();
-                let appends = args.iter().any(|arg| is_cluster(&arg.text, 'a'));
+                let appends = args.iter().any(|arg| has_short_option(&arg.text, 'a'));
                 for file in operands {
                     self.write(&file.text, &input, appends)?;
                 }
                 input
             }
-            "pwd" => Text::known(self.here()),
-            "mktemp" => Text::known("/tmp/tmp.made"),
+            "pwd" => Value::known(self.working_dir()),
+            "mktemp" => Value::known("/tmp/tmp.made"),
             "which" | "realpath" | "readlink" | "type" => first,
             "command" => operands.last().map(|operand| (*operand).clone()).unwrap_or_default(),
             "basename" => {
-                Text { text: first.text.rsplit('/').next().unwrap_or_default().to_owned(), ..first }
+                Value { text: first.text.rsplit('/').next().unwrap_or_default().to_owned(), ..first }
             }
             "dirname" => match first.text.rsplit_once('/') {
-                Some(("", _)) => Text::known("/"),
-                Some((parent, _)) => Text { text: parent.to_owned(), ..first },
-                None => Text::known("."),
+                Some(("", _)) => Value::known("/"),
+                Some((parent, _)) => Value { text: parent.to_owned(), ..first },
+                None => Value::known("."),
             },
-            "git" if args.iter().any(|arg| arg.text == "--show-toplevel") => Text::known("/workspace"),
-            "seq" | "nproc" | "id" => Text::known("1"),
-            "ls" => listed(&operands),
+            "git" if args.iter().any(|arg| arg.text == "--show-toplevel") => Value::known("/workspace"),
+            "seq" | "nproc" | "id" => Value::known("1"),
+            "ls" => list(&operands),
             "curl" | "wget" | "http" | "https" | "xh" | "aria2c" | "lynx" | "fetch" | "nc" | "ncat"
-            | "netcat" => self.fetched(name, args)?,
-            _ if SETUP.contains(&name) => Text::unknown(Origin { setup: true, ..nothing }),
+            | "netcat" => self.download(name, args)?,
+            _ if SETUP_PROGRAMS.contains(&name) => Value::unknown(Origin { setup: true, ..default }),
             "env" | "printenv" | "set" | "export" | "declare" if operands.is_empty() => {
-                Text::unknown(Origin { secret: true, ..nothing })
+                Value::unknown(Origin { secret: true, ..default })
             }
             "true" | "false" | ":" | "mkdir" | "touch" | "cp" | "mv" | "rm" | "chmod" | "sleep" | "exit"
             | "test" | "[" | "[[" | "shopt" | "wait" => {
-                self.copied(name, &operands)?;
-                Text::default()
+                self.copy(name, &operands)?;
+                Value::default()
             }
-            _ => self.filtered(name, args, &operands),
+            _ => self.derived(name, args, &operands),
         })
     }
 
-    fn concatenated(&mut self, name: &str, operands: &[&Text]) -> Verdict<Text> {
-        let files: Vec<&Text> = operands
+    fn concatenate(&mut self, name: &str, operands: &[&Value]) -> Analysis<Value> {
+        let files: Vec<&Value> = operands
             .iter()
             .copied()
             .filter(|file| name == "cat" || !file.text.chars().all(|c| c.is_ascii_digit() || c == '+'))
@@ -97,7 +97,7 @@ impl Judge {
         if files.is_empty() {
             return Ok((*self.input).clone());
         }
-        let mut output = Text::default();
+        let mut output = Value::default();
         for file in files {
             let text = self.read(file);
             self.budget.charge(text.text.len())?;
@@ -106,8 +106,9 @@ impl Judge {
         Ok(output)
     }
 
-    /// A file that is copied or moved holds what it held.
-    fn copied(&mut self, name: &str, operands: &[&Text]) -> Verdict<()> {
+    /// If the program is `cp` or `mv` and the content of the source file is known, copies it to the
+    /// destination.
+    fn copy(&mut self, name: &str, operands: &[&Value]) -> Analysis<()> {
         if let ("cp" | "mv", [from, to]) = (name, operands)
             && self.written.contains_key(&self.resolve(&from.text))
         {
@@ -117,9 +118,10 @@ impl Judge {
         Ok(())
     }
 
-    /// What comes from the network, to the output or to a file.
-    fn fetched(&mut self, name: &str, args: &[Text]) -> Verdict<Text> {
-        let body = Text::unknown(Origin { network: true, ..Origin::default() });
+    /// Models a download. The downloaded text becomes the output, or the content of the file that an option
+    /// names.
+    fn download(&mut self, name: &str, args: &[Value]) -> Analysis<Value> {
+        let body = Value::unknown(Origin { network: true, ..Origin::default() });
         let url = args.iter().find(|arg| arg.text.contains("://")).cloned().unwrap_or_default();
         let path = url.text.split(['?', '#']).next().unwrap_or_default();
         let remote = path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -132,15 +134,15 @@ impl Judge {
                 ("curl", "--output") | ("wget", "--output-document") => file = next(),
                 ("curl", "--remote-name") => file = Some(remote.clone()),
                 (_, _) if long.is_some() => file = long.map(str::to_owned),
-                ("curl", text) if is_cluster(text, 'O') => file = Some(remote.clone()),
-                ("curl", text) if is_cluster(text, 'o') => {
+                ("curl", text) if has_short_option(text, 'O') => file = Some(remote.clone()),
+                ("curl", text) if has_short_option(text, 'o') => {
                     file = text
                         .split_once('o')
                         .map(|(_, rest)| rest.to_owned())
                         .filter(|rest| !rest.is_empty())
                         .or_else(next);
                 }
-                ("wget", text) if is_cluster(text, 'O') => {
+                ("wget", text) if has_short_option(text, 'O') => {
                     file = text
                         .split_once('O')
                         .map(|(_, rest)| rest.to_owned())
@@ -157,16 +159,18 @@ impl Judge {
             None | Some("-" | "/dev/stdout" | "") => Ok(body),
             Some(file) => {
                 self.write(file, &body, false)?;
-                Ok(Text::default())
+                Ok(Value::default())
             }
         }
     }
 
-    /// What any other program makes of what it reads: nobody knows, but it comes from there.
-    fn filtered(&self, name: &str, args: &[Text], operands: &[&Text]) -> Text {
+    /// Returns the output of a program whose output is not modelled individually. The text is unknown, but it
+    /// has the origin of the program's input and operands.
+    fn derived(&self, name: &str, args: &[Value], operands: &[&Value]) -> Value {
         let mut origin = self.input.origin;
         origin.decoded |= decodes(name, args);
-        // A text that was known, and is no more.
+        // The input is known but the output is not, which means that the program transforms it. The output
+        // counts as decoded.
         let has_unknown = super::expand::is_partly_unknown(&self.input.text);
         origin.decoded |= !self.input.text.trim().is_empty() && !has_unknown;
         let packs = matches!(name, "tar" | "zip" | "7z" | "cpio" | "bsdtar");
@@ -179,16 +183,16 @@ impl Judge {
             origin.secret |= packs && self.broad(&operand.text).is_some();
         }
         origin.setup = false;
-        Text::unknown(origin)
+        Value::unknown(origin)
     }
 }
 
-/// Whether a program turns what nobody can read into what can be run.
-fn decodes(name: &str, args: &[Text]) -> bool {
+/// Returns true if the program, with these options, decodes, decrypts or decompresses its input.
+fn decodes(name: &str, args: &[Value]) -> bool {
     let has = |letters: &[char], words: &[&str]| {
         args.iter().any(|arg| {
             let word = arg.text.as_str();
-            words.contains(&word) || letters.iter().any(|letter| is_cluster(word, *letter))
+            words.contains(&word) || letters.iter().any(|letter| has_short_option(word, *letter))
         })
     };
     match name {
@@ -205,14 +209,14 @@ fn decodes(name: &str, args: &[Text]) -> bool {
     }
 }
 
-/// The names that `ls` prints: those it was given, or what stands for all of a directory.
-fn listed(operands: &[&Text]) -> Text {
-    let name = |operand: &&Text| {
+/// Returns the names that `ls` prints. The content of a directory is represented by `*`.
+fn list(operands: &[&Value]) -> Value {
+    let name = |operand: &&Value| {
         let text = operand.text.as_str();
         if text.contains('*') { text.to_owned() } else { format!("{}/*", text.trim_end_matches('/')) }
     };
     if operands.is_empty() {
-        return Text::known("*\n");
+        return Value::known("*\n");
     }
-    Text::known(operands.iter().map(name).collect::<Vec<_>>().join("\n"))
+    Value::known(operands.iter().map(name).collect::<Vec<_>>().join("\n"))
 }

@@ -1,15 +1,16 @@
-//! The values of `${…}`.
+//! Parameter expansion: evaluates `${…}`.
 
+use super::analyzer::{Analysis, Analyzer, Value};
 use super::expand::is_partly_unknown;
 use super::glob;
-use super::judge::{Judge, Text, Verdict};
-use super::syntax::{Form, Parameter, Word};
+use super::syntax::{Operation, Parameter, Word};
 
-/// Characters of a value up to which a pattern is taken off its ends.
-const MAX_STRIPPED_CHARS: usize = 1024;
+/// The maximum length of a value from which a prefix or suffix is removed, in bytes. The result for a longer
+/// value is unknown.
+const MAX_STRIPPED_BYTES: usize = 1024;
 
-impl Judge {
-    pub(super) fn parameter(&mut self, parameter: &Parameter) -> Verdict<Text> {
+impl Analyzer {
+    pub(super) fn parameter(&mut self, parameter: &Parameter) -> Analysis<Value> {
         let mut base = self.variable(&parameter.name);
         if let Some(number) = parameter.index.as_deref().and_then(|index| index.parse::<usize>().ok())
             && !base.is_unknown()
@@ -17,13 +18,13 @@ impl Judge {
             base.text = base.text.split_whitespace().nth(number).unwrap_or_default().to_owned();
         }
         let is_unset = base.text.is_empty() || base.is_unknown();
-        Ok(match &parameter.form {
-            Form::Plain => base,
-            Form::Default(word) => {
+        Ok(match &parameter.operation {
+            Operation::Plain => base,
+            Operation::Default(word) => {
                 let default = self.joined(word)?;
                 if is_unset { default } else { base }
             }
-            Form::Assign(word) => {
+            Operation::Assign(word) => {
                 let default = self.joined(word)?;
                 if is_unset {
                     self.assign(&parameter.name, default.clone());
@@ -31,50 +32,50 @@ impl Judge {
                 }
                 base
             }
-            Form::Alternative(word) => {
-                let other = self.joined(word)?;
+            Operation::Alternative(word) => {
+                let alternative = self.joined(word)?;
                 if base.is_unknown() {
-                    // This word or none.
-                    return Ok(Text::unknown(other.origin));
+                    // Depending on the variable, the result is either this word or empty, so it is unknown.
+                    return Ok(Value::unknown(alternative.origin));
                 }
-                if base.text.is_empty() { base } else { other }
+                if base.text.is_empty() { base } else { alternative }
             }
-            Form::Required(word) => {
+            Operation::Required(word) => {
                 self.joined(word)?;
                 base
             }
-            Form::StripPrefix { pattern, longest } => self.strip(base, pattern, *longest, true)?,
-            Form::StripSuffix { pattern, longest } => self.strip(base, pattern, *longest, false)?,
-            Form::Replace { from, to } => {
+            Operation::StripPrefix { pattern, longest } => self.strip(base, pattern, *longest, true)?,
+            Operation::StripSuffix { pattern, longest } => self.strip(base, pattern, *longest, false)?,
+            Operation::Replace { from, to } => {
                 let (from, to) = (self.joined(from)?, self.joined(to)?);
                 if from.text.is_empty() || glob::is_pattern(&from.text) {
-                    return Ok(Text::unknown(base.origin));
+                    return Ok(Value::unknown(base.origin));
                 }
                 self.budget.charge(base.text.len().saturating_mul(to.text.len() + 1))?;
                 let text = base.text.replace(&from.text, &to.text);
-                Text { text, origin: base.origin.and(to.origin) }
+                Value { text, origin: base.origin.union(to.origin) }
             }
-            Form::Slice(word) => {
-                let slice = self.joined(word)?;
-                sliced(&base, &slice.text)
+            Operation::Slice(word) => {
+                let range = self.joined(word)?;
+                slice(&base, &range.text)
             }
-            Form::Upper => Text { text: base.text.to_uppercase(), origin: base.origin },
-            Form::Lower => Text { text: base.text.to_lowercase(), origin: base.origin },
-            Form::Indirect if is_unset => base,
-            Form::Indirect => self.variable(&base.text),
-            Form::Length => Text::known("1"),
-            Form::Other(word) => {
+            Operation::Upper => Value { text: base.text.to_uppercase(), origin: base.origin },
+            Operation::Lower => Value { text: base.text.to_lowercase(), origin: base.origin },
+            Operation::Indirect if is_unset => base,
+            Operation::Indirect => self.variable(&base.text),
+            Operation::Length => Value::known("1"),
+            Operation::Other(word) => {
                 self.joined(word)?;
-                Text::unknown(base.origin)
+                Value::unknown(base.origin)
             }
         })
     }
 
-    fn strip(&mut self, base: Text, pattern: &Word, longest: bool, prefix: bool) -> Verdict<Text> {
+    fn strip(&mut self, base: Value, pattern: &Word, longest: bool, prefix: bool) -> Analysis<Value> {
         let pattern = self.joined(pattern)?.text;
         let text = base.text.as_str();
-        if base.is_unknown() || is_partly_unknown(&pattern) || text.len() > MAX_STRIPPED_CHARS {
-            return Ok(Text::unknown(base.origin));
+        if base.is_unknown() || is_partly_unknown(&pattern) || text.len() > MAX_STRIPPED_BYTES {
+            return Ok(Value::unknown(base.origin));
         }
         let mut ends: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
         if longest == prefix {
@@ -83,18 +84,18 @@ impl Judge {
         self.budget.charge(text.len().saturating_mul(text.len() + pattern.len() + 1))?;
         for end in ends {
             let (Some(before), Some(after)) = (text.get(..end), text.get(end..)) else { continue };
-            let (taken, rest) = if prefix { (before, after) } else { (after, before) };
-            if glob::matches(&pattern, taken) {
-                return Ok(Text { text: rest.to_owned(), origin: base.origin });
+            let (removed, rest) = if prefix { (before, after) } else { (after, before) };
+            if glob::matches(&pattern, removed) {
+                return Ok(Value { text: rest.to_owned(), origin: base.origin });
             }
         }
         Ok(base)
     }
 }
 
-/// `${x:offset}` and `${x:offset:length}`.
-fn sliced(base: &Text, slice: &str) -> Text {
-    let (offset, length) = slice.split_once(':').map_or((slice, None), |(at, length)| (at, Some(length)));
+/// Evaluates the substring expansions `${x:offset}` and `${x:offset:length}`.
+fn slice(base: &Value, range: &str) -> Value {
+    let (offset, length) = range.split_once(':').map_or((range, None), |(at, length)| (at, Some(length)));
     let count = base.text.chars().count();
     let number = |text: &str| text.trim().parse::<isize>().ok();
     let from_end = |number: isize| match usize::try_from(number) {
@@ -102,9 +103,9 @@ fn sliced(base: &Text, slice: &str) -> Text {
         Err(_) => count.saturating_sub(number.unsigned_abs()),
     };
     let (Some(start), Some(length)) = (number(offset), length.map_or(Some(isize::MAX), number)) else {
-        return Text::unknown(base.origin);
+        return Value::unknown(base.origin);
     };
     let start = from_end(start);
     let length = if length < 0 { from_end(length).saturating_sub(start) } else { length.unsigned_abs() };
-    Text { text: base.text.chars().skip(start).take(length).collect(), origin: base.origin }
+    Value { text: base.text.chars().skip(start).take(length).collect(), origin: base.origin }
 }

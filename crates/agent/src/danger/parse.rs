@@ -1,38 +1,42 @@
-//! Reads the commands of a script. What no shell would accept is read as well as it can be: each command that
-//! stands anywhere is found.
+//! Parses the commands of a shell script. The parser is lenient: it finds every command, even in a script
+//! that no shell would accept.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use super::Danger;
+use super::Finding;
 use super::budget::Budget;
-use super::syntax::{Command, Item, Kind, Part, Redirect, RedirectKind, Script, Stage, Word};
+use super::syntax::{Command, GroupKind, Part, Pipeline, Redirect, RedirectKind, Script, Stage, Word};
 
-/// Words that stand between commands and are none.
-const BETWEEN: &[&str] = &["then", "else", "elif", "fi", "do", "done", "esac", "in", "}", "!", "coproc"];
+/// Reserved words that can precede a command or end a compound command.
+const RESERVED_WORDS: &[&str] =
+    &["then", "else", "elif", "fi", "do", "done", "esac", "in", "}", "!", "coproc"];
 
 pub(super) struct Parser<'a> {
     pub(super) chars: Vec<char>,
     pub(super) at: usize,
     pub(super) budget: &'a mut Budget,
-    /// Here-documents whose text begins after this line.
-    pending: Vec<Here>,
+    /// Here-documents whose operator was parsed and whose text begins on the next line.
+    pending: Vec<PendingHereDocument>,
 }
 
-struct Here {
+struct PendingHereDocument {
     delimiter: String,
     expands: bool,
     strips_tabs: bool,
     body: Rc<OnceCell<Word>>,
 }
 
-/// Reads a whole script.
-pub(super) fn parse(text: &str, budget: &mut Budget) -> Result<Script, Danger> {
+/// Parses a whole script.
+///
+/// # Errors
+/// Returns a finding with the rule `unreadable` if the script exceeds a limit of the analysis.
+pub(super) fn parse(text: &str, budget: &mut Budget) -> Result<Script, Finding> {
     Parser::new(text, budget)?.script(&[])
 }
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(text: &str, budget: &'a mut Budget) -> Result<Self, Danger> {
+    pub(super) fn new(text: &str, budget: &'a mut Budget) -> Result<Self, Finding> {
         budget.charge(text.len())?;
         Ok(Self { chars: text.chars().collect(), at: 0, budget, pending: Vec::new() })
     }
@@ -53,8 +57,9 @@ impl<'a> Parser<'a> {
         is_next
     }
 
-    /// Commands up to one of the closing words, or `)`, which is left; those of the whole text if there is none.
-    pub(super) fn script(&mut self, closers: &[&str]) -> Result<Script, Danger> {
+    /// Parses commands up to one of the `closers`, which are reserved words or `)`. The closer is not consumed. If
+    /// `closers` is empty, parses up to the end of the text.
+    pub(super) fn script(&mut self, closers: &[&str]) -> Result<Script, Finding> {
         self.budget.enter()?;
         let mut script = Script::default();
         let mut conditional = false;
@@ -67,24 +72,24 @@ impl<'a> Parser<'a> {
                 if closers.contains(&word.as_str()) {
                     break;
                 }
-                if BETWEEN.contains(&word.as_str()) {
+                if RESERVED_WORDS.contains(&word.as_str()) {
                     self.at += word.len();
                     continue;
                 }
             }
             let start = self.at;
-            let item = self.item(conditional)?;
+            let pipeline = self.pipeline(conditional)?;
             conditional = false;
-            script.items.push(item);
-            // What cannot begin a command is passed over.
+            script.pipelines.push(pipeline);
+            // No command was found at this position. Skipping the character prevents an endless loop.
             self.at += usize::from(self.at == start);
         }
         self.budget.leave();
         Ok(script)
     }
 
-    /// Passes over what separates commands; whether the last was `&&` or `||`.
-    fn separators(&mut self) -> Result<bool, Danger> {
+    /// Skips the separators between two commands. Returns true if one of them was `&&` or `||`.
+    fn separators(&mut self) -> Result<bool, Finding> {
         let mut conditional = false;
         loop {
             self.blanks();
@@ -102,7 +107,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Passes over blanks and continued lines.
+    /// Skips spaces, tabs and line continuations.
     pub(super) fn blanks(&mut self) {
         loop {
             match self.peek(0) {
@@ -119,38 +124,38 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Passes over the end of a line, and the here-documents that follow it.
-    fn newline(&mut self) -> Result<(), Danger> {
+    /// Skips a line break and reads the texts of the here-documents that follow it.
+    fn newline(&mut self) -> Result<(), Finding> {
         self.at += 1;
-        for here in std::mem::take(&mut self.pending) {
+        for document in std::mem::take(&mut self.pending) {
             let mut text = String::new();
             while self.peek(0).is_some() {
                 let rest = self.chars.get(self.at..).unwrap_or_default();
                 let length = rest.iter().position(|c| *c == '\n').unwrap_or(rest.len());
                 let line: String = rest.iter().take(length).collect();
                 self.at += length + 1;
-                let line = if here.strips_tabs { line.trim_start_matches('\t') } else { &line };
-                if line == here.delimiter {
+                let line = if document.strips_tabs { line.trim_start_matches('\t') } else { &line };
+                if line == document.delimiter {
                     break;
                 }
                 text.push_str(line);
                 text.push('\n');
             }
-            let body = if here.expands {
+            let body = if document.expands {
                 self.budget.enter()?;
                 let word = Parser::new(&text, self.budget)?.quoted_until(None)?;
                 self.budget.leave();
                 word
             } else {
-                Word { parts: vec![Part::Text { text, quoted: true }] }
+                Word { parts: vec![Part::Literal { text, quoted: true }] }
             };
-            // Each is filled once: it is taken from the pending ones.
-            let _ = here.body.set(body);
+            // `set` fails only if the text is already set, but each here-document is read only once.
+            let _ = document.body.set(body);
         }
         Ok(())
     }
 
-    /// The word ahead, if it is one that could be reserved.
+    /// Returns the next word, without consuming it, if it could be a reserved word.
     fn reserved(&self) -> Option<String> {
         let rest = self.chars.get(self.at..)?;
         let length = rest.iter().take(9).position(|c| !matches!(c, 'a'..='z' | '{' | '}' | '!'));
@@ -159,7 +164,7 @@ impl<'a> Parser<'a> {
         (length > 0 && length < 9 && ends).then(|| rest.iter().take(length).collect())
     }
 
-    fn item(&mut self, conditional: bool) -> Result<Item, Danger> {
+    fn pipeline(&mut self, conditional: bool) -> Result<Pipeline, Finding> {
         let mut stages = Vec::new();
         loop {
             self.blanks();
@@ -185,24 +190,24 @@ impl<'a> Parser<'a> {
             }
         }
         let background = self.peek(0) == Some('&') && self.peek(1) != Some('&');
-        Ok(Item { stages, conditional, background })
+        Ok(Pipeline { stages, conditional, background })
     }
 
-    fn stage(&mut self) -> Result<Stage, Danger> {
+    fn stage(&mut self) -> Result<Stage, Finding> {
         self.budget.enter()?;
         let mut redirects = Vec::new();
         let command = if self.eat('(') {
-            self.group(Kind::Subshell, ")")?
+            self.group(GroupKind::Subshell, ")")?
         } else {
             match self.reserved().as_deref() {
-                Some("{") => self.after(1).group(Kind::Braces, "}")?,
-                Some("if") => self.after(2).group(Kind::Branch, "fi")?,
-                Some("while" | "until") => self.after(5).group(Kind::Loop, "done")?,
-                Some("for") => self.after(3).for_loop()?,
-                Some("select") => self.after(6).for_loop()?,
-                Some("case") => self.after(4).case()?,
+                Some("{") => self.skip(1).group(GroupKind::Braces, "}")?,
+                Some("if") => self.skip(2).group(GroupKind::Branch, "fi")?,
+                Some("while" | "until") => self.skip(5).group(GroupKind::Loop, "done")?,
+                Some("for") => self.skip(3).for_loop()?,
+                Some("select") => self.skip(6).for_loop()?,
+                Some("case") => self.skip(4).case()?,
                 Some("function") => {
-                    self.after(8).blanks();
+                    self.skip(8).blanks();
                     let name = self.word()?.literal();
                     self.function(name)?
                 }
@@ -218,12 +223,12 @@ impl<'a> Parser<'a> {
         Ok(Stage { command, redirects })
     }
 
-    fn after(&mut self, length: usize) -> &mut Self {
+    fn skip(&mut self, length: usize) -> &mut Self {
         self.at += length;
         self
     }
 
-    fn group(&mut self, kind: Kind, closer: &str) -> Result<Command, Danger> {
+    fn group(&mut self, kind: GroupKind, closer: &str) -> Result<Command, Finding> {
         let body = self.script(&[closer])?;
         if self.peek(0).is_some() {
             self.at += closer.len();
@@ -231,7 +236,7 @@ impl<'a> Parser<'a> {
         Ok(Command::Group { kind, body })
     }
 
-    fn for_loop(&mut self) -> Result<Command, Danger> {
+    fn for_loop(&mut self) -> Result<Command, Finding> {
         self.blanks();
         let variable = self.word()?.literal();
         self.separators()?;
@@ -249,10 +254,10 @@ impl<'a> Parser<'a> {
         Ok(Command::For { variable, values, body })
     }
 
-    /// The subject and the patterns of a case become the arguments of a command that does nothing, so that
-    /// what they expand is judged.
-    fn case(&mut self) -> Result<Command, Danger> {
-        let mut words = vec![Word { parts: vec![Part::Text { text: ":".to_owned(), quoted: false }] }];
+    /// Parses a `case` command. Its subject and patterns become arguments of the no-op command `:`, so that
+    /// their expansions are analyzed.
+    fn case(&mut self) -> Result<Command, Finding> {
+        let mut words = vec![Word { parts: vec![Part::Literal { text: ":".to_owned(), quoted: false }] }];
         words.extend(self.next_word()?);
         let mut body = Script::default();
         self.separators()?;
@@ -275,15 +280,15 @@ impl<'a> Parser<'a> {
                 self.at += usize::from(self.at == start && self.peek(0) != Some(')'));
             }
             self.eat(')');
-            body.items.append(&mut self.clause()?.items);
+            body.pipelines.append(&mut self.clause()?.pipelines);
         }
         let words = Stage { command: Command::Simple(words), redirects: Vec::new() };
-        body.items.push(Item { stages: vec![words], conditional: false, background: false });
-        Ok(Command::Group { kind: Kind::Branch, body })
+        body.pipelines.push(Pipeline { stages: vec![words], conditional: false, background: false });
+        Ok(Command::Group { kind: GroupKind::Branch, body })
     }
 
-    /// The commands of one clause of a case, up to `;;` or `esac`.
-    fn clause(&mut self) -> Result<Script, Danger> {
+    /// Parses the commands of one clause of a `case` command, up to `;;` or `esac`.
+    fn clause(&mut self) -> Result<Script, Finding> {
         let mut script = Script::default();
         loop {
             self.blanks();
@@ -299,12 +304,12 @@ impl<'a> Parser<'a> {
                 return Ok(script);
             }
             let start = self.at;
-            script.items.push(self.item(conditional)?);
+            script.pipelines.push(self.pipeline(conditional)?);
             self.at += usize::from(self.at == start);
         }
     }
 
-    fn function(&mut self, name: String) -> Result<Command, Danger> {
+    fn function(&mut self, name: String) -> Result<Command, Finding> {
         self.blanks();
         if self.eat('(') {
             self.blanks();
@@ -312,22 +317,23 @@ impl<'a> Parser<'a> {
         }
         self.separators()?;
         let stage = self.stage()?;
-        let body =
-            Script { items: vec![Item { stages: vec![stage], conditional: false, background: false }] };
+        let body = Script {
+            pipelines: vec![Pipeline { stages: vec![stage], conditional: false, background: false }],
+        };
         Ok(Command::Function { name, body: Rc::new(body) })
     }
 
-    fn next_word(&mut self) -> Result<Option<Word>, Danger> {
+    fn next_word(&mut self) -> Result<Option<Word>, Finding> {
         self.blanks();
-        let ends = self.peek(0).is_none_or(|c| "\n;&|()#<>".contains(c) && !self.is_process());
+        let ends = self.peek(0).is_none_or(|c| "\n;&|()#<>".contains(c) && !self.is_process_substitution());
         if ends { Ok(None) } else { self.word().map(Some) }
     }
 
-    fn is_process(&self) -> bool {
+    fn is_process_substitution(&self) -> bool {
         matches!((self.peek(0), self.peek(1)), (Some('<' | '>'), Some('(')))
     }
 
-    fn simple(&mut self, redirects: &mut Vec<Redirect>) -> Result<Command, Danger> {
+    fn simple(&mut self, redirects: &mut Vec<Redirect>) -> Result<Command, Finding> {
         let mut words: Vec<Word> = Vec::new();
         loop {
             self.blanks();
@@ -337,7 +343,7 @@ impl<'a> Parser<'a> {
                     let name = words.first().map(Word::literal).unwrap_or_default();
                     return self.function(name);
                 }
-                Some('<' | '>') if self.is_process() => words.push(self.word()?),
+                Some('<' | '>') if self.is_process_substitution() => words.push(self.word()?),
                 Some('&') if self.peek(1) == Some('>') => redirects.extend(self.redirect(None)?),
                 Some('<' | '>') => redirects.extend(self.redirect(None)?),
                 None | Some('\n' | ';' | '&' | '|' | '(' | ')') => return Ok(Command::Simple(words)),
@@ -355,16 +361,16 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A redirection, if one begins here.
-    fn redirect(&mut self, fd: Option<String>) -> Result<Option<Redirect>, Danger> {
-        if self.is_process() {
+    /// Parses a redirection. Returns `None` if there is none at this position.
+    fn redirect(&mut self, fd: Option<String>) -> Result<Option<Redirect>, Finding> {
+        if self.is_process_substitution() {
             return Ok(None);
         }
-        let here = || RedirectKind::Here(Rc::default());
+        let here_document = || RedirectKind::HereDocument(Rc::default());
         let operators: [(&str, RedirectKind); 12] = [
             ("<<<", RedirectKind::HereString),
-            ("<<-", here()),
-            ("<<", here()),
+            ("<<-", here_document()),
+            ("<<", here_document()),
             ("<>", RedirectKind::InOut),
             ("<&", RedirectKind::Duplicate),
             ("<", RedirectKind::In),
@@ -380,9 +386,9 @@ impl<'a> Parser<'a> {
         };
         self.blanks();
         let target = self.next_word()?.unwrap_or_default();
-        if let RedirectKind::Here(body) = &kind {
-            let quoted = |part: &Part| matches!(part, Part::Text { quoted: true, .. });
-            self.pending.push(Here {
+        if let RedirectKind::HereDocument(body) = &kind {
+            let quoted = |part: &Part| matches!(part, Part::Literal { quoted: true, .. });
+            self.pending.push(PendingHereDocument {
                 delimiter: target.literal(),
                 expands: !target.parts.iter().any(quoted),
                 strips_tabs: operator == "<<-",

@@ -1,12 +1,13 @@
-//! One command with its words: which program it is, and what judges it.
+//! Analyzes calls of programs: resolves the program's name and checks the call against the danger rules.
 
-use super::Danger;
+use super::Finding;
+use super::analyzer::{Analysis, Analyzer, UNKNOWN, Value};
 use super::glob;
-use super::judge::{Judge, Text, UNKNOWN, Verdict};
-use super::rules::{self, Act};
+use super::rules::{self, Invocation};
 
-/// Programs that a name with a pattern or an unknown part may be.
-const KNOWN: &[&str] = &[
+/// Programs that are considered if a program name is a pattern or partly unknown. The programs in the danger
+/// rules are considered too.
+const KNOWN_PROGRAMS: &[&str] = &[
     "rm",
     "find",
     "sh",
@@ -74,13 +75,15 @@ const KNOWN: &[&str] = &[
     "command",
 ];
 
-/// What it takes to hold a command against all rules, besides reading it.
+/// The steps that are charged to the budget for checking one command against all danger rules, in addition to
+/// the command's length.
 const COMMAND_STEPS: usize = 32;
 
-impl Judge {
-    /// Judges a program and its arguments; what it prints.
-    pub(super) fn command(&mut self, argv: &[Text]) -> Verdict<Text> {
-        let [first, args @ ..] = argv else { return Ok(Text::default()) };
+impl Analyzer {
+    /// Analyzes a command, given as a program name and arguments, without running it. Returns what is known about its
+    /// output.
+    pub(super) fn command(&mut self, argv: &[Value]) -> Analysis<Value> {
+        let [first, args @ ..] = argv else { return Ok(Value::default()) };
         self.budget.charge(argv.iter().map(|word| word.text.len()).sum::<usize>() + COMMAND_STEPS)?;
         self.budget.enter()?;
         let output = self.dispatch(first, args)?;
@@ -88,15 +91,16 @@ impl Judge {
         Ok(output)
     }
 
-    fn dispatch(&mut self, first: &Text, args: &[Text]) -> Verdict<Text> {
+    fn dispatch(&mut self, first: &Value, args: &[Value]) -> Analysis<Value> {
         if first.text.contains(UNKNOWN) {
-            refuse_origin(first, &shown(first, args))?;
+            reject_untrusted(first, &command_line(first, args))?;
         }
         if first.is_unknown() {
-            // It may be nothing, or it may be the one program that does the most harm with such words.
+            // The program name is unknown. If it is not empty, the worst case is assumed: `rm`, which does
+            // the most harm with most arguments. If it is empty, the next word is the program name.
             self.program("rm", args)?;
             self.command(args)?;
-            return Ok(Text::unknown(first.origin));
+            return Ok(Value::unknown(first.origin));
         }
         if let Some(text) = self.aliases.remove(&first.text) {
             let quoted = args.iter().fold(text, |text, arg| text + " " + &quoted(&arg.text));
@@ -107,21 +111,21 @@ impl Judge {
         }
         if first.text.contains('/') && self.written.contains_key(&self.resolve(&first.text)) {
             let script = self.read(first);
-            self.run_text(&script, &shown(first, args))?;
+            self.run_text(&script, &command_line(first, args))?;
         }
-        let mut output = Text::default();
+        let mut output = Value::default();
         for name in candidates(&first.text) {
             output = self.program(&name, args)?;
         }
         Ok(output)
     }
 
-    fn program(&mut self, name: &str, args: &[Text]) -> Verdict<Text> {
-        let here = self.here();
+    fn program(&mut self, name: &str, args: &[Value]) -> Analysis<Value> {
+        let working_dir = self.working_dir();
         if rules::reads_input(name) {
             self.budget.charge(self.input.text.len())?;
         }
-        rules::judge(&Act { name, args, here: &here, input: &self.input })?;
+        rules::check(&Invocation { name, args, working_dir: &working_dir, input: &self.input })?;
         if let Some(output) = self.wrapper(name, args)? {
             return Ok(output);
         }
@@ -132,48 +136,49 @@ impl Judge {
         self.output(name, args)
     }
 
-    /// Judges a text that is run as a script of the shell.
-    pub(super) fn run_text(&mut self, text: &Text, shown: &str) -> Verdict<Text> {
+    /// Analyzes a text that is run as a shell script, and returns its output. Fails if the text was
+    /// downloaded or decoded.
+    pub(super) fn run_text(&mut self, text: &Value, command: &str) -> Analysis<Value> {
         if text.text.contains(UNKNOWN) {
-            refuse_origin(text, shown)?;
+            reject_untrusted(text, command)?;
         }
         let output = self.script(&text.text)?;
-        refuse_origin(text, shown)?;
+        reject_untrusted(text, command)?;
         Ok(output)
     }
 }
 
-/// Refuses to run what was fetched or decoded just now.
-pub(super) fn refuse_origin(text: &Text, shown: &str) -> Verdict<()> {
+/// Returns a finding if the text, which is about to be run as code, was downloaded or decoded.
+pub(super) fn reject_untrusted(text: &Value, command: &str) -> Analysis<()> {
     if text.origin.network {
-        let what = "it runs a program that it fetches from the network, unread";
-        return Err(Danger::new("fetched_code", what, shown));
+        let effect = "it runs code that it downloads, without review";
+        return Err(Finding::new("fetched_code", effect, command));
     }
     if text.origin.decoded {
-        return Err(Danger::new("decoded_code", "it decodes a program and runs it, unread", shown));
+        return Err(Finding::new("decoded_code", "it decodes code and runs it, without review", command));
     }
     Ok(())
 }
 
-/// A command as it came out, for a person.
-pub(super) fn shown(first: &Text, args: &[Text]) -> String {
+/// Joins an expanded command to one line for a finding's reason.
+pub(super) fn command_line(first: &Value, args: &[Value]) -> String {
     args.iter().fold(first.text.clone(), |text, arg| text + " " + &arg.text)
 }
 
-/// The programs that a command's first word may mean, without their directories.
+/// Returns the names, without directories, of all programs that the first word of a command may refer to.
 fn candidates(word: &str) -> Vec<String> {
     let name = word.rsplit('/').next().unwrap_or(word);
     let pattern = name.replace(UNKNOWN, "*");
     if !glob::is_pattern(&pattern) {
         return vec![pattern];
     }
-    let known = KNOWN.iter().copied().chain(rules::names());
-    let mut found: Vec<String> =
-        known.filter(|known| glob::matches(&pattern, known)).map(str::to_owned).collect();
-    if found.is_empty() {
-        found.push(pattern);
+    let programs = KNOWN_PROGRAMS.iter().copied().chain(rules::names());
+    let mut candidates: Vec<String> =
+        programs.filter(|program| glob::matches(&pattern, program)).map(str::to_owned).collect();
+    if candidates.is_empty() {
+        candidates.push(pattern);
     }
-    found
+    candidates
 }
 
 fn quoted(text: &str) -> String {

@@ -1,85 +1,93 @@
-//! What is dangerous: each rule looks at one program with its arguments.
+//! The danger rules. Each rule checks one call of a program with its arguments.
 
 mod delete;
+mod external;
 mod network;
-mod outside;
 mod system;
 
-use super::judge::{Text, Verdict};
+use super::analyzer::{Analysis, Value};
 use super::syntax::{RedirectKind, Script};
-use super::{Danger, files, program};
+use super::{Finding, files, program};
 
-/// A program that is about to be run.
-pub(super) struct Act<'a> {
-    /// Its name, without directories.
+/// A call of a program that is checked against the danger rules.
+pub(super) struct Invocation<'a> {
+    /// The name of the program, without directories.
     pub(super) name: &'a str,
-    pub(super) args: &'a [Text],
-    pub(super) here: &'a str,
-    pub(super) input: &'a Text,
+    pub(super) args: &'a [Value],
+    pub(super) working_dir: &'a str,
+    pub(super) input: &'a Value,
 }
 
-/// A rule: what such a program would do, if it is one of its kind.
-type Rule = fn(&Act<'_>) -> Option<String>;
+/// A danger rule. If it applies, it returns a description of the effect of the call.
+type Rule = fn(&Invocation<'_>) -> Option<String>;
 
 const RULES: &[(&str, Rule)] = &[
     ("recursive_delete", delete::recursive),
-    ("recursive_delete", delete::found),
-    ("recursive_delete", delete::mirrored),
+    ("recursive_delete", delete::find_delete),
+    ("recursive_delete", delete::rsync_delete),
     ("overwrite_device", system::device),
     ("recursive_permissions", system::permissions),
     ("kill_everything", system::kill),
     ("reverse_shell", network::reverse_shell),
     ("upload_secrets", network::upload),
     ("http_delete", network::http_delete),
-    ("rewrite_history", outside::push),
-    ("discard_changes", outside::discard),
-    ("drop_data", outside::drop_data),
-    ("destroy_resources", outside::destroy),
-    ("publish", outside::publish),
+    ("rewrite_history", external::push),
+    ("discard_changes", external::discard),
+    ("drop_data", external::drop_data),
+    ("destroy_resources", external::destroy),
+    ("publish", external::publish),
 ];
 
-/// Holds a program against every rule.
-pub(super) fn judge(act: &Act<'_>) -> Verdict<()> {
-    for (rule, breaks) in RULES {
-        if let Some(what) = breaks(act) {
-            return Err(Danger::new(rule, &what, &program::shown(&Text::known(act.name), act.args)));
+/// Checks a call against every danger rule. Returns a finding for the first one that applies.
+pub(super) fn check(invocation: &Invocation<'_>) -> Analysis<()> {
+    for (rule, check) in RULES {
+        if let Some(effect) = check(invocation) {
+            return Err(Finding::new(
+                rule,
+                &effect,
+                &program::command_line(&Value::known(invocation.name), invocation.args),
+            ));
         }
     }
     Ok(())
 }
 
-/// Programs that rules know by tables.
+/// Returns the names of all programs that the tables of the danger rules mention.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    outside::names()
+    external::names()
 }
 
-/// Whether a rule looks at what a program reads.
+/// Returns true if a danger rule checks the standard input of this program.
 pub(super) fn reads_input(name: &str) -> bool {
-    outside::DATABASES.contains(&name)
+    external::DATABASE_CLIENTS.contains(&name)
 }
 
-/// A redirection: to a device, or to another machine.
-pub(super) fn redirect(target: &Text, kind: &RedirectKind) -> Verdict<()> {
+/// Checks the target of a redirection. Returns a finding if it is a device or a network connection.
+pub(super) fn redirect(target: &Value, kind: &RedirectKind) -> Analysis<()> {
     let path = target.text.as_str();
     if network::is_socket(path) {
-        return Err(Danger::new("reverse_shell", "it connects a program with another machine", path));
+        return Err(Finding::new("reverse_shell", "it connects a program to another machine", path));
     }
     if !matches!(kind, RedirectKind::In | RedirectKind::HereString) && system::is_device(path) {
-        return Err(Danger::new("overwrite_device", "it overwrites a device", path));
+        return Err(Finding::new("overwrite_device", "it overwrites a device", path));
     }
     Ok(())
 }
 
-/// A function that starts itself more than once, or in the background.
-pub(super) fn fork_bomb(name: &str, body: &Script) -> Verdict<()> {
-    if system::multiplies(name, body) {
-        return Err(Danger::new("fork_bomb", "it starts copies of itself without end", &format!("{name}()")));
+/// Returns a finding if a function is a fork bomb, which calls itself several times or in the background.
+pub(super) fn fork_bomb(name: &str, body: &Script) -> Analysis<()> {
+    if system::is_fork_bomb(name, body) {
+        return Err(Finding::new(
+            "fork_bomb",
+            "it starts copies of itself without limit",
+            &format!("{name}()"),
+        ));
     }
     Ok(())
 }
 
-impl Act<'_> {
-    /// The arguments as text.
+impl Invocation<'_> {
+    /// Returns the texts of all arguments.
     fn texts(&self) -> impl Iterator<Item = &str> + Clone {
         self.args.iter().map(|arg| arg.text.as_str())
     }
@@ -88,31 +96,32 @@ impl Act<'_> {
         self.texts().any(|arg| words.contains(&arg))
     }
 
-    /// Whether a one-letter option is given, alone or among others.
-    fn has_letter(&self, letters: &[char]) -> bool {
-        let is_option = |arg: &str| letters.iter().any(|letter| super::wrappers::is_cluster(arg, *letter));
+    /// Returns true if one of these short options is set, alone as in `-r` or in a group as in `-rf`.
+    fn has_short_option(&self, letters: &[char]) -> bool {
+        let is_option =
+            |arg: &str| letters.iter().any(|letter| super::wrappers::has_short_option(arg, *letter));
         self.texts().take_while(|arg| *arg != "--").any(is_option)
     }
 
-    /// What is no option.
+    /// Returns the operands, which are the arguments that do not begin with `-`.
     fn operands(&self) -> impl Iterator<Item = &str> {
         let end = self.texts().position(|arg| arg == "--").unwrap_or(self.args.len());
         let is_operand = move |(at, arg): &(usize, &str)| *at > end || !arg.starts_with('-');
         self.texts().enumerate().filter(is_operand).map(|(_, arg)| arg)
     }
 
-    /// The words that say what a tool of many commands is to do, in their order.
-    fn begins(&self, words: &[&str]) -> bool {
+    /// Returns true if the operands contain these words of a subcommand, in this order.
+    fn has_subcommand(&self, words: &[&str]) -> bool {
         let mut operands = self.operands();
         words.iter().all(|word| operands.any(|operand| operand == *word))
     }
 
-    /// What the first broad argument names.
+    /// Returns the description of the first operand that is a broad path.
     fn broad(&self) -> Option<&'static str> {
         self.operands().find_map(|path| self.is_broad(path))
     }
 
     fn is_broad(&self, path: &str) -> Option<&'static str> {
-        files::broad_from(self.here, path)
+        files::broad_from(self.working_dir, path)
     }
 }

@@ -1,32 +1,32 @@
-//! Shells inside of shells, and what a shell does itself.
+//! Nested shells such as `sh -c`, and shell builtins.
 
 use std::rc::Rc;
 
-use super::Danger;
+use super::Finding;
+use super::analyzer::{Analysis, Analyzer, Value};
 use super::escapes;
-use super::judge::{Judge, Text, Verdict};
-use super::program::shown;
-use super::wrappers::is_cluster;
+use super::program::command_line;
+use super::wrappers::has_short_option;
 
 const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "mksh", "rbash"];
 
-impl Judge {
-    /// Follows what a shell does itself; what it prints.
-    pub(super) fn builtin(&mut self, name: &str, args: &[Text]) -> Verdict<Option<Text>> {
+impl Analyzer {
+    /// Simulates a shell builtin. Returns its output, or `None` if `name` is not a builtin.
+    pub(super) fn builtin(&mut self, name: &str, args: &[Value]) -> Analysis<Option<Value>> {
         match name {
             _ if SHELLS.contains(&name) => return self.shell(name, args).map(Some),
             "eval" => {
-                let mut script = Text::default();
+                let mut script = Value::default();
                 for arg in args {
                     script.push(arg);
                     script.text.push(' ');
                 }
-                self.refuse_unresolved(&script, name, args)?;
-                return self.run_text(&script, &shown(&Text::known(name), args)).map(Some);
+                self.reject_unresolved(&script, name, args)?;
+                return self.run_text(&script, &command_line(&Value::known(name), args)).map(Some);
             }
             "." | "source" => {
                 let Some(file) = args.first() else { return Ok(None) };
-                return self.run_file(file, &shown(&Text::known(name), args)).map(Some);
+                return self.run_file(file, &command_line(&Value::known(name), args)).map(Some);
             }
             "trap" => {
                 if let Some(script) = args.iter().find(|arg| !arg.text.starts_with('-')) {
@@ -59,12 +59,13 @@ impl Judge {
             }
             _ => return Ok(None),
         }
-        Ok(if args.is_empty() { None } else { Some(Text::default()) })
+        Ok(if args.is_empty() { None } else { Some(Value::default()) })
     }
 
-    /// A shell: with a script, a file, or what it reads.
-    fn shell(&mut self, name: &str, args: &[Text]) -> Verdict<Text> {
-        let shown = shown(&Text::known(name), args);
+    /// Analyzes the script that a nested shell runs. The script is the argument of `-c`, the content of a
+    /// file, or the standard input.
+    fn shell(&mut self, name: &str, args: &[Value]) -> Analysis<Value> {
+        let command = command_line(&Value::known(name), args);
         let (mut at, mut is_script, mut is_stdin) = (0, false, false);
         while let Some(arg) = args.get(at)
             && arg.text.starts_with(['-', '+'])
@@ -74,8 +75,8 @@ impl Judge {
             if arg.text == "--" {
                 break;
             }
-            is_script |= is_cluster(&arg.text, 'c');
-            is_stdin |= is_cluster(&arg.text, 's');
+            is_script |= has_short_option(&arg.text, 'c');
+            is_stdin |= has_short_option(&arg.text, 's');
             let takes_value = if arg.text.starts_with("--") {
                 matches!(arg.text.as_str(), "--rcfile" | "--init-file")
             } else {
@@ -86,23 +87,23 @@ impl Judge {
         let operands = args.get(at..).unwrap_or_default();
         match operands {
             [script, rest @ ..] if is_script => {
-                self.refuse_unresolved(script, name, args)?;
-                let given = rest.get(1..).unwrap_or_default().to_vec();
-                let outer = self.positional.replace(given);
-                let output = self.run_text(script, &shown)?;
+                self.reject_unresolved(script, name, args)?;
+                let positional = rest.get(1..).unwrap_or_default().to_vec();
+                let outer = self.positional.replace(positional);
+                let output = self.run_text(script, &command)?;
                 self.positional = outer;
                 Ok(output)
             }
             [file, rest @ ..] if !is_stdin => {
                 let outer = self.positional.replace(rest.to_vec());
-                let output = self.run_file(file, &shown)?;
+                let output = self.run_file(file, &command)?;
                 self.positional = outer;
                 Ok(output)
             }
             _ => {
                 let outer = self.positional.replace(operands.to_vec());
                 let input = std::mem::take(&mut self.input);
-                let output = self.run_text(&input, &shown)?;
+                let output = self.run_text(&input, &command)?;
                 self.input = input;
                 self.positional = outer;
                 Ok(output)
@@ -110,27 +111,28 @@ impl Judge {
         }
     }
 
-    /// A file that is run as a script: what is known of it.
-    fn run_file(&mut self, file: &Text, shown: &str) -> Verdict<Text> {
+    /// Analyzes a file that is run as a script. Parts of its content that are unknown are not analyzed.
+    fn run_file(&mut self, file: &Value, command: &str) -> Analysis<Value> {
         let script = self.read(file);
         let input =
             if *self.input == script { std::mem::take(&mut self.input) } else { Rc::clone(&self.input) };
-        let output = self.run_text(&script, shown)?;
+        let output = self.run_text(&script, command)?;
         self.input = input;
         Ok(output)
     }
 
-    /// Refuses to run a text of which nothing is known, unless it is what tools print to be run.
-    fn refuse_unresolved(&self, script: &Text, name: &str, args: &[Text]) -> Verdict<()> {
-        let is_bad = script.is_unknown() && !script.origin.setup;
-        if is_bad && !script.origin.network && !script.origin.decoded {
-            let what = "it runs a text as a program that is not known before";
-            return Err(Danger::new("unresolved_code", what, &shown(&Text::known(name), args)));
+    /// Returns a finding if a script is entirely unknown. A script that was printed by a program whose output
+    /// is meant to be evaluated, for example `ssh-agent`, is accepted.
+    fn reject_unresolved(&self, script: &Value, name: &str, args: &[Value]) -> Analysis<()> {
+        let is_unresolved = script.is_unknown() && !script.origin.setup;
+        if is_unresolved && !script.origin.network && !script.origin.decoded {
+            let effect = "it runs a script whose content is not known in advance";
+            return Err(Finding::new("unresolved_code", effect, &command_line(&Value::known(name), args)));
         }
         Ok(())
     }
 
-    fn set(&mut self, args: &[Text]) {
+    fn set(&mut self, args: &[Value]) {
         let options =
             args.iter().take_while(|arg| arg.text.starts_with(['-', '+']) && arg.text != "--").count();
         let mut rest = args.get(options..).unwrap_or_default();
@@ -145,23 +147,24 @@ impl Judge {
         }
     }
 
-    fn declare(&mut self, args: &[Text]) {
+    fn declare(&mut self, args: &[Value]) {
         for arg in args {
             if let Some((name, value)) = arg.text.split_once('=') {
-                self.assign(name, Text { text: value.to_owned(), origin: arg.origin });
+                self.assign(name, Value { text: value.to_owned(), origin: arg.origin });
             }
         }
     }
 
-    /// Gives variables what is read: each line may be the one.
-    fn read_variables(&mut self, name: &str, args: &[Text]) {
+    /// Assigns the standard input to the variables of a `read` command. In a loop, `read` may read any line,
+    /// so every line is a possible value.
+    fn read_variables(&mut self, name: &str, args: &[Value]) {
         let input = Rc::clone(&self.input);
         let names = args.iter().filter(|arg| !arg.text.starts_with('-')).map(|arg| arg.text.clone());
         let mut names: Vec<String> = names.collect();
         if names.is_empty() {
             names.push("REPLY".to_owned());
         }
-        let outer = std::mem::replace(&mut self.may_not_happen, true);
+        let outer = std::mem::replace(&mut self.may_be_skipped, true);
         let last = names.len() - 1;
         for line in input.text.lines() {
             let text = if name == "read" { line } else { input.text.as_str() };
@@ -169,21 +172,21 @@ impl Judge {
             for (at, name) in names.iter().enumerate() {
                 let text = words.next().unwrap_or_default();
                 let text = if at == last { text.trim() } else { text };
-                self.assign(name, Text { text: text.to_owned(), origin: input.origin });
+                self.assign(name, Value { text: text.to_owned(), origin: input.origin });
             }
             if name != "read" {
                 break;
             }
         }
-        self.may_not_happen = outer;
+        self.may_be_skipped = outer;
     }
 }
 
-/// What `echo` or `printf` print.
-pub(super) fn printed(name: &str, args: &[Text]) -> Text {
-    let mut output = Text::default();
+/// Returns the text that `echo` or `printf` prints.
+pub(super) fn printed_output(name: &str, args: &[Value]) -> Value {
+    let mut output = Value::default();
     if name == "echo" {
-        let is_option = |arg: &&Text| {
+        let is_option = |arg: &&Value| {
             arg.text.len() > 1
                 && arg.text.strip_prefix('-').is_some_and(|rest| rest.chars().all(|c| "neE".contains(c)))
         };
@@ -196,17 +199,18 @@ pub(super) fn printed(name: &str, args: &[Text]) -> Text {
         }
         output.text.push('\n');
     } else if let [format, values @ ..] = args {
-        output.origin = values.iter().fold(format.origin, |origin, value| origin.and(value.origin));
-        output.text = formatted(&format.text, values);
+        output.origin = values.iter().fold(format.origin, |origin, value| origin.union(value.origin));
+        output.text = format_printf(&format.text, values);
     }
-    // Code that is spelt by numbers is spelt to be unreadable.
-    output.origin.decoded |= args.iter().any(|arg| escapes::spells_by_number(&arg.text));
+    // A text written in numeric escapes cannot be read by a person, so it counts as decoded.
+    output.origin.decoded |= args.iter().any(|arg| escapes::has_numeric_escapes(&arg.text));
     output.text = escapes::unescape(&output.text);
     output
 }
 
-/// A `printf` format, used again while there are values.
-fn formatted(format: &str, values: &[Text]) -> String {
+/// Formats values like `printf`. If there are more values than the format has directives, the format is used
+/// again.
+fn format_printf(format: &str, values: &[Value]) -> String {
     let mut values = values.iter();
     let mut text = String::new();
     loop {

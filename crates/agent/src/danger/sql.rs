@@ -1,6 +1,7 @@
-//! Statements that destroy what a database holds.
+//! Detects database statements that destroy data.
 
-/// What a text that is given to a database's client destroys.
+/// Returns a description of the data that the statements destroy, or `None` if they destroy none. Recognizes
+/// SQL and common commands of MongoDB and Redis.
 pub(super) fn destroys(text: &str) -> Option<&'static str> {
     statements(text).iter().find_map(|words| statement(words))
 }
@@ -15,24 +16,24 @@ fn statement(words: &[String]) -> Option<&'static str> {
         match window {
             ["DROP", "DATABASE"] if is_first => return Some("a whole database"),
             ["DROP", "TABLE" | "SCHEMA" | "COLLECTION" | "KEYSPACE" | "TABLESPACE"] if is_first => {
-                return Some("tables with all they hold");
+                return Some("tables with all their data");
             }
             ["TRUNCATE", _] if is_first => return Some("everything in a table"),
             ["DELETE", "FROM"] if is_first && !has_condition => return Some("everything in a table"),
             ["UPDATE", _] if is_first && !has_condition && words.contains(&"SET") => {
-                return Some("what every row of a table holds");
+                return Some("values in every row of a table");
             }
             _ => {}
         }
     }
     let flushes = words.iter().any(|word| matches!(*word, "FLUSHALL" | "FLUSHDB"));
-    let all = words.concat();
+    let joined = words.concat();
     let calls = ["DROPDATABASE()", ".DROP()", "DELETEMANY({})", ".REMOVE({})"];
-    let calls = calls.iter().any(|call| all.contains(call));
+    let calls = calls.iter().any(|call| joined.contains(call));
     (flushes || calls).then_some("everything in a collection or a database")
 }
 
-/// The words of each statement, in capitals, without comments.
+/// Splits the text into statements, and each statement into words in upper case. Comments are removed.
 fn statements(text: &str) -> Vec<Vec<String>> {
     let mut statements = vec![Vec::new()];
     let mut word = String::new();
@@ -48,11 +49,11 @@ fn statements(text: &str) -> Vec<Vec<String>> {
             '-' if chars.peek() == Some(&'-') => while chars.next_if(|c| *c != '\n').is_some() {},
             '/' if chars.peek() == Some(&'*') => {
                 chars.next();
-                // What MySQL runs although it stands in a comment.
-                let runs = chars.next_if_eq(&'!').is_some();
-                while runs && chars.next_if(char::is_ascii_digit).is_some() {}
+                // MySQL executes the content of a comment of the form `/*! … */`.
+                let is_executed = chars.next_if_eq(&'!').is_some();
+                while is_executed && chars.next_if(char::is_ascii_digit).is_some() {}
                 end_word(&mut word, &mut statements);
-                if !runs {
+                if !is_executed {
                     let mut last = ' ';
                     for c in chars.by_ref() {
                         if last == '*' && c == '/' {
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_that_destroy_are_found() {
+    fn destructive_statements_are_found() {
         for text in [
             "drop table users",
             "DROP/**/TABLE x",

@@ -1,20 +1,20 @@
-//! What a shell script is made of.
+//! The syntax tree of a shell script.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
 #[derive(Debug, Default)]
 pub(super) struct Script {
-    pub(super) items: Vec<Item>,
+    pub(super) pipelines: Vec<Pipeline>,
 }
 
-/// Commands that are joined by pipes.
+/// One command, or several commands connected by `|`.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct Pipeline {
     pub(super) stages: Vec<Stage>,
-    /// It follows `&&` or `||`.
+    /// True if the pipeline follows `&&` or `||`.
     pub(super) conditional: bool,
-    /// It ends with `&`.
+    /// True if the pipeline ends with `&`.
     pub(super) background: bool,
 }
 
@@ -26,10 +26,10 @@ pub(super) struct Stage {
 
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Assignments, a program, its arguments.
+    /// A simple command: assignments, a program name and arguments, each of them optional.
     Simple(Vec<Word>),
     Group {
-        kind: Kind,
+        kind: GroupKind,
         body: Script,
     },
     For {
@@ -44,7 +44,7 @@ pub(super) enum Command {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum GroupKind {
     Braces,
     Subshell,
     Branch,
@@ -53,10 +53,10 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Redirect {
-    /// The number before the operator.
+    /// The number of the file descriptor before the operator, as in `2>file`.
     pub(super) fd: Option<String>,
     pub(super) kind: RedirectKind,
-    /// A file, or the text of a here-string.
+    /// The path of the file, or the text of a here-string.
     pub(super) target: Word,
 }
 
@@ -66,11 +66,11 @@ pub(super) enum RedirectKind {
     Out,
     Append,
     InOut,
-    /// `>&2`, `2>&1`, `<&3`.
+    /// Duplicates a file descriptor, as in `>&2`, `2>&1` or `<&3`.
     Duplicate,
     HereString,
-    /// A here-document, whose text comes with the next line.
-    Here(Rc<OnceCell<Word>>),
+    /// A here-document. The parser sets the text when it reaches the next line.
+    HereDocument(Rc<OnceCell<Word>>),
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ pub(super) struct Word {
 
 #[derive(Debug)]
 pub(super) enum Part {
-    Text {
+    Literal {
         text: String,
         quoted: bool,
     },
@@ -88,34 +88,35 @@ pub(super) enum Part {
         parameter: Parameter,
         quoted: bool,
     },
-    /// `$(…)` and backticks.
-    Script {
+    /// A command substitution: `$(…)` or backticks.
+    CommandSubstitution {
         script: Script,
         quoted: bool,
     },
-    /// `<(…)` and `>(…)`.
-    Process(Script),
-    /// What is expanded and counts for nothing: an index, a calculation.
-    Silent(Word),
+    /// A process substitution: `<(…)` or `>(…)`.
+    ProcessSubstitution(Script),
+    /// A word that is expanded only because its expansion may run commands, for example an array index or the
+    /// inside of `$((…))`.
+    Discarded(Word),
 }
 
 #[derive(Debug)]
 pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) index: Option<String>,
-    pub(super) form: Form,
+    pub(super) operation: Operation,
 }
 
 #[derive(Debug)]
-pub(super) enum Form {
+pub(super) enum Operation {
     Plain,
-    /// `${x:-word}`.
+    /// `${x:-word}`: the word if `x` is unset or empty.
     Default(Word),
-    /// `${x:=word}`.
+    /// `${x:=word}`: the word if `x` is unset or empty, and assigns it to `x`.
     Assign(Word),
-    /// `${x:+word}`.
+    /// `${x:+word}`: the word if `x` is set and not empty.
     Alternative(Word),
-    /// `${x:?word}`.
+    /// `${x:?word}`: fails with the message `word` if `x` is unset or empty.
     Required(Word),
     StripPrefix {
         pattern: Word,
@@ -134,33 +135,33 @@ pub(super) enum Form {
     Lower,
     Indirect,
     Length,
-    /// What no shell of ours computes.
+    /// An operation of a parameter expansion that the analyzer does not evaluate.
     Other(Word),
 }
 
 impl Word {
     pub(super) fn push_char(&mut self, c: char, is_quoted: bool) {
-        if let Some(Part::Text { text, quoted }) = self.parts.last_mut()
+        if let Some(Part::Literal { text, quoted }) = self.parts.last_mut()
             && *quoted == is_quoted
         {
             text.push(c);
             return;
         }
-        self.parts.push(Part::Text { text: c.to_string(), quoted: is_quoted });
+        self.parts.push(Part::Literal { text: c.to_string(), quoted: is_quoted });
     }
 
-    /// The word's text, if nothing in it is quoted or expanded.
+    /// Returns the text of the word, or `None` if a part of the word is quoted or expanded.
     pub(super) fn plain(&self) -> Option<&str> {
         match self.parts.as_slice() {
-            [Part::Text { text, quoted: false }] => Some(text),
+            [Part::Literal { text, quoted: false }] => Some(text),
             _ => None,
         }
     }
 
-    /// The word's text as it is written, quoted or not, without what is expanded.
+    /// Returns the literal text of the word, quoted or not. Parts that are expanded are omitted.
     pub(super) fn literal(&self) -> String {
         let text = |part: &Part| match part {
-            Part::Text { text, .. } => Some(text.clone()),
+            Part::Literal { text, .. } => Some(text.clone()),
             _ => None,
         };
         self.parts.iter().filter_map(text).collect()

@@ -1,41 +1,47 @@
-//! The rules, held against commands that are dangerous and commands that are not, plain and in disguise.
+//! Tests the danger rules with dangerous and harmless commands, both plain and obfuscated.
 
 mod dangerous;
-mod ordinary;
+mod harmless;
 
 use proptest::prelude::*;
 
+use super::analyzer::Analyzer;
 use super::budget::{MAX_COMMAND_BYTES, MAX_STEPS};
-use super::judge::Judge;
-use super::{Danger, judge};
+use super::{Finding, analyze};
 
 fn rule(command: &str) -> Option<&'static str> {
-    judge(command).map(|danger| danger.rule)
+    analyze(command).map(|finding| finding.rule)
 }
 
 #[test]
-fn dangerous_commands_are_found_by_their_rules() {
+fn each_dangerous_command_is_found_by_its_rule() {
     let missed: Vec<String> = dangerous::COMMANDS
         .iter()
         .filter(|(expected, command)| rule(command) != Some(expected))
-        .map(|(expected, command)| format!("{expected}: {command:?} is {:?}", judge(command)))
+        .map(|(expected, command)| format!("{expected}: {command:?} is {:?}", analyze(command)))
         .collect();
     assert!(missed.is_empty(), "{} of {}:\n{}", missed.len(), dangerous::COMMANDS.len(), missed.join("\n"));
     assert!(dangerous::COMMANDS.len() >= 120);
 }
 
 #[test]
-fn ordinary_commands_are_harmless() {
-    let blamed: Vec<String> = ordinary::COMMANDS
+fn harmless_commands_are_not_reported() {
+    let reported: Vec<String> = harmless::COMMANDS
         .iter()
-        .filter_map(|command| judge(command).map(|danger| format!("{command:?} is {danger:?}")))
+        .filter_map(|command| analyze(command).map(|finding| format!("{command:?} is {finding:?}")))
         .collect();
-    assert!(blamed.is_empty(), "{} of {}:\n{}", blamed.len(), ordinary::COMMANDS.len(), blamed.join("\n"));
-    assert!(ordinary::COMMANDS.len() >= 120);
+    assert!(
+        reported.is_empty(),
+        "{} of {}:\n{}",
+        reported.len(),
+        harmless::COMMANDS.len(),
+        reported.join("\n")
+    );
+    assert!(harmless::COMMANDS.len() >= 120);
 }
 
 #[test]
-fn every_rule_is_held_against_a_command_and_every_command_against_a_rule_that_is_there() {
+fn every_rule_has_a_test_command() {
     let mut rules: Vec<&str> = dangerous::COMMANDS.iter().map(|(rule, _)| *rule).collect();
     rules.sort_unstable();
     rules.dedup();
@@ -63,18 +69,18 @@ fn every_rule_is_held_against_a_command_and_every_command_against_a_rule_that_is
 }
 
 #[test]
-fn a_reason_says_what_would_happen_and_shows_the_command_as_it_came_out() {
-    let danger = judge(r#"cd build; a=r\m; $a -rf "/work"space"#).unwrap();
+fn a_reason_describes_the_effect_and_the_expanded_command() {
+    let finding = analyze(r#"cd build; a=r\m; $a -rf "/work"space"#).unwrap();
     let reason = "it deletes everything in the workspace (rm -rf /workspace)".to_owned();
-    assert_eq!(danger, Danger { rule: "recursive_delete", reason });
-    let danger = judge("rm -rf / '\u{1b}[2J\u{202e}x\ny'").unwrap();
-    assert_eq!(danger.reason, "it deletes everything there is (rm -rf / \u{fffd}[2J\u{fffd}x y)");
-    let danger = judge(&format!("rm -rf / {}", "x".repeat(1000))).unwrap();
-    assert!(danger.reason.chars().count() < 200, "{}", danger.reason);
+    assert_eq!(finding, Finding { rule: "recursive_delete", reason });
+    let finding = analyze("rm -rf / '\u{1b}[2J\u{202e}x\ny'").unwrap();
+    assert_eq!(finding.reason, "it deletes the whole file system (rm -rf / \u{fffd}[2J\u{fffd}x y)");
+    let finding = analyze(&format!("rm -rf / {}", "x".repeat(1000))).unwrap();
+    assert!(finding.reason.chars().count() < 200, "{}", finding.reason);
 }
 
 #[test]
-fn what_is_too_long_too_deep_or_too_much_is_unreadable() {
+fn a_command_beyond_a_limit_is_unreadable() {
     assert_eq!(rule(&"x".repeat(MAX_COMMAND_BYTES + 1)), Some("unreadable"));
     assert_eq!(rule(&"$(".repeat(10_000)), Some("unreadable"));
     assert_eq!(rule(&"(".repeat(10_000)), Some("unreadable"));
@@ -84,20 +90,20 @@ fn what_is_too_long_too_deep_or_too_much_is_unreadable() {
 }
 
 #[test]
-fn what_is_looked_for_in_vain_again_and_again_is_paid_for() {
+fn repeated_failed_searches_are_charged_to_the_budget() {
     assert_eq!(rule(&"echo $(( '((' ));".repeat(8000)), Some("unreadable"));
     let brackets = "[".repeat(100_000);
-    judge(&format!("python3 -c 'import subprocess; x = {brackets}'"));
-    judge(&format!("cat > x <<EOF\n{}\nEOF\nfoo {}", "y".repeat(60_000), "x ".repeat(30_000)));
+    analyze(&format!("python3 -c 'import subprocess; x = {brackets}'"));
+    analyze(&format!("cat > x <<EOF\n{}\nEOF\nfoo {}", "y".repeat(60_000), "x ".repeat(30_000)));
     let calls = "psql;".repeat(10_000);
     assert_eq!(rule(&format!("{{ {calls} }} <<EOF\n{}\nEOF", "select 1;".repeat(6000))), Some("unreadable"));
 }
 
 #[test]
-fn a_long_ordinary_command_is_read_to_its_end() {
+fn a_long_harmless_command_is_analyzed_to_its_end() {
     let file = "some text of a file, with $variables and 'quotes'\n".repeat(2000);
     let command = format!("cat > notes.txt <<'EOF'\n{file}EOF\n");
-    assert_eq!(judge(&command), None);
+    assert_eq!(analyze(&command), None);
     assert_eq!(rule(&format!("{command}rm -rf /workspace")), Some("recursive_delete"));
     let many = "echo one; ".repeat(5000);
     assert_eq!(rule(&format!("{many} rm -rf ~")), Some("recursive_delete"));
@@ -107,7 +113,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The ways to write a plain command differently that a shell takes for the same.
+/// Returns obfuscated variants of a plain command. A shell executes each of them like the original.
 fn disguises(command: &str) -> Vec<String> {
     let words: Vec<&str> = command.split(' ').collect();
     let (first, rest) = words.split_first().unwrap();
@@ -181,7 +187,7 @@ fn disguises(command: &str) -> Vec<String> {
     ]
 }
 
-/// Commands without quotes of their own, for the disguises.
+/// Dangerous commands without quotes, as input for [`disguises`].
 const PLAIN: &[&str] = &[
     "rm -rf /",
     "rm -rf /workspace",
@@ -201,14 +207,14 @@ const PLAIN: &[&str] = &[
 ];
 
 #[test]
-fn a_disguise_changes_nothing() {
+fn a_disguise_does_not_hide_a_dangerous_command() {
     let mut missed = Vec::new();
     for command in PLAIN {
         let expected = rule(command);
         assert!(expected.is_some(), "{command}");
         for disguise in disguises(command) {
             if rule(&disguise) != expected {
-                missed.push(format!("{disguise:?} is {:?}", judge(&disguise)));
+                missed.push(format!("{disguise:?} is {:?}", analyze(&disguise)));
             }
         }
     }
@@ -216,8 +222,8 @@ fn a_disguise_changes_nothing() {
 }
 
 #[test]
-fn a_disguise_makes_nothing_dangerous() {
-    let mut blamed = Vec::new();
+fn a_disguise_does_not_make_a_harmless_command_dangerous() {
+    let mut reported = Vec::new();
     for command in [
         "ls -la src",
         "rm -rf build",
@@ -226,15 +232,15 @@ fn a_disguise_makes_nothing_dangerous() {
         "kubectl get pods",
     ] {
         for disguise in disguises(command) {
-            if let Some(danger) = judge(&disguise) {
-                blamed.push(format!("{disguise:?} is {danger:?}"));
+            if let Some(finding) = analyze(&disguise) {
+                reported.push(format!("{disguise:?} is {finding:?}"));
             }
         }
     }
-    assert!(blamed.is_empty(), "{}:\n{}", blamed.len(), blamed.join("\n"));
+    assert!(reported.is_empty(), "{}:\n{}", reported.len(), reported.join("\n"));
 }
 
-/// Pieces that shells give a meaning to, and some that commands are made of.
+/// Generates random, often malformed commands from shell syntax and common command fragments.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "$",
@@ -310,22 +316,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn nothing_panics_and_work_is_bounded(command in prop_oneof![hostile(), ".{0,200}"]) {
-        let mut judge = Judge::default();
-        let verdict = judge.judge(&command);
-        // One more piece of work may have been asked for when the budget ended.
-        prop_assert!(judge.budget.steps() <= 2 * MAX_STEPS || verdict.is_some());
-        super::judge(&command);
+    fn hostile_input_does_not_panic_and_work_is_bounded(command in prop_oneof![hostile(), ".{0,200}"]) {
+        let mut analyzer = Analyzer::default();
+        let finding = analyzer.analyze(&command);
+        // A single operation can be charged for many steps at once and so exceed the limit by far. The
+        // analysis must then have ended with a finding.
+        prop_assert!(analyzer.budget.steps() <= 2 * MAX_STEPS || finding.is_some());
+        analyze(&command);
     }
 
-    /// Whatever comes before it on lines of its own and is whole, a command is found.
+    /// A complete command on one line must not hide a dangerous command on the next line.
     #[test]
-    fn what_is_said_before_hides_nothing(words in prop::collection::vec("[a-z./-]{1,8}|'[^']{0,8}'|\"[a-z #;&]{0,8}\"", 0..6)) {
+    fn a_preceding_command_hides_nothing(words in prop::collection::vec("[a-z./-]{1,8}|'[^']{0,8}'|\"[a-z #;&]{0,8}\"", 0..6)) {
         let command = format!("echo {}\nrm -rf /workspace", words.join(" "));
         prop_assert_eq!(rule(&command), Some("recursive_delete"));
     }
 
-    /// Quotes between any two letters of a program's name are no disguise.
+    /// Quotes between two letters of a program name must not hide the program.
     #[test]
     fn quotes_within_a_word_hide_nothing(command in prop::sample::select(PLAIN), at in 1..20_usize, quotes in prop::sample::select(vec!["''", "\"\"", "\\", "$@", "\\\n", "${nothing:+x}"])) {
         let name = command.find(' ').unwrap();

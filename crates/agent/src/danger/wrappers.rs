@@ -1,17 +1,19 @@
-//! Programs that run another program, which is judged in their place.
+//! Programs that run another program, for example `sudo` or `xargs`. The analyzer checks the inner program.
 
-use super::judge::{Judge, Origin, Text, Verdict};
-use super::program::shown;
+use super::analyzer::{Analysis, Analyzer, Origin, Value};
+use super::program::command_line;
 
-/// Items of its input that are told apart by a program that runs another for each.
-const MAX_ITEMS: usize = 64;
+/// The maximum number of words from the standard input that are analyzed one by one, for a program such as
+/// `xargs` that runs a command for each of them. One unknown word stands for the rest.
+const MAX_INPUT_WORDS: usize = 64;
 
 struct Wrapper {
     name: &'static str,
-    /// Its letters and words that take a value.
+    /// The letters of the short options that take a value.
     short: &'static str,
+    /// The names of the long options that take a value.
     long: &'static [&'static str],
-    /// Words before the program.
+    /// The number of operands that precede the inner program.
     skip: usize,
 }
 
@@ -60,7 +62,7 @@ const WRAPPERS: &[Wrapper] = &[
     wrapper("bunx", "", &[], 0),
     wrapper("uvx", "", &["from", "with"], 0),
 ];
-/// Programs that run another one as a subcommand.
+/// Programs with a subcommand that runs another program: the names of the program and of the subcommand.
 const RUNNERS: &[(&str, &str)] = &[
     ("uv", "run"),
     ("poetry", "run"),
@@ -77,7 +79,7 @@ const RUNNERS: &[(&str, &str)] = &[
     ("mise", "exec"),
     ("dotenv", "run"),
 ];
-/// What `find` is narrowed by: with one of these it does not stand for all that its directory holds.
+/// Tests of `find` that narrow its results. With one of them, `find` does not return the whole directory.
 const NARROWING: &[&str] = &[
     "-name",
     "-iname",
@@ -103,14 +105,15 @@ const NARROWING: &[&str] = &[
     "-samefile",
 ];
 
-impl Judge {
-    /// Judges what a program runs, if that is what it is for; what that prints.
-    pub(super) fn wrapper(&mut self, name: &str, args: &[Text]) -> Verdict<Option<Text>> {
+impl Analyzer {
+    /// Analyzes the inner program if `name` is a wrapper. Returns the inner program's output, or `None` if
+    /// `name` is not a wrapper.
+    pub(super) fn wrapper(&mut self, name: &str, args: &[Value]) -> Analysis<Option<Value>> {
         if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) {
             let rest = after_options(args, wrapper.short, wrapper.long);
             let rest = rest.get(wrapper.skip..).unwrap_or_default();
             if !rest.is_empty() {
-                return self.prefixed(rest).map(Some);
+                return self.command_after_assignments(rest).map(Some);
             }
         }
         if let [first, rest @ ..] = args
@@ -127,58 +130,60 @@ impl Judge {
             "xargs" => Some(self.xargs(args)?),
             "parallel" => Some(self.parallel(args)?),
             "find" | "fd" | "fdfind" => self.find(args)?,
-            "watch" => Some(self.joined_script(after_options(args, "nq", &["interval"]), name)?),
+            "watch" => Some(self.run_joined(after_options(args, "nq", &["interval"]), name)?),
             "ssh" => {
                 let rest = after_options(args, "bcDEeFIiJLlmOopQRSWw", &[]).get(1..).unwrap_or_default();
-                let output = self.joined_script(rest, name)?;
+                let output = self.run_joined(rest, name)?;
                 let network = Origin { network: true, ..output.origin };
-                Some(Text::unknown(network))
+                Some(Value::unknown(network))
             }
-            "su" | "runuser" | "script" | "flock" => self.with_script(args)?,
+            "su" | "runuser" | "script" | "flock" => self.shell_wrapper(args)?,
             _ => None,
         })
     }
 
-    /// A command after assignments, as `sudo` and `env` take them.
-    fn prefixed(&mut self, args: &[Text]) -> Verdict<Text> {
-        let is_assignment = |arg: &&Text| {
-            arg.text.split_once('=').is_some_and(|(name, _)| name.chars().all(super::words::is_name))
+    /// Skips leading assignments, which for example `sudo` and `env` accept, and analyzes the command that
+    /// follows them.
+    fn command_after_assignments(&mut self, args: &[Value]) -> Analysis<Value> {
+        let is_assignment = |arg: &&Value| {
+            arg.text.split_once('=').is_some_and(|(name, _)| name.chars().all(super::parse_word::is_name))
         };
         let count = args.iter().take_while(is_assignment).count();
         self.command(args.get(count..).unwrap_or_default())
     }
 
-    fn env(&mut self, args: &[Text]) -> Verdict<Option<Text>> {
-        let split = |arg: &Text| {
+    fn env(&mut self, args: &[Value]) -> Analysis<Option<Value>> {
+        let split = |arg: &Value| {
             let text = arg.text.strip_prefix("-S").or_else(|| arg.text.strip_prefix("--split-string="));
             let cluster = || arg.text.strip_prefix("-iS").or_else(|| arg.text.strip_prefix("-vS"));
             text.or_else(cluster).map(str::to_owned)
         };
         if let Some(at) = args.iter().position(|arg| split(arg).is_some() || arg.text == "--split-string") {
-            let mut words: Vec<Text> = args.get(at).and_then(split).map(Text::known).into_iter().collect();
+            let mut words: Vec<Value> = args.get(at).and_then(split).map(Value::known).into_iter().collect();
             words.extend_from_slice(args.get(at + 1..).unwrap_or_default());
-            return self.joined_script(&words, "env").map(Some);
+            return self.run_joined(&words, "env").map(Some);
         }
         let rest = after_options(args, "uC", &["unset", "chdir"]);
         if rest.iter().all(|arg| arg.text.contains('=')) {
             return Ok(None);
         }
-        self.prefixed(rest).map(Some)
+        self.command_after_assignments(rest).map(Some)
     }
 
-    /// Words that a program joins and gives to a shell.
-    fn joined_script(&mut self, words: &[Text], name: &str) -> Verdict<Text> {
-        let mut script = Text::default();
+    /// Analyzes the words of a program that joins them with spaces and passes the result to a shell.
+    fn run_joined(&mut self, words: &[Value], name: &str) -> Analysis<Value> {
+        let mut script = Value::default();
         for word in words {
             script.push(word);
             script.text.push(' ');
         }
-        self.run_text(&script, &shown(&Text::known(name), words))
+        self.run_text(&script, &command_line(&Value::known(name), words))
     }
 
-    /// `-c SCRIPT`, or a command behind the first operand.
-    fn with_script(&mut self, args: &[Text]) -> Verdict<Option<Text>> {
-        let at = args.iter().position(|arg| arg.text == "--command" || is_cluster(&arg.text, 'c'));
+    /// Analyzes the script that a wrapper runs with its option `-c`, or the command that follows its first
+    /// operand.
+    fn shell_wrapper(&mut self, args: &[Value]) -> Analysis<Option<Value>> {
+        let at = args.iter().position(|arg| arg.text == "--command" || has_short_option(&arg.text, 'c'));
         if let Some(script) = at.and_then(|at| args.get(at + 1)) {
             return self.run_text(script, &script.text).map(Some);
         }
@@ -187,75 +192,79 @@ impl Judge {
         self.command(rest).map(Some)
     }
 
-    fn xargs(&mut self, args: &[Text]) -> Verdict<Text> {
+    fn xargs(&mut self, args: &[Value]) -> Analysis<Value> {
         let inner =
             after_options(args, "InPLdsEa", &["max-args", "max-procs", "replace", "delimiter", "arg-file"]);
         let options = args.len() - inner.len();
         let options = args.get(..options).unwrap_or_default();
-        let mark = options.iter().enumerate().find_map(|(at, option)| {
+        let placeholder = options.iter().enumerate().find_map(|(at, option)| {
             match option.text.strip_prefix("-I").or_else(|| option.text.strip_prefix("--replace=")) {
                 Some("") => options.get(at + 1).map(|value| value.text.clone()),
-                Some(mark) => Some(mark.to_owned()),
+                Some(placeholder) => Some(placeholder.to_owned()),
                 None => (option.text == "-i" || option.text == "--replace").then(|| "{}".to_owned()),
             }
         });
-        let items = self.items();
-        let Some(mark) = mark.filter(|mark| !mark.is_empty()) else {
+        let items = self.input_words();
+        let Some(placeholder) = placeholder.filter(|placeholder| !placeholder.is_empty()) else {
             let mut argv = inner.to_vec();
             argv.extend(items);
-            return self.over_everything(argv);
+            return self.command_on_all(argv);
         };
-        let mut output = Text::default();
+        let mut output = Value::default();
         for item in items {
-            let argv = inner.iter().map(|arg| replaced(arg, &mark, &item)).collect();
-            output.push(&self.over_everything(argv)?);
+            let argv = inner.iter().map(|arg| substitute(arg, &placeholder, &item)).collect();
+            output.push(&self.command_on_all(argv)?);
         }
         Ok(output)
     }
 
-    /// What is read from the input, word by word.
-    fn items(&self) -> Vec<Text> {
+    /// Splits the standard input into words.
+    fn input_words(&self) -> Vec<Value> {
         let words = self.input.text.split([' ', '\t', '\n', '\0']).filter(|word| !word.is_empty());
-        let item = |word: &str| Text { text: word.to_owned(), origin: self.input.origin };
-        let mut items: Vec<Text> = words.take(MAX_ITEMS).map(item).collect();
-        if items.len() == MAX_ITEMS {
-            items.push(Text::unknown(self.input.origin));
+        let item = |word: &str| Value { text: word.to_owned(), origin: self.input.origin };
+        let mut items: Vec<Value> = words.take(MAX_INPUT_WORDS).map(item).collect();
+        if items.len() == MAX_INPUT_WORDS {
+            items.push(Value::unknown(self.input.origin));
         }
         items
     }
 
-    /// Judges a command that is given everything below what it names: deleting that is deleting all of it.
-    fn over_everything(&mut self, mut argv: Vec<Text>) -> Verdict<Text> {
+    /// Analyzes a command that runs on every path below its arguments. If it deletes
+    /// every path below a broad directory, it counts as a recursive deletion.
+    fn command_on_all(&mut self, mut argv: Vec<Value>) -> Analysis<Value> {
         let removes = argv
             .first()
             .is_some_and(|first| matches!(first.text.rsplit('/').next(), Some("rm" | "unlink" | "shred")));
         if removes && argv.iter().skip(1).any(|arg| self.broad(&arg.text).is_some() && !arg.is_unknown()) {
-            argv.insert(0, Text::known("rm"));
-            argv.insert(1, Text::known("-r"));
+            argv.insert(0, Value::known("rm"));
+            argv.insert(1, Value::known("-r"));
         }
         self.command(&argv)
     }
 
-    fn parallel(&mut self, args: &[Text]) -> Verdict<Text> {
+    fn parallel(&mut self, args: &[Value]) -> Analysis<Value> {
         let rest = after_options(args, "jNIkSa", &["jobs"]);
         let at = rest.iter().position(|arg| arg.text.starts_with(":::")).unwrap_or(rest.len());
-        let (words, given) = (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default());
-        let items =
-            if given.is_empty() { self.items() } else { given.iter().take(MAX_ITEMS).cloned().collect() };
-        let mut output = Text::default();
+        let (words, operands) = (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).unwrap_or_default());
+        let items = if operands.is_empty() {
+            self.input_words()
+        } else {
+            operands.iter().take(MAX_INPUT_WORDS).cloned().collect()
+        };
+        let mut output = Value::default();
         for item in items {
-            let mut argv: Vec<Text> = words.iter().map(|word| replaced(word, "{}", &item)).collect();
+            let mut argv: Vec<Value> = words.iter().map(|word| substitute(word, "{}", &item)).collect();
             if argv == words {
                 argv.push(item);
             }
-            output.push(&self.joined_script(&argv, "parallel")?);
+            output.push(&self.run_joined(&argv, "parallel")?);
         }
         Ok(output)
     }
 
-    /// Judges what `find` runs for what it finds; prints what that is, as far as it matters.
-    fn find(&mut self, args: &[Text]) -> Verdict<Option<Text>> {
-        let found = found(args);
+    /// Analyzes the commands that `find` runs on its results. Returns the results as the output of `find`.
+    fn find(&mut self, args: &[Value]) -> Analysis<Option<Value>> {
+        let found = find_results(args);
         let mut at = 0;
         while let Some(arg) = args.get(at) {
             at += 1;
@@ -267,21 +276,22 @@ impl Judge {
             let length = rest.iter().position(|arg| matches!(arg.text.as_str(), ";" | "+"));
             let inner = rest.get(..length.unwrap_or(rest.len())).unwrap_or_default();
             for item in &found {
-                self.over_everything(inner.iter().map(|arg| replaced(arg, "{}", item)).collect())?;
+                self.command_on_all(inner.iter().map(|arg| substitute(arg, "{}", item)).collect())?;
             }
         }
-        Ok(Some(Text::known(found.iter().fold(String::new(), |text, item| text + &item.text + "\n"))))
+        Ok(Some(Value::known(found.iter().fold(String::new(), |text, item| text + &item.text + "\n"))))
     }
 }
 
-/// What `find` finds: its directories, unless something narrows it down.
-pub(super) fn found(args: &[Text]) -> Vec<Text> {
+/// Returns the results of `find`: its starting directories, or one harmless path if a test narrows the
+/// results.
+pub(super) fn find_results(args: &[Value]) -> Vec<Value> {
     let options = args.iter().take_while(|arg| matches!(arg.text.as_str(), "-L" | "-H" | "-P")).count();
     let args = args.get(options..).unwrap_or_default();
     let paths = args.iter().take_while(|arg| !arg.text.starts_with(['-', '(', '!'])).count();
-    let mut found: Vec<Text> = args.iter().take(paths.min(MAX_ITEMS)).cloned().collect();
+    let mut found: Vec<Value> = args.iter().take(paths.min(MAX_INPUT_WORDS)).cloned().collect();
     if found.is_empty() {
-        found.push(Text::known("."));
+        found.push(Value::known("."));
     }
     let narrows = args.iter().enumerate().any(|(at, arg)| {
         let negated = at.checked_sub(1).and_then(|before| args.get(before));
@@ -290,23 +300,24 @@ pub(super) fn found(args: &[Text]) -> Vec<Text> {
         NARROWING.contains(&arg.text.as_str()) && !negated && value.chars().any(|c| !"*?.".contains(c))
     });
     let narrows = narrows || args.iter().any(|arg| arg.text == "-empty");
-    if narrows { vec![Text::known("./found/here")] } else { found }
+    if narrows { vec![Value::known("./found/here")] } else { found }
 }
 
-fn replaced(word: &Text, mark: &str, item: &Text) -> Text {
-    if !word.text.contains(mark) {
+fn substitute(word: &Value, placeholder: &str, item: &Value) -> Value {
+    if !word.text.contains(placeholder) {
         return word.clone();
     }
-    Text { text: word.text.replace(mark, &item.text), origin: word.origin.and(item.origin) }
+    Value { text: word.text.replace(placeholder, &item.text), origin: word.origin.union(item.origin) }
 }
 
-/// Whether an argument is a cluster of one-letter options with this one in it.
-pub(super) fn is_cluster(arg: &str, letter: char) -> bool {
+/// Returns true if the argument is a group of short options, such as `-rf`, that contains `letter`.
+pub(super) fn has_short_option(arg: &str, letter: char) -> bool {
     arg.strip_prefix('-').is_some_and(|rest| !rest.starts_with('-') && rest.contains(letter))
 }
 
-/// What follows the options of a program.
-pub(super) fn after_options<'a>(args: &'a [Text], short: &str, long: &[&str]) -> &'a [Text] {
+/// Returns the arguments that follow the leading options. `short` and `long` list the options that take a
+/// value.
+pub(super) fn after_options<'a>(args: &'a [Value], short: &str, long: &[&str]) -> &'a [Value] {
     let mut rest = args;
     while let [first, after @ ..] = rest
         && let Some(option) = first.text.strip_prefix('-').filter(|option| !option.is_empty())

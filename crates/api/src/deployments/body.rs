@@ -1,13 +1,13 @@
-//! The bodies of a create and of an update, with every fault that they may have.
+//! Parses the request bodies of `create_deployment` and `update_deployment`.
 
 use std::collections::BTreeMap;
 
 use herm_app::Settings;
 use herm_app::deployments::{
-    BudgetChanges, Change, Changes, Create, CreateSandbox, FeatureChanges, MAX_METADATA_PAIRS, MapChange,
-    SteeringChanges,
+    BudgetPatch, DeploymentPatch, FeaturesPatch, FieldPatch, MAX_METADATA_PAIRS, MapPatch, NewDeployment,
+    NewSandbox, SteeringPatch,
 };
-use herm_app::mcp_servers::{MAX_MCP_SERVERS, is_variable};
+use herm_app::mcp_servers::{MAX_MCP_SERVERS, is_env_var_name};
 use herm_app::skills::MAX_SKILLS;
 use herm_types::deployment::{DreamingMode, OnExpiry, RUNTIME};
 use herm_types::model::ModelName;
@@ -16,151 +16,157 @@ use herm_types::{Error, SnapshotId};
 use serde_json::{Number, Value};
 
 use super::sandbox::sandbox;
-use crate::input::{Faults, Given, Object};
+use crate::input::{FieldErrors, FieldValue, Object};
 use crate::{mcp_servers, skills};
 
 pub(super) const MAX_NAME_CHARS: usize = 256;
 const MAX_PROMPT_CHARS: usize = 100_000;
-/// Keys of the two maps that one body may name.
+/// The maximum number of keys in the `metadata` object of a request body, and in the `secrets` object. Keys with the
+/// value `null`, which are removed from the deployment, count too. A request with more keys is rejected.
 const MAX_MAP_KEYS: usize = 256;
 const MAX_METADATA_KEY_CHARS: usize = 64;
 const MAX_METADATA_VALUE_CHARS: usize = 512;
 const MAX_FALLBACK_MODELS: usize = 5;
-/// A year, in seconds.
+/// The maximum value of `steering.expires_after_s`: one year, in seconds.
 const MAX_EXPIRY_S: u64 = 31_536_000;
-/// More credits than anybody has.
+/// The maximum value of each budget field, in credits. A larger value is rejected. The limit is far above any realistic
+/// budget.
 const MAX_CREDITS: f64 = 1e12;
 
-/// Reads the body of a create.
+/// Parses the body of `create_deployment`.
 ///
 /// # Errors
-/// `validation_error` with every fault.
-pub(super) fn create(body: &Value, settings: &Settings) -> Result<Create, Error> {
-    let mut faults = Faults::default();
-    let mut object = Object::of_body(body, &mut faults);
-    let customer_id = object.required_text("customer_id", 1..=MAX_NAME_CHARS, &mut faults);
-    let name = object.required_text("name", 1..=MAX_NAME_CHARS, &mut faults);
-    let system_prompt = object.required_text("system_prompt", 0..=MAX_PROMPT_CHARS, &mut faults);
-    object.choice("runtime", &[(RUNTIME, ())], &mut faults);
-    let restore_snapshot = object.parsed::<SnapshotId>("restore_snapshot", &mut faults);
-    let mut changes = changes(&mut object, settings, &mut faults);
-    object.finish(&mut faults);
-    faults.check()?;
+/// `validation_error`, which lists all invalid fields of the body.
+pub(super) fn create(body: &Value, settings: &Settings) -> Result<NewDeployment, Error> {
+    let mut errors = FieldErrors::default();
+    let mut object = Object::from_body(body, &mut errors);
+    let customer_id = object.required_string("customer_id", 1..=MAX_NAME_CHARS, &mut errors);
+    let name = object.required_string("name", 1..=MAX_NAME_CHARS, &mut errors);
+    let system_prompt = object.required_string("system_prompt", 0..=MAX_PROMPT_CHARS, &mut errors);
+    object.choice("runtime", &[(RUNTIME, ())], &mut errors);
+    let restore_snapshot = object.parsed::<SnapshotId>("restore_snapshot", &mut errors);
+    let mut changes = changes(&mut object, settings, &mut errors);
+    object.finish(&mut errors);
+    errors.check()?;
     let (Some(customer_id), Some(name), Some(system_prompt)) = (customer_id, name, system_prompt) else {
         return Err(Error::invalid(Vec::new()));
     };
-    let sandbox = CreateSandbox {
+    let sandbox = NewSandbox {
         kind: changes.sandbox.kind.take().unwrap_or(SandboxType::Docker),
         persistent_filesystem: changes.sandbox.persistent_filesystem.take().unwrap_or(true),
     };
-    Ok(Create { customer_id, name, system_prompt, sandbox, restore_snapshot, changes })
+    Ok(NewDeployment { customer_id, name, system_prompt, sandbox, restore_snapshot, patch: changes })
 }
 
-/// Reads the body of an update.
+/// Parses the body of `update_deployment`.
 ///
 /// # Errors
-/// `validation_error` with every fault.
-pub(super) fn update(body: &Value, settings: &Settings) -> Result<Changes, Error> {
-    let mut faults = Faults::default();
-    let mut object = Object::of_body(body, &mut faults);
+/// `validation_error`, which lists all invalid fields of the body.
+pub(super) fn update(body: &Value, settings: &Settings) -> Result<DeploymentPatch, Error> {
+    let mut errors = FieldErrors::default();
+    let mut object = Object::from_body(body, &mut errors);
     for name in ["customer_id", "runtime", "restore_snapshot"] {
-        if !matches!(object.given(name), Given::Absent) {
-            faults.add(name, "cannot be changed; create a new deployment");
+        if !matches!(object.field_value(name), FieldValue::Absent) {
+            errors.add(name, "cannot be changed after creation; create a new deployment instead");
         }
     }
-    let mut required = |name: &'static str, chars| {
-        if matches!(object.given(name), Given::Null) {
-            faults.add(name, "must be a string");
+    let mut non_null_string = |name: &'static str, chars| {
+        if matches!(object.field_value(name), FieldValue::Null) {
+            errors.add(name, "must be a string");
         }
-        object.text(name, chars, &mut faults)
+        object.string(name, chars, &mut errors)
     };
-    let name = required("name", 1..=MAX_NAME_CHARS);
-    let system_prompt = required("system_prompt", 0..=MAX_PROMPT_CHARS);
-    let changes = changes(&mut object, settings, &mut faults);
-    object.finish(&mut faults);
-    faults.check()?;
-    Ok(Changes { name, system_prompt, ..changes })
+    let name = non_null_string("name", 1..=MAX_NAME_CHARS);
+    let system_prompt = non_null_string("system_prompt", 0..=MAX_PROMPT_CHARS);
+    let changes = changes(&mut object, settings, &mut errors);
+    object.finish(&mut errors);
+    errors.check()?;
+    Ok(DeploymentPatch { name, system_prompt, ..changes })
 }
 
-/// What both bodies have.
-fn changes(object: &mut Object<'_>, settings: &Settings, faults: &mut Faults) -> Changes {
-    Changes {
+/// Reads the fields that the bodies of `create_deployment` and `update_deployment` have in common.
+fn changes(object: &mut Object<'_>, settings: &Settings, errors: &mut FieldErrors) -> DeploymentPatch {
+    DeploymentPatch {
         name: None,
         system_prompt: None,
-        model: model(object, settings, faults),
-        sandbox: sandbox(object, faults),
-        features: features(object, faults),
-        metadata: metadata(object, faults),
-        secrets: secrets(object, faults),
+        model: model(object, settings, errors),
+        sandbox: sandbox(object, errors),
+        features: features(object, errors),
+        metadata: metadata(object, errors),
+        secrets: secrets(object, errors),
         mcp_servers: object
-            .objects("mcp_servers", MAX_MCP_SERVERS, faults)
-            .map(|given| given.into_iter().filter_map(|one| mcp_servers::parse_new(one, faults)).collect()),
+            .objects("mcp_servers", MAX_MCP_SERVERS, errors)
+            .map(|items| items.into_iter().filter_map(|item| mcp_servers::parse_new(item, errors)).collect()),
         skills: object
-            .objects("skills", MAX_SKILLS, faults)
-            .map(|given| given.into_iter().filter_map(|one| skills::parse_new(one, faults)).collect()),
-        budget: budget(object, faults),
-        steering: steering(object, faults),
-        dreaming: dreaming(object, faults),
-        fallback_models: fallback_models(object, settings, faults),
+            .objects("skills", MAX_SKILLS, errors)
+            .map(|items| items.into_iter().filter_map(|item| skills::parse_new(item, errors)).collect()),
+        budget: budget(object, errors),
+        steering: steering(object, errors),
+        dreaming: dreaming(object, errors),
+        fallback_models: fallback_models(object, settings, errors),
     }
 }
 
-/// Reads what is said of one value: `read` gives it, or says what it must be.
+/// Reads an optional field as a patch. An absent field keeps the current value, `null` resets it to the default, and
+/// any other value is parsed with `parse` and set. `parse` returns the new value, or the message of the field error if
+/// the value is invalid.
 pub(super) fn change<T>(
     object: &mut Object<'_>,
     name: &'static str,
-    faults: &mut Faults,
-    read: impl FnOnce(&Value) -> Result<T, String>,
-) -> Change<T> {
-    match object.given(name) {
-        Given::Absent => Change::Keep,
-        Given::Null => Change::Reset,
-        Given::Value(value) => match read(value) {
-            Ok(value) => Change::Set(value),
+    errors: &mut FieldErrors,
+    parse: impl FnOnce(&Value) -> Result<T, String>,
+) -> FieldPatch<T> {
+    match object.field_value(name) {
+        FieldValue::Absent => FieldPatch::Keep,
+        FieldValue::Null => FieldPatch::Reset,
+        FieldValue::Value(value) => match parse(value) {
+            Ok(value) => FieldPatch::Set(value),
             Err(message) => {
-                faults.add(object.path_to(name), message);
-                Change::Keep
+                errors.add(object.path_to(name), message);
+                FieldPatch::Keep
             }
         },
     }
 }
 
-/// Reads an object whose fields are changed one by one; `null` resets them all, as `reset` has it.
+/// Reads an optional nested object as a patch. `read` reads the fields of the object, each of which is patched
+/// individually. If the object is absent, nothing changes. If it is `null`, the result is `reset()`, a patch that
+/// resets every field.
 pub(super) fn group<T: Default>(
     object: &mut Object<'_>,
     name: &'static str,
-    faults: &mut Faults,
+    errors: &mut FieldErrors,
     reset: impl FnOnce() -> T,
-    read: impl FnOnce(&mut Object<'_>, &mut Faults) -> T,
+    read: impl FnOnce(&mut Object<'_>, &mut FieldErrors) -> T,
 ) -> T {
-    match object.given(name) {
-        Given::Absent => T::default(),
-        Given::Null => reset(),
-        Given::Value(_) => {
-            let mut within = object.object(name, faults);
-            let changes = read(&mut within, faults);
-            within.finish(faults);
+    match object.field_value(name) {
+        FieldValue::Absent => T::default(),
+        FieldValue::Null => reset(),
+        FieldValue::Value(_) => {
+            let mut inner = object.object(name, errors);
+            let changes = read(&mut inner, errors);
+            inner.finish(errors);
             changes
         }
     }
 }
 
 pub(super) fn boolean(value: &Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| "must be true or false".to_owned())
+    value.as_bool().ok_or_else(|| "must be `true` or `false`".to_owned())
 }
 
-pub(super) fn whole(least: u64, most: u64) -> impl FnOnce(&Value) -> Result<u64, String> {
+pub(super) fn integer(min: u64, max: u64) -> impl FnOnce(&Value) -> Result<u64, String> {
     move |value| {
-        let number = value.as_u64().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+        let number = value.as_u64().filter(|number| (min..=max).contains(number));
+        number.ok_or_else(|| format!("must be an integer from {min} to {max}"))
     }
 }
 
-pub(super) fn number(least: f64, most: f64) -> impl FnOnce(&Value) -> Result<Number, String> {
+pub(super) fn number(min: f64, max: f64) -> impl FnOnce(&Value) -> Result<Number, String> {
     move |value| {
         let number =
-            value.as_number().filter(|number| number.as_f64().is_some_and(|n| (least..=most).contains(&n)));
-        number.cloned().ok_or_else(|| format!("must be a number from {least} to {most}"))
+            value.as_number().filter(|number| number.as_f64().is_some_and(|n| (min..=max).contains(&n)));
+        number.cloned().ok_or_else(|| format!("must be a number from {min} to {max}"))
     }
 }
 
@@ -169,7 +175,7 @@ fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl FnOnce(&Value)
         let chosen = choices.iter().find(|(text, _)| value.as_str() == Some(text));
         chosen.map(|(_, chosen)| *chosen).ok_or_else(|| {
             let texts: Vec<&str> = choices.iter().map(|(text, _)| *text).collect();
-            format!("must be one of: {}", texts.join(", "))
+            format!("must be one of: `{}`", texts.join("`, `"))
         })
     }
 }
@@ -178,12 +184,12 @@ fn model_name(text: &str, settings: &Settings) -> Result<ModelName, String> {
     let parsed = ModelName::parse(text).filter(|name| settings.providers.contains(&name.provider));
     let fits = text.chars().count() <= MAX_NAME_CHARS && !text.contains(char::is_control);
     parsed.filter(|_| fits).ok_or_else(|| {
-        format!("must be provider/model, with one of the providers: {}", settings.providers.join(", "))
+        format!("must be `provider/model`, where `provider` is one of: {}", settings.providers.join(", "))
     })
 }
 
-fn model(object: &mut Object<'_>, settings: &Settings, faults: &mut Faults) -> Change<ModelName> {
-    change(object, "model", faults, |value| match value.as_str() {
+fn model(object: &mut Object<'_>, settings: &Settings, errors: &mut FieldErrors) -> FieldPatch<ModelName> {
+    change(object, "model", errors, |value| match value.as_str() {
         Some(text) => model_name(text, settings),
         None => Err("must be a string".to_owned()),
     })
@@ -192,124 +198,126 @@ fn model(object: &mut Object<'_>, settings: &Settings, faults: &mut Faults) -> C
 fn fallback_models(
     object: &mut Object<'_>,
     settings: &Settings,
-    faults: &mut Faults,
+    errors: &mut FieldErrors,
 ) -> Option<Vec<ModelName>> {
-    let texts = object.texts("fallback_models", MAX_FALLBACK_MODELS, faults)?.unwrap_or_default();
+    let texts = object.strings("fallback_models", MAX_FALLBACK_MODELS, errors)?.unwrap_or_default();
     let mut models = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         match model_name(text, settings) {
             Ok(name) => models.push(name),
-            Err(message) => faults.add(format!("fallback_models[{index}]"), message),
+            Err(message) => errors.add(format!("fallback_models[{index}]"), message),
         }
     }
     Some(models)
 }
 
-fn features(object: &mut Object<'_>, faults: &mut Faults) -> FeatureChanges {
-    let reset = || FeatureChanges {
-        memory: Change::Reset,
-        dreaming: Change::Reset,
-        automations: Change::Reset,
-        steering: Change::Reset,
-        filesystem_webhooks: Change::Reset,
+fn features(object: &mut Object<'_>, errors: &mut FieldErrors) -> FeaturesPatch {
+    let reset = || FeaturesPatch {
+        memory: FieldPatch::Reset,
+        dreaming: FieldPatch::Reset,
+        automations: FieldPatch::Reset,
+        steering: FieldPatch::Reset,
+        filesystem_webhooks: FieldPatch::Reset,
     };
-    group(object, "features", faults, reset, |features, faults| FeatureChanges {
-        memory: change(features, "memory", faults, boolean),
-        dreaming: change(features, "dreaming", faults, boolean),
-        automations: change(features, "automations", faults, boolean),
-        steering: change(features, "steering", faults, boolean),
-        filesystem_webhooks: change(features, "filesystem_webhooks", faults, boolean),
+    group(object, "features", errors, reset, |features, errors| FeaturesPatch {
+        memory: change(features, "memory", errors, boolean),
+        dreaming: change(features, "dreaming", errors, boolean),
+        automations: change(features, "automations", errors, boolean),
+        steering: change(features, "steering", errors, boolean),
+        filesystem_webhooks: change(features, "filesystem_webhooks", errors, boolean),
     })
 }
 
-fn budget(object: &mut Object<'_>, faults: &mut Faults) -> BudgetChanges {
-    let reset = || BudgetChanges { max_credits_per_run: Change::Reset, max_credits_per_day: Change::Reset };
-    group(object, "budget", faults, reset, |budget, faults| BudgetChanges {
-        max_credits_per_run: change(budget, "max_credits_per_run", faults, number(0.0, MAX_CREDITS)),
-        max_credits_per_day: change(budget, "max_credits_per_day", faults, number(0.0, MAX_CREDITS)),
+fn budget(object: &mut Object<'_>, errors: &mut FieldErrors) -> BudgetPatch {
+    let reset =
+        || BudgetPatch { max_credits_per_run: FieldPatch::Reset, max_credits_per_day: FieldPatch::Reset };
+    group(object, "budget", errors, reset, |budget, errors| BudgetPatch {
+        max_credits_per_run: change(budget, "max_credits_per_run", errors, number(0.0, MAX_CREDITS)),
+        max_credits_per_day: change(budget, "max_credits_per_day", errors, number(0.0, MAX_CREDITS)),
     })
 }
 
-fn steering(object: &mut Object<'_>, faults: &mut Faults) -> SteeringChanges {
+fn steering(object: &mut Object<'_>, errors: &mut FieldErrors) -> SteeringPatch {
     const ON_EXPIRY: [(&str, OnExpiry); 3] =
         [("deny", OnExpiry::Deny), ("approve", OnExpiry::Approve), ("fail", OnExpiry::Fail)];
-    let reset = || SteeringChanges { expires_after_s: Change::Reset, on_expiry: Change::Reset };
-    group(object, "steering", faults, reset, |steering, faults| SteeringChanges {
-        expires_after_s: change(steering, "expires_after_s", faults, whole(1, MAX_EXPIRY_S)),
-        on_expiry: change(steering, "on_expiry", faults, choice(&ON_EXPIRY)),
+    let reset = || SteeringPatch { expires_after_s: FieldPatch::Reset, on_expiry: FieldPatch::Reset };
+    group(object, "steering", errors, reset, |steering, errors| SteeringPatch {
+        expires_after_s: change(steering, "expires_after_s", errors, integer(1, MAX_EXPIRY_S)),
+        on_expiry: change(steering, "on_expiry", errors, choice(&ON_EXPIRY)),
     })
 }
 
-fn dreaming(object: &mut Object<'_>, faults: &mut Faults) -> Change<DreamingMode> {
+fn dreaming(object: &mut Object<'_>, errors: &mut FieldErrors) -> FieldPatch<DreamingMode> {
     const MODES: [(&str, DreamingMode); 2] = [("auto", DreamingMode::Auto), ("review", DreamingMode::Review)];
     group(
         object,
         "dreaming",
-        faults,
-        || Change::Reset,
-        |dreaming, faults| change(dreaming, "mode", faults, choice(&MODES)),
+        errors,
+        || FieldPatch::Reset,
+        |dreaming, errors| change(dreaming, "mode", errors, choice(&MODES)),
     )
 }
 
-/// A map of which each key is set or removed.
-fn map<T>(
+/// Reads a map of keys and values, such as the field `metadata`, as a patch. Each entry sets a key, or removes the key
+/// if the value is `null`. If the whole field is `null`, all keys are removed.
+fn map_change<T>(
     object: &mut Object<'_>,
     name: &'static str,
-    faults: &mut Faults,
-    read: impl Fn(&str, &Value) -> Result<T, String>,
-) -> MapChange<T> {
-    let given = match object.given(name) {
-        Given::Absent => return MapChange::default(),
-        Given::Null => return MapChange::Clear,
-        Given::Value(Value::Object(map)) if map.len() <= MAX_MAP_KEYS => map,
-        Given::Value(_) => {
+    errors: &mut FieldErrors,
+    parse: impl Fn(&str, &Value) -> Result<T, String>,
+) -> MapPatch<T> {
+    let map = match object.field_value(name) {
+        FieldValue::Absent => return MapPatch::default(),
+        FieldValue::Null => return MapPatch::Clear,
+        FieldValue::Value(Value::Object(map)) if map.len() <= MAX_MAP_KEYS => map,
+        FieldValue::Value(_) => {
             let message =
-                format!("must be an object of at most {MAX_MAP_KEYS} keys whose values are strings");
-            faults.add(name, message);
-            return MapChange::default();
+                format!("must be an object whose values are strings, with at most {MAX_MAP_KEYS} keys");
+            errors.add(name, message);
+            return MapPatch::default();
         }
     };
     let mut changes = BTreeMap::new();
-    for (key, value) in given {
+    for (key, value) in map {
         match value {
             Value::Null => drop(changes.insert(key.clone(), None)),
-            value => match read(key, value) {
+            value => match parse(key, value) {
                 Ok(value) => drop(changes.insert(key.clone(), Some(value))),
-                Err(message) => faults.add(format!("{name}.{key}"), message),
+                Err(message) => errors.add(format!("{name}.{key}"), message),
             },
         }
     }
-    MapChange::Merge(changes)
+    MapPatch::Merge(changes)
 }
 
-fn metadata(object: &mut Object<'_>, faults: &mut Faults) -> MapChange<String> {
-    let changes = map(object, "metadata", faults, |key, value| {
+fn metadata(object: &mut Object<'_>, errors: &mut FieldErrors) -> MapPatch<String> {
+    let changes = map_change(object, "metadata", errors, |key, value| {
         let Some(value) = value.as_str() else { return Err("must be a string".to_owned()) };
         if key.is_empty() || key.chars().count() > MAX_METADATA_KEY_CHARS {
-            return Err(format!("a key must have 1 to {MAX_METADATA_KEY_CHARS} characters"));
+            return Err(format!("invalid key: must be 1 to {MAX_METADATA_KEY_CHARS} characters long"));
         }
         if value.chars().count() > MAX_METADATA_VALUE_CHARS {
-            return Err(format!("must have at most {MAX_METADATA_VALUE_CHARS} characters"));
+            return Err(format!("must be at most {MAX_METADATA_VALUE_CHARS} characters long"));
         }
         if key.contains('\0') || value.contains('\0') {
             return Err("must not contain the character U+0000".to_owned());
         }
         Ok(value.to_owned())
     });
-    if let MapChange::Merge(pairs) = &changes
+    if let MapPatch::Merge(pairs) = &changes
         && pairs.values().flatten().count() > MAX_METADATA_PAIRS
     {
-        faults.add("metadata", format!("must have at most {MAX_METADATA_PAIRS} pairs"));
+        errors.add("metadata", format!("must have at most {MAX_METADATA_PAIRS} key-value pairs"));
     }
     changes
 }
 
-fn secrets(object: &mut Object<'_>, faults: &mut Faults) -> MapChange<herm_types::secret::SecretId> {
-    map(object, "secrets", faults, |name, value| {
-        if !is_variable(name) {
-            return Err(
-                "a secret's name must be that of an environment variable: letters, digits and _".to_owned()
-            );
+fn secrets(object: &mut Object<'_>, errors: &mut FieldErrors) -> MapPatch<herm_types::secret::SecretId> {
+    map_change(object, "secrets", errors, |name, value| {
+        if !is_env_var_name(name) {
+            let message = "invalid key: must be an environment variable name of letters, digits and `_`, not \
+                           beginning with a digit";
+            return Err(message.to_owned());
         }
         let id = value.as_str().map(str::parse);
         id.unwrap_or(Err(herm_types::secret::InvalidSecretId)).map_err(|error| error.to_string())

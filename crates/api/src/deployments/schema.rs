@@ -1,5 +1,6 @@
-//! The shapes of the bodies, for the OpenAPI document; [`super::body`] reads them field by field, to find every fault.
-#![expect(dead_code, reason = "they are shapes alone")]
+//! The OpenAPI schemas of the request bodies of deployments. These types are never deserialized: [`super::body`] parses
+//! the bodies field by field, to report all errors of a request together.
+#![expect(dead_code, reason = "they only describe the schema")]
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::skills::NewSkillBody;
 #[derive(utoipa::ToSchema)]
 #[schema(as = CreateDeployment)]
 pub(crate) struct CreateDeployment {
-    /// Your own id for the customer. Several deployments per customer are allowed.
+    /// Your own id for the customer that the agent works for. A customer can have several deployments.
     #[schema(min_length = 1, max_length = 256)]
     customer_id: String,
     #[schema(min_length = 1, max_length = 256)]
@@ -23,7 +24,7 @@ pub(crate) struct CreateDeployment {
     system_prompt: String,
     #[schema(default = "hermes", pattern = "^hermes$")]
     runtime: Option<String>,
-    /// `provider/model`; the server's default model when it is left out.
+    /// The name of the model, as `provider/model`. The default is the server's default model, see `list_models`.
     #[schema(example = "anthropic/claude-sonnet-4.5")]
     model: Option<String>,
     sandbox: Option<SandboxBody>,
@@ -31,22 +32,24 @@ pub(crate) struct CreateDeployment {
     mcp_servers: Option<Vec<NewMcpServerBody>>,
     #[schema(max_items = 20)]
     skills: Option<Vec<NewSkillBody>>,
-    /// Environment-variable name to secret id.
+    /// Maps environment variable names to secret ids. In the sandbox, each variable holds the secret's placeholder.
     secrets: Option<BTreeMap<String, SecretId>>,
     features: Option<FeaturesBody>,
-    /// At most 16 pairs; keys of at most 64 characters, values of at most 512.
+    /// Your own key-value pairs: at most 16, with keys of at most 64 characters and values of at most 512 characters.
     metadata: Option<BTreeMap<String, String>>,
     budget: Option<BudgetBody>,
     steering: Option<SteeringBody>,
     dreaming: Option<DreamingBody>,
-    /// Tried in order when the model fails.
+    /// Models that are called if `model` fails, in this order. Each is named `provider/model`.
     #[schema(max_items = 5)]
     fallback_models: Option<Vec<String>>,
-    /// The files that it begins with: a snapshot of the same customer. The status is `provisioning` until they are there.
+    /// A snapshot of a deleted deployment of the same customer. The files of the snapshot are restored into the new
+    /// workspace. Until then, the status of the deployment is `provisioning`.
     restore_snapshot: Option<SnapshotId>,
 }
 
-/// What is left out stays. `null` puts a value back to its default, removes a key of a map, and empties a list.
+/// Changes to a deployment. Fields that are absent are unchanged. `null` resets a field to its default. As the value of
+/// a key in `metadata` or `secrets`, `null` removes the key.
 #[derive(utoipa::ToSchema)]
 #[schema(as = UpdateDeployment)]
 pub(crate) struct UpdateDeployment {
@@ -56,18 +59,19 @@ pub(crate) struct UpdateDeployment {
     system_prompt: Option<String>,
     #[schema(example = "anthropic/claude-sonnet-4.5")]
     model: Option<String>,
-    /// `type` and `persistent_filesystem` cannot be changed.
+    /// Changes to the sandbox settings. `type` and `persistent_filesystem` cannot be changed after creation.
     sandbox: Option<SandboxBody>,
-    /// All of them: those that are not given are removed.
+    /// The complete new list of MCP servers. Existing servers that it does not contain are removed.
     #[schema(max_items = 20)]
     mcp_servers: Option<Vec<NewMcpServerBody>>,
-    /// All of them: those that are not given are removed.
+    /// The complete new list of skills. Existing skills that it does not contain are removed.
     #[schema(max_items = 20)]
     skills: Option<Vec<NewSkillBody>>,
-    /// Merged by name; `null` removes one.
+    /// Maps environment variable names to secret ids. The entries are merged into the existing ones. `null` as a secret
+    /// id removes the entry.
     secrets: Option<BTreeMap<String, Option<String>>>,
     features: Option<FeaturesBody>,
-    /// Merged by key; `null` removes one.
+    /// Key-value pairs. They are merged into the existing ones. `null` as a value removes the key.
     metadata: Option<BTreeMap<String, Option<String>>>,
     budget: Option<BudgetBody>,
     steering: Option<SteeringBody>,
@@ -88,7 +92,7 @@ pub(crate) struct SandboxBody {
     persistent_filesystem: Option<bool>,
     #[schema(min_length = 1, max_length = 512)]
     image: Option<String>,
-    /// Cores.
+    /// The CPU limit, in cores. May be a fraction.
     #[schema(minimum = 0.1, maximum = 256)]
     cpu: Option<f64>,
     #[schema(minimum = 64, maximum = 1_048_576)]
@@ -127,7 +131,7 @@ pub(crate) struct BudgetBody {
 #[derive(utoipa::ToSchema)]
 #[schema(as = SteeringOptions)]
 pub(crate) struct SteeringBody {
-    /// `null`: for ever.
+    /// The time in seconds after which a steering request expires. `null` means that steering requests never expire.
     #[schema(minimum = 1, maximum = 31_536_000)]
     expires_after_s: Option<u64>,
     #[schema(default = "deny")]

@@ -1,9 +1,9 @@
-//! A deployment as the API shows it.
+//! The JSON representation of a deployment in responses.
 
 use std::collections::BTreeMap;
 
 use herm_app::Caller;
-use herm_app::deployments::Described;
+use herm_app::deployments::DeploymentDetails;
 use herm_types::deployment::{
     Budget, DeploymentError, DeploymentStatus, Dreaming, Features, RUNTIME, SteeringPolicy,
 };
@@ -17,7 +17,7 @@ use http::header::HOST;
 use serde::Serialize;
 use serde_json::Number;
 
-use crate::router::Shared;
+use crate::router::ApiState;
 
 /// A deployment.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -30,19 +30,19 @@ pub(crate) struct DeploymentView {
     runtime: &'static str,
     status: DeploymentStatus,
     model: String,
-    /// Left out for a browser token.
+    /// Absent if the caller uses a browser token.
     #[serde(skip_serializing_if = "Option::is_none")]
     system_prompt: Option<String>,
-    /// The default thread.
+    /// The id of the deployment's default thread.
     thread_id: ThreadId,
     filesystem: Filesystem,
     events: EventsLink,
     sandbox: SandboxView,
-    /// Left out for a browser token.
+    /// Absent if the caller uses a browser token.
     #[serde(skip_serializing_if = "Option::is_none")]
     mcp_servers: Option<Vec<McpServerItem>>,
     skills: Vec<SkillItem>,
-    /// Environment-variable name to secret. Left out for a browser token.
+    /// Maps environment variable names to secret ids. Absent if the caller uses a browser token.
     #[serde(skip_serializing_if = "Option::is_none")]
     secrets: Option<BTreeMap<String, SecretId>>,
     features: Features,
@@ -53,7 +53,7 @@ pub(crate) struct DeploymentView {
     fallback_models: Vec<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
-    /// With the status `error`: why.
+    /// The error with which provisioning failed. Absent unless the status is `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<DeploymentError>,
 }
@@ -69,12 +69,13 @@ pub(crate) struct Filesystem {
 pub(crate) struct EventsLink {
     #[schema(example = "sse")]
     transport: &'static str,
-    /// Where the deployment's events are streamed.
+    /// The URL of the deployment's event stream.
     #[schema(format = "uri")]
     url: String,
 }
 
-/// A deployment's sandbox: what was asked for, the engine that was chosen when it was made, and what that gives here.
+/// The sandbox of a deployment: the requested settings, the engine that the server selected, and the isolation that the
+/// engine provides.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = SandboxSettings)]
 pub(crate) struct SandboxView {
@@ -82,14 +83,14 @@ pub(crate) struct SandboxView {
     #[serde(rename = "type")]
     kind: SandboxType,
     persistent_filesystem: bool,
-    /// The engine that is really used; `null` when the sandbox is not enabled.
+    /// The engine that the server selected. `null` until the sandbox is first enabled.
     engine: Option<SandboxType>,
-    /// Whether it has a user of its own to the host's kernel; `false`: it shares the server's with all other sandboxes.
-    /// `null` when the sandbox is not enabled.
+    /// True if the sandbox runs as an operating system user that no other sandbox has. False if it runs as the server's
+    /// user, like all other such sandboxes. `null` if the sandbox is not enabled.
     own_user: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<String>,
-    /// Cores.
+    /// The CPU limit, in cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>)]
     cpu: Option<Number>,
@@ -104,7 +105,7 @@ pub(crate) struct SandboxView {
 }
 
 impl SandboxView {
-    fn of(settings: SandboxSettings, own_user: Option<bool>) -> Self {
+    fn new(settings: SandboxSettings, own_user: Option<bool>) -> Self {
         Self {
             enabled: settings.enabled,
             kind: settings.kind,
@@ -122,10 +123,10 @@ impl SandboxView {
 }
 
 impl DeploymentView {
-    pub(crate) fn of(described: Described, shared: &Shared, headers: &HeaderMap) -> Self {
-        let Described { deployment, skills, own_user } = described;
+    pub(crate) fn new(described: DeploymentDetails, state: &ApiState, headers: &HeaderMap) -> Self {
+        let DeploymentDetails { deployment, skills, own_user } = described;
         let settings = deployment.settings;
-        let url = format!("{}/v1/deployments/{}/events", base_url(shared, headers), deployment.deployment_id);
+        let url = format!("{}/v1/deployments/{}/events", base_url(state, headers), deployment.deployment_id);
         Self {
             deployment_id: deployment.deployment_id,
             customer_id: deployment.customer_id,
@@ -140,7 +141,7 @@ impl DeploymentView {
                 persistent: settings.sandbox.persistent_filesystem,
             },
             events: EventsLink { transport: "sse", url },
-            sandbox: SandboxView::of(settings.sandbox, own_user),
+            sandbox: SandboxView::new(settings.sandbox, own_user),
             mcp_servers: Some(settings.mcp_servers.iter().map(McpServerItem::from).collect()),
             skills,
             secrets: Some(settings.secrets),
@@ -156,8 +157,9 @@ impl DeploymentView {
         }
     }
 
-    /// What of it this caller may see: a browser is not shown how the agent is made.
-    pub(crate) fn shown_to(self, caller: &Caller) -> Self {
+    /// Removes the prompt, the MCP servers and the secrets if the caller uses a browser token. Browser users must not
+    /// see the agent's configuration.
+    pub(crate) fn redacted_for(self, caller: &Caller) -> Self {
         if !caller.key().is_token() {
             return self;
         }
@@ -165,9 +167,10 @@ impl DeploymentView {
     }
 }
 
-/// The configured public URL, else the host the request came to.
-fn base_url(shared: &Shared, headers: &HeaderMap) -> String {
-    if let Some(url) = &shared.options.public_url {
+/// Returns the base URL for the absolute URLs in a response: the configured public URL, or `http://` followed by the
+/// request's `Host` if no public URL is configured.
+fn base_url(state: &ApiState, headers: &HeaderMap) -> String {
+    if let Some(url) = &state.options.public_url {
         return url.clone();
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");

@@ -1,9 +1,9 @@
-//! `…/files/content`: a file's bytes.
+//! `…/files/content`: returns the content of a file.
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use herm_app::files::{self, Opened};
+use herm_app::files::{self, OpenedFile};
 use herm_types::error::ErrorBody;
 use herm_types::{DeploymentId, Error, ErrorCode, ThreadId};
 use http::header::{
@@ -14,78 +14,85 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use tokio_util::io::ReaderStream;
 
-use super::{FileContent, entity_tag, required_path, whose};
+use super::{FileContent, entity_tag, required_path, workspace_ref};
 use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::{DeploymentPath, Query};
-use crate::range::{self, Asked};
-use crate::router::Shared;
+use crate::range::{RequestedRange, requested_range};
+use crate::router::ApiState;
 
-/// Bytes that are read from a file at once.
+/// The size of the buffer into which a file is read, in bytes. Each filled buffer is one chunk of the response.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Read a file: its raw bytes, or a range of them. HEAD tells the same without the bytes.
+/// Read a file's content, or a range of it.
+///
+/// A HEAD request returns the same headers without the content.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files/content", operation_id = "read_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
-        ("path" = String, Query, description = "Relative to the workspace."),
-        ("thread_id" = Option<ThreadId>, Query, description = "Only without a persistent file system: whose workspace; the default thread's by default."),
-        ("Range" = Option<String>, Header, description = "One range of bytes; with several the whole is sent."),
-        ("If-Range" = Option<String>, Header, description = "The range counts only if this is still the ETag."),
-        ("If-None-Match" = Option<String>, Header, description = "The bytes are sent only if the ETag is another.")),
+        ("path" = String, Query, description = "The path of the file, relative to the workspace root."),
+        ("thread_id" = Option<ThreadId>, Query, description = "The thread whose workspace is used. Defaults to the default thread. Allowed only if the deployment has no persistent file system, because then each thread has its own workspace."),
+        ("Range" = Option<String>, Header, description = "One byte range. If the header contains several ranges, the whole content is sent."),
+        ("If-Range" = Option<String>, Header, description = "An ETag. Unless it is the current one, `Range` is ignored and the whole content is sent."),
+        ("If-None-Match" = Option<String>, Header, description = "A list of ETags. If it contains the current one, the response is 304.")),
     responses((status = 200, body = inline(FileContent), content_type = "*/*"),
         (status = 206, body = inline(FileContent), content_type = "*/*"),
-        (status = 304, description = "The client has it."), (status = 400, body = ErrorBody),
+        (status = 304, description = "The client already has the current content."), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 416, body = ErrorBody)))]
 pub(crate) async fn read_file(
-    State(shared): State<Shared>,
+    State(state): State<ApiState>,
     Auth(caller): Auth,
     path: DeploymentPath,
     mut query: Query,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let file = required_path(&mut query);
-    let whose = whose(&path, &mut query);
+    let workspace_ref = workspace_ref(&path, &mut query);
     query.finish()?;
-    let opened = files::open(&shared.app, &caller, whose, file.clone()).await?;
+    let opened = files::open(&state.app, &caller, workspace_ref, file.clone()).await?;
     respond(opened, &file, &headers).await
 }
 
-/// A file's bytes, or what of them is asked for.
-pub(crate) async fn respond(opened: Opened, path: &str, request: &HeaderMap) -> Result<Response, Failure> {
+/// Creates the response to a request for a file: the whole content, the requested byte range, or 304 if the client
+/// already has the current content.
+pub(crate) async fn respond(
+    opened: OpenedFile,
+    path: &str,
+    request: &HeaderMap,
+) -> Result<Response, Failure> {
     let mut headers = HeaderMap::new();
     let etag = entity_tag::quoted(&opened.etag);
     insert(&mut headers, ETAG, &etag);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     insert(&mut headers, CONTENT_DISPOSITION, &disposition(path));
-    // A header that cannot be read costs the bytes, not the answer.
-    let seen = entity_tag::read(request, &IF_NONE_MATCH).flatten();
-    if seen.is_some_and(|seen| seen.weak().contains(&opened.etag)) {
+    // A malformed `If-None-Match` is ignored, so the client gets the content. For a read, that is always correct.
+    let client_tags = entity_tag::read(request, &IF_NONE_MATCH).flatten();
+    if client_tags.is_some_and(|tags| tags.weak().contains(&opened.etag)) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     let kind = mime_guess::from_path(path).first_or_octet_stream();
     insert(&mut headers, CONTENT_TYPE, kind.as_ref());
-    let (status, first, length) = match range::asked(request, &etag, opened.size) {
-        Asked::Whole => (StatusCode::OK, 0, opened.size),
-        Asked::Part { first, last } => {
+    let (status, first, length) = match requested_range(request, &etag, opened.size) {
+        RequestedRange::Whole => (StatusCode::OK, 0, opened.size),
+        RequestedRange::Part { first, last } => {
             insert(&mut headers, CONTENT_RANGE, &format!("bytes {first}-{last}/{}", opened.size));
             (StatusCode::PARTIAL_CONTENT, first, last - first + 1)
         }
-        Asked::Beyond => return Err(beyond(opened.size)),
+        RequestedRange::Unsatisfiable => return Err(range_not_satisfiable(opened.size)),
     };
     insert(&mut headers, CONTENT_LENGTH, &length.to_string());
     let mut file = tokio::fs::File::from_std(opened.file);
     file.seek(SeekFrom::Start(first)).await.map_err(|error| {
-        tracing::error!(%error, "failed to read a workspace's file");
-        Error::new(ErrorCode::ServerError, "The file could not be read.")
+        tracing::error!(%error, file = path, "failed to seek in the file to download");
+        Error::new(ErrorCode::ServerError, "Failed to read the file.")
     })?;
     let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES));
     Ok((status, headers, body).into_response())
 }
 
-fn beyond(size: u64) -> Failure {
-    let message = format!("Range: the file has {size} bytes; ask for a range that begins within them.");
+fn range_not_satisfiable(size: u64) -> Failure {
+    let message = format!("The range does not overlap the file, which has {size} bytes.");
     let error = Error::new(ErrorCode::ValidationError, message);
     let failure = Failure::with_status(StatusCode::RANGE_NOT_SATISFIABLE, error);
     match HeaderValue::from_str(&format!("bytes */{size}")) {
@@ -94,7 +101,9 @@ fn beyond(size: u64) -> Failure {
     }
 }
 
-/// Always to be saved, under the file's own name: a plain one for old clients, and the true one (RFC 6266, RFC 8187).
+/// Returns the value of the `Content-Disposition` header for a file (RFC 6266). It is always `attachment`, so that
+/// browsers download the agent's files instead of rendering them. A file name with special characters is included
+/// twice: in a simplified form for old clients, and encoded (RFC 8187).
 fn disposition(path: &str) -> String {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
@@ -113,7 +122,8 @@ fn disposition(path: &str) -> String {
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
 }
 
-/// Whether a character means itself in a quoted name: `%` is decoded by some, `"` and `\` end or escape it.
+/// Returns true if a character may appear unescaped in a quoted file name. `"` and `\` are excluded because they end or
+/// escape the quoted string, and `%` because some clients would percent-decode the name.
 fn is_plain(c: char) -> bool {
     matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%' | '/' | ';')
 }
@@ -129,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_told_whole_and_breaks_out_of_nothing() {
+    fn a_file_name_is_preserved_and_cannot_inject_headers() {
         assert_eq!(disposition("a/b c.txt"), "attachment; filename=\"b c.txt\"");
         assert_eq!(
             disposition("q\"x\\y;z%41.txt"),

@@ -1,44 +1,48 @@
-//! Entity tags in headers (RFC 9110, section 8.8.3).
+//! Entity tags in request headers (RFC 9110, section 8.8.3).
 
 use herm_types::file::EntityTags;
 use http::{HeaderMap, HeaderName};
 
-/// The tags of a header, before it is decided how they are compared.
+/// The entity tags in an `If-Match` or `If-None-Match` header. `strong` returns the tags that can match in a strong
+/// comparison, and `weak` those that can match in a weak comparison.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tags {
     Any,
-    /// Whether it is weak, and the tag without its quotes.
+    /// The listed tags, as pairs: true if the tag is weak, and the tag without the quotes.
     OneOf(Vec<(bool, String)>),
 }
 
 impl Tags {
-    /// For a comparison in which a weak tag is equal to none: whoever changes a file must know all its bytes.
+    /// Returns the tags for a strong comparison, in which weak tags never match. Writes use it, because their
+    /// preconditions require that the client has seen exactly the current bytes of the file.
     pub(super) fn strong(self) -> EntityTags {
-        self.keep(|is_weak| !is_weak)
+        self.filter(|is_weak| !is_weak)
     }
 
-    /// For a comparison in which weak tags count like strong ones, as something on the way may have weakened them.
+    /// Returns the tags for a weak comparison, in which weak tags match too. Reads use it, because a proxy may have
+    /// turned a strong tag from the server into a weak tag.
     pub(super) fn weak(self) -> EntityTags {
-        self.keep(|_| true)
+        self.filter(|_| true)
     }
 
-    fn keep(self, wanted: impl Fn(bool) -> bool) -> EntityTags {
+    fn filter(self, predicate: impl Fn(bool) -> bool) -> EntityTags {
         match self {
             Self::Any => EntityTags::Any,
             Self::OneOf(tags) => {
-                let kept = tags.into_iter().filter(|(is_weak, _)| wanted(*is_weak));
-                EntityTags::OneOf(kept.map(|(_, tag)| tag).collect())
+                let tags = tags.into_iter().filter(|(is_weak, _)| predicate(*is_weak));
+                EntityTags::OneOf(tags.map(|(_, tag)| tag).collect())
             }
         }
     }
 }
 
-/// The tag as headers have it.
+/// Encloses an entity tag in double quotes, the form in which HTTP headers contain it.
 pub(super) fn quoted(tag: &str) -> String {
     format!("\"{tag}\"")
 }
 
-/// Reads a header that lists tags. `None`: it is none; `Some(None)`: it is not there.
+/// Reads a request header that lists entity tags. Returns `None` if the header is malformed, and `Some(None)` if it is
+/// absent.
 pub(super) fn read(headers: &HeaderMap, name: &HeaderName) -> Option<Option<Tags>> {
     let mut lines = headers.get_all(name).iter().peekable();
     if lines.peek().is_none() {
@@ -78,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn of(lines: &[&'static str]) -> Option<Option<Tags>> {
+    fn read_lines(lines: &[&'static str]) -> Option<Option<Tags>> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(IF_MATCH, http::HeaderValue::from_static(line));
@@ -87,22 +91,25 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_read_in_all_their_forms() {
+    fn entity_tags_are_parsed_in_every_form() {
         let tags = |tags: &[(bool, &str)]| {
             Some(Some(Tags::OneOf(tags.iter().map(|(is_weak, tag)| (*is_weak, (*tag).to_owned())).collect())))
         };
-        assert_eq!(of(&[]), Some(None));
-        assert_eq!(of(&[" * "]), Some(Some(Tags::Any)));
-        assert_eq!(of(&["\"a\""]), tags(&[(false, "a")]));
-        assert_eq!(of(&["\"a,b\" , W/\"c\"", "\"\""]), tags(&[(false, "a,b"), (true, "c"), (false, "")]));
-        for odd in ["", "a", "\"a", "\"a\" \"b\"", "\"a\",", "w/\"a\"", "\"a\", *"] {
-            assert_eq!(of(&[odd]), None, "{odd}");
+        assert_eq!(read_lines(&[]), Some(None));
+        assert_eq!(read_lines(&[" * "]), Some(Some(Tags::Any)));
+        assert_eq!(read_lines(&["\"a\""]), tags(&[(false, "a")]));
+        assert_eq!(
+            read_lines(&["\"a,b\" , W/\"c\"", "\"\""]),
+            tags(&[(false, "a,b"), (true, "c"), (false, "")])
+        );
+        for invalid in ["", "a", "\"a", "\"a\" \"b\"", "\"a\",", "w/\"a\"", "\"a\", *"] {
+            assert_eq!(read_lines(&[invalid]), None, "{invalid}");
         }
     }
 
     #[test]
-    fn a_weak_tag_is_equal_to_none_where_it_matters() {
-        let tags = || of(&["W/\"a\", \"b\""]).unwrap().unwrap();
+    fn a_strong_comparison_ignores_weak_tags() {
+        let tags = || read_lines(&["W/\"a\", \"b\""]).unwrap().unwrap();
         assert_eq!(tags().strong(), EntityTags::OneOf(vec!["b".to_owned()]));
         assert_eq!(tags().weak(), EntityTags::OneOf(vec!["a".to_owned(), "b".to_owned()]));
     }

@@ -1,4 +1,4 @@
-//! A request's JSON body.
+//! Reads JSON request bodies.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -12,36 +12,38 @@ use serde_json::Value;
 
 use super::json;
 use crate::error::Failure;
-use crate::router::Shared;
+use crate::router::ApiState;
 
-/// The most bytes of a JSON body, unless the operator says otherwise.
+/// The default maximum size of a JSON request body, in bytes. A larger body is rejected with 413.
 pub const DEFAULT_MAX_JSON_BYTES: usize = 1024 * 1024;
-/// How long a JSON body may take to arrive, from its headers on.
-const READ_LIMIT: Duration = Duration::from_secs(30);
+/// The maximum time for receiving a JSON request body, from the moment when the server starts to read it. If receiving
+/// takes longer, the response is 408.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body that is JSON, of any shape.
+/// Extractor for a required JSON request body. The JSON is well-formed, but its fields are not validated yet.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-impl FromRequest<Shared> for JsonBody {
+impl FromRequest<ApiState> for JsonBody {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Failure> {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Failure> {
         check_headers(request.headers())?;
-        let bytes = read_body(request.into_body(), shared.options.max_json_bytes).await?;
+        let bytes = read_body(request.into_body(), state.options.max_json_bytes).await?;
         Ok(Self(json::parse(&bytes)?))
     }
 }
 
-/// The body of a request that may have none.
+/// Extractor for an optional JSON request body, `None` if the body is empty. The JSON is well-formed, but its fields
+/// are not validated yet.
 pub(crate) struct OptionalJsonBody(pub(crate) Option<Value>);
 
-impl FromRequest<Shared> for OptionalJsonBody {
+impl FromRequest<ApiState> for OptionalJsonBody {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Failure> {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let bytes = read_body(body, shared.options.max_json_bytes).await?;
-        // Whatever the headers say of it.
+        let bytes = read_body(body, state.options.max_json_bytes).await?;
+        // An empty body is allowed with any Content-Type.
         if bytes.is_empty() {
             return Ok(Self(None));
         }
@@ -50,8 +52,10 @@ impl FromRequest<Shared> for OptionalJsonBody {
     }
 }
 
+/// Checks that the header fields of a request declare the body as uncompressed JSON.
+///
 /// # Errors
-/// 415: it is not JSON, or it is JSON in a wrapping.
+/// 415: the Content-Type is not JSON, or the body has a Content-Encoding.
 fn check_headers(headers: &HeaderMap) -> Result<(), Failure> {
     let unsupported = |message: &str| {
         let error = Error::new(ErrorCode::ValidationError, message);
@@ -63,44 +67,48 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Failure> {
         .and_then(|value| value.split(';').next())
         .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     if !is_json {
-        return unsupported("Send JSON, with Content-Type: application/json.");
+        return unsupported("The Content-Type must be application/json.");
     }
     if headers
         .get_all(CONTENT_ENCODING)
         .iter()
         .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        return unsupported("Send the body as it is, without a Content-Encoding.");
+        return unsupported("Compressed bodies are not supported; send the body without a Content-Encoding.");
     }
     Ok(())
 }
 
-/// The whole body.
+/// Reads a whole request body into memory.
 ///
 /// # Errors
-/// 413: it has more than `max_bytes`. 408: it did not arrive in time. 400: it broke off.
+/// 413: the body exceeds `max_bytes`. 408: the body did not arrive in time. 400: the connection closed before the end
+/// of the body.
 pub(crate) async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Failure> {
     let too_large = || {
-        let message = format!("The body is larger than {max_bytes} bytes.");
+        let message = format!("The request body exceeds {max_bytes} bytes.");
         let error = Error::new(ErrorCode::ValidationError, message);
         Failure::with_status(StatusCode::PAYLOAD_TOO_LARGE, error)
     };
-    // One that says so itself need not be sent.
+    // If the Content-Length exceeds the limit, reject the request without reading the body.
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(READ_LIMIT, to_bytes(body, max_bytes)).await {
+    match tokio::time::timeout(READ_TIMEOUT, to_bytes(body, max_bytes)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error))
             if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) =>
         {
             Err(too_large())
         }
-        Ok(Err(_)) => {
-            Err(Error::new(ErrorCode::ValidationError, "The body broke off before its end.").into())
-        }
+        Ok(Err(_)) => Err(Error::new(
+            ErrorCode::ValidationError,
+            "The connection closed before the end of the request body.",
+        )
+        .into()),
         Err(_) => {
-            let message = format!("The body did not arrive within {} seconds.", READ_LIMIT.as_secs());
+            let message =
+                format!("The request body did not arrive within {} seconds.", READ_TIMEOUT.as_secs());
             let error = Error::new(ErrorCode::ValidationError, message);
             Err(Failure::with_status(StatusCode::REQUEST_TIMEOUT, error))
         }

@@ -1,4 +1,5 @@
-//! JSON, read strictly: a key that is given twice is a fault, where most readers keep the last in silence.
+//! A strict JSON parser. It rejects objects with duplicate keys. Most parsers accept them and silently use the last
+//! value.
 
 use std::fmt;
 
@@ -6,45 +7,48 @@ use herm_types::{Error, ErrorCode};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Faults;
+use super::{FieldErrors, quote_if_empty};
 
-/// Reads a whole text. Nesting is bounded by the reader, at 128 levels.
+/// Parses a JSON text. Values may be nested up to 128 levels deep, which is the limit of `serde_json`.
 ///
 /// # Errors
-/// `validation_error`: it is not JSON, with the line and column; or every key that an object has twice.
+/// `validation_error`: the text is not valid JSON (the message contains the line and column), or an object has
+/// duplicate keys (each of them is listed as a field error).
 pub(super) fn parse(text: &[u8]) -> Result<Value, Error> {
-    let mut faults = Faults::default();
+    let mut errors = FieldErrors::default();
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Node { path: &Path::Root, faults: &mut faults }.deserialize(&mut deserializer);
-    let value = value
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Error::new(ErrorCode::ValidationError, format!("The body is not JSON: {error}.")))?;
-    faults.check()?;
+    let value = Node { path: &Path::Root, errors: &mut errors }.deserialize(&mut deserializer);
+    let value = value.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
+        Error::new(ErrorCode::ValidationError, format!("The request body is not valid JSON: {error}."))
+    })?;
+    errors.check()?;
     Ok(value)
 }
 
-/// Where a value stands. Written out only if something is wrong there.
+/// The path of a value in the JSON text, for field errors. It is a linked list on the stack and is formatted only if
+/// there is an error, so that parsing a valid text allocates no paths.
 enum Path<'p> {
     Root,
     Key(&'p Path<'p>, &'p str),
-    Place(&'p Path<'p>, usize),
+    Index(&'p Path<'p>, usize),
 }
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Key(Self::Root, key) => f.write_str(key),
-            Self::Key(object, key) => write!(f, "{object}.{key}"),
-            Self::Place(array, place) => write!(f, "{array}[{place}]"),
+            Self::Key(Self::Root, key) => f.write_str(quote_if_empty(key)),
+            Self::Key(object, key) => write!(f, "{object}.{}", quote_if_empty(key)),
+            Self::Index(array, index) => write!(f, "{array}[{index}]"),
         }
     }
 }
 
-/// A value that is about to be read.
+/// The state that Serde needs to deserialize one JSON value: the path of the value, and the list to which errors are
+/// added.
 struct Node<'n> {
     path: &'n Path<'n>,
-    faults: &'n mut Faults,
+    errors: &'n mut FieldErrors,
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -93,8 +97,8 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
         loop {
-            let path = Path::Place(self.path, array.len());
-            match items.next_element_seed(Node { path: &path, faults: self.faults })? {
+            let path = Path::Index(self.path, array.len());
+            match items.next_element_seed(Node { path: &path, errors: self.errors })? {
                 Some(item) => array.push(item),
                 None => return Ok(Value::Array(array)),
             }
@@ -106,9 +110,9 @@ impl<'de> Visitor<'de> for Node<'_> {
         while let Some(key) = fields.next_key::<String>()? {
             let path = Path::Key(self.path, &key);
             if object.contains_key(&key) {
-                self.faults.add(path.to_string(), "is given more than once");
+                self.errors.add(path.to_string(), "duplicate key");
             }
-            let value = fields.next_value_seed(Node { path: &path, faults: self.faults })?;
+            let value = fields.next_value_seed(Node { path: &path, errors: self.errors })?;
             object.insert(key, value);
         }
         Ok(Value::Object(object))
@@ -123,21 +127,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_that_is_given_twice_is_named() {
+    fn every_duplicate_key_is_listed() {
         let error =
             parse(br#"{"a": 1, "a": 2, "b": [{"c": 1, "d": {"e": 1, "e": 1}, "c": 2}]}"#).unwrap_err();
-        let paths: Vec<&str> = error.details.iter().map(|fault| fault.path.as_str()).collect();
+        let paths: Vec<&str> = error.details.iter().map(|error| error.path.as_str()).collect();
         assert_eq!(paths, ["a", "b[0].d.e", "b[0].c"]);
     }
 
     #[test]
-    fn the_same_key_in_two_objects_is_fine() {
+    fn two_objects_may_have_the_same_key() {
         let value = parse(br#"[{"a": 1}, {"a": {"a": 1.5}}]"#).unwrap();
         assert_eq!(value, json!([{"a": 1}, {"a": {"a": 1.5}}]));
     }
 
     #[test]
-    fn what_is_not_json_is_told_where() {
+    fn invalid_json_is_rejected_with_its_position() {
         let error = parse(b"[1,\n  2,]").unwrap_err();
         assert!(error.message.contains("line 2 column"), "{}", error.message);
         assert!(parse(b"{} {}").unwrap_err().message.contains("trailing"));
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_bounded() {
+    fn nesting_is_limited() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(parse(nested(100).as_bytes()).is_ok());
         let error = parse(nested(100_000).as_bytes()).unwrap_err();
@@ -153,9 +157,9 @@ mod tests {
     }
 
     proptest! {
-        /// Except for the faults it finds, it reads what the library reads.
+        /// The parser accepts exactly the texts that `serde_json` accepts, except those with duplicate keys.
         #[test]
-        fn it_reads_as_the_library_does(text in r#"[\[\]{}:,"a1e.\-0 \\ut]{0,40}"#) {
+        fn parsing_agrees_with_serde_json(text in r#"[\[\]{}:,"a1e.\-0 \\ut]{0,40}"#) {
             match (parse(text.as_bytes()), serde_json::from_str::<Value>(&text)) {
                 (Ok(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
                 (Err(error), Ok(_)) => prop_assert!(!error.details.is_empty()),

@@ -1,4 +1,5 @@
-//! Input, parsed once: every fault of a body or a query is found, and all are reported together.
+//! Parses the path, query and body of requests into Rust types. All errors in the body are reported together. So are
+//! all errors in the query.
 
 mod body;
 mod json;
@@ -8,58 +9,94 @@ mod query;
 
 pub use body::DEFAULT_MAX_JSON_BYTES;
 pub(crate) use body::{JsonBody, OptionalJsonBody, read_body};
-pub(crate) use object::{Given, Object};
+pub(crate) use object::{FieldValue, Object};
 pub(crate) use path::{DeploymentPath, IdPath};
 pub(crate) use query::Query;
 
-use herm_types::{Error, Fault};
+use herm_types::{Error, FieldError};
 use serde_json::Value;
 
-/// The most faults that are told of one request; a body of a megabyte can have a hundred thousand.
-const MAX_FAULTS: usize = 100;
+/// The maximum number of field errors listed in one response. Further errors are counted but not listed, because a body
+/// of 1 MiB can contain a hundred thousand.
+const MAX_FIELD_ERRORS: usize = 100;
 
-/// The faults found so far.
+/// Collects the field errors of a request.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
-    first: Vec<Fault>,
-    more: usize,
+pub(crate) struct FieldErrors {
+    listed: Vec<FieldError>,
+    unlisted: usize,
 }
 
-impl Faults {
+impl FieldErrors {
     pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        if self.first.len() < MAX_FAULTS {
-            self.first.push(Fault::new(path, message));
+        if self.listed.len() < MAX_FIELD_ERRORS {
+            self.listed.push(FieldError::new(path, message));
         } else {
-            self.more += 1;
+            self.unlisted += 1;
         }
     }
 
-    /// Whether something was found at this path already.
+    /// Returns true if an error was already added for the field with this path.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.first.iter().any(|fault| fault.path == path)
+        self.listed.iter().any(|error| error.path == path)
     }
 
+    /// Fails if any field errors were added.
+    ///
     /// # Errors
-    /// All faults together, if there are any.
+    /// `validation_error`, which lists the field errors.
     pub(crate) fn check(mut self) -> Result<(), Error> {
-        if self.first.is_empty() {
+        if self.listed.is_empty() {
             return Ok(());
         }
-        if self.more > 0 {
-            self.first.push(Fault::new("", format!("{} more faults are not listed", self.more)));
+        if self.unlisted > 0 {
+            self.listed.push(FieldError::new(
+                "",
+                format!("has {} more errors that are not listed here", self.unlisted),
+            ));
         }
-        Err(Error::invalid(self.first))
+        Err(Error::invalid(self.listed))
     }
 }
 
-/// Reads a body that has nothing to say: none, or an object without fields.
+/// Checks the body of an operation that takes no fields: it must be absent or an empty object.
 ///
 /// # Errors
-/// `validation_error` with every field there is.
+/// `validation_error`, which lists every field of the body as unknown.
 pub(crate) fn no_fields(body: Option<&Value>) -> Result<(), Error> {
-    let mut faults = Faults::default();
+    let mut errors = FieldErrors::default();
     if let Some(body) = body {
-        Object::of_body(body, &mut faults).finish(&mut faults);
+        Object::from_body(body, &mut errors).finish(&mut errors);
     }
-    faults.check()
+    errors.check()
+}
+
+/// Returns the name of a field or query parameter in the form used in the path of a field error. An empty name becomes
+/// `""`, because an empty path means the whole body.
+fn quote_if_empty(name: &str) -> &str {
+    if name.is_empty() { "\"\"" } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str) -> String {
+        let result = json::parse(body.as_bytes()).and_then(|body| no_fields(Some(&body)));
+        result.unwrap_err().message
+    }
+
+    #[test]
+    fn an_error_of_the_whole_body_reads_as_a_sentence() {
+        assert_eq!(message("[]"), "The request body must be a JSON object.");
+        let error = |path: &str| FieldError::new(path, "must be a JSON object");
+        let several = Error::invalid(vec![error(""), error("a"), error("b")]);
+        assert_eq!(several.message, "The request body must be a JSON object (and 2 more).");
+    }
+
+    #[test]
+    fn an_empty_field_name_is_shown_in_quotes() {
+        assert_eq!(message(r#"{"": 1}"#), "\"\": unknown field");
+        assert_eq!(message(r#"{"a": {"": 1, "": 2}}"#), "a.\"\": duplicate key");
+    }
 }

@@ -1,4 +1,5 @@
-//! A JSON object, read field by field: what is missing, wrong or unknown becomes a fault with its path.
+//! Reads a JSON object field by field. For each missing, invalid or unknown field, it adds a field error with the path
+//! of the field.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -6,303 +7,308 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::Faults;
+use super::{FieldErrors, quote_if_empty};
 
-/// What a body says of a field.
+/// The value of a field. Unlike an `Option`, it distinguishes an absent field from an explicit `null`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Given<'v> {
+pub(crate) enum FieldValue<'v> {
     Absent,
     Null,
     Value(&'v Value),
 }
 
-/// An object of a body. Every field is asked for once; [`Object::finish`] finds those nobody asked for.
+/// A JSON object in a request body. The caller reads every known field and then calls [`Object::finish`], which reports
+/// all other fields as unknown.
 pub(crate) struct Object<'v> {
     path: String,
     map: Option<&'v Map<String, Value>>,
-    known: Vec<&'static str>,
+    known_fields: Vec<&'static str>,
 }
 
 impl<'v> Object<'v> {
-    /// The whole body as an object.
-    pub(crate) fn of_body(body: &'v Value, faults: &mut Faults) -> Self {
+    /// Creates an `Object` from a request body. Adds an error if the body is not a JSON object.
+    pub(crate) fn from_body(body: &'v Value, errors: &mut FieldErrors) -> Self {
         if !body.is_object() {
-            faults.add("", "the body must be a JSON object");
+            errors.add("", "must be a JSON object");
         }
-        Self { path: String::new(), map: body.as_object(), known: Vec::new() }
+        Self { path: String::new(), map: body.as_object(), known_fields: Vec::new() }
     }
 
-    fn path_of(&self, name: &str) -> String {
+    /// Returns the path of the field `name` of this object, for a field error.
+    pub(crate) fn path_to(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// The field's value; `null` counts as not given.
+    /// Returns the value of a field, or `None` if the field is absent or `null`.
     fn field(&mut self, name: &'static str) -> Option<&'v Value> {
-        self.known.push(name);
+        self.known_fields.push(name);
         self.map?.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text of so many characters, if it is given.
-    pub(crate) fn text(
+    /// Reads an optional string. `chars` is the allowed range of its length, in characters.
+    pub(crate) fn string(
         &mut self,
         name: &'static str,
         chars: RangeInclusive<usize>,
-        faults: &mut Faults,
+        errors: &mut FieldErrors,
     ) -> Option<String> {
-        let path = self.path_of(name);
+        let path = self.path_to(name);
         let value = self.field(name)?;
         let Some(text) = value.as_str() else {
-            faults.add(path, "must be a string");
+            errors.add(path, "must be a string");
             return None;
         };
         let count = text.chars().count();
         if !chars.contains(&count) {
-            let (least, most) = (chars.start(), chars.end());
-            faults.add(path, format!("must have {least} to {most} characters, not {count}"));
+            let (min, max) = (chars.start(), chars.end());
+            errors.add(path, format!("must be {min} to {max} characters long, but has {count}"));
             return None;
         }
         if text.contains('\0') {
-            faults.add(path, "must not contain the character U+0000");
+            errors.add(path, "must not contain the character U+0000");
             return None;
         }
         Some(text.to_owned())
     }
 
-    /// The same, and a fault if it is not given.
-    pub(crate) fn required_text(
+    /// Reads a required string. `chars` is the allowed range of its length, in characters.
+    pub(crate) fn required_string(
         &mut self,
         name: &'static str,
         chars: RangeInclusive<usize>,
-        faults: &mut Faults,
+        errors: &mut FieldErrors,
     ) -> Option<String> {
-        if self.map.is_some() && !self.is_given(name) {
-            self.known.push(name);
-            faults.add(self.path_of(name), "is required");
+        if self.map.is_some() && !self.has(name) {
+            self.known_fields.push(name);
+            errors.add(self.path_to(name), "is required");
             return None;
         }
-        self.text(name, chars, faults)
+        self.string(name, chars, errors)
     }
 
-    pub(crate) fn boolean(&mut self, name: &'static str, default: bool, faults: &mut Faults) -> bool {
-        self.optional_boolean(name, faults).unwrap_or(default)
+    /// Reads an optional boolean. Returns `default` if the field is absent, `null` or invalid.
+    pub(crate) fn boolean(&mut self, name: &'static str, default: bool, errors: &mut FieldErrors) -> bool {
+        self.optional_boolean(name, errors).unwrap_or(default)
     }
 
-    /// A truth value, if it is given.
-    pub(crate) fn optional_boolean(&mut self, name: &'static str, faults: &mut Faults) -> Option<bool> {
-        let path = self.path_of(name);
+    /// Reads an optional boolean. Returns `None` if the field is absent, `null` or invalid.
+    pub(crate) fn optional_boolean(&mut self, name: &'static str, errors: &mut FieldErrors) -> Option<bool> {
+        let path = self.path_to(name);
         let value = self.field(name)?;
         if !value.is_boolean() {
-            faults.add(path, "must be true or false");
+            errors.add(path, "must be `true` or `false`");
         }
         value.as_bool()
     }
 
-    /// One of a few texts, if it is given.
+    /// Reads an optional string that must be one of `choices`, which are pairs of an allowed string and a value.
+    /// Returns the value that belongs to the string.
     pub(crate) fn choice<T: Copy>(
         &mut self,
         name: &'static str,
         choices: &[(&str, T)],
-        faults: &mut Faults,
+        errors: &mut FieldErrors,
     ) -> Option<T> {
-        let path = self.path_of(name);
+        let path = self.path_to(name);
         let value = self.field(name)?;
         let chosen = choices.iter().find(|(text, _)| value.as_str() == Some(text)).map(|(_, chosen)| *chosen);
         if chosen.is_none() {
             let texts: Vec<&str> = choices.iter().map(|(text, _)| *text).collect();
-            faults.add(path, format!("must be one of: {}", texts.join(", ")));
+            errors.add(path, format!("must be one of: `{}`", texts.join("`, `")));
         }
         chosen
     }
 
-    /// The same, and a fault if it is not given.
+    /// Reads a required string that must be one of `choices`, which are pairs of an allowed string and a value. Returns
+    /// the value that belongs to the string.
     pub(crate) fn required_choice<T: Copy>(
         &mut self,
         name: &'static str,
         choices: &[(&str, T)],
-        faults: &mut Faults,
+        errors: &mut FieldErrors,
     ) -> Option<T> {
-        if self.map.is_some() && !self.is_given(name) {
-            self.known.push(name);
-            faults.add(self.path_of(name), "is required");
+        if self.map.is_some() && !self.has(name) {
+            self.known_fields.push(name);
+            errors.add(self.path_to(name), "is required");
             return None;
         }
-        self.choice(name, choices, faults)
+        self.choice(name, choices, errors)
     }
 
-    /// Whether a field is there and is not `null`.
-    pub(crate) fn is_given(&self, name: &str) -> bool {
+    /// Returns true if the field is present and not `null`.
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.map.is_some_and(|map| map.get(name).is_some_and(|value| !value.is_null()))
     }
 
-    /// A text that reads itself, if it is given.
+    /// Reads an optional string and parses it with `FromStr`. If parsing fails, the parser's error message becomes the
+    /// message of the field error.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(
         &mut self,
         name: &'static str,
-        faults: &mut Faults,
+        errors: &mut FieldErrors,
     ) -> Option<T> {
-        let path = self.path_of(name);
+        let path = self.path_to(name);
         let value = self.field(name)?;
         let Some(text) = value.as_str() else {
-            faults.add(path, "must be a string");
+            errors.add(path, "must be a string");
             return None;
         };
-        text.parse().map_err(|error: T::Err| faults.add(path, error.to_string())).ok()
+        text.parse().map_err(|error: T::Err| errors.add(path, error.to_string())).ok()
     }
 
-    /// A whole number within bounds, if it is given.
-    pub(crate) fn whole_number(
+    /// Reads an optional integer, which must be within `bounds`.
+    pub(crate) fn integer(
         &mut self,
         name: &'static str,
         bounds: RangeInclusive<u32>,
-        faults: &mut Faults,
+        errors: &mut FieldErrors,
     ) -> Option<u32> {
-        let path = self.path_of(name);
+        let path = self.path_to(name);
         let value = self.field(name)?;
         let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| bounds.contains(number));
         if number.is_none() {
-            faults.add(path, format!("must be a whole number from {} to {}", bounds.start(), bounds.end()));
+            errors.add(path, format!("must be an integer from {} to {}", bounds.start(), bounds.end()));
         }
         number
     }
 
-    /// A list of at most `most` texts that `read` makes something of, each once, if it is given. `None` too if one
-    /// cannot be read.
-    pub(crate) fn list<T: PartialEq>(
+    /// Reads an optional array of at most `max` strings and parses each string with `parse`. Duplicates are dropped.
+    /// Returns `None` if the field is absent, `null` or invalid.
+    pub(crate) fn parsed_list<T: PartialEq>(
         &mut self,
         name: &'static str,
-        most: usize,
-        read: impl Fn(&str) -> Result<T, String>,
-        faults: &mut Faults,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, String>,
+        errors: &mut FieldErrors,
     ) -> Option<Vec<T>> {
-        let path = self.path_of(name);
+        let path = self.path_to(name);
         let value = self.field(name)?;
         let Some(items) = value.as_array() else {
-            faults.add(path, "must be a list of strings");
+            errors.add(path, "must be an array of strings");
             return None;
         };
-        if items.len() > most {
-            faults.add(path, format!("must have at most {most} items, not {}", items.len()));
+        if items.len() > max {
+            errors.add(path, format!("must have at most {max} items, but has {}", items.len()));
             return None;
         }
-        let (mut list, mut is_whole) = (Vec::new(), true);
+        let (mut list, mut is_valid) = (Vec::new(), true);
         for (index, item) in items.iter().enumerate() {
-            match item.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(&read) {
-                Ok(read) if list.contains(&read) => {}
-                Ok(read) => list.push(read),
+            match item.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(&parse) {
+                Ok(item) if list.contains(&item) => {}
+                Ok(item) => list.push(item),
                 Err(message) => {
-                    faults.add(format!("{path}[{index}]"), message);
-                    is_whole = false;
+                    errors.add(format!("{path}[{index}]"), message);
+                    is_valid = false;
                 }
             }
         }
-        is_whole.then_some(list)
+        is_valid.then_some(list)
     }
 
-    /// Adds a fault unless the field is given, whatever it holds.
-    pub(crate) fn require(&self, name: &str, faults: &mut Faults) {
+    /// Adds an error if the field is absent or `null`. Does not check the type of the value.
+    pub(crate) fn require(&self, name: &str, errors: &mut FieldErrors) {
         if self.map.is_some_and(|map| map.get(name).is_none_or(Value::is_null)) {
-            faults.add(self.path_of(name), "is required");
+            errors.add(self.path_to(name), "is required");
         }
     }
 
-    /// An object within; an empty one if it is not given.
-    pub(crate) fn object(&mut self, name: &'static str, faults: &mut Faults) -> Self {
-        let path = self.path_of(name);
+    /// Reads an optional nested object. If the field is absent, `null` or invalid, returns an object in which all
+    /// fields are absent.
+    pub(crate) fn object(&mut self, name: &'static str, errors: &mut FieldErrors) -> Self {
+        let path = self.path_to(name);
         let value = self.field(name);
         if value.is_some_and(|value| !value.is_object()) {
-            faults.add(path.clone(), "must be an object");
+            errors.add(path.clone(), "must be an object");
         }
-        Self { path, map: value.and_then(Value::as_object), known: Vec::new() }
+        Self { path, map: value.and_then(Value::as_object), known_fields: Vec::new() }
     }
 
-    /// A field as it is given: `null` may mean something else than nothing.
-    pub(crate) fn given(&mut self, name: &'static str) -> Given<'v> {
-        self.known.push(name);
+    /// Returns the value of a field. Unlike the other methods, distinguishes an explicit `null` from an absent field.
+    pub(crate) fn field_value(&mut self, name: &'static str) -> FieldValue<'v> {
+        self.known_fields.push(name);
         match self.map.and_then(|map| map.get(name)) {
-            None => Given::Absent,
-            Some(Value::Null) => Given::Null,
-            Some(value) => Given::Value(value),
+            None => FieldValue::Absent,
+            Some(Value::Null) => FieldValue::Null,
+            Some(value) => FieldValue::Value(value),
         }
     }
 
-    /// A list of objects, if it is given; `null` is an empty one.
+    /// Reads an optional array of at most `max` objects. Returns `None` if the field is absent or invalid, and an empty
+    /// list if it is `null`.
     pub(crate) fn objects(
         &mut self,
         name: &'static str,
-        most: usize,
-        faults: &mut Faults,
+        max: usize,
+        errors: &mut FieldErrors,
     ) -> Option<Vec<Object<'v>>> {
-        let path = self.path_of(name);
-        let items = match self.given(name) {
-            Given::Absent => return None,
-            Given::Null => return Some(Vec::new()),
-            Given::Value(Value::Array(items)) => items,
-            Given::Value(_) => {
-                faults.add(path, "must be an array of objects");
+        let path = self.path_to(name);
+        let items = match self.field_value(name) {
+            FieldValue::Absent => return None,
+            FieldValue::Null => return Some(Vec::new()),
+            FieldValue::Value(Value::Array(items)) => items,
+            FieldValue::Value(_) => {
+                errors.add(path, "must be an array of objects");
                 return None;
             }
         };
-        if items.len() > most {
-            faults.add(path, format!("must have at most {most} items, not {}", items.len()));
+        if items.len() > max {
+            errors.add(path, format!("must have at most {max} items, but has {}", items.len()));
             return None;
         }
         let objects = items.iter().enumerate().map(|(index, item)| {
             let path = format!("{path}[{index}]");
             if !item.is_object() {
-                faults.add(path.clone(), "must be an object");
+                errors.add(path.clone(), "must be an object");
             }
-            Object { path, map: item.as_object(), known: Vec::new() }
+            Object { path, map: item.as_object(), known_fields: Vec::new() }
         });
         Some(objects.collect())
     }
 
-    /// A list of texts, if it is given; `null` is `Some(None)`.
-    pub(crate) fn texts(
+    /// Reads an optional array of at most `max` strings. Returns `None` if the field is absent or invalid, and
+    /// `Some(None)` if it is `null`.
+    pub(crate) fn strings(
         &mut self,
         name: &'static str,
-        most: usize,
-        faults: &mut Faults,
+        max: usize,
+        errors: &mut FieldErrors,
     ) -> Option<Option<Vec<String>>> {
-        let path = self.path_of(name);
-        let items = match self.given(name) {
-            Given::Absent => return None,
-            Given::Null => return Some(None),
-            Given::Value(Value::Array(items)) => items,
-            Given::Value(_) => {
-                faults.add(path, "must be an array of strings");
+        let path = self.path_to(name);
+        let items = match self.field_value(name) {
+            FieldValue::Absent => return None,
+            FieldValue::Null => return Some(None),
+            FieldValue::Value(Value::Array(items)) => items,
+            FieldValue::Value(_) => {
+                errors.add(path, "must be an array of strings");
                 return None;
             }
         };
-        if items.len() > most {
-            faults.add(path, format!("must have at most {most} items, not {}", items.len()));
+        if items.len() > max {
+            errors.add(path, format!("must have at most {max} items, but has {}", items.len()));
             return None;
         }
         let mut texts = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             match item.as_str() {
                 Some(text) => texts.push(text.to_owned()),
-                None => faults.add(format!("{path}[{index}]"), "must be a string"),
+                None => errors.add(format!("{path}[{index}]"), "must be a string"),
             }
         }
         Some(Some(texts))
     }
 
-    /// Where a field of this object is, for a fault.
-    pub(crate) fn path_to(&self, name: &str) -> String {
-        self.path_of(name)
-    }
-
-    /// Whether there is an object at all: if not, that was found before.
-    pub(crate) fn is_there(&self) -> bool {
+    /// Returns true if the JSON value is an object. If it is not, an error was already added when this `Object` was
+    /// created.
+    pub(crate) fn is_object(&self) -> bool {
         self.map.is_some()
     }
 
-    /// Finds the fields that nobody asked for.
-    pub(crate) fn finish(self, faults: &mut Faults) {
+    /// Adds an error for each field that the caller has not read. Such a field is unknown to the operation.
+    pub(crate) fn finish(self, errors: &mut FieldErrors) {
         for name in self.map.into_iter().flat_map(Map::keys) {
-            if !self.known.contains(&name.as_str()) {
-                faults.add(self.path_of(name), "is not a known field");
+            if !self.known_fields.contains(&name.as_str()) {
+                errors.add(self.path_to(quote_if_empty(name)), "unknown field");
             }
         }
     }

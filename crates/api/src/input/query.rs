@@ -1,4 +1,4 @@
-//! A request's query string: every parameter known, none given twice.
+//! Reads the query string of a request, and rejects unknown and repeated parameters.
 
 use std::str::FromStr;
 
@@ -7,13 +7,13 @@ use herm_types::Error;
 use herm_types::paging::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use http::request::Parts;
 
-use super::Faults;
+use super::{FieldErrors, quote_if_empty};
 use crate::error::Failure;
 
-/// The parameters that have not been asked for yet.
+/// The query parameters of a request that the handler has not read yet, and the errors found so far.
 pub(crate) struct Query {
-    given: Vec<(String, String)>,
-    faults: Faults,
+    parameters: Vec<(String, String)>,
+    errors: FieldErrors,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
@@ -22,72 +22,77 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
         Ok(Self {
-            given: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-            faults: Faults::default(),
+            parameters: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+            errors: FieldErrors::default(),
         })
     }
 }
 
 impl Query {
-    /// A parameter's text, if it is given.
-    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+    /// Reads an optional parameter. Returns `None` if it is absent. Each parameter can be read only once.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         let (mut values, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.given).into_iter().partition(|(given, _)| given == name);
-        self.given = rest;
+            std::mem::take(&mut self.parameters).into_iter().partition(|(key, _)| key == name);
+        self.parameters = rest;
         if values.len() > 1 {
-            self.faults.add(name, "is given more than once");
+            self.errors.add(name, "must not be repeated");
         }
         values.pop().map(|(_, value)| value)
     }
 
-    /// A parameter that reads its own text, if it is given.
+    /// Reads an optional parameter and parses it with `FromStr`. If parsing fails, the parser's error message becomes
+    /// the message of the field error.
     pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Option<T> {
-        let parsed = self.text(name)?.parse::<T>();
-        parsed.map_err(|error| self.faults.add(name, error.to_string())).ok()
+        let parsed = self.take(name)?.parse::<T>();
+        parsed.map_err(|error| self.errors.add(name, error.to_string())).ok()
     }
 
-    /// One of a few texts, if it is given.
+    /// Reads an optional parameter and parses it with `parse`. `choices` lists the valid values, for the message of the
+    /// field error.
     pub(crate) fn choice<T>(
         &mut self,
         name: &str,
         parse: impl Fn(&str) -> Option<T>,
-        texts: &str,
+        choices: &str,
     ) -> Option<T> {
-        let text = self.text(name)?;
+        let text = self.take(name)?;
         let chosen = parse(&text);
         if chosen.is_none() {
-            self.faults.add(name, format!("must be one of: {texts}"));
+            self.errors.add(name, format!("must be one of: {choices}"));
         }
         chosen
     }
 
-    /// `limit` and `cursor`; a cursor is the id of the last row that was given.
+    /// Reads the parameters `limit` and `cursor` of a list operation. A cursor must be an id of type `I`, because it is
+    /// the id of the last row of the previous page.
     pub(crate) fn page<I: FromStr>(&mut self) -> PageRequest {
-        let limit = match self.text("limit").map(|text| text.parse::<u32>()) {
+        let limit = match self.take("limit").map(|text| text.parse::<u32>()) {
             None => DEFAULT_LIMIT,
             Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
             Some(_) => {
-                self.faults.add("limit", format!("must be a whole number from 1 to {MAX_LIMIT}"));
+                self.errors.add("limit", format!("must be an integer from 1 to {MAX_LIMIT}"));
                 DEFAULT_LIMIT
             }
         };
-        let after = self.text("cursor");
+        let after = self.take("cursor");
         if after.as_deref().is_some_and(|cursor| cursor.parse::<I>().is_err()) {
-            self.faults.add("cursor", "is not a cursor that this list gave");
+            self.errors.add("cursor", "must be the `next_cursor` of a previous page");
         }
         PageRequest { limit, after }
     }
 
-    pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
-        self.faults.add(name, message);
+    pub(crate) fn error(&mut self, name: &str, message: impl Into<String>) {
+        self.errors.add(name, message);
     }
 
+    /// Finishes reading the query. Parameters that the handler has not read are reported as unknown.
+    ///
     /// # Errors
-    /// Every fault found, parameters that nobody asked for among them.
+    /// `validation_error`, which lists every invalid and every unknown parameter.
     pub(crate) fn finish(mut self) -> Result<(), Error> {
-        for (name, _) in &self.given {
-            self.faults.add(name.clone(), "is not a known query parameter");
+        for (name, _) in &self.parameters {
+            self.errors.add(quote_if_empty(name), "unknown query parameter");
         }
-        self.faults.check()
+        self.errors.check()
     }
 }

@@ -1,63 +1,65 @@
-//! The attachments of a message, with every fault they may have.
+//! Parses the attachments of a message.
 
-use herm_app::files::valid_path;
+use herm_app::files::check_path;
 use herm_types::thread::{Attachment, AttachmentType};
 use url::Url;
 
-use crate::input::{Faults, Object};
+use crate::input::{FieldErrors, Object};
 
-/// Attachments of one message, at most.
+/// The maximum number of attachments of one message. A message with more is rejected.
 const MAX_ATTACHMENTS: usize = 20;
-/// Characters of an address, at most: what browsers and servers agree on.
+/// The maximum length of an attachment's URL, in characters. Many servers do not support longer URLs.
 const MAX_URL_CHARS: usize = 2048;
-/// Characters of a path, at most; its bytes are counted where it is read.
+/// The maximum length of an attachment's path, in characters. `check_path` also limits the length in bytes.
 const MAX_PATH_CHARS: usize = 4096;
 
 const TYPES: [(&str, AttachmentType); 3] =
     [("image", AttachmentType::Image), ("video", AttachmentType::Video), ("audio", AttachmentType::Audio)];
 
-/// Reads the field; `None` if it is not given, or is no list that could be read.
-pub(super) fn read(body: &mut Object<'_>, faults: &mut Faults) -> Option<Vec<Attachment>> {
-    let objects = body.objects("attachments", MAX_ATTACHMENTS, faults)?;
-    // One with a fault counts as well: that there is one is known.
-    let attachments = objects.into_iter().map(|object| attachment(object, faults));
+/// Reads the field `attachments`. Returns `None` if it is absent, or not an array of valid length.
+pub(super) fn read(body: &mut Object<'_>, errors: &mut FieldErrors) -> Option<Vec<Attachment>> {
+    let objects = body.objects("attachments", MAX_ATTACHMENTS, errors)?;
+    // Invalid attachments, for which errors were added, are part of the result. Otherwise, a message with only an
+    // invalid attachment would also get the misleading error that `content` is required.
+    let attachments = objects.into_iter().map(|object| attachment(object, errors));
     Some(attachments.collect())
 }
 
-fn attachment(mut object: Object<'_>, faults: &mut Faults) -> Attachment {
-    let whole = object.path_to("");
-    let kind = object.required_choice("type", &TYPES, faults);
-    let url = object.text("url", 1..=MAX_URL_CHARS, faults);
-    let path = object.text("path", 1..=MAX_PATH_CHARS, faults);
-    if let Some(fault) = url.as_deref().and_then(fault_of_url) {
-        faults.add(object.path_to("url"), fault);
+fn attachment(mut object: Object<'_>, errors: &mut FieldErrors) -> Attachment {
+    let path_prefix = object.path_to("");
+    let kind = object.required_choice("type", &TYPES, errors);
+    let url = object.string("url", 1..=MAX_URL_CHARS, errors);
+    let path = object.string("path", 1..=MAX_PATH_CHARS, errors);
+    if let Some(error) = url.as_deref().and_then(error_of_url) {
+        errors.add(object.path_to("url"), error);
     }
-    if let Some(fault) = path.as_deref().and_then(fault_of_path) {
-        faults.add(object.path_to("path"), fault);
+    if let Some(error) = path.as_deref().and_then(error_of_path) {
+        errors.add(object.path_to("path"), error);
     }
-    if object.is_there() && object.is_given("url") == object.is_given("path") {
-        faults.add(whole.trim_end_matches('.'), "must have either url or path");
+    if object.is_object() && object.has("url") == object.has("path") {
+        errors.add(path_prefix.trim_end_matches('.'), "must have exactly one of the fields `url` and `path`");
     }
-    object.finish(faults);
+    object.finish(errors);
     Attachment { kind: kind.unwrap_or(AttachmentType::Image), url, path }
 }
 
-fn fault_of_url(text: &str) -> Option<&'static str> {
-    const FAULT: &str = "must be an absolute address that begins with http:// or https://";
-    // What a parser would drop or repair in silence is not sent on.
+fn error_of_url(text: &str) -> Option<&'static str> {
+    const INVALID: &str = "must be an absolute `http://` or `https://` URL without spaces";
+    // The URL parser silently removes such characters. They are rejected, because the original text, and not the parsed
+    // URL, is stored and sent to the model.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Some(FAULT);
+        return Some(INVALID);
     }
     let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
     match url {
-        None => Some(FAULT),
+        None => Some(INVALID),
         Some(url) if !url.username().is_empty() || url.password().is_some() => {
-            Some("must not hold a user name or a password")
+            Some("must not contain a user name or password")
         }
         Some(_) => None,
     }
 }
 
-fn fault_of_path(text: &str) -> Option<String> {
-    valid_path(text).err()
+fn error_of_path(text: &str) -> Option<String> {
+    check_path(text).err()
 }

@@ -1,4 +1,4 @@
-//! Whether a connection is used: how many of its requests are under way.
+//! Counts the active requests of a connection, to detect idle connections.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,61 +10,64 @@ use tokio::sync::watch;
 
 #[derive(Clone, Copy, Default)]
 struct Requests {
-    under_way: usize,
-    /// Whether there has been one at all.
-    any: bool,
+    active: usize,
+    /// True if the connection has ever had a request, active or completed.
+    has_had_any: bool,
 }
 
-/// The requests of one connection.
+/// The number of active requests of one connection.
 #[derive(Default)]
 pub(super) struct Activity(watch::Sender<Requests>);
 
 impl Activity {
-    /// A request begins.
-    pub(super) fn begin(&self) -> UnderWay {
-        self.0.send_modify(|requests| *requests = Requests { under_way: requests.under_way + 1, any: true });
-        UnderWay(self.0.clone())
+    /// Adds an active request. It is removed when the returned guard is dropped.
+    pub(super) fn begin(&self) -> ActiveRequest {
+        self.0
+            .send_modify(|requests| *requests = Requests { active: requests.active + 1, has_had_any: true });
+        ActiveRequest(self.0.clone())
     }
 
-    /// Waits until no request has been under way for so long: `first` before there has been one, then `later`.
-    pub(super) async fn none_for(&self, first: Duration, later: Duration) {
+    /// Waits until the connection has been idle for too long: for `first` if it has never had a request, or for `later`
+    /// since its last request.
+    pub(super) async fn wait_idle(&self, first: Duration, later: Duration) {
         let mut requests = self.0.subscribe();
         loop {
-            let Requests { under_way, any } = *requests.borrow_and_update();
+            let Requests { active, has_had_any } = *requests.borrow_and_update();
             let changed = requests.changed();
-            if under_way > 0 {
-                // Its sender is here, so that it cannot have gone.
+            if active > 0 {
+                // `changed` fails only if the sender is dropped, but `self` owns the sender.
                 let _ = changed.await;
-            } else if tokio::time::timeout(if any { later } else { first }, changed).await.is_err() {
+            } else if tokio::time::timeout(if has_had_any { later } else { first }, changed).await.is_err() {
                 return;
             }
         }
     }
 }
 
-/// A request under way; it ends when this is dropped.
-pub(super) struct UnderWay(watch::Sender<Requests>);
+/// A guard for an active request. The request counts as active until the guard is dropped.
+pub(super) struct ActiveRequest(watch::Sender<Requests>);
 
-impl UnderWay {
-    /// The body of its answer, with which it ends.
-    pub(super) fn until_sent(self, body: Body) -> Answer {
-        Answer { body, _under_way: self }
+impl ActiveRequest {
+    /// Moves the guard into the response body, so that the request stays active until the body has been sent or
+    /// dropped.
+    pub(super) fn track_body(self, body: Body) -> TrackedBody {
+        TrackedBody { body, _request: self }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.send_modify(|requests| requests.under_way = requests.under_way.saturating_sub(1));
+        self.0.send_modify(|requests| requests.active = requests.active.saturating_sub(1));
     }
 }
 
-/// A body that is being sent.
-pub(super) struct Answer {
+/// A response body that holds the guard of its request. The request counts as active until the body is dropped.
+pub(super) struct TrackedBody {
     body: Body,
-    _under_way: UnderWay,
+    _request: ActiveRequest,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

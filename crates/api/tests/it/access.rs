@@ -1,4 +1,4 @@
-//! Who may do what: every operation of the OpenAPI document, for every actor.
+//! The access table: for every operation of the OpenAPI document, the HTTP status that each kind of caller must get.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::world::{World, minimal};
 use crate::{snapshots, steering};
 
-/// An operation, and what it answers each actor.
+/// An operation, an example request, and the HTTP status that each kind of caller must get.
 pub(crate) struct Row {
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
@@ -22,21 +22,22 @@ pub(crate) struct Row {
     anonymous: u16,
     reader: u16,
     writer: u16,
-    stranger: u16,
+    other_account: u16,
     token: u16,
     admin: Option<u16>,
 }
 
 impl Row {
-    /// What a browser token with all its scopes is answered; without this, that it may not.
-    fn token(mut self, answer: u16) -> Self {
-        self.token = answer;
+    /// Sets the status that a browser token with all scopes must get. The default is 403.
+    fn token(mut self, status: u16) -> Self {
+        self.token = status;
         self
     }
 
-    /// What an admin is answered, where that is not what the writer is.
-    fn admin(mut self, answer: u16) -> Self {
-        self.admin = Some(answer);
+    /// Sets the status that a key with the scope `admin` must get. By default, the operation is not tested with such a
+    /// key.
+    fn admin(mut self, status: u16) -> Self {
+        self.admin = Some(status);
         self
     }
 }
@@ -46,26 +47,28 @@ fn row(
     method: Method,
     path: &'static str,
     body: Option<Value>,
-    answers: [u16; 4],
+    statuses: [u16; 4],
 ) -> Row {
-    let [anonymous, reader, writer, stranger] = answers;
-    Row { operation, method, path, body, anonymous, reader, writer, stranger, token: 403, admin: None }
+    let [anonymous, reader, writer, other_account] = statuses;
+    Row { operation, method, path, body, anonymous, reader, writer, other_account, token: 403, admin: None }
 }
 
 const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 
-/// `{d}`, `{t}`, `{r}` and `{s}` stand for a deployment, its thread, a run and a skill of the account `default`, `{k}`,
-/// `{x}` and `{n}` for a key, a secret and a snapshot of it, `{q}` and `{a}` for a steering request and an approval.
+/// Returns the access table. Placeholders in paths and bodies stand for ids of resources of the account `default`:
+/// `{d}` is a deployment, `{t}` its thread, `{r}` a run, `{s}` a skill, `{k}` a key, `{x}` a secret, `{n}` a snapshot,
+/// `{q}` a steering request and `{a}` an approval.
 pub(crate) fn table() -> Vec<Row> {
     let mut table = of_deployments();
     table.extend(of_agents());
-    // Before the messages, which would be answers.
+    // The steering rows must run before the message rows, because a message answers a pending steering request.
     table.extend(of_steering());
     table.extend(of_threads_and_runs());
     table.extend(of_files());
     table.extend(of_account());
     table.extend(of_snapshots());
-    // Last, as it takes the deployment away; the stranger's turn comes before the writer's.
+    // This row must be the last one, because the writer's call deletes the deployment. Within the row, the key of the
+    // other account is tested before the writer's key.
     table.push(row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]));
     table
 }
@@ -80,7 +83,7 @@ fn of_deployments() -> Vec<Row> {
         row("list_deployments", Method::GET, "/v1/deployments", None, [401, 200, 200, 200]).token(200),
         row("get_deployment", Method::GET, "/v1/deployments/{d}", None, [401, 200, 200, 404]).token(200),
         row("update_deployment", Method::PATCH, "/v1/deployments/{d}", Some(json!({})), [401, 403, 200, 404]),
-        // Only one in error is provisioned again.
+        // The writer gets 409, because the deployment is `ready` and only one with the status `error` can be retried.
         row("retry_deployment", Method::POST, "/v1/deployments/{d}/retry", None, [401, 403, 409, 404]),
     ]
 }
@@ -143,7 +146,7 @@ fn of_threads_and_runs() -> Vec<Row> {
             .token(200),
         row("update_thread", Method::PATCH, "/v1/deployments/{d}/threads/{t}", title, [401, 403, 200, 404])
             .token(200),
-        // The default thread stays, also for who may delete others.
+        // The writer gets 409, because `{t}` is the default thread, which cannot be deleted.
         row("delete_thread", Method::DELETE, "/v1/deployments/{d}/threads/{t}", None, [401, 403, 409, 404])
             .token(409),
         row("list_runs", Method::GET, "/v1/deployments/{d}/runs", None, [401, 200, 200, 404]).token(200),
@@ -164,10 +167,11 @@ fn of_steering() -> Vec<Row> {
         row("list_all_steering", Method::GET, "/v1/steering", None, [401, 200, 200, 200]).token(200),
         row("list_steering", Method::GET, steering, None, [401, 200, 200, 404]).token(200),
         row("get_steering", Method::GET, one_request, None, [401, 200, 200, 404]).token(200),
-        // The writer's answer is the token's, once more.
+        // The browser token is tested first and answers the request. The writer then sends the same answer again, which
+        // is allowed.
         row("answer_steering", Method::POST, one_request, answer, [401, 403, 200, 404]).token(200),
         row("list_approvals", Method::GET, approvals, None, [401, 200, 200, 404]).token(200),
-        // The token has withdrawn it before the writer comes.
+        // The browser token is tested first and withdraws the approval, so the writer gets 404.
         row("delete_approval", Method::DELETE, one_approval, None, [401, 403, 404, 404]).token(200),
         row("delete_approvals", Method::DELETE, approvals, None, [401, 403, 200, 404]).token(200),
     ]
@@ -183,7 +187,7 @@ fn of_files() -> Vec<Row> {
             [401, 403, 200, 404],
         )
         .token(200),
-        // The token has deleted it before the writer comes.
+        // The browser token is tested first and deletes the file, so the writer gets 404.
         row("delete_file", Method::DELETE, "/v1/deployments/{d}/files?path=b", None, [401, 403, 404, 404])
             .token(200),
         row("list_files", Method::GET, "/v1/deployments/{d}/files", None, [401, 200, 200, 404]).token(200),
@@ -230,8 +234,8 @@ fn of_snapshots() -> Vec<Row> {
     ]
 }
 
-/// What the table's paths lead to.
-pub(crate) struct Scene {
+/// The resources that the placeholders of the access table stand for.
+pub(crate) struct Fixture {
     deployment: Value,
     run: Value,
     skill: Value,
@@ -241,10 +245,10 @@ pub(crate) struct Scene {
     approval_id: ApprovalId,
 }
 
-/// A secret that the scene has.
+/// The id of the secret that the placeholder `{x}` stands for.
 const SECRET: &str = "sec_acme";
 
-impl Scene {
+impl Fixture {
     pub(crate) async fn new(world: &World) -> Self {
         let deployment = world.deployment().await;
         let run =
@@ -254,7 +258,7 @@ impl Scene {
         std::fs::write(workspace.join("a.txt"), "text").unwrap();
         let skill = json!({"name": "given", "source": "inline", "content": SKILL});
         let skill = world.post(&World::path(&deployment, "/skills"), &skill).await.json();
-        let key_id = info_of(world, &world.key("default", &[Scope::UsageRead]).await).await;
+        let key_id = key_id_of(world, &world.key("default", &[Scope::UsageRead]).await).await;
         let secret = json!({"name": "n", "value": "v", "secret_id": SECRET});
         world.call(&world.admin, Method::POST, "/v1/secrets", Some(&secret)).await;
         let snapshot_id = snapshots::ready(world, "acme", &[("kept.txt", "text")]).await;
@@ -263,7 +267,7 @@ impl Scene {
         Self { deployment, run, skill, key_id, snapshot_id, steering_id, approval_id }
     }
 
-    /// Puts the deployment into `error`, as what can be provisioned again.
+    /// Sets the deployment's status to `error`, so that it can be retried.
     pub(crate) async fn break_deployment(&self, world: &World) {
         let id = self.deployment["deployment_id"].as_str().unwrap().parse().unwrap();
         let broken = world.store.transaction("break", move |tx| {
@@ -296,22 +300,22 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn every_operation_answers_every_actor_as_the_table_says() {
+async fn every_operation_returns_the_tables_status_to_every_actor() {
     let world = World::new().await;
-    let scene = Scene::new(&world).await;
-    let token = world.token(&scene.deployment).await;
+    let fixture = Fixture::new(&world).await;
+    let token = world.token(&fixture.deployment).await;
     for row in table() {
-        let (path, body) = (scene.path(&row), scene.body(&row));
+        let (path, body) = (fixture.path(&row), fixture.body(&row));
         let actors = [
             ("anonymous", String::new(), row.anonymous),
             ("reader", world.reader.clone(), row.reader),
             ("token", token.clone(), row.token),
-            ("stranger", world.stranger.clone(), row.stranger),
+            ("other_account", world.other_account.clone(), row.other_account),
             ("writer", world.writer.clone(), row.writer),
         ];
         let admin = row.admin.map(|expected| ("admin", world.admin.clone(), expected));
         for (actor, key, expected) in actors.into_iter().chain(admin) {
-            // The headers alone: a stream of events has no end.
+            // The response body is not read, because an event stream never ends.
             let status = status(&world, &key, &row.method, &path, body.clone()).await;
             assert_eq!(status.as_u16(), expected, "{actor} calls {}", row.operation);
         }
@@ -344,7 +348,7 @@ fn the_table_has_every_operation_of_the_document() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_malformed_unknown_expired_or_revoked_is_refused() {
+async fn a_key_that_is_malformed_unknown_expired_or_revoked_is_rejected() {
     let world = World::new().await;
     let expiring = NewKey {
         name: "short".to_owned(),
@@ -360,23 +364,23 @@ async fn a_key_that_is_malformed_unknown_expired_or_revoked_is_refused() {
     assert_eq!(status(&key).await, 200);
     world.clock.advance_ms(1000);
     assert_eq!(status(&key).await, 401, "expired");
-    let (revoked, info) = (world.writer.clone(), info_of(&world, &world.writer).await);
+    let (revoked, key_id) = (world.writer.clone(), key_id_of(&world, &world.writer).await);
     assert_eq!(status(&revoked).await, 200);
-    assert!(herm_app::keys::revoke(&world.store, info).await.unwrap());
+    assert!(herm_app::keys::revoke(&world.store, key_id).await.unwrap());
     assert_eq!(status(&revoked).await, 401, "revoked");
     assert_eq!(status("herm_sk_nonsense").await, 401, "malformed");
     let unknown = World::new().await.writer;
-    assert_eq!(status(&unknown).await, 401, "of another server");
+    assert_eq!(status(&unknown).await, 401, "key of another server");
 }
 
-async fn info_of(world: &World, key: &str) -> KeyId {
+async fn key_id_of(world: &World, key: &str) -> KeyId {
     world.app.authenticate(key).await.unwrap().key().key_id
 }
 
 #[tokio::test]
-async fn a_limited_key_sees_nothing_outside_its_limits() {
+async fn a_restricted_key_cannot_access_other_deployments() {
     let world = World::new().await;
-    let ours = world.deployment().await;
+    let own = world.deployment().await;
     let mut other = minimal();
     other["customer_id"] = "other".into();
     let other = world.post("/v1/deployments", &other).await.json();
@@ -389,16 +393,16 @@ async fn a_limited_key_sees_nothing_outside_its_limits() {
         expires_at: None,
     };
     let (of_customer, _) = world.limited_key(new(Some("acme"), None)).await;
-    let id = ours["deployment_id"].as_str().unwrap().parse().unwrap();
+    let id = own["deployment_id"].as_str().unwrap().parse().unwrap();
     let (of_deployment, _) = world.limited_key(new(None, Some(id))).await;
     for key in [&of_customer, &of_deployment] {
         let listed = world.call(key, Method::GET, "/v1/deployments", None).await.json();
         assert_eq!(listed["data"].as_array().unwrap().len(), 1);
-        assert_eq!(listed["data"][0]["deployment_id"], ours["deployment_id"]);
+        assert_eq!(listed["data"][0]["deployment_id"], own["deployment_id"]);
         let filtered = world.call(key, Method::GET, "/v1/deployments?customer_id=other", None).await.json();
         assert_eq!(filtered["data"], json!([]));
         let outside = world.call(key, Method::GET, &World::path(&other, ""), None).await;
-        assert_eq!(outside.refusal(), (404, "not_found".to_owned()));
+        assert_eq!(outside.status_and_code(), (404, "not_found".to_owned()));
     }
     let mut of_other = minimal();
     of_other["customer_id"] = "other".into();

@@ -1,13 +1,13 @@
-//! What scripts of other origins may do.
+//! Tests of CORS: scripts of allowed origins can call the API, and scripts of other origins cannot.
 
 use axum::body::Body;
 use herm_api::{CorsOrigins, Options, router};
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use crate::access::{Scene, table};
+use crate::access::{Fixture, table};
 use crate::world::World;
 
-const OURS: &str = "https://app.example.com";
+const ALLOWED_ORIGIN: &str = "https://app.example.com";
 
 async fn world(cors: CorsOrigins) -> World {
     let mut world = World::new().await;
@@ -15,8 +15,8 @@ async fn world(cors: CorsOrigins) -> World {
     world
 }
 
-fn ours() -> CorsOrigins {
-    CorsOrigins::List(vec!["http://localhost:3000".to_owned(), OURS.to_owned()])
+fn allowed_origins() -> CorsOrigins {
+    CorsOrigins::List(vec!["http://localhost:3000".to_owned(), ALLOWED_ORIGIN.to_owned()])
 }
 
 async fn preflight(world: &World, origin: &str, path: &str) -> (StatusCode, HeaderMap) {
@@ -40,13 +40,13 @@ async fn get(world: &World, origin: &str, key: &str, path: &str) -> (StatusCode,
 }
 
 #[tokio::test]
-async fn a_preflight_names_the_methods_that_each_path_has() {
-    let world = world(ours()).await;
-    let scene = Scene::new(&world).await;
+async fn a_preflight_response_lists_the_methods_of_the_path() {
+    let world = world(allowed_origins()).await;
+    let fixture = Fixture::new(&world).await;
     for row in table() {
-        let (status, headers) = preflight(&world, OURS, &scene.path(&row)).await;
+        let (status, headers) = preflight(&world, ALLOWED_ORIGIN, &fixture.path(&row)).await;
         assert_eq!(status, 204, "{}", row.operation);
-        assert_eq!(headers["access-control-allow-origin"], OURS);
+        assert_eq!(headers["access-control-allow-origin"], ALLOWED_ORIGIN);
         let methods = headers["access-control-allow-methods"].to_str().unwrap();
         assert!(
             methods.split(',').any(|method| method == row.method.as_str()),
@@ -63,23 +63,23 @@ async fn a_preflight_names_the_methods_that_each_path_has() {
 }
 
 #[tokio::test]
-async fn errors_and_streams_may_be_read_too() {
-    let world = world(ours()).await;
+async fn allowed_origins_can_read_errors_and_streams() {
+    let world = world(allowed_origins()).await;
     let deployment = world.deployment().await;
     let events = World::path(&deployment, "/events");
-    let (writer, nobody) = (world.writer.as_str(), "herm_sk_nonsense");
+    let (writer, invalid_key) = (world.writer.as_str(), "herm_sk_nonsense");
     for (key, path, expected) in [
         (writer, "/v1/deployments", 200),
-        (nobody, "/v1/deployments", 401),
+        (invalid_key, "/v1/deployments", 401),
         (writer, "/v1/nothing", 404),
         (writer, "/v1/deployments?x=1", 400),
         (writer, "/v1/deployments?x=%ff", 400),
         (writer, events.as_str(), 200),
     ] {
-        let (status, headers) = get(&world, OURS, key, path).await;
+        let (status, headers) = get(&world, ALLOWED_ORIGIN, key, path).await;
         assert_eq!(
             (status.as_u16(), &headers["access-control-allow-origin"]),
-            (expected, &OURS.parse().unwrap())
+            (expected, &ALLOWED_ORIGIN.parse().unwrap())
         );
         let exposed = headers["access-control-expose-headers"].to_str().unwrap();
         for name in ["x-request-id", "retry-after", "idempotent-replayed", "etag"] {
@@ -90,8 +90,8 @@ async fn errors_and_streams_may_be_read_too() {
 }
 
 #[tokio::test]
-async fn other_origins_are_told_nothing() {
-    let world = world(ours()).await;
+async fn other_origins_get_no_cors_headers() {
+    let world = world(allowed_origins()).await;
     for origin in
         ["https://evil.example.com", "http://app.example.com", "https://app.example.com:8443", "null", ""]
     {
@@ -104,9 +104,9 @@ async fn other_origins_are_told_nothing() {
 }
 
 #[tokio::test]
-async fn it_is_closed_by_default_and_open_to_all_only_by_name() {
+async fn cors_is_disabled_by_default_and_can_allow_any_origin() {
     let closed = world(CorsOrigins::None).await;
-    let (status, headers) = preflight(&closed, OURS, "/v1/deployments").await;
+    let (status, headers) = preflight(&closed, ALLOWED_ORIGIN, "/v1/deployments").await;
     assert_eq!(status, 405);
     assert!(!headers.contains_key("vary"));
     let open = world(CorsOrigins::Any).await;
@@ -116,9 +116,9 @@ async fn it_is_closed_by_default_and_open_to_all_only_by_name() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_not_there_has_no_methods() {
-    let world = world(ours()).await;
-    let (status, headers) = preflight(&world, OURS, "/v1/nothing").await;
+async fn a_preflight_of_an_unknown_path_is_not_found() {
+    let world = world(allowed_origins()).await;
+    let (status, headers) = preflight(&world, ALLOWED_ORIGIN, "/v1/nothing").await;
     assert_eq!(status, 404);
     assert!(!headers.contains_key("access-control-allow-methods"));
 }

@@ -1,4 +1,4 @@
-//! `/v1/deployments`: made with their defaults, refused with all their faults, listed in pages.
+//! Tests of `/v1/deployments`: creation, defaults, validation, listing and deletion.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use herm_types::sandbox::SandboxType;
 use crate::world::{ABSENT_IMAGE, SandboxFallback, World, minimal};
 
 #[tokio::test]
-async fn a_deployment_is_ready_with_every_default() {
+async fn a_new_deployment_is_ready_and_has_the_defaults() {
     let world = World::new().await;
-    let made = world.deployment().await;
-    let id = made["deployment_id"].as_str().unwrap();
+    let deployment = world.deployment().await;
+    let id = deployment["deployment_id"].as_str().unwrap();
     let expected = json!({
         "deployment_id": id,
         "customer_id": "acme",
@@ -22,7 +22,7 @@ async fn a_deployment_is_ready_with_every_default() {
         "status": "ready",
         "model": "anthropic/claude-sonnet-4.5",
         "system_prompt": "Be brief.",
-        "thread_id": made["thread_id"],
+        "thread_id": deployment["thread_id"],
         "filesystem": {"workspace_path": "/workspace", "persistent": true},
         "events": {"transport": "sse", "url": format!("http://herm.example/v1/deployments/{id}/events")},
         "sandbox": {"enabled": true, "type": "docker", "persistent_filesystem": true, "engine": "local", "own_user": false},
@@ -40,12 +40,12 @@ async fn a_deployment_is_ready_with_every_default() {
         "created_at": "2027-01-15T08:00:00.000000Z",
         "updated_at": "2027-01-15T08:00:00.000000Z",
     });
-    assert_eq!(made, expected);
-    assert_eq!(world.get(&World::path(&made, "")).await.json(), expected);
+    assert_eq!(deployment, expected);
+    assert_eq!(world.get(&World::path(&deployment, "")).await.json(), expected);
 }
 
 #[tokio::test]
-async fn every_field_is_kept_as_it_was_given() {
+async fn every_field_is_stored_as_given() {
     let world = World::new().await;
     let mut body = minimal();
     body["runtime"] = "hermes".into();
@@ -63,20 +63,23 @@ async fn every_field_is_kept_as_it_was_given() {
         "egress": {"mode": "allowlist", "hosts": ["api.example.com", "*.example.org"]},
     });
     body["sandbox"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let made = world.post("/v1/deployments", &body).await.json();
-    assert_eq!(made["model"], "openrouter/vendor/model");
+    let deployment = world.post("/v1/deployments", &body).await.json();
+    assert_eq!(deployment["model"], "openrouter/vendor/model");
     let mut sandbox = json!({"enabled": false, "type": "local", "persistent_filesystem": true, "engine": null, "own_user": null});
     sandbox.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    assert_eq!(made["sandbox"], sandbox);
+    assert_eq!(deployment["sandbox"], sandbox);
     for field in ["budget", "steering", "dreaming", "fallback_models"] {
-        assert_eq!(made[field], body[field], "{field}");
+        assert_eq!(deployment[field], body[field], "{field}");
     }
-    assert_eq!((&made["features"]["memory"], &made["features"]["steering"]), (&json!(false), &json!(true)));
-    assert_eq!(made["metadata"], body["metadata"]);
+    assert_eq!(
+        (&deployment["features"]["memory"], &deployment["features"]["steering"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(deployment["metadata"], body["metadata"]);
 }
 
 #[tokio::test]
-async fn all_faults_of_a_body_are_reported_at_once() {
+async fn all_field_errors_of_a_body_are_reported_together() {
     let world = World::new().await;
     let body = json!({
         "customer_id": "",
@@ -98,8 +101,8 @@ async fn all_faults_of_a_body_are_reported_at_once() {
         "skills": [{"source": "inline"}],
         "surprise": true,
     });
-    let answer = world.post("/v1/deployments", &body).await;
-    assert_eq!(answer.refusal(), (400, "validation_error".to_owned()));
+    let response = world.post("/v1/deployments", &body).await;
+    assert_eq!(response.status_and_code(), (400, "validation_error".to_owned()));
     let expected = [
         "customer_id",
         "name",
@@ -128,21 +131,24 @@ async fn all_faults_of_a_body_are_reported_at_once() {
         "fallback_models[0]",
         "surprise",
     ];
-    assert_eq!(answer.faults().into_iter().collect::<BTreeSet<_>>(), expected.map(str::to_owned).into());
+    assert_eq!(
+        response.error_paths().into_iter().collect::<BTreeSet<_>>(),
+        expected.map(str::to_owned).into()
+    );
 }
 
 #[tokio::test]
-async fn missing_fields_are_named() {
+async fn missing_fields_are_listed() {
     let world = World::new().await;
     assert_eq!(
-        world.post("/v1/deployments", &json!({})).await.faults(),
+        world.post("/v1/deployments", &json!({})).await.error_paths(),
         ["customer_id", "name", "system_prompt"]
     );
-    assert_eq!(world.post("/v1/deployments", &json!([1])).await.faults(), [""]);
+    assert_eq!(world.post("/v1/deployments", &json!([1])).await.error_paths(), [""]);
 }
 
 #[tokio::test]
-async fn the_limits_are_what_the_contract_says() {
+async fn fields_are_accepted_up_to_the_documented_limits() {
     let world = World::new().await;
     let mut body = minimal();
     body["name"] = "é".repeat(256).into();
@@ -152,33 +158,34 @@ async fn the_limits_are_what_the_contract_says() {
     assert_eq!(world.post("/v1/deployments", &body).await.status, StatusCode::CREATED);
     body["system_prompt"] = "é".repeat(100_001).into();
     body["metadata"]["k16"] = "v".into();
-    assert_eq!(world.post("/v1/deployments", &body).await.faults(), ["system_prompt", "metadata"]);
+    assert_eq!(world.post("/v1/deployments", &body).await.error_paths(), ["system_prompt", "metadata"]);
 }
 
 #[tokio::test]
-async fn a_secret_that_does_not_exist_is_named() {
+async fn a_reference_to_a_missing_secret_is_rejected_with_its_name() {
     let world = World::new().await;
     let mut body = minimal();
     body["secrets"] = json!({"TOKEN": "sec_01h455vb4pex5vsknk084sn02q"});
-    let answer = world.post("/v1/deployments", &body).await;
-    assert_eq!(answer.refusal(), (422, "invalid_secret_ref".to_owned()));
-    assert!(answer.json()["message"].as_str().unwrap().contains("secrets.TOKEN"));
+    let response = world.post("/v1/deployments", &body).await;
+    assert_eq!(response.status_and_code(), (422, "invalid_secret_ref".to_owned()));
+    assert!(response.json()["message"].as_str().unwrap().contains("secrets.TOKEN"));
 }
 
 #[tokio::test]
-async fn docker_is_refused_where_the_operator_wants_no_other() {
+async fn docker_is_rejected_if_unavailable_and_without_a_fallback() {
     let world = World::with(SandboxFallback::Refuse, &[]).await;
-    let refused = world.post("/v1/deployments", &minimal()).await;
-    assert_eq!(refused.refusal(), (503, "unavailable".to_owned()));
-    assert!(refused.json()["message"].as_str().unwrap().contains("no engine answers: start one"));
+    let rejected = world.post("/v1/deployments", &minimal()).await;
+    assert_eq!(rejected.status_and_code(), (503, "unavailable".to_owned()));
+    assert!(rejected.json()["message"].as_str().unwrap().contains("the engine is not running; start it"));
     let mut body = minimal();
     body["sandbox"] = json!({"type": "local"});
     assert_eq!(world.post("/v1/deployments", &body).await.status, StatusCode::CREATED);
 }
 
-/// Nothing takes gVisor's place: who asks for it wants a kernel of its own.
+/// If `gvisor` is not available, it is never replaced by another engine, unlike `docker`. A client that requests
+/// `gvisor` wants the isolation of a separate kernel.
 #[tokio::test]
-async fn a_sandbox_has_the_engine_it_asks_for_or_docker_what_the_operator_says() {
+async fn a_sandbox_has_the_requested_engine_and_only_docker_falls_back() {
     use SandboxType::{Docker, Gvisor};
     for (engines, kind, engine) in [
         (&[][..], "docker", Some("local")),
@@ -192,17 +199,23 @@ async fn a_sandbox_has_the_engine_it_asks_for_or_docker_what_the_operator_says()
         let world = World::with(SandboxFallback::Local, engines).await;
         let mut body = minimal();
         body["sandbox"] = json!({"type": kind});
-        let answer = world.post("/v1/deployments", &body).await;
+        let response = world.post("/v1/deployments", &body).await;
         match engine {
-            Some(engine) => assert_eq!(answer.json()["sandbox"]["engine"], engine, "{kind} with {engines:?}"),
-            None => assert_eq!(answer.refusal(), (503, "unavailable".to_owned()), "{kind} with {engines:?}"),
+            Some(engine) => {
+                assert_eq!(response.json()["sandbox"]["engine"], engine, "{kind} with {engines:?}");
+            }
+            None => assert_eq!(
+                response.status_and_code(),
+                (503, "unavailable".to_owned()),
+                "{kind} with {engines:?}"
+            ),
         }
     }
 }
 
-/// Which engine is really used is told, and what it gives: an operator may not know what the server can do here.
+/// The field `own_user` reports the actual isolation of a sandbox, which depends on the machine of the server.
 #[tokio::test]
-async fn a_sandbox_that_shares_the_servers_user_says_so() {
+async fn a_sandbox_that_shares_the_servers_user_has_own_user_false() {
     let world = World::with(SandboxFallback::Local, &[SandboxType::Docker]).await;
     for (sandbox, own_user) in [
         (json!({"type": "local"}), json!(false)),
@@ -211,19 +224,25 @@ async fn a_sandbox_that_shares_the_servers_user_says_so() {
     ] {
         let mut body = minimal();
         body["sandbox"] = sandbox;
-        let made = world.post("/v1/deployments", &body).await.json();
-        assert_eq!(made["sandbox"]["own_user"], own_user, "{made}");
-        assert_eq!(world.get(&World::path(&made, "")).await.json()["sandbox"], made["sandbox"]);
+        let deployment = world.post("/v1/deployments", &body).await.json();
+        assert_eq!(deployment["sandbox"]["own_user"], own_user, "{deployment}");
+        assert_eq!(world.get(&World::path(&deployment, "")).await.json()["sandbox"], deployment["sandbox"]);
         let patched = world
-            .call(&world.writer, Method::PATCH, &World::path(&made, ""), Some(&json!({"name": "Other"})))
+            .call(
+                &world.writer,
+                Method::PATCH,
+                &World::path(&deployment, ""),
+                Some(&json!({"name": "Other"})),
+            )
             .await;
-        assert_eq!(patched.json()["sandbox"], made["sandbox"]);
+        assert_eq!(patched.json()["sandbox"], deployment["sandbox"]);
     }
 }
 
-/// What the server is configured with is the operator's to have there; what a deployment names is fetched.
+/// If the engine does not have the image of a new deployment, the deployment has the status `provisioning` while the
+/// image is pulled.
 #[tokio::test]
-async fn an_image_that_is_not_there_is_waited_for_and_other_images_are_not() {
+async fn a_deployment_is_provisioning_only_if_its_image_is_missing() {
     for fallback in [SandboxFallback::Local, SandboxFallback::Refuse] {
         let world = World::with(fallback, &[SandboxType::Docker]).await;
         let mut body = minimal();
@@ -239,33 +258,37 @@ async fn an_image_that_is_not_there_is_waited_for_and_other_images_are_not() {
             (&json!("provisioning"), &json!("docker"))
         );
         let early = world.post(&World::path(&absent, "/messages"), &json!({"content": "Hello?"})).await;
-        assert_eq!(early.refusal(), (409, "deployment_not_ready".to_owned()));
+        assert_eq!(early.status_and_code(), (409, "deployment_not_ready".to_owned()));
         body["sandbox"] = json!({"image": ABSENT_IMAGE, "enabled": false});
         let without = world.post("/v1/deployments", &body).await.json();
-        assert_eq!(without["status"], "ready", "nothing runs in it");
+        assert_eq!(without["status"], "ready", "a disabled sandbox needs no image");
         body["sandbox"] = json!({"image": ABSENT_IMAGE, "type": "local"});
-        assert_eq!(world.post("/v1/deployments", &body).await.json()["status"], "ready", "it has no images");
+        assert_eq!(
+            world.post("/v1/deployments", &body).await.json()["status"],
+            "ready",
+            "local sandboxes have no images"
+        );
     }
 }
 
 #[tokio::test]
-async fn an_update_that_names_another_image_leaves_the_agent_at_work() {
+async fn changing_the_image_leaves_the_deployment_ready() {
     let world = World::with(SandboxFallback::Local, &[SandboxType::Docker]).await;
-    let made = world.deployment().await;
+    let deployment = world.deployment().await;
     let patch = json!({"sandbox": {"image": ABSENT_IMAGE}});
     let patched =
-        world.call(&world.writer, Method::PATCH, &World::path(&made, ""), Some(&patch)).await.json();
+        world.call(&world.writer, Method::PATCH, &World::path(&deployment, ""), Some(&patch)).await.json();
     assert_eq!((&patched["status"], &patched["sandbox"]["image"]), (&json!("ready"), &json!(ABSENT_IMAGE)));
-    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "Hello?"})).await;
+    let sent = world.post(&World::path(&deployment, "/messages"), &json!({"content": "Hello?"})).await;
     assert_eq!(sent.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]
-async fn pages_neither_repeat_nor_skip() {
+async fn pages_neither_repeat_nor_skip_deployments() {
     let world = World::new().await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..5 {
-        made.push(world.deployment().await["deployment_id"].clone());
+        created.push(world.deployment().await["deployment_id"].clone());
     }
     let (mut seen, mut path) = (Vec::new(), "/v1/deployments?limit=2".to_owned());
     loop {
@@ -275,26 +298,26 @@ async fn pages_neither_repeat_nor_skip() {
         let Some(cursor) = page["next_cursor"].as_str() else { break };
         path = format!("/v1/deployments?limit=2&cursor={cursor}");
     }
-    made.reverse();
-    assert_eq!(seen, made);
+    created.reverse();
+    assert_eq!(seen, created);
 }
 
 #[tokio::test]
-async fn a_list_has_what_the_contract_says_and_filters() {
+async fn deployments_are_listed_with_the_documented_fields_and_filters() {
     let world = World::new().await;
-    let made = world.deployment().await;
+    let deployment = world.deployment().await;
     let listed = world.get("/v1/deployments?customer_id=acme&status=ready").await.json();
     let fields = ["deployment_id", "customer_id", "name", "runtime", "status", "model", "created_at"];
     let expected: Value = fields
         .iter()
-        .map(|field| ((*field).to_owned(), made[*field].clone()))
+        .map(|field| ((*field).to_owned(), deployment[*field].clone()))
         .collect::<serde_json::Map<_, _>>()
         .into();
     assert_eq!(listed, json!({"data": [expected], "next_cursor": null}));
     for path in ["/v1/deployments?customer_id=nobody", "/v1/deployments?status=error"] {
         assert_eq!(world.get(path).await.json()["data"], json!([]));
     }
-    for (query, fault) in [
+    for (query, error) in [
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=x", "limit"),
@@ -303,25 +326,29 @@ async fn a_list_has_what_the_contract_says_and_filters() {
         ("color=red", "color"),
         ("limit=1&limit=2", "limit"),
     ] {
-        let refused = world.get(&format!("/v1/deployments?{query}")).await;
-        assert_eq!((refused.refusal().0, refused.faults()), (400, vec![fault.to_owned()]), "{query}");
+        let rejected = world.get(&format!("/v1/deployments?{query}")).await;
+        assert_eq!(
+            (rejected.status_and_code().0, rejected.error_paths()),
+            (400, vec![error.to_owned()]),
+            "{query}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_deleted_deployment_is_gone_at_once() {
+async fn a_deleted_deployment_is_not_found_immediately() {
     let world = World::new().await;
-    let made = world.deployment().await;
-    let run = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
-    let deleted = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), None).await;
+    let deployment = world.deployment().await;
+    let run = world.post(&World::path(&deployment, "/messages"), &json!({"content": "hi"})).await.json();
+    let deleted = world.call(&world.writer, Method::DELETE, &World::path(&deployment, ""), None).await;
     assert_eq!(deleted.status, StatusCode::OK);
-    assert_eq!(deleted.json(), json!({"deployment_id": made["deployment_id"], "status": "deleted"}));
+    assert_eq!(deleted.json(), json!({"deployment_id": deployment["deployment_id"], "status": "deleted"}));
     let run_path = format!("/runs/{}", run["run_id"].as_str().unwrap());
     for rest in ["", "/events", "/runs", run_path.as_str(), "/files"] {
-        assert_eq!(world.get(&World::path(&made, rest)).await.refusal().0, 404, "{rest}");
+        assert_eq!(world.get(&World::path(&deployment, rest)).await.status_and_code().0, 404, "{rest}");
     }
-    let again = world.call(&world.writer, Method::DELETE, &World::path(&made, ""), None).await;
-    assert_eq!(again.refusal().0, 404);
+    let again = world.call(&world.writer, Method::DELETE, &World::path(&deployment, ""), None).await;
+    assert_eq!(again.status_and_code().0, 404);
     let listed = world.get("/v1/deployments").await.json();
     assert_eq!(listed["data"], json!([]));
 }

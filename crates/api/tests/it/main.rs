@@ -1,4 +1,4 @@
-//! The HTTP API, from requests to responses, on a real store.
+//! Tests of the HTTP API, from the request to the response, with a real database.
 
 #![cfg(test)]
 
@@ -28,7 +28,6 @@ mod snapshots;
 mod steering;
 mod thread_files;
 mod threads;
-mod time;
 mod tokens;
 mod tools;
 mod updates;

@@ -1,4 +1,4 @@
-//! `/v1/models`.
+//! Tests of `/v1/models`: listing the configured model providers.
 
 use herm_api::{ModelProvider, Options, router};
 use http::Method;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::world::World;
 
 #[tokio::test]
-async fn every_provider_is_listed_with_what_is_known_of_it() {
+async fn every_provider_is_listed_with_its_known_models() {
     let mut world = World::new().await;
     let provider = |name: &str, models: &[&str], has_key| ModelProvider {
         provider: name.to_owned(),
@@ -38,5 +38,5 @@ async fn every_provider_is_listed_with_what_is_known_of_it() {
     let rest = world.get("/v1/models?limit=2&cursor=openai").await.json();
     assert_eq!((&rest["data"][0]["provider"], &rest["next_cursor"]), (&json!("demo"), &json!(null)));
     let wrong = world.get("/v1/models?cursor=nobody&limit=0").await;
-    assert_eq!(wrong.faults(), ["limit", "cursor"]);
+    assert_eq!(wrong.error_paths(), ["limit", "cursor"]);
 }

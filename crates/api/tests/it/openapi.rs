@@ -1,4 +1,4 @@
-//! The committed document is the one that the code makes.
+//! Tests that the committed OpenAPI document is up to date and consistent.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,16 @@ use serde_json::Value;
 #[test]
 fn the_committed_document_is_up_to_date() {
     let committed = include_str!("../../../../openapi/v1.json");
-    assert!(
-        committed == herm_api::openapi(),
-        "openapi/v1.json is not what the code makes: run `make openapi`"
-    );
+    assert!(committed == herm_api::openapi(), "openapi/v1.json is out of date; run `make openapi`");
 }
 
 #[test]
-fn every_reference_leads_to_a_schema_and_every_operation_has_its_own_id() {
+fn every_reference_resolves_and_every_operation_has_a_unique_id_and_a_description() {
     let document: Value = serde_json::from_str(&herm_api::openapi()).unwrap();
     assert_eq!(document["openapi"].as_str().unwrap().split('.').next(), Some("3"));
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
-        assert!(document.pointer(reference).is_some(), "{reference} leads nowhere");
+        assert!(document.pointer(reference).is_some(), "{reference} is dangling");
     }
     let mut ids = BTreeSet::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -28,7 +25,7 @@ fn every_reference_leads_to_a_schema_and_every_operation_has_its_own_id() {
             assert!(ids.insert(id.to_owned()), "{id} is used twice");
             assert!(
                 operation["summary"].is_string() || operation["description"].is_string(),
-                "{id} is undescribed"
+                "{id} has no description"
             );
         }
     }

@@ -1,4 +1,5 @@
-//! Lists, page by page: every operation of the OpenAPI document that takes a cursor.
+//! Tests of pagination for every list operation, that is, for every operation in the OpenAPI document that has a
+//! cursor.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +12,11 @@ use herm_types::steering::SteeringKind;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World, minimal, read};
+use crate::world::{ApiResponse, World, minimal, read};
 use crate::{snapshots, steering};
 
-/// A list: where it is, what tells its rows apart, and whether a row of it can be deleted.
+/// A list operation. `id` is the JSON pointer to the id in a row. `deleted_at` is the path of the DELETE request that
+/// removes a row from the list, or `None` if rows cannot be removed.
 struct List {
     operation: &'static str,
     path: &'static str,
@@ -22,7 +24,8 @@ struct List {
     deleted_at: Option<&'static str>,
 }
 
-/// `{d}` and `{r}` stand for a deployment and a run, `{id}` for a row.
+/// All list operations. In paths, `{d}` stands for the id of a deployment, `{r}` for the id of a run, and `{id}` for
+/// the id of a row in the list.
 const LISTS: [List; 12] = [
     List {
         operation: "list_deployments",
@@ -30,7 +33,7 @@ const LISTS: [List; 12] = [
         id: "/deployment_id",
         deleted_at: Some("/v1/deployments/{id}"),
     },
-    // A revoked key stays in the list.
+    // Keys cannot be removed from the list, because a revoked key remains in it.
     List { operation: "list_keys", path: "/v1/keys", id: "/key_id", deleted_at: None },
     List {
         operation: "list_secrets",
@@ -74,18 +77,19 @@ const LISTS: [List; 12] = [
     List { operation: "stream_events", path: "/v1/deployments/{d}/events", id: "/id", deleted_at: None },
 ];
 
-/// A deployment and a run of it, below which the lists are.
-struct Ground {
+/// A server, and the deployment and the run whose lists the tests read.
+struct Fixture {
     world: World,
     deployment_id: String,
     run_id: String,
-    /// The message's answer.
+    /// The response of `send_message` for the message that started the run.
     run: Value,
-    /// Approvals that were added: there is one for each command.
-    added: AtomicU64,
+    /// The number of approvals added so far. Each approval must be for a different command, so the command contains
+    /// this number.
+    approvals: AtomicU64,
 }
 
-impl Ground {
+impl Fixture {
     async fn new() -> Self {
         let mut world = World::new().await;
         let provider = |number| ModelProvider {
@@ -95,26 +99,28 @@ impl Ground {
         };
         let providers = (0..9).map(provider).collect();
         world.router = router(world.app.clone(), Options { providers, ..Options::default() });
-        let made = world.deployment().await;
-        let run = world.post(&World::path(&made, "/messages"), &json!({"content": "first"})).await.json();
+        let deployment = world.deployment().await;
+        let run =
+            world.post(&World::path(&deployment, "/messages"), &json!({"content": "first"})).await.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let (deployment_id, run_id) = (text(&made["deployment_id"]), text(&run["run_id"]));
-        Self { world, deployment_id, run_id, run, added: AtomicU64::new(0) }
+        let (deployment_id, run_id) = (text(&deployment["deployment_id"]), text(&run["run_id"]));
+        Self { world, deployment_id, run_id, run, approvals: AtomicU64::new(0) }
     }
 
     fn path(&self, template: &str) -> String {
         template.replace("{d}", &self.deployment_id).replace("{r}", &self.run_id)
     }
 
-    /// Adds a row, the `number`th, to a list.
+    /// Adds a row to the list that `operation` returns. `number` is the position of the row among the added rows, from
+    /// 0.
     async fn add(&self, operation: &str, number: i64) {
         let post = async |path: &str, body: Value| {
-            let answer =
+            let response =
                 self.world.call(&self.world.admin, Method::POST, &self.path(path), Some(&body)).await;
-            assert!(answer.status.is_success(), "{}", answer.json());
+            assert!(response.status.is_success(), "{}", response.json());
         };
         match operation {
-            // The configuration's: all are there from the beginning.
+            // No row can be added, because the listed models come from the configuration.
             "list_models" => {}
             "list_deployments" => post("/v1/deployments", minimal()).await,
             "list_keys" => post("/v1/keys", json!({"name": "n", "scopes": ["usage:read"]})).await,
@@ -132,15 +138,16 @@ impl Ground {
                 steering::ask(&self.world, &self.run, SteeringKind::Question).await;
             }
             "list_approvals" => {
-                let number = self.added.fetch_add(1, Ordering::Relaxed);
+                let number = self.approvals.fetch_add(1, Ordering::Relaxed);
                 steering::approve(&self.world, &self.run, &format!("command {number}")).await;
             }
-            other => panic!("say here how a row of {other} is made"),
+            other => panic!("add a way to create a row of {other} here"),
         }
     }
 
     async fn add_step(&self, number: i64) {
-        // Three calls to each step.
+        // This endpoint lists tool calls. Each step has three of them, so `number` determines the step number and the
+        // call number.
         let position =
             Position { run_id: self.run_id.parse().unwrap(), step_no: number / 3 + 1, call_no: number % 3 };
         let (kind, name) = (StepKind::Tool, format!("tool_{number}"));
@@ -150,7 +157,7 @@ impl Ground {
         add.await.unwrap();
     }
 
-    async fn page(&self, list: &List, query: &str) -> Answer {
+    async fn page(&self, list: &List, query: &str) -> ApiResponse {
         let request = Request::builder()
             .uri(format!("{}?{query}", self.path(list.path)))
             .header("accept", "application/json")
@@ -158,7 +165,8 @@ impl Ground {
         read(self.world.send(request.body(Body::empty()).unwrap()).await).await
     }
 
-    /// All ids of a list, read by pages of `limit`; `between` happens after each page, and is told the page's last id.
+    /// Reads all pages of a list, with `limit` rows per page, and returns the ids of all rows. Between two pages, calls
+    /// `between` with the id of the last row read.
     async fn read_all(&self, list: &List, limit: usize, between: impl AsyncFn(&str)) -> Vec<String> {
         let (mut ids, mut query) = (Vec::new(), format!("limit={limit}"));
         loop {
@@ -175,18 +183,18 @@ impl Ground {
 }
 
 #[tokio::test]
-async fn pages_of_any_size_hold_every_row_once() {
-    let ground = Ground::new().await;
+async fn pages_of_any_size_contain_every_row_once() {
+    let fixture = Fixture::new().await;
     for list in &LISTS {
         for number in 0..7 {
-            ground.add(list.operation, number).await;
+            fixture.add(list.operation, number).await;
         }
-        let whole = ground.read_all(list, 100, async |_| ()).await;
+        let whole = fixture.read_all(list, 100, async |_| ()).await;
         assert!(whole.len() >= 7, "{}: {whole:?}", list.operation);
         assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), whole.len(), "{}: {whole:?}", list.operation);
         for limit in [1, 2, 3] {
             assert_eq!(
-                ground.read_all(list, limit, async |_| ()).await,
+                fixture.read_all(list, limit, async |_| ()).await,
                 whole,
                 "{} by {limit}",
                 list.operation
@@ -196,63 +204,72 @@ async fn pages_of_any_size_hold_every_row_once() {
 }
 
 #[tokio::test]
-async fn what_is_added_or_deleted_meanwhile_moves_no_row() {
-    let ground = Ground::new().await;
+async fn rows_added_or_deleted_between_pages_do_not_shift_other_rows() {
+    let fixture = Fixture::new().await;
     for list in &LISTS {
         for number in 0..9 {
-            ground.add(list.operation, number).await;
+            fixture.add(list.operation, number).await;
         }
-        let before = ground.read_all(list, 100, async |_| ()).await;
+        let before = fixture.read_all(list, 100, async |_| ()).await;
         let added = std::cell::Cell::new(9);
-        let pages = ground
+        let pages = fixture
             .read_all(list, 2, async |last: &str| {
-                // As many as a test that ends can add, where new rows come last.
+                // The number of added rows is limited. Otherwise, the test would never end for lists to which new rows
+                // are appended.
                 if added.get() < 15 {
-                    ground.add(list.operation, added.get()).await;
+                    fixture.add(list.operation, added.get()).await;
                     added.set(added.get() + 1);
                 }
-                // The very row that the next page is asked for by.
+                // Deletes the row to which the cursor for the next page refers.
                 if let Some(template) = list.deleted_at {
-                    let path = ground.path(template).replace("{id}", last);
-                    let deleted = ground.world.call(&ground.world.admin, Method::DELETE, &path, None).await;
+                    let path = fixture.path(template).replace("{id}", last);
+                    let deleted = fixture.world.call(&fixture.world.admin, Method::DELETE, &path, None).await;
                     assert!([200, 409].contains(&deleted.status.as_u16()), "{}", deleted.json());
                 }
             })
             .await;
         let unique: BTreeSet<&String> = pages.iter().collect();
-        assert_eq!(unique.len(), pages.len(), "{}: a row came twice", list.operation);
+        assert_eq!(unique.len(), pages.len(), "{}: a row was listed twice", list.operation);
         let missed: Vec<&String> = before.iter().filter(|id| !unique.contains(id)).collect();
         assert!(missed.is_empty(), "{}: {missed:?} were skipped", list.operation);
     }
 }
 
 #[tokio::test]
-async fn a_limit_or_a_cursor_that_is_none_is_refused() {
-    let ground = Ground::new().await;
+async fn an_invalid_limit_or_cursor_is_rejected() {
+    let fixture = Fixture::new().await;
     for list in &LISTS {
         for limit in ["0", "-1", "101", "1.5", "ten", "", "99999999999999999999", "1&limit=2"] {
-            let refused = ground.page(list, &format!("limit={limit}")).await;
-            assert_eq!(refused.refusal(), (400, "validation_error".to_owned()), "{} {limit}", list.operation);
-            assert_eq!(refused.faults(), ["limit"]);
+            let rejected = fixture.page(list, &format!("limit={limit}")).await;
+            assert_eq!(
+                rejected.status_and_code(),
+                (400, "validation_error".to_owned()),
+                "{} {limit}",
+                list.operation
+            );
+            assert_eq!(rejected.error_paths(), ["limit"]);
         }
         for cursor in
             ["x", "", "dep_", "thr_01h455vb4pex5vsknk084sn02", "-1", "0.x", "evt_-1", "%F0%9F%99%82"]
         {
-            let refused = ground.page(list, &format!("cursor={cursor}")).await;
+            let rejected = fixture.page(list, &format!("cursor={cursor}")).await;
             assert_eq!(
-                refused.refusal(),
+                rejected.status_and_code(),
                 (400, "validation_error".to_owned()),
                 "{} {cursor}",
                 list.operation
             );
-            assert_eq!(refused.faults(), ["cursor"]);
+            assert_eq!(rejected.error_paths(), ["cursor"]);
         }
-        assert_eq!(ground.page(list, "limit=0&cursor=x&page=2").await.faults(), ["limit", "cursor", "page"]);
+        assert_eq!(
+            fixture.page(list, "limit=0&cursor=x&page=2").await.error_paths(),
+            ["limit", "cursor", "page"]
+        );
     }
 }
 
 #[test]
-fn every_operation_with_a_cursor_is_here() {
+fn every_operation_with_a_cursor_is_tested_here() {
     let document: Value = serde_json::from_str(&herm_api::openapi()).unwrap();
     let operations = document["paths"].as_object().unwrap().values();
     let operations = operations.flat_map(|path| path.as_object().unwrap().values());

@@ -1,4 +1,4 @@
-//! What all requests share, held for every operation of the document.
+//! Tests of behavior that all operations of the OpenAPI document have in common.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +8,22 @@ use herm_api::{Options, router};
 use http::{HeaderValue, Method, Request};
 use serde_json::{Value, json};
 
-use crate::access::{Scene, table};
-use crate::world::{Answer, World, minimal, read};
+use crate::access::{Fixture, table};
+use crate::world::{ApiResponse, World, minimal, read};
 
-/// Each path with its methods, as the access table has them.
+/// Maps each path of the access table to the methods that it supports.
 async fn paths(world: &World) -> BTreeMap<String, BTreeSet<Method>> {
-    let scene = Scene::new(world).await;
+    let fixture = Fixture::new(world).await;
     let mut paths: BTreeMap<String, BTreeSet<Method>> = BTreeMap::new();
     for row in table() {
-        let path = scene.path(&row).split('?').next().unwrap().to_owned();
+        let path = fixture.path(&row).split('?').next().unwrap().to_owned();
         paths.entry(path).or_default().insert(row.method);
     }
     paths
 }
 
 #[tokio::test]
-async fn every_path_refuses_other_methods_and_names_its_own() {
+async fn every_path_rejects_other_methods_and_lists_its_own() {
     let world = World::new().await;
     for (path, methods) in paths(&world).await {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
@@ -31,9 +31,9 @@ async fn every_path_refuses_other_methods_and_names_its_own() {
             if methods.contains(&method) {
                 continue;
             }
-            let answer = world.call(&world.writer, method.clone(), &path, None).await;
-            assert_eq!(answer.refusal(), (405, "method_not_allowed".to_owned()), "{method} {path}");
-            let allowed: BTreeSet<Method> = answer.headers["allow"]
+            let response = world.call(&world.writer, method.clone(), &path, None).await;
+            assert_eq!(response.status_and_code(), (405, "method_not_allowed".to_owned()), "{method} {path}");
+            let allowed: BTreeSet<Method> = response.headers["allow"]
                 .to_str()
                 .unwrap()
                 .split(',')
@@ -45,7 +45,7 @@ async fn every_path_refuses_other_methods_and_names_its_own() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn head_responds_like_get_without_the_body() {
     let world = World::new().await;
     for (path, methods) in paths(&world).await {
         let head = world.call(&world.writer, Method::HEAD, &path, None).await;
@@ -64,31 +64,36 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_path_with_a_slash_at_its_end_is_another_one() {
+async fn a_path_with_a_trailing_slash_is_not_found() {
     let world = World::new().await;
     for (path, methods) in paths(&world).await {
         for method in methods {
-            let answer = world.call(&world.writer, method.clone(), &format!("{path}/"), None).await;
-            assert_eq!(answer.refusal(), (404, "not_found".to_owned()), "{method} {path}/");
+            let response = world.call(&world.writer, method.clone(), &format!("{path}/"), None).await;
+            assert_eq!(response.status_and_code(), (404, "not_found".to_owned()), "{method} {path}/");
         }
     }
 }
 
 #[tokio::test]
-async fn every_operation_refuses_unknown_query_parameters() {
+async fn every_operation_rejects_unknown_query_parameters() {
     let world = World::new().await;
-    let scene = Scene::new(&world).await;
+    let fixture = Fixture::new(&world).await;
     for row in table() {
-        let path = scene.path(&row);
+        let path = fixture.path(&row);
         let path = format!("{path}{}colour=red", if path.contains('?') { '&' } else { '?' });
-        let answer = world.call(&world.writer, row.method, &path, row.body.as_ref()).await;
-        assert_eq!(answer.refusal(), (400, "validation_error".to_owned()), "{}", row.operation);
-        assert!(answer.faults().contains(&"colour".to_owned()), "{}: {}", row.operation, answer.json());
+        let response = world.call(&world.writer, row.method, &path, row.body.as_ref()).await;
+        assert_eq!(response.status_and_code(), (400, "validation_error".to_owned()), "{}", row.operation);
+        assert!(
+            response.error_paths().contains(&"colour".to_owned()),
+            "{}: {}",
+            row.operation,
+            response.json()
+        );
     }
 }
 
 #[tokio::test]
-async fn a_path_or_query_that_is_no_text_is_refused() {
+async fn a_path_or_query_that_is_not_valid_text_is_rejected() {
     let world = World::new().await;
     for path in [
         "/v1/deployments/%ff",
@@ -98,7 +103,7 @@ async fn a_path_or_query_that_is_no_text_is_refused() {
         "/v1/deployments?customer_id=%00",
         "/v1/deployments?%fe=1",
     ] {
-        assert_eq!(world.get(path).await.refusal(), (400, "validation_error".to_owned()), "{path}");
+        assert_eq!(world.get(path).await.status_and_code(), (400, "validation_error".to_owned()), "{path}");
     }
     assert_eq!(world.get("/v1/deployments?customer_id=caf%C3%A9").await.status, 200);
 }
@@ -109,32 +114,33 @@ async fn a_hostile_request_id_is_replaced() {
     let long = "x".repeat(100_000);
     for inbound in ["", " ", "a b", "a\tb", "\u{e9}", "<script>", "a\"b", "../../etc", "a,b", "a:b", &long] {
         let value = HeaderValue::from_bytes(inbound.as_bytes()).unwrap();
-        let answer = with_request_id(&world, &[value]).await;
-        let made = answer.headers["x-request-id"].to_str().unwrap();
-        assert!(made.starts_with("req_") && made.len() < 64, "{inbound:?}: {made}");
-        assert_eq!(answer.headers.get_all("x-request-id").iter().count(), 1);
-        assert_eq!(answer.json()["request_id"], made);
+        let response = with_request_id(&world, &[value]).await;
+        let request_id = response.headers["x-request-id"].to_str().unwrap();
+        assert!(request_id.starts_with("req_") && request_id.len() < 64, "{inbound:?}: {request_id}");
+        assert_eq!(response.headers.get_all("x-request-id").iter().count(), 1);
+        assert_eq!(response.json()["request_id"], request_id);
     }
     let raw = HeaderValue::from_bytes(b"\xff\xfe").unwrap();
     assert!(
         with_request_id(&world, &[raw]).await.headers["x-request-id"].to_str().unwrap().starts_with("req_")
     );
-    let sane = |text| HeaderValue::from_str(text).unwrap();
-    assert_eq!(with_request_id(&world, &[sane("trace-1.2_3")]).await.headers["x-request-id"], "trace-1.2_3");
+    let valid = |text| HeaderValue::from_str(text).unwrap();
+    assert_eq!(with_request_id(&world, &[valid("trace-1.2_3")]).await.headers["x-request-id"], "trace-1.2_3");
     let longest = "y".repeat(128);
-    assert_eq!(with_request_id(&world, &[sane(&longest)]).await.headers["x-request-id"], longest);
-    // Of two nobody knows which is meant.
-    let two = with_request_id(&world, &[sane("one"), sane("two")]).await;
+    assert_eq!(with_request_id(&world, &[valid(&longest)]).await.headers["x-request-id"], longest);
+    // If a client sends two request ids, the server generates its own id, because it is not clear which of the two to
+    // use.
+    let two = with_request_id(&world, &[valid("one"), valid("two")]).await;
     assert!(two.headers["x-request-id"].to_str().unwrap().starts_with("req_"));
 }
 
-async fn with_request_id(world: &World, values: &[HeaderValue]) -> Answer {
+async fn with_request_id(world: &World, values: &[HeaderValue]) -> ApiResponse {
     let request = Request::builder().uri("/v1/nothing");
     let request = values.iter().fold(request, |request, value| request.header("x-request-id", value));
     read(world.send(request.body(Body::empty()).unwrap()).await).await
 }
 
-async fn post(world: &World, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+async fn post(world: &World, headers: &[(&str, &str)], body: impl Into<Body>) -> ApiResponse {
     let request = Request::builder()
         .method(Method::POST)
         .uri("/v1/deployments")
@@ -146,75 +152,75 @@ async fn post(world: &World, headers: &[(&str, &str)], body: impl Into<Body>) ->
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
-async fn a_key_that_is_given_twice_is_named() {
+async fn every_duplicate_key_of_a_body_is_listed() {
     let world = World::new().await;
     let body = r#"{"customer_id": "a", "name": "b", "system_prompt": "c", "name": "d", "features": {"memory": true, "memory": false}}"#;
-    let answer = post(&world, &[JSON], body).await;
+    let response = post(&world, &[JSON], body).await;
     assert_eq!(
-        (answer.refusal().0, answer.faults()),
+        (response.status_and_code().0, response.error_paths()),
         (400, vec!["name".to_owned(), "features.memory".to_owned()])
     );
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_told_its_place() {
+async fn invalid_json_is_rejected_with_its_position() {
     let world = World::new().await;
-    let answer = post(&world, &[JSON], "{\"name\":\n  tru}").await;
-    assert_eq!(answer.refusal(), (400, "validation_error".to_owned()));
-    assert!(answer.json()["message"].as_str().unwrap().contains("line 2 column"), "{}", answer.json());
-    assert_eq!(post(&world, &[JSON], vec![b'"', 0xff, b'"']).await.refusal().0, 400);
-    assert_eq!(post(&world, &[JSON], "").await.refusal().0, 400);
-    assert_eq!(post(&world, &[JSON], "{} {}").await.refusal().0, 400);
+    let response = post(&world, &[JSON], "{\"name\":\n  tru}").await;
+    assert_eq!(response.status_and_code(), (400, "validation_error".to_owned()));
+    assert!(response.json()["message"].as_str().unwrap().contains("line 2 column"), "{}", response.json());
+    assert_eq!(post(&world, &[JSON], vec![b'"', 0xff, b'"']).await.status_and_code().0, 400);
+    assert_eq!(post(&world, &[JSON], "").await.status_and_code().0, 400);
+    assert_eq!(post(&world, &[JSON], "{} {}").await.status_and_code().0, 400);
 }
 
 #[tokio::test]
-async fn a_wrapped_body_is_refused() {
+async fn a_body_with_a_content_encoding_is_rejected() {
     let world = World::new().await;
     let body = minimal().to_string();
     for coding in ["gzip", "br", "deflate, gzip", "zstd"] {
-        let answer = post(&world, &[JSON, ("content-encoding", coding)], body.clone()).await;
-        assert_eq!(answer.refusal(), (415, "validation_error".to_owned()), "{coding}");
+        let response = post(&world, &[JSON, ("content-encoding", coding)], body.clone()).await;
+        assert_eq!(response.status_and_code(), (415, "validation_error".to_owned()), "{coding}");
     }
     assert_eq!(post(&world, &[JSON, ("content-encoding", "Identity")], body).await.status, 201);
 }
 
 #[tokio::test]
-async fn the_limit_of_a_body_is_the_operators() {
+async fn the_operator_sets_the_maximum_body_size() {
     let mut world = World::new().await;
     let body = minimal().to_string();
     let exactly = Options { max_json_bytes: body.len(), ..Options::default() };
     world.router = router(world.app.clone(), exactly);
     assert_eq!(post(&world, &[JSON], body.clone()).await.status, 201);
     assert_eq!(
-        post(&world, &[JSON], format!("{body} ")).await.refusal(),
+        post(&world, &[JSON], format!("{body} ")).await.status_and_code(),
         (413, "validation_error".to_owned())
     );
-    // In pieces, without a length, it is the same.
-    let pieces =
-        stream::iter([body.clone(), " ".to_owned()]).map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
-    assert_eq!(post(&world, &[JSON], Body::from_stream(pieces)).await.refusal().0, 413);
+    // The limit also applies to a chunked body without a Content-Length.
+    let chunks =
+        stream::iter([body.clone(), " ".to_owned()]).map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk)));
+    assert_eq!(post(&world, &[JSON], Body::from_stream(chunks)).await.status_and_code().0, 413);
 }
 
 #[tokio::test]
-async fn the_faults_of_a_body_that_are_told_are_bounded() {
+async fn the_number_of_listed_field_errors_is_limited() {
     let world = World::new().await;
     let fields: serde_json::Map<String, Value> = (0..50_000).map(|n| (format!("f{n}"), json!(1))).collect();
-    let answer = world.post("/v1/deployments", &Value::Object(fields)).await;
-    assert_eq!(answer.refusal().0, 400);
-    assert_eq!(answer.faults().len(), 101);
-    assert!(answer.bytes.len() < 20_000, "{}", answer.bytes.len());
+    let response = world.post("/v1/deployments", &Value::Object(fields)).await;
+    assert_eq!(response.status_and_code().0, 400);
+    assert_eq!(response.error_paths().len(), 101);
+    assert!(response.bytes.len() < 20_000, "{}", response.bytes.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_arrive_is_not_waited_for() {
+async fn a_body_that_does_not_arrive_times_out() {
     let world = World::new().await;
     for extra in [None, Some(("idempotency-key", "slow"))] {
-        let begun =
+        let incomplete =
             stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]).chain(stream::pending());
         let headers: Vec<_> = [Some(JSON), extra].into_iter().flatten().collect();
-        let answer = post(&world, &headers, Body::from_stream(begun)).await;
-        assert_eq!(answer.refusal(), (408, "validation_error".to_owned()));
+        let response = post(&world, &headers, Body::from_stream(incomplete)).await;
+        assert_eq!(response.status_and_code(), (408, "validation_error".to_owned()));
     }
-    let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("gone"))]);
-    assert_eq!(post(&world, &[JSON], Body::from_stream(broken)).await.refusal().0, 400);
+    let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("connection reset"))]);
+    assert_eq!(post(&world, &[JSON], Body::from_stream(broken)).await.status_and_code().0, 400);
 }

@@ -1,4 +1,4 @@
-//! `…/runs`.
+//! Tests of `…/runs`: listing, reading and cancelling runs.
 
 use herm_store::connections::{self, NewConnection};
 use herm_store::journal::{self, Position};
@@ -10,43 +10,51 @@ use crate::world::World;
 #[tokio::test]
 async fn runs_are_listed_newest_first_and_filtered() {
     let world = World::new().await;
-    let made = world.deployment().await;
+    let deployment = world.deployment().await;
     let mut runs = Vec::new();
     for _ in 0..3 {
         let body = json!({"content": "hi", "thread_id": "new"});
-        runs.push(world.post(&World::path(&made, "/messages"), &body).await.json());
+        runs.push(world.post(&World::path(&deployment, "/messages"), &body).await.json());
     }
-    let listed = world.get(&World::path(&made, "/runs?limit=2")).await.json();
+    let listed = world.get(&World::path(&deployment, "/runs?limit=2")).await.json();
     assert_eq!(listed["data"][0]["run_id"], runs[2]["run_id"]);
     assert_eq!(listed["data"][1]["run_id"], runs[1]["run_id"]);
     let cursor = listed["next_cursor"].as_str().unwrap();
-    let rest = world.get(&World::path(&made, &format!("/runs?cursor={cursor}"))).await.json();
+    let rest = world.get(&World::path(&deployment, &format!("/runs?cursor={cursor}"))).await.json();
     assert_eq!((&rest["data"][0]["run_id"], &rest["next_cursor"]), (&runs[0]["run_id"], &json!(null)));
     let of_thread = format!("/runs?thread_id={}", runs[1]["thread_id"].as_str().unwrap());
-    let of_thread = world.get(&World::path(&made, &of_thread)).await.json();
+    let of_thread = world.get(&World::path(&deployment, &of_thread)).await.json();
     assert_eq!(of_thread["data"].as_array().unwrap().len(), 1);
-    assert_eq!(world.get(&World::path(&made, "/runs?status=completed")).await.json()["data"], json!([]));
     assert_eq!(
-        world.get(&World::path(&made, "/runs?status=queued")).await.json()["data"].as_array().unwrap().len(),
+        world.get(&World::path(&deployment, "/runs?status=completed")).await.json()["data"],
+        json!([])
+    );
+    assert_eq!(
+        world.get(&World::path(&deployment, "/runs?status=queued")).await.json()["data"]
+            .as_array()
+            .unwrap()
+            .len(),
         3
     );
     assert_eq!(
-        world.get(&World::path(&made, "/runs?status=odd&thread_id=x")).await.faults(),
+        world.get(&World::path(&deployment, "/runs?status=odd&thread_id=x")).await.error_paths(),
         ["thread_id", "status"]
     );
 }
 
 #[tokio::test]
-async fn a_run_tells_where_it_stands() {
+async fn a_run_is_returned_with_its_status_and_usage() {
     let world = World::new().await;
-    let made = world.deployment().await;
-    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
-    let run =
-        world.get(&World::path(&made, &format!("/runs/{}", sent["run_id"].as_str().unwrap()))).await.json();
+    let deployment = world.deployment().await;
+    let sent = world.post(&World::path(&deployment, "/messages"), &json!({"content": "hi"})).await.json();
+    let run = world
+        .get(&World::path(&deployment, &format!("/runs/{}", sent["run_id"].as_str().unwrap())))
+        .await
+        .json();
     let expected = json!({
         "run_id": sent["run_id"],
-        "deployment_id": made["deployment_id"],
-        "thread_id": made["thread_id"],
+        "deployment_id": deployment["deployment_id"],
+        "thread_id": deployment["thread_id"],
         "trigger": "message",
         "status": "queued",
         "usage": {
@@ -60,33 +68,36 @@ async fn a_run_tells_where_it_stands() {
         "ended_at": null,
     });
     assert_eq!(run, expected);
-    let nobody = World::path(&made, "/runs/run_01h455vb4pex5vsknk084sn02q");
-    assert_eq!(world.get(&nobody).await.refusal(), (404, "not_found".to_owned()));
-    assert_eq!(world.get(&World::path(&made, "/runs/x")).await.refusal(), (404, "not_found".to_owned()));
+    let nobody = World::path(&deployment, "/runs/run_01h455vb4pex5vsknk084sn02q");
+    assert_eq!(world.get(&nobody).await.status_and_code(), (404, "not_found".to_owned()));
+    assert_eq!(
+        world.get(&World::path(&deployment, "/runs/x")).await.status_and_code(),
+        (404, "not_found".to_owned())
+    );
 }
 
 #[tokio::test]
-async fn a_run_is_asked_to_be_cancelled_once() {
+async fn cancelling_a_run_again_keeps_the_first_request_time() {
     let world = World::new().await;
-    let made = world.deployment().await;
-    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
-    let path = World::path(&made, &format!("/runs/{}/cancel", sent["run_id"].as_str().unwrap()));
+    let deployment = world.deployment().await;
+    let sent = world.post(&World::path(&deployment, "/messages"), &json!({"content": "hi"})).await.json();
+    let path = World::path(&deployment, &format!("/runs/{}/cancel", sent["run_id"].as_str().unwrap()));
     let first = world.post(&path, &json!({})).await;
     assert_eq!((first.status.as_u16(), &first.json()["status"]), (202, &json!("queued")));
-    let asked_at = first.json()["cancel_requested_at"].clone();
-    assert!(asked_at.is_string());
+    let requested_at = first.json()["cancel_requested_at"].clone();
+    assert!(requested_at.is_string());
     world.clock.advance_ms(1000);
-    assert_eq!(world.post(&path, &json!({})).await.json()["cancel_requested_at"], asked_at);
-    assert_eq!(world.post(&path, &json!({"why": "because"})).await.faults(), ["why"]);
+    assert_eq!(world.post(&path, &json!({})).await.json()["cancel_requested_at"], requested_at);
+    assert_eq!(world.post(&path, &json!({"why": "because"})).await.error_paths(), ["why"]);
 }
 
 #[tokio::test]
-async fn a_tool_call_tells_what_its_programs_reached() {
+async fn a_tool_call_lists_the_connections_of_its_programs() {
     let world = World::new().await;
-    let made = world.deployment().await;
-    let sent = world.post(&World::path(&made, "/messages"), &json!({"content": "hi"})).await.json();
+    let deployment = world.deployment().await;
+    let sent = world.post(&World::path(&deployment, "/messages"), &json!({"content": "hi"})).await.json();
     let run_id = sent["run_id"].as_str().unwrap().parse().unwrap();
-    let deployment_id = made["deployment_id"].as_str().unwrap().parse().unwrap();
+    let deployment_id = deployment["deployment_id"].as_str().unwrap().parse().unwrap();
     let attempts = [("api.acme.example", Ok(())), ("10.0.0.1", Err("the address is private".to_owned()))];
     world
         .store
@@ -101,14 +112,18 @@ async fn a_tool_call_tells_what_its_programs_reached() {
                     let new = NewConnection { connection_id, host: host.to_owned(), port: 443, verdict };
                     connections::record(tx, deployment_id, Some(call), &new).await?;
                 }
-                let ended =
-                    connections::Ended { connection_id: 1, sent_bytes: 7, received_bytes: 9, error: None };
+                let ended = connections::EndedConnection {
+                    connection_id: 1,
+                    sent_bytes: 7,
+                    received_bytes: 9,
+                    error: None,
+                };
                 connections::end(tx, &[ended]).await
             })
         })
         .await
         .unwrap();
-    let path = World::path(&made, &format!("/runs/{run_id}/steps"));
+    let path = World::path(&deployment, &format!("/runs/{run_id}/steps"));
     let steps = world.get(&path).await.json();
     let time = "2027-01-15T08:00:00.000000Z";
     let connections = json!([
@@ -126,5 +141,5 @@ async fn a_tool_call_tells_what_its_programs_reached() {
     );
     let first = world.get(&format!("{path}?limit=1")).await.json();
     let next = world.get(&format!("{path}?cursor={}", first["next_cursor"].as_str().unwrap())).await.json();
-    assert_eq!(next["data"][0]["connections"], connections, "on whichever page the call is");
+    assert_eq!(next["data"][0]["connections"], connections, "connections are listed on every page");
 }

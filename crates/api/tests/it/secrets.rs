@@ -1,4 +1,4 @@
-//! `/v1/secrets`: kept, rotated, never given back.
+//! Tests of `/v1/secrets`: creating, changing and deleting secrets. Values are never returned.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,16 +11,16 @@ use http::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, World};
+use crate::world::{ApiResponse, World};
 
 const VALUE: &str = "sk-live-Zq8fP2mWn4Lx7Vt1";
 const ROTATED: &str = "sk-live-Rr5kT9bYc3Hd6Gs0";
 
-async fn call(world: &World, method: Method, path: &str, body: Option<&Value>) -> Answer {
+async fn call(world: &World, method: Method, path: &str, body: Option<&Value>) -> ApiResponse {
     world.call(&world.admin, method, path, body).await
 }
 
-async fn create(world: &World, body: &Value) -> Answer {
+async fn create(world: &World, body: &Value) -> ApiResponse {
     call(world, Method::POST, "/v1/secrets", Some(body)).await
 }
 
@@ -36,23 +36,23 @@ async fn value_of(world: &World, secret_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_is_made_changed_and_deleted() {
+async fn a_secret_can_be_created_changed_and_deleted() {
     let world = World::new().await;
     let body = json!({"name": "Acme API", "value": VALUE, "secret_id": "sec_acme-API_1",
         "allowed_hosts": ["API.Acme.example", "*.acme.example:8443", "api.acme.example"], "inject": ["header", "body"]});
-    let answer = create(&world, &body).await;
-    assert_eq!(answer.status, 201, "{}", answer.json());
+    let response = create(&world, &body).await;
+    assert_eq!(response.status, 201, "{}", response.json());
     let mut expected = json!({"secret_id": "sec_acme-API_1", "name": "Acme API",
         "allowed_hosts": ["api.acme.example", "*.acme.example:8443"], "inject": ["header", "body"],
         "created_at": "2027-01-15T08:00:00.000000Z", "updated_at": "2027-01-15T08:00:00.000000Z"});
-    assert_eq!(answer.json(), expected);
-    assert_eq!(create(&world, &body).await.refusal(), (409, "conflict".to_owned()));
+    assert_eq!(response.json(), expected);
+    assert_eq!(create(&world, &body).await.status_and_code(), (409, "conflict".to_owned()));
     assert_eq!(value_of(&world, "sec_acme-API_1").await, VALUE);
 
     world.clock.advance_ms(1000);
     let path = "/v1/secrets/sec_acme-API_1";
     let patch = async |body: Value| call(&world, Method::PATCH, path, Some(&body)).await;
-    assert_eq!(patch(json!({"name": "Acme API"})).await.json(), expected, "nothing is changed");
+    assert_eq!(patch(json!({"name": "Acme API"})).await.json(), expected, "nothing has changed");
     expected["allowed_hosts"] = json!([]);
     expected["updated_at"] = "2027-01-15T08:00:01.000000Z".into();
     assert_eq!(patch(json!({"allowed_hosts": []})).await.json(), expected);
@@ -67,27 +67,27 @@ async fn a_secret_is_made_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn an_id_is_made_and_the_header_is_the_default() {
+async fn the_id_is_generated_and_inject_defaults_to_header() {
     let world = World::new().await;
-    let made = create(&world, &json!({"name": "n", "value": VALUE})).await.json();
-    assert_eq!((&made["inject"], &made["allowed_hosts"]), (&json!(["header"]), &json!([])));
-    assert!(made["secret_id"].as_str().unwrap().starts_with("sec_"));
-    // Another account may choose the same id, and sees nothing of this one's.
-    let same = json!({"name": "theirs", "value": "x", "secret_id": made["secret_id"]});
-    assert_eq!(world.call(&world.stranger, Method::POST, "/v1/secrets", Some(&same)).await.status, 201);
-    assert_eq!(value_of(&world, made["secret_id"].as_str().unwrap()).await, VALUE);
-    let theirs = world.call(&world.stranger, Method::GET, "/v1/secrets", None).await.json();
+    let created = create(&world, &json!({"name": "n", "value": VALUE})).await.json();
+    assert_eq!((&created["inject"], &created["allowed_hosts"]), (&json!(["header"]), &json!([])));
+    assert!(created["secret_id"].as_str().unwrap().starts_with("sec_"));
+    // Another account can create a secret with the same id, and cannot read the secret of this account.
+    let same = json!({"name": "theirs", "value": "x", "secret_id": created["secret_id"]});
+    assert_eq!(world.call(&world.other_account, Method::POST, "/v1/secrets", Some(&same)).await.status, 201);
+    assert_eq!(value_of(&world, created["secret_id"].as_str().unwrap()).await, VALUE);
+    let theirs = world.call(&world.other_account, Method::GET, "/v1/secrets", None).await.json();
     assert_eq!(theirs["data"].as_array().unwrap().len(), 1);
     assert_eq!(theirs["data"][0]["name"], "theirs");
 }
 
 #[tokio::test]
-async fn all_faults_of_a_secret_are_told_at_once_and_none_repeats_it() {
+async fn all_field_errors_of_a_secret_are_reported_without_its_value() {
     let world = World::new().await;
     let body = json!({"name": 5, "value": "", "secret_id": VALUE, "inject": [],
         "allowed_hosts": ["https://acme.example/x", "*.example", "ok.example", 1], "values": VALUE});
-    let answer = create(&world, &body).await;
-    assert_eq!(answer.refusal(), (400, "validation_error".to_owned()));
+    let response = create(&world, &body).await;
+    assert_eq!(response.status_and_code(), (400, "validation_error".to_owned()));
     let expected = [
         "name",
         "value",
@@ -98,31 +98,35 @@ async fn all_faults_of_a_secret_are_told_at_once_and_none_repeats_it() {
         "secret_id",
         "values",
     ];
-    assert_eq!(answer.faults(), expected);
-    assert!(!String::from_utf8_lossy(&answer.bytes).contains(VALUE));
+    assert_eq!(response.error_paths(), expected);
+    assert!(!String::from_utf8_lossy(&response.bytes).contains(VALUE));
     let large = json!({"name": "n", "value": "x".repeat(32_769), "inject": ["cookie"]});
-    assert_eq!(create(&world, &large).await.faults(), ["value", "inject[0]"]);
-    assert_eq!(create(&world, &json!({})).await.faults(), ["name", "value"]);
+    assert_eq!(create(&world, &large).await.error_paths(), ["value", "inject[0]"]);
+    assert_eq!(create(&world, &json!({})).await.error_paths(), ["name", "value"]);
     let moved = json!({"secret_id": "sec_other"});
     create(&world, &json!({"name": "n", "value": "v", "secret_id": "sec_a"})).await;
-    assert_eq!(call(&world, Method::PATCH, "/v1/secrets/sec_a", Some(&moved)).await.faults(), ["secret_id"]);
+    assert_eq!(
+        call(&world, Method::PATCH, "/v1/secrets/sec_a", Some(&moved)).await.error_paths(),
+        ["secret_id"]
+    );
 }
 
 #[tokio::test]
-async fn secrets_are_listed_newest_first_page_by_page() {
+async fn secrets_are_listed_newest_first_in_pages() {
     let world = World::new().await;
-    let mut made = Vec::new();
-    // Chosen ids say nothing of age; some are made in the same instant.
+    let mut created = Vec::new();
+    // The ids are chosen such that sorting by id differs from sorting by creation time. Two secrets are created at the
+    // same time.
     for (index, id) in ["sec_m", "sec_z", "sec_a", "sec_B", "sec_q"].into_iter().enumerate() {
         create(&world, &json!({"name": "n", "value": "v", "secret_id": id})).await;
-        made.push(id);
+        created.push(id);
         if index != 1 {
             world.clock.advance_ms(1);
         }
     }
-    made.reverse();
-    // Those of one instant come by their ids.
-    made.swap(2, 3);
+    created.reverse();
+    // The two secrets that were created at the same time are sorted by id.
+    created.swap(2, 3);
     let (mut listed, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = call(&world, Method::GET, &format!("/v1/secrets?limit=2{cursor}"), None).await.json();
@@ -133,18 +137,18 @@ async fn secrets_are_listed_newest_first_page_by_page() {
         cursor = format!("&cursor={next}");
         create(&world, &json!({"name": "n", "value": "v"})).await;
     }
-    assert_eq!(listed, made);
-    assert_eq!(call(&world, Method::GET, "/v1/secrets?cursor=sec_a", None).await.faults(), ["cursor"]);
+    assert_eq!(listed, created);
+    assert_eq!(call(&world, Method::GET, "/v1/secrets?cursor=sec_a", None).await.error_paths(), ["cursor"]);
 }
 
 #[tokio::test]
-async fn a_secret_in_use_stays_until_its_deployments_are_gone() {
+async fn a_secret_in_use_cannot_be_deleted_until_its_deployments_are() {
     let world = World::new().await;
-    let made = world.deployment().await;
+    let deployment = world.deployment().await;
     let account_id = account_of(&world, &world.admin).await;
     let secret_id: SecretId = "sec_used".parse().unwrap();
     create(&world, &json!({"name": "n", "value": "v", "secret_id": "sec_used"})).await;
-    let deployment_id = made["deployment_id"].as_str().unwrap().parse().unwrap();
+    let deployment_id = deployment["deployment_id"].as_str().unwrap().parse().unwrap();
     let missing = world
         .store
         .transaction("use", move |tx| {
@@ -155,16 +159,16 @@ async fn a_secret_in_use_stays_until_its_deployments_are_gone() {
         .await
         .unwrap();
     assert_eq!(missing, None);
-    let refused = call(&world, Method::DELETE, "/v1/secrets/sec_used", None).await;
-    assert_eq!(refused.refusal(), (409, "conflict".to_owned()));
-    let message = refused.json()["message"].as_str().unwrap().to_owned();
-    assert!(message.contains(made["deployment_id"].as_str().unwrap()), "{message}");
-    world.call(&world.writer, Method::DELETE, &World::path(&made, ""), None).await;
+    let rejected = call(&world, Method::DELETE, "/v1/secrets/sec_used", None).await;
+    assert_eq!(rejected.status_and_code(), (409, "conflict".to_owned()));
+    let message = rejected.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(deployment["deployment_id"].as_str().unwrap()), "{message}");
+    world.call(&world.writer, Method::DELETE, &World::path(&deployment, ""), None).await;
     assert_eq!(call(&world, Method::DELETE, "/v1/secrets/sec_used", None).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_limited_key_reaches_no_secret() {
+async fn a_restricted_key_cannot_access_secrets() {
     let world = World::new().await;
     create(&world, &json!({"name": "n", "value": "v", "secret_id": "sec_a"})).await;
     let limited = NewKey {
@@ -186,7 +190,7 @@ async fn a_limited_key_reaches_no_secret() {
     assert_eq!(value_of(&world, "sec_a").await, "v");
 }
 
-/// A log that is kept in memory.
+/// A writer that collects the log output in memory.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -201,19 +205,19 @@ impl Write for Log {
     }
 }
 
-fn holds(bytes: &[u8], text: &str) -> bool {
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-fn files_below(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
+fn collect_files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { files_below(&path, found) } else { found.push(path) }
+        if path.is_dir() { collect_files(&path, found) } else { found.push(path) }
     }
 }
 
 #[tokio::test]
-async fn a_value_is_found_in_no_response_no_log_and_no_byte_of_the_database() {
+async fn a_value_is_in_no_response_no_log_and_no_database_file() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -222,38 +226,41 @@ async fn a_value_is_found_in_no_response_no_log_and_no_byte_of_the_database() {
         .init();
     tracing::trace!("the log is written");
     let world = World::new().await;
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for body in [
         json!({"name": "n", "value": VALUE, "secret_id": "sec_a", "allowed_hosts": ["acme.example"]}),
         json!({"name": "n", "value": VALUE, "secret_id": "sec_a"}),
         json!({"name": "n", "value": VALUE, "secret_id": VALUE}),
         json!({"value": VALUE, "allowed_hosts": [VALUE]}),
     ] {
-        answers.push(create(&world, &body).await);
-        answers.push(call(&world, Method::PATCH, "/v1/secrets/sec_a", Some(&body)).await);
+        responses.push(create(&world, &body).await);
+        responses.push(call(&world, Method::PATCH, "/v1/secrets/sec_a", Some(&body)).await);
     }
     let rotated = json!({"value": ROTATED});
-    answers.push(call(&world, Method::PATCH, "/v1/secrets/sec_a", Some(&rotated)).await);
-    answers.push(call(&world, Method::PATCH, "/v1/secrets/sec_b", Some(&rotated)).await);
-    answers.push(call(&world, Method::GET, "/v1/secrets", None).await);
+    responses.push(call(&world, Method::PATCH, "/v1/secrets/sec_a", Some(&rotated)).await);
+    responses.push(call(&world, Method::PATCH, "/v1/secrets/sec_b", Some(&rotated)).await);
+    responses.push(call(&world, Method::GET, "/v1/secrets", None).await);
     assert_eq!(value_of(&world, "sec_a").await, ROTATED);
     let mut files = Vec::new();
-    files_below(world.workspaces_dir.parent().unwrap(), &mut files);
-    assert!(files.iter().any(|file| holds(&bytes_of(file), "sec_a")), "the secret is in {files:?}");
+    collect_files(world.workspaces_dir.parent().unwrap(), &mut files);
+    assert!(
+        files.iter().any(|file| contains(&bytes_of(file), "sec_a")),
+        "no file in {files:?} has the secret's id"
+    );
     let log = log.0.lock().unwrap().clone();
-    assert!(holds(&log, "the log is written"));
+    assert!(contains(&log, "the log is written"));
     for value in [VALUE, ROTATED] {
-        for answer in &answers {
-            assert!(!holds(&answer.bytes, value), "{}", String::from_utf8_lossy(&answer.bytes));
+        for response in &responses {
+            assert!(!contains(&response.bytes, value), "{}", String::from_utf8_lossy(&response.bytes));
         }
-        assert!(!holds(&log, value), "it is in the log");
+        assert!(!contains(&log, value), "the value is in the log");
         for file in &files {
-            assert!(!holds(&bytes_of(file), value), "it is in {}", file.display());
+            assert!(!contains(&bytes_of(file), value), "the value is in {}", file.display());
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the database's files are no workspace's")]
+#[expect(clippy::disallowed_methods, reason = "the database files are not workspace files")]
 fn bytes_of(file: &Path) -> Vec<u8> {
     std::fs::read(file).unwrap()
 }

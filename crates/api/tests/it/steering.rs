@@ -1,8 +1,8 @@
-//! `…/steering` and `…/approvals`.
+//! Tests of `…/steering` and `…/approvals`: answering steering requests and withdrawing approvals.
 
 use herm_app::keys::NewKey;
 use herm_store::journal::Position;
-use herm_store::steering::Asked;
+use herm_store::steering::StoredRequest;
 use herm_types::key::Scope;
 use herm_types::steering::{Approval, SteeringKind, SteeringRequest, SteeringStatus};
 use herm_types::{ApprovalId, DeploymentId, RunId, SteeringId};
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::world::{World, minimal};
 
-/// A run asks; `sent` is the answer to the message that made it.
+/// Inserts a pending steering request of a run into the database. `sent` is the response of `send_message` for the
+/// message that started the run.
 pub(crate) async fn ask(world: &World, sent: &Value, kind: SteeringKind) -> SteeringId {
     let parse = |name: &str| sent[name].as_str().unwrap().to_owned();
     let (deployment_id, run_id): (DeploymentId, RunId) =
@@ -21,7 +22,7 @@ pub(crate) async fn ask(world: &World, sent: &Value, kind: SteeringKind) -> Stee
     let asking = world.store.transaction("ask", move |tx| {
         Box::pin(async move {
             let account_id = herm_store::deployments::find(tx, deployment_id).await?.unwrap().account_id;
-            // Each asks about a call of its own.
+            // Each steering request belongs to a different tool call, so it needs an unused call number.
             let call_no =
                 i64::from(herm_store::steering::pending_of_thread(tx, thread_id).await?.len() as u32) + 1;
             let is_approval = kind == SteeringKind::Approval;
@@ -44,7 +45,7 @@ pub(crate) async fn ask(world: &World, sent: &Value, kind: SteeringKind) -> Stee
                 answer: None,
                 resolved_at: None,
             };
-            let asked = Asked { position: Position { run_id, step_no: 1, call_no }, request };
+            let asked = StoredRequest { position: Position { run_id, step_no: 1, call_no }, request };
             herm_store::steering::insert(tx, account_id, &asked, "fingerprint").await
         })
     });
@@ -52,7 +53,8 @@ pub(crate) async fn ask(world: &World, sent: &Value, kind: SteeringKind) -> Stee
     steering_id
 }
 
-/// An approval of a command stands.
+/// Inserts a remembered approval of a shell command into the database. `sent` is the response of `send_message` for the
+/// message that started the run.
 pub(crate) async fn approve(world: &World, sent: &Value, command: &str) -> ApprovalId {
     let deployment_id: DeploymentId = sent["deployment_id"].as_str().unwrap().parse().unwrap();
     let (approval_id, steering_id) = (world.app.ids().next::<ApprovalId>(), world.app.ids().next());
@@ -70,7 +72,7 @@ pub(crate) async fn approve(world: &World, sent: &Value, command: &str) -> Appro
     approval_id
 }
 
-async fn scene(world: &World, kind: SteeringKind) -> (Value, Value, String) {
+async fn fixture(world: &World, kind: SteeringKind) -> (Value, Value, String) {
     let deployment = world.deployment().await;
     let sent = world.post(&World::path(&deployment, "/messages"), &json!({"content": "first"})).await.json();
     let steering_id = ask(world, &sent, kind).await;
@@ -79,10 +81,10 @@ async fn scene(world: &World, kind: SteeringKind) -> (Value, Value, String) {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_is_refused_field_by_field() {
+async fn an_invalid_answer_is_rejected_with_its_field_errors() {
     let world = World::new().await;
-    let (.., path) = scene(&world, SteeringKind::Approval).await;
-    for (body, faults) in [
+    let (.., path) = fixture(&world, SteeringKind::Approval).await;
+    for (body, errors) in [
         (json!({}), vec!["decision"]),
         (
             json!({"decision": "maybe", "remember": "often", "arguments": 1, "who": 1}),
@@ -93,21 +95,21 @@ async fn an_answer_that_does_not_fit_is_refused_field_by_field() {
         (json!({"decision": "deny", "arguments": {"command": "ls"}}), vec!["arguments"]),
         (json!({"decision": "approve", "arguments": {"cmd": "ls"}}), vec!["arguments"]),
     ] {
-        let mut found = world.post(&path, &body).await.faults();
-        let mut expected = faults.clone();
+        let mut found = world.post(&path, &body).await.error_paths();
+        let mut expected = errors.clone();
         found.sort();
         expected.sort();
         assert_eq!(found, expected, "{body}");
     }
-    assert_eq!(world.get(&path).await.json()["status"], "pending", "nothing was taken as an answer");
+    assert_eq!(world.get(&path).await.json()["status"], "pending", "no invalid answer was accepted");
 
-    let (.., path) = scene(&world, SteeringKind::Question).await;
-    for (body, fault) in [
+    let (.., path) = fixture(&world, SteeringKind::Question).await;
+    for (body, error) in [
         (json!({"decision": "approve"}), "decision"),
         (json!({"decision": "answer"}), "message"),
         (json!({"decision": "answer", "message": "  "}), "message"),
     ] {
-        assert_eq!(world.post(&path, &body).await.faults(), [fault], "{body}");
+        assert_eq!(world.post(&path, &body).await.error_paths(), [error], "{body}");
     }
     let declined = world.post(&path, &json!({"decision": "deny", "message": "Ask Ada."})).await.json();
     assert_eq!(
@@ -117,23 +119,23 @@ async fn an_answer_that_does_not_fit_is_refused_field_by_field() {
 }
 
 #[tokio::test]
-async fn the_first_answer_is_told_and_stands() {
+async fn only_the_first_answer_counts() {
     let world = World::new().await;
-    let (deployment, _, path) = scene(&world, SteeringKind::Approval).await;
+    let (deployment, _, path) = fixture(&world, SteeringKind::Approval).await;
     let answer = json!({"decision": "approve", "remember": "always", "arguments": {"command": "ls -l"}});
     let first = world.post(&path, &answer).await.json();
     assert_eq!((&first["status"], &first["outcome"]), (&json!("resolved"), &json!("approved")));
-    assert_eq!(first["arguments"], json!({"command": "ls"}), "what was asked for stays");
+    assert_eq!(first["arguments"], json!({"command": "ls"}), "the requested arguments are unchanged");
     assert_eq!(world.post(&path, &answer).await.json(), first);
     for other in [json!({"decision": "deny"}), json!({"decision": "approve"})] {
-        let refused = world.post(&path, &other).await;
-        assert_eq!(refused.refusal(), (409, "conflict".to_owned()), "{other}");
+        let rejected = world.post(&path, &other).await;
+        assert_eq!(rejected.status_and_code(), (409, "conflict".to_owned()), "{other}");
     }
     let approvals = world.get(&World::path(&deployment, "/approvals")).await.json();
     assert_eq!(
         approvals["data"][0]["arguments"],
         json!({"command": "ls -l"}),
-        "what was approved is remembered"
+        "the approved arguments are remembered"
     );
     let withdrawn =
         world.call(&world.writer, Method::DELETE, &World::path(&deployment, "/approvals"), None).await;
@@ -141,9 +143,9 @@ async fn the_first_answer_is_told_and_stands() {
 }
 
 #[tokio::test]
-async fn what_is_asked_is_listed_within_the_keys_reach_alone() {
+async fn a_key_lists_only_the_steering_requests_it_can_access() {
     let world = World::new().await;
-    let (deployment, sent, _) = scene(&world, SteeringKind::Approval).await;
+    let (deployment, sent, _) = fixture(&world, SteeringKind::Approval).await;
     let mut other = minimal();
     other["customer_id"] = json!("globex");
     let other = world.post("/v1/deployments", &other).await.json();
@@ -159,7 +161,7 @@ async fn what_is_asked_is_listed_within_the_keys_reach_alone() {
             .collect()
     };
     assert_eq!(ids(&world.reader, "/v1/steering").await.len(), 2);
-    assert_eq!(ids(&world.stranger, "/v1/steering").await, [] as [String; 0]);
+    assert_eq!(ids(&world.other_account, "/v1/steering").await, [] as [String; 0]);
     assert_eq!(ids(&world.reader, &World::path(&other, "/steering")).await, [other_id.as_str()]);
     let limited = NewKey {
         name: "globex".to_owned(),
@@ -173,7 +175,7 @@ async fn what_is_asked_is_listed_within_the_keys_reach_alone() {
     assert_eq!(ids(&limited, "/v1/steering?status=pending").await, [other_id.as_str()]);
     let token = world.token(&deployment).await;
     assert_eq!(ids(&token, "/v1/steering").await.len(), 1);
-    // Answered, it waits no more; deleted, it was never there.
+    // With `status=pending`, an answered request is not listed. The requests of a deleted deployment are never listed.
     let path = World::path(&other, &format!("/steering/{other_id}"));
     world.post(&path, &json!({"decision": "answer", "message": "a"})).await;
     assert_eq!(ids(&world.reader, "/v1/steering?status=pending").await.len(), 1);
@@ -184,23 +186,27 @@ async fn what_is_asked_is_listed_within_the_keys_reach_alone() {
 }
 
 #[tokio::test]
-async fn who_may_only_talk_answers_questions_and_approves_nothing() {
+async fn a_token_that_can_only_send_messages_answers_questions_but_approves_nothing() {
     let world = World::new().await;
-    let (deployment, _, path) = scene(&world, SteeringKind::Approval).await;
-    let talker = json!({"deployment_id": deployment["deployment_id"], "scopes": ["messages:send", "deployments:read"]});
-    let talker = world.post("/v1/tokens", &talker).await.json()["token"].as_str().unwrap().to_owned();
-    let say = async |key: &str, path: &str| {
+    let (deployment, _, path) = fixture(&world, SteeringKind::Approval).await;
+    let chat_token = json!({"deployment_id": deployment["deployment_id"], "scopes": ["messages:send", "deployments:read"]});
+    let chat_token = world.post("/v1/tokens", &chat_token).await.json()["token"].as_str().unwrap().to_owned();
+    let send = async |key: &str, path: &str| {
         let sent = world.call(key, Method::POST, path, Some(&json!({"content": "yes"}))).await;
         assert_eq!(sent.status, 202, "{}", sent.json());
     };
-    say(&talker, &World::path(&deployment, "/messages")).await;
-    assert_eq!(world.get(&path).await.json()["status"], "pending", "a message of a talker approved");
-    say(&world.writer, &World::path(&deployment, "/messages")).await;
+    send(&chat_token, &World::path(&deployment, "/messages")).await;
+    assert_eq!(
+        world.get(&path).await.json()["status"],
+        "pending",
+        "the message of a chat token approved the call"
+    );
+    send(&world.writer, &World::path(&deployment, "/messages")).await;
     assert_eq!(world.get(&path).await.json()["outcome"], "approved");
 
-    let (deployment, _, path) = scene(&world, SteeringKind::Question).await;
-    let talker = json!({"deployment_id": deployment["deployment_id"], "scopes": ["messages:send", "deployments:read"]});
-    let talker = world.post("/v1/tokens", &talker).await.json()["token"].as_str().unwrap().to_owned();
-    say(&talker, &World::path(&deployment, "/messages")).await;
+    let (deployment, _, path) = fixture(&world, SteeringKind::Question).await;
+    let chat_token = json!({"deployment_id": deployment["deployment_id"], "scopes": ["messages:send", "deployments:read"]});
+    let chat_token = world.post("/v1/tokens", &chat_token).await.json()["token"].as_str().unwrap().to_owned();
+    send(&chat_token, &World::path(&deployment, "/messages")).await;
     assert_eq!(world.get(&path).await.json()["answer"]["message"], "yes");
 }

@@ -1,4 +1,4 @@
-//! A server without a socket, and the actors who call it.
+//! The test environment: an API server that is called without a socket, and API keys of different callers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use tower::ServiceExt as _;
 
 use crate::contract;
 
-/// Of files that are written: little enough to go beyond.
+/// The server's limit for the size of a file. It is small, so that tests can exceed it.
 pub(crate) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 pub(crate) struct World {
@@ -38,70 +38,71 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) ids: IdSource,
-    /// May do everything in the account `default`.
+    /// A key with read and write access to deployments of the account `default`.
     pub(crate) writer: String,
-    /// May read in the account `default`.
+    /// A key with read access to deployments of the account `default`.
     pub(crate) reader: String,
-    /// May do everything in the account `default`, keys and secrets included.
+    /// A key with the scope `admin` in the account `default`, which also allows access to keys and secrets.
     pub(crate) admin: String,
-    /// May do everything in another account.
-    pub(crate) stranger: String,
+    /// A key with the scope `admin` in another account.
+    pub(crate) other_account: String,
     pub(crate) workspaces_dir: PathBuf,
-    /// Held to write, it holds up whoever looks at an engine, as a request does that makes the first deployment.
-    pub(crate) looks: Arc<RwLock<()>>,
+    /// A lock with which tests delay requests. While a test holds it for writing, every probe of a sandbox engine
+    /// blocks. The creation of the first deployment probes an engine.
+    pub(crate) probe_gate: Arc<RwLock<()>>,
     _dir: tempfile::TempDir,
 }
 
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Answer {
+impl ApiResponse {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.bytes)))
     }
 
-    /// The status and the error's code.
-    pub(crate) fn refusal(&self) -> (u16, String) {
+    /// Returns the HTTP status and the error code of the response.
+    pub(crate) fn status_and_code(&self) -> (u16, String) {
         (self.status.as_u16(), self.json()["error"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Whether it is the answer to an earlier request.
+    /// Returns true if this is the stored response of an earlier request with the same idempotency key.
     pub(crate) fn is_replayed(&self) -> bool {
         self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
     }
 
-    /// The paths of an error's faults.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    /// Returns the paths of the field errors in the response.
+    pub(crate) fn error_paths(&self) -> Vec<String> {
         let details = self.json()["details"].as_array().cloned().unwrap_or_default();
-        details.iter().map(|fault| fault["path"].as_str().unwrap_or_default().to_owned()).collect()
+        details.iter().map(|error| error["path"].as_str().unwrap_or_default().to_owned()).collect()
     }
 }
 
-/// Which no engine has.
+/// An image that no engine has.
 pub(crate) const ABSENT_IMAGE: &str = "registry.example/absent:1";
 
-/// A machine with some sandbox engines.
-struct Machine {
-    engines: &'static [SandboxType],
-    looks: Arc<RwLock<()>>,
+/// A fake of the sandbox engines. Only the engines in `available` are available.
+struct FakeEngines {
+    available: &'static [SandboxType],
+    probe_gate: Arc<RwLock<()>>,
 }
 
 #[async_trait]
-impl herm_app::Engines for Machine {
-    async fn look(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
-        let _may_look = self.looks.read().await;
-        if self.engines.contains(&engine) {
+impl herm_app::Engines for FakeEngines {
+    async fn probe(&self, engine: SandboxType, image: Option<&str>) -> Result<bool, String> {
+        let _gate = self.probe_gate.read().await;
+        if self.available.contains(&engine) {
             Ok(image.is_none_or(|image| image != ABSENT_IMAGE))
         } else {
-            Err("no engine answers: start one".to_owned())
+            Err("the engine is not running; start it".to_owned())
         }
     }
 
-    async fn have_users(&self, engine: SandboxType) -> bool {
+    async fn has_own_users(&self, engine: SandboxType) -> bool {
         engine != SandboxType::Local
     }
 }
@@ -111,7 +112,7 @@ impl World {
         Self::with(SandboxFallback::Local, &[]).await
     }
 
-    /// A world on a machine with these engines, apart from `local`.
+    /// Creates a server for which the given engines are available in addition to `local`.
     pub(crate) async fn with(fallback: SandboxFallback, engines: &'static [SandboxType]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
@@ -119,34 +120,35 @@ impl World {
         let store = Store::open(herm_store::Options {
             location: Location::Sqlite(dir.path().to_owned()),
             clock: Arc::clone(&clock) as _,
-            database_clock: DatabaseClock::Given,
+            database_clock: DatabaseClock::FromOptions,
             migrate: true,
             exclusive: true,
         })
         .await
         .unwrap();
-        let looks = Arc::new(RwLock::new(()));
+        let probe_gate = Arc::new(RwLock::new(()));
         let master_key = master_key::generate(&mut |bytes: &mut [u8]| SystemRng.fill(bytes));
         let settings = Settings {
             default_model: ModelName::parse("anthropic/claude-sonnet-4.5").unwrap(),
             providers: ["anthropic", "openai", "openrouter", "demo"].map(str::to_owned).to_vec(),
-            docker_becomes: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
+            docker_fallback: (fallback == SandboxFallback::Local).then_some(SandboxType::Local),
             workspaces: Workspaces::new(dir.path().join("workspaces")),
             snapshots: Snapshots::new(dir.path().join("snapshots")),
             quotas: Quotas::new(Arc::clone(&clock) as _),
             max_file_bytes: MAX_FILE_BYTES,
         };
         let sealer = Sealer::new(KeyRing::new(&master_key), Arc::new(SystemRng));
-        // Where tests have servers of their own.
+        // The server may send requests to localhost, because tests start web servers there.
         let private = PrivateTarget::Host("localhost".to_owned());
-        let fetcher = Fetcher::new(vec![private].into(), herm_outbound::tls().unwrap()).unwrap();
+        let fetcher =
+            Fetcher::new(vec![private].into(), herm_outbound::tls_client_config().unwrap()).unwrap();
         let app = App::new(
             store.clone(),
             ids.clone(),
             Arc::clone(&clock) as _,
             sealer,
             fetcher,
-            Arc::new(Machine { engines, looks: Arc::clone(&looks) }),
+            Arc::new(FakeEngines { available: engines, probe_gate: Arc::clone(&probe_gate) }),
             settings,
         );
         let mut world = Self {
@@ -158,15 +160,15 @@ impl World {
             writer: String::new(),
             reader: String::new(),
             admin: String::new(),
-            stranger: String::new(),
+            other_account: String::new(),
             workspaces_dir: dir.path().join("workspaces"),
-            looks,
+            probe_gate,
             _dir: dir,
         };
         world.writer = world.key("default", &[Scope::DeploymentsRead, Scope::DeploymentsWrite]).await;
         world.reader = world.key("default", &[Scope::DeploymentsRead]).await;
         world.admin = world.key("default", &[Scope::Admin]).await;
-        world.stranger = world.key("other", &[Scope::Admin]).await;
+        world.other_account = world.key("other", &[Scope::Admin]).await;
         world
     }
 
@@ -188,14 +190,20 @@ impl World {
         (key.expose().to_owned(), info)
     }
 
-    /// Sends a request as it is; its response must be what the OpenAPI document says.
+    /// Sends a request to the server, and checks the response against the OpenAPI document.
     pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         contract::check(&method, &path, response).await
     }
 
-    pub(crate) async fn call(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> ApiResponse {
         let mut request = Request::builder().method(method).uri(path).header(HOST, "herm.example");
         if !key.is_empty() {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
@@ -210,8 +218,8 @@ impl World {
         read(self.send(request.body(body).unwrap()).await).await
     }
 
-    /// A POST of the writer's with an idempotency key.
-    pub(crate) async fn post_once(&self, path: &str, key: &str, body: &Value) -> Answer {
+    /// Sends a POST with the writer's key and with the idempotency key `key`.
+    pub(crate) async fn post_once(&self, path: &str, key: &str, body: &Value) -> ApiResponse {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -222,53 +230,53 @@ impl World {
         read(self.send(request.body(Body::from(body.to_string())).unwrap()).await).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> ApiResponse {
         self.call(&self.writer, Method::GET, path, None).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> ApiResponse {
         self.call(&self.writer, Method::POST, path, Some(body)).await
     }
 
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> ApiResponse {
         self.call(&self.writer, Method::PATCH, path, Some(body)).await
     }
 
-    /// A deployment of the account `default`, as it was answered.
+    /// Creates a deployment in the account `default` and returns the response body.
     pub(crate) async fn deployment(&self) -> Value {
-        let answer = self.post("/v1/deployments", &minimal()).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json());
-        answer.json()
+        let response = self.post("/v1/deployments", &minimal()).await;
+        assert_eq!(response.status, StatusCode::CREATED, "{}", response.json());
+        response.json()
     }
 
-    /// A browser token for the deployment, with all that one can have.
+    /// Creates a browser token for the deployment, with all scopes that a token can have.
     pub(crate) async fn token(&self, deployment: &Value) -> String {
-        let body = json!({"deployment_id": deployment["deployment_id"], "scopes": Scope::OF_TOKENS});
-        let answer = self.post("/v1/tokens", &body).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json());
-        answer.json()["token"].as_str().unwrap().to_owned()
+        let body = json!({"deployment_id": deployment["deployment_id"], "scopes": Scope::FOR_BROWSER_TOKENS});
+        let response = self.post("/v1/tokens", &body).await;
+        assert_eq!(response.status, StatusCode::CREATED, "{}", response.json());
+        response.json()["token"].as_str().unwrap().to_owned()
     }
 
-    /// The path of a deployment's sub-resource.
+    /// Returns the path of a deployment's subresource.
     pub(crate) fn path(deployment: &Value, rest: &str) -> String {
         format!("/v1/deployments/{}{rest}", deployment["deployment_id"].as_str().unwrap())
     }
 }
 
-/// What becomes of `docker` where there is none.
+/// The setting that decides how the server handles requests for `docker` sandboxes if Docker is not available.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SandboxFallback {
     Local,
     Refuse,
 }
 
-pub(crate) async fn read(response: Response<Body>) -> Answer {
+pub(crate) async fn read(response: Response<Body>) -> ApiResponse {
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 64 * 1024 * 1024).await.unwrap().to_vec();
-    Answer { status: parts.status, headers: parts.headers, bytes }
+    ApiResponse { status: parts.status, headers: parts.headers, bytes }
 }
 
-/// The least that makes a deployment.
+/// Returns the body of `create_deployment` with only the required fields.
 pub(crate) fn minimal() -> Value {
     json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."})
 }

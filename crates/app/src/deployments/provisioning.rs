@@ -1,5 +1,5 @@
-//! What a deployment needs before it can take work, where that takes long: an image that its engine has not, the files of a
-//! snapshot. A worker gets it ready meanwhile.
+//! Provisioning of a deployment by a worker: the worker pulls the image if the sandbox engine lacks it, and
+//! restores the snapshot if the deployment was created from one.
 
 use herm_store::{Tx, queue};
 use herm_types::IdSource;
@@ -7,8 +7,9 @@ use herm_types::deployment::{Deployment, DeploymentStatus};
 
 use crate::{Caller, Error, snapshots};
 
-/// What one begins with that has all but what is told here.
-pub(super) fn status(deployment: &Deployment, lacks_image: bool) -> DeploymentStatus {
+/// Returns the status of a new or retried deployment: `Provisioning` if an image must be pulled or a snapshot
+/// restored, and `Ready` otherwise.
+pub(super) fn initial_status(deployment: &Deployment, lacks_image: bool) -> DeploymentStatus {
     if lacks_image || deployment.restore_snapshot.is_some() {
         DeploymentStatus::Provisioning
     } else {
@@ -16,8 +17,9 @@ pub(super) fn status(deployment: &Deployment, lacks_image: bool) -> DeploymentSt
     }
 }
 
-/// Lets the worker get a deployment ready that is not.
-pub(super) async fn begin(
+/// Enqueues a work item that provisions the deployment, if its status is `Provisioning`. Fails if the
+/// snapshot of the deployment cannot be restored.
+pub(super) async fn enqueue(
     tx: &mut Tx,
     caller: &Caller,
     ids: &IdSource,
@@ -26,7 +28,7 @@ pub(super) async fn begin(
     if deployment.status != DeploymentStatus::Provisioning {
         return Ok(());
     }
-    snapshots::refuse_restore(tx, caller, deployment).await?;
+    snapshots::check_restore(tx, caller, deployment).await?;
     let (work_id, id) = (ids.next(), deployment.deployment_id);
     Ok(queue::enqueue(tx, work_id, queue::Kind::Provision, id.to_string(), id).await?)
 }

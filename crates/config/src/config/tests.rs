@@ -11,7 +11,7 @@ use crate::{CorsOrigins, EgressDefault, LogFormat, ProviderKind, SandboxFallback
 
 const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// Everything at once; `file` is empty for none.
+/// Loads a configuration. An empty `file` means that there is no configuration file.
 fn load_all(flags: &Flags, variables: &[(&str, &str)], file: &str) -> Result<Config, Error> {
     let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let file = (!file.is_empty()).then_some((Path::new("herm.toml"), file));
@@ -22,17 +22,17 @@ fn load(variables: &[(&str, &str)], file: &str) -> Result<Config, Error> {
     load_all(&Flags::default(), variables, file)
 }
 
-fn good(variables: &[(&str, &str)], file: &str) -> Config {
-    load(variables, file).expect("usable")
+fn load_valid(variables: &[(&str, &str)], file: &str) -> Config {
+    load(variables, file).expect("a valid configuration")
 }
 
-fn message(variables: &[(&str, &str)], file: &str) -> String {
-    load(variables, file).expect_err("refused").to_string()
+fn error_message(variables: &[(&str, &str)], file: &str) -> String {
+    load(variables, file).expect_err("an invalid configuration").to_string()
 }
 
 #[track_caller]
-fn says(variables: &[(&str, &str)], file: &str, parts: &[&str]) {
-    let message = message(variables, file);
+fn assert_error(variables: &[(&str, &str)], file: &str, parts: &[&str]) {
+    let message = error_message(variables, file);
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
@@ -42,8 +42,8 @@ mod cors;
 mod models;
 
 #[test]
-fn nothing_set_is_a_whole_configuration() {
-    let config = good(&[], "");
+fn defaults_alone_are_a_valid_configuration() {
+    let config = load_valid(&[], "");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:4376");
     assert_eq!(config.server.data_dir, Path::new("./herm-data"));
     assert_eq!((config.server.public_url, config.server.metrics_listen), (None, None));
@@ -63,11 +63,11 @@ fn nothing_set_is_a_whole_configuration() {
 }
 
 #[test]
-fn a_flag_counts_before_a_variable_before_the_file_before_the_default() {
+fn flags_override_variables_which_override_the_file() {
     let file = "listen = '127.0.0.1:3'";
     let variable = [("HERM_LISTEN", "127.0.0.1:2")];
     let flags = Flags { listen: Some("127.0.0.1:1".to_owned()), ..Flags::default() };
-    let port = |config: Result<Config, Error>| config.expect("usable").server.listen.port();
+    let port = |config: Result<Config, Error>| config.expect("a valid configuration").server.listen.port();
     assert_eq!(port(load_all(&flags, &variable, file)), 1);
     assert_eq!(port(load(&variable, file)), 2);
     assert_eq!(port(load(&[], file)), 3);
@@ -75,14 +75,14 @@ fn a_flag_counts_before_a_variable_before_the_file_before_the_default() {
 }
 
 #[test]
-fn every_flag_arrives_where_it_belongs() {
+fn every_flag_sets_its_setting() {
     let flags = Flags {
         listen: Some("[::1]:0".to_owned()),
         data_dir: Some("/var/lib/herm".into()),
         database_url: Some("postgres://herm:hunter2@db/herm".into()),
         config: None,
     };
-    let config = load_all(&flags, &[], "").expect("usable");
+    let config = load_all(&flags, &[], "").expect("a valid configuration");
     assert_eq!(config.server.listen.to_string(), "[::1]:0");
     assert_eq!(config.server.data_dir, Path::new("/var/lib/herm"));
     let Database::Postgres { url } = config.database else { panic!("not PostgreSQL") };
@@ -90,66 +90,67 @@ fn every_flag_arrives_where_it_belongs() {
 }
 
 #[test]
-fn a_bad_flag_is_named_as_a_flag() {
+fn the_error_of_an_invalid_flag_names_the_flag() {
     let flags = Flags { listen: Some("4376".to_owned()), ..Flags::default() };
-    let said = load_all(&flags, &[], "").expect_err("refused").to_string();
-    assert!(said.contains("--listen") && said.contains("IP:PORT"), "{said}");
+    let message = load_all(&flags, &[], "").expect_err("an invalid configuration").to_string();
+    assert!(message.contains("--listen") && message.contains("IP:PORT"), "{message}");
     let flags = Flags { data_dir: Some("".into()), ..Flags::default() };
     assert!(load_all(&flags, &[], "").is_err());
 }
 
 #[test]
 fn an_empty_variable_counts_as_not_set() {
-    let config = good(&[("HERM_LISTEN", ""), ("HERM_RATE_LIMIT", "")], "rate_limit = 7");
+    let config = load_valid(&[("HERM_LISTEN", ""), ("HERM_RATE_LIMIT", "")], "rate_limit = 7");
     assert_eq!(config.server.listen.port(), 4376);
     assert_eq!(config.server.rate_limit.map(NonZeroU32::get), Some(7));
 }
 
 #[test]
-fn an_unknown_variable_is_an_error_that_names_it_and_the_nearest() {
-    says(&[("HERM_LISTN", "x")], "", &["HERM_LISTN", "did you mean HERM_LISTEN?"]);
-    says(&[("HERM_RATELIMIT", "")], "", &["HERM_RATELIMIT", "HERM_RATE_LIMIT"]);
+fn the_error_of_an_unknown_variable_suggests_the_nearest_name() {
+    assert_error(&[("HERM_LISTN", "x")], "", &["HERM_LISTN", "did you mean HERM_LISTEN?"]);
+    assert_error(&[("HERM_RATELIMIT", "")], "", &["HERM_RATELIMIT", "HERM_RATE_LIMIT"]);
     assert!(load(&[("HERMES_HOME", "x"), ("PATH", "x"), ("PRISM_API_KEY", "x")], "").is_ok());
 }
 
 #[test]
-fn an_unknown_key_of_the_file_is_an_error_that_names_it_and_the_nearest() {
-    says(&[], "lisen = '127.0.0.1:1'", &["`lisen` in herm.toml", "did you mean listen?"]);
-    says(&[], "[provider.x]\nkind = 'anthropic'", &["`provider` in herm.toml", "providers"]);
-    says(&[], "[server]\nlisten = '127.0.0.1:1'", &["`server` in herm.toml"]);
+fn the_error_of_an_unknown_key_suggests_the_nearest_name() {
+    assert_error(&[], "lisen = '127.0.0.1:1'", &["`lisen` in herm.toml", "did you mean listen?"]);
+    assert_error(&[], "[provider.x]\nkind = 'anthropic'", &["`provider` in herm.toml", "providers"]);
+    assert_error(&[], "[server]\nlisten = '127.0.0.1:1'", &["`server` in herm.toml"]);
 }
 
 #[test]
-fn variables_of_clients_and_tests_do_not_stop_a_server() {
+fn variables_of_clients_and_tests_are_ignored() {
     let ignored = ["HERM_BASE_URL", "HERM_API_KEY", "HERM_TEST_POSTGRES_URL", "HERM_TEST_ROUNDS"];
-    for name in ignored.into_iter().chain(["HERM_FAULT_POINT", "HERM_CI_TARGET_ROOT"]) {
+    let ignored_in_tests = ["HERM_FAILPOINT", "HERM_FAILPOINT_DRAIN_S", "HERM_CI_TARGET_ROOT"];
+    for name in ignored.into_iter().chain(ignored_in_tests) {
         assert!(load(&[(name, "anything")], "").is_ok(), "{name}");
     }
 }
 
 #[test]
-fn a_file_that_is_not_toml_is_refused_with_its_line_and_without_its_text() {
-    let message = message(&[], "log = 'info'\nmaster_key = s3cret");
+fn the_error_of_invalid_toml_contains_the_line_number_but_not_its_text() {
+    let message = error_message(&[], "log = 'info'\nmaster_key = s3cret");
     assert!(message.contains("herm.toml is not valid TOML at line 2"), "{message}");
     assert!(!message.contains("s3cret"), "{message}");
 }
 
 #[test]
-fn values_of_the_wrong_type_are_refused_by_name() {
-    says(&[], "listen = ['127.0.0.1:1']", &["`listen` in herm.toml", "one value"]);
-    says(&[], "rate_limit = 1.5", &["`rate_limit` in herm.toml", "whole number"]);
-    says(&[], "max_file_bytes = 0", &["`max_file_bytes` in herm.toml", "from 1 to"]);
-    says(&[], "allow_private_urls = [1]", &["`allow_private_urls` in herm.toml", "in quotes"]);
-    says(&[], "[listen]\nport = 1", &["`listen` in herm.toml"]);
-    says(&[], "providers = 'none'", &["`providers` in herm.toml", "[providers.NAME]"]);
+fn the_error_of_a_value_of_the_wrong_type_names_its_key() {
+    assert_error(&[], "listen = ['127.0.0.1:1']", &["`listen` in herm.toml", "one value"]);
+    assert_error(&[], "rate_limit = 1.5", &["`rate_limit` in herm.toml", "whole number"]);
+    assert_error(&[], "max_file_bytes = 0", &["`max_file_bytes` in herm.toml", "from 1 to"]);
+    assert_error(&[], "allow_private_urls = [1]", &["`allow_private_urls` in herm.toml", "in quotes"]);
+    assert_error(&[], "[listen]\nport = 1", &["`listen` in herm.toml"]);
+    assert_error(&[], "providers = 'none'", &["`providers` in herm.toml", "[providers.NAME]"]);
 }
 
 #[test]
-fn settings_of_later_versions_parse_already() {
+fn settings_without_effect_are_parsed() {
     let file = "metering = 'on'\nmax_file_bytes = 1000\nrate_limit = 20\nmetrics_listen = '127.0.0.1:9464'\n\
                 docker_host = 'unix:///run/engine.sock'\nsandbox_image = 'registry.example.com/herm/sandbox:1.2'\n\
                 otlp_endpoint = 'http://127.0.0.1:4318/'\npublic_url = 'https://agents.example.com/'";
-    let config = good(&[], file);
+    let config = load_valid(&[], file);
     assert!(config.server.metering);
     assert_eq!(config.server.max_file_bytes, 1000);
     assert_eq!(config.server.rate_limit.map(NonZeroU32::get), Some(20));
@@ -161,121 +162,137 @@ fn settings_of_later_versions_parse_already() {
 }
 
 #[test]
-fn a_setting_that_does_nothing_yet_is_told_and_the_page_says_so() {
-    assert_eq!(good(&[("HERM_LOG", "debug")], "public_url = \"https://a.example\"").without_effect, [""; 0]);
-    let given = good(&[("HERM_METERING", "on"), ("HERM_DOCKER_HOST", "")], "dream_idle_s = 5");
-    assert_eq!(given.without_effect, ["HERM_METERING", "HERM_DREAM_IDLE_S"]);
+fn settings_without_effect_are_reported_and_documented() {
+    assert_eq!(
+        load_valid(&[("HERM_LOG", "debug")], "public_url = \"https://a.example\"").without_effect,
+        [""; 0]
+    );
+    let config = load_valid(&[("HERM_METERING", "on"), ("HERM_DOCKER_HOST", "")], "dream_idle_s = 5");
+    assert_eq!(config.without_effect, ["HERM_METERING", "HERM_DREAM_IDLE_S"]);
     let page = include_str!("../../../../docs/reference/configuration.md");
     let (_, list) = page.split_once("## Settings without effect\n").unwrap();
     let (list, _) = list.split_once("\n## ").unwrap();
-    let named: std::collections::BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
-    let ours = WITHOUT_EFFECT.iter().map(|setting| setting.variable);
-    assert_eq!(named, ours.collect());
+    let documented: std::collections::BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
+    let variables = WITHOUT_EFFECT.iter().map(|setting| setting.variable);
+    assert_eq!(documented, variables.collect());
 }
 
 #[test]
-fn words_are_taken_from_their_list_alone() {
-    assert_eq!(good(&[("HERM_SANDBOX", "refuse")], "").sandbox.fallback, SandboxFallback::Refuse);
-    assert_eq!(good(&[("HERM_EGRESS_DEFAULT", "deny")], "").network.egress_default, EgressDefault::Deny);
+fn an_unknown_word_is_rejected_with_the_allowed_words() {
+    assert_eq!(load_valid(&[("HERM_SANDBOX", "refuse")], "").sandbox.fallback, SandboxFallback::Refuse);
     assert_eq!(
-        good(&[("HERM_EGRESS_DEFAULT", "allowlist")], "").network.egress_default,
+        load_valid(&[("HERM_EGRESS_DEFAULT", "deny")], "").network.egress_default,
+        EgressDefault::Deny
+    );
+    assert_eq!(
+        load_valid(&[("HERM_EGRESS_DEFAULT", "allowlist")], "").network.egress_default,
         EgressDefault::Allowlist
     );
-    assert_eq!(good(&[("HERM_LOG_FORMAT", "json")], "").telemetry.log_format, LogFormat::Json);
-    says(&[("HERM_SANDBOX", "docker")], "", &["HERM_SANDBOX", "`docker`", "`local`, `refuse`"]);
-    says(&[("HERM_METERING", "true")], "", &["HERM_METERING", "`off`, `on`"]);
-    says(&[("HERM_LOG_FORMAT", "JSON")], "", &["`text`, `json`"]);
+    assert_eq!(load_valid(&[("HERM_LOG_FORMAT", "json")], "").telemetry.log_format, LogFormat::Json);
+    assert_error(&[("HERM_SANDBOX", "docker")], "", &["HERM_SANDBOX", "`docker`", "`local`, `refuse`"]);
+    assert_error(&[("HERM_METERING", "true")], "", &["HERM_METERING", "`off`, `on`"]);
+    assert_error(&[("HERM_LOG_FORMAT", "JSON")], "", &["`text`, `json`"]);
 }
 
 #[test]
-fn the_largest_body_lies_within_limits() {
-    assert_eq!(good(&[("HERM_MAX_JSON_BYTES", "2097152")], "").server.max_json_bytes, 2 * 1024 * 1024);
-    assert_eq!(good(&[], "max_json_bytes = 65536").server.max_json_bytes, 65536);
+fn the_maximum_body_size_is_within_limits() {
+    assert_eq!(load_valid(&[("HERM_MAX_JSON_BYTES", "2097152")], "").server.max_json_bytes, 2 * 1024 * 1024);
+    assert_eq!(load_valid(&[], "max_json_bytes = 65536").server.max_json_bytes, 65536);
     for value in ["0", "16383", "67108865", "1 MiB", "-1"] {
-        says(&[("HERM_MAX_JSON_BYTES", value)], "", &["HERM_MAX_JSON_BYTES", "16384 to 67108864"]);
+        assert_error(&[("HERM_MAX_JSON_BYTES", value)], "", &["HERM_MAX_JSON_BYTES", "16384 to 67108864"]);
     }
 }
 
 #[test]
-fn events_are_kept_for_days_or_for_good() {
-    assert_eq!(good(&[], "").server.event_retention_days, None);
+fn event_retention_is_a_number_of_days_or_off() {
+    assert_eq!(load_valid(&[], "").server.event_retention_days, None);
     assert_eq!(
-        good(&[("HERM_EVENT_RETENTION_DAYS", "off")], "event_retention_days = 5").server.event_retention_days,
+        load_valid(&[("HERM_EVENT_RETENTION_DAYS", "off")], "event_retention_days = 5")
+            .server
+            .event_retention_days,
         None
     );
-    assert_eq!(good(&[], "event_retention_days = 30").server.event_retention_days, Some(30));
+    assert_eq!(load_valid(&[], "event_retention_days = 30").server.event_retention_days, Some(30));
     for value in ["0", "36501", "30d", "-1"] {
-        says(&[("HERM_EVENT_RETENTION_DAYS", value)], "", &["HERM_EVENT_RETENTION_DAYS", "1 to 36500"]);
+        assert_error(
+            &[("HERM_EVENT_RETENTION_DAYS", value)],
+            "",
+            &["HERM_EVENT_RETENTION_DAYS", "1 to 36500"],
+        );
     }
 }
 
 #[test]
-fn models_are_waited_for_as_long_as_is_said() {
-    let models = good(&[("HERM_MODEL_FIRST_BYTE_S", "900")], "model_silence_s = 1").models;
+fn model_timeouts_are_configurable() {
+    let models = load_valid(&[("HERM_MODEL_FIRST_BYTE_S", "900")], "model_silence_s = 1").models;
     assert_eq!((models.first_byte.as_secs(), models.silence.as_secs()), (900, 1));
-    let models = good(&[], "").models;
+    let models = load_valid(&[], "").models;
     assert_eq!((models.first_byte.as_secs(), models.silence.as_secs()), (300, 120));
     for variable in ["HERM_MODEL_FIRST_BYTE_S", "HERM_MODEL_SILENCE_S"] {
-        says(&[(variable, "0")], "", &[variable, "1 to 3600"]);
+        assert_error(&[(variable, "0")], "", &[variable, "1 to 3600"]);
     }
 }
 
 #[test]
-fn a_rate_limit_of_nothing_is_refused() {
-    assert_eq!(good(&[("HERM_RATE_LIMIT", "off")], "rate_limit = 5").server.rate_limit, None);
-    says(&[("HERM_RATE_LIMIT", "0")], "", &["refuse every request"]);
-    says(&[("HERM_RATE_LIMIT", "-1")], "", &["HERM_RATE_LIMIT", "at least 1"]);
+fn a_rate_limit_of_zero_is_rejected() {
+    assert_eq!(load_valid(&[("HERM_RATE_LIMIT", "off")], "rate_limit = 5").server.rate_limit, None);
+    assert_error(&[("HERM_RATE_LIMIT", "0")], "", &["refuse every request"]);
+    assert_error(&[("HERM_RATE_LIMIT", "-1")], "", &["HERM_RATE_LIMIT", "at least 1"]);
     assert!(load(&[("HERM_RATE_LIMIT", "4294967296")], "").is_err());
 }
 
 #[test]
-fn addresses_are_checked_at_start() {
-    says(&[("HERM_LISTEN", "localhost:4376")], "", &["HERM_LISTEN", "localhost:4376", "127.0.0.1:4376"]);
-    says(&[("HERM_METRICS_LISTEN", ":9464")], "", &["HERM_METRICS_LISTEN"]);
-    says(&[("HERM_DOCKER_HOST", "/var/run/docker.sock")], "", &["unix://"]);
-    says(&[("HERM_DOCKER_HOST", "unix://docker.sock")], "", &["unix://"]);
-    says(&[("HERM_SANDBOX_IMAGE", "an image")], "", &["image reference"]);
-    says(&[("HERM_PUBLIC_URL", "agents.example.com")], "", &["HERM_PUBLIC_URL", "not a URL"]);
-    says(&[("HERM_PUBLIC_URL", "ftp://example.com")], "", &["ftp://"]);
-    says(&[("HERM_PUBLIC_URL", "https://example.com/?a=b")], "", &["from ? or #"]);
+fn invalid_addresses_are_rejected() {
+    assert_error(
+        &[("HERM_LISTEN", "localhost:4376")],
+        "",
+        &["HERM_LISTEN", "localhost:4376", "127.0.0.1:4376"],
+    );
+    assert_error(&[("HERM_METRICS_LISTEN", ":9464")], "", &["HERM_METRICS_LISTEN"]);
+    assert_error(&[("HERM_DOCKER_HOST", "/var/run/docker.sock")], "", &["unix://"]);
+    assert_error(&[("HERM_DOCKER_HOST", "unix://docker.sock")], "", &["unix://"]);
+    assert_error(&[("HERM_SANDBOX_IMAGE", "an image")], "", &["image reference"]);
+    assert_error(&[("HERM_PUBLIC_URL", "agents.example.com")], "", &["HERM_PUBLIC_URL", "not a URL"]);
+    assert_error(&[("HERM_PUBLIC_URL", "ftp://example.com")], "", &["ftp://"]);
+    assert_error(&[("HERM_PUBLIC_URL", "https://example.com/?a=b")], "", &["from ? or #"]);
 }
 
 #[test]
-fn a_database_is_postgres_or_not_named_at_all() {
+fn a_database_url_must_be_postgres() {
     for scheme in ["postgres", "postgresql"] {
-        let config = good(&[("HERM_DATABASE_URL", &format!("{scheme}://u@h/d"))], "");
+        let config = load_valid(&[("HERM_DATABASE_URL", &format!("{scheme}://u@h/d"))], "");
         assert!(matches!(config.database, Database::Postgres { .. }));
     }
-    says(&[("HERM_DATABASE_URL", "sqlite://herm.db")], "", &["sqlite://", "leave this out"]);
-    says(&[("HERM_DATABASE_URL", "mysql://h/d")], "", &["mysql://", "postgres://"]);
+    assert_error(&[("HERM_DATABASE_URL", "sqlite://herm.db")], "", &["sqlite://", "remove this setting"]);
+    assert_error(&[("HERM_DATABASE_URL", "mysql://h/d")], "", &["mysql://", "postgres://"]);
 }
 
 #[test]
-fn sqlite_lies_in_the_data_directory() {
-    let config = good(&[("HERM_DATA_DIR", "/srv/herm")], "");
+fn sqlite_is_in_the_data_directory() {
+    let config = load_valid(&[("HERM_DATA_DIR", "/srv/herm")], "");
     assert!(matches!(config.database, Database::Sqlite { dir } if dir == Path::new("/srv/herm")));
 }
 
 #[test]
 fn a_master_key_has_32_bytes() {
-    assert!(good(&[("HERM_MASTER_KEY", MASTER_KEY)], "").keys.master.is_some());
-    for wrong in ["c2hvcnQ=", "not base64!", &MASTER_KEY[1..]] {
-        let message = message(&[("HERM_MASTER_KEY", wrong)], "");
+    assert!(load_valid(&[("HERM_MASTER_KEY", MASTER_KEY)], "").keys.master.is_some());
+    for invalid in ["c2hvcnQ=", "not base64!", &MASTER_KEY[1..]] {
+        let message = error_message(&[("HERM_MASTER_KEY", invalid)], "");
         assert!(message.contains("HERM_MASTER_KEY") && message.contains("32 bytes"), "{message}");
-        assert!(!message.contains(wrong), "{message}");
+        assert!(!message.contains(invalid), "{message}");
     }
 }
 
 #[test]
-fn no_secret_shows_in_debug_output_or_messages() {
+fn debug_output_and_errors_contain_no_secret() {
     let variables = [
         ("HERM_BOOTSTRAP_KEY", "herm_sk_s3cret"),
         ("HERM_MASTER_KEY", MASTER_KEY),
         ("HERM_DATABASE_URL", "postgres://herm:s3cret@db/herm"),
         ("ANTHROPIC_API_KEY", "sk-ant-s3cret"),
     ];
-    let shown = format!("{:?}", good(&variables, ""));
-    assert!(!shown.contains("s3cret") && !shown.contains(MASTER_KEY), "{shown}");
+    let debug = format!("{:?}", load_valid(&variables, ""));
+    assert!(!debug.contains("s3cret") && !debug.contains(MASTER_KEY), "{debug}");
     for (name, value) in [
         ("HERM_DATABASE_URL", "mysql://root:s3cret@db/herm"),
         ("HERM_DATABASE_URL", "root:s3cret@db"),
@@ -283,7 +300,7 @@ fn no_secret_shows_in_debug_output_or_messages() {
         ("OPENAI_API_KEY", "sk-s3cret\n"),
         ("HERM_MASTER_KEY", "s3cret"),
     ] {
-        let message = message(&[(name, value)], "");
+        let message = error_message(&[(name, value)], "");
         assert!(message.contains(name) && !message.contains("s3cret"), "{message}");
     }
 }
@@ -291,7 +308,7 @@ fn no_secret_shows_in_debug_output_or_messages() {
 #[test]
 fn private_targets_are_networks_addresses_and_hosts() {
     let config =
-        good(&[("HERM_ALLOW_PRIVATE_URLS", "10.0.0.0/8, 192.168.1.20,Intranet.Example.com.,::1")], "");
+        load_valid(&[("HERM_ALLOW_PRIVATE_URLS", "10.0.0.0/8, 192.168.1.20,Intranet.Example.com.,::1")], "");
     let targets = &config.network.allow_private_urls;
     let covers = |address: &str| {
         let address = address.parse().expect("an address");
@@ -303,47 +320,47 @@ fn private_targets_are_networks_addresses_and_hosts() {
     let names = ["intranet.example.com", "INTRANET.example.com."];
     assert!(names.iter().all(|name| targets.iter().any(|target| target.covers_host(name))));
     assert!(!targets.iter().any(|target| target.covers_host("example.com")));
-    assert!(config.network.allow_private_egress.is_empty(), "the two lists are apart");
+    assert!(config.network.allow_private_egress.is_empty(), "the two lists are independent");
 }
 
 #[test]
-fn private_targets_that_could_mean_two_things_are_refused() {
-    says(&[("HERM_ALLOW_PRIVATE_EGRESS", "10.0.0.7/8")], "", &["10.0.0.0/8 for the network"]);
-    for wrong in ["http://10.0.0.1", "host:80", "10.0.0.256", "a b", "*.example.com", "x..y"] {
-        says(&[("HERM_ALLOW_PRIVATE_URLS", wrong)], "", &["HERM_ALLOW_PRIVATE_URLS", wrong]);
+fn ambiguous_or_invalid_private_targets_are_rejected() {
+    assert_error(&[("HERM_ALLOW_PRIVATE_EGRESS", "10.0.0.7/8")], "", &["10.0.0.0/8 for the network"]);
+    for invalid in ["http://10.0.0.1", "host:80", "10.0.0.256", "a b", "*.example.com", "x..y"] {
+        assert_error(&[("HERM_ALLOW_PRIVATE_URLS", invalid)], "", &["HERM_ALLOW_PRIVATE_URLS", invalid]);
     }
     let many = vec!["a.test"; 257].join(",");
-    says(&[("HERM_ALLOW_PRIVATE_URLS", &many)], "", &["at most 256"]);
+    assert_error(&[("HERM_ALLOW_PRIVATE_URLS", &many)], "", &["at most 256"]);
 }
 
 #[test]
-fn an_empty_list_variable_takes_back_what_the_file_allows() {
+fn an_empty_list_variable_overrides_the_file() {
     let file = "allow_private_urls = ['10.0.0.0/8', 'x.test']";
-    assert_eq!(good(&[], file).network.allow_private_urls.len(), 2);
-    assert!(good(&[("HERM_ALLOW_PRIVATE_URLS", "")], file).network.allow_private_urls.is_empty());
+    assert_eq!(load_valid(&[], file).network.allow_private_urls.len(), 2);
+    assert!(load_valid(&[("HERM_ALLOW_PRIVATE_URLS", "")], file).network.allow_private_urls.is_empty());
 }
 
 #[test]
-fn thresholds_are_numbers_within_limits() {
-    let config = good(
+fn memory_thresholds_are_numbers_within_limits() {
+    let config = load_valid(
         &[("HERM_MEMORY_OBSERVE_TOKENS", "200"), ("HERM_MEMORY_OBSERVE_IDLE_S", "0")],
         "memory_reflect_tokens = 300\ndream_idle_s = 1\ncontext_compact_tokens = 400",
     );
     let memory = config.memory;
     assert_eq!((memory.observe_tokens, memory.reflect_tokens, memory.compact_tokens), (200, 300, 400));
     assert_eq!((memory.observe_idle, memory.dream_idle), (Duration::ZERO, Duration::from_secs(1)));
-    says(&[("HERM_MEMORY_OBSERVE_TOKENS", "0")], "", &["from 1 to 10000000"]);
-    says(&[("HERM_DREAM_IDLE_S", "9999999")], "", &["from 0 to 2592000"]);
-    says(&[("HERM_CONTEXT_COMPACT_TOKENS", "many")], "", &["HERM_CONTEXT_COMPACT_TOKENS", "many"]);
+    assert_error(&[("HERM_MEMORY_OBSERVE_TOKENS", "0")], "", &["from 1 to 10000000"]);
+    assert_error(&[("HERM_DREAM_IDLE_S", "9999999")], "", &["from 0 to 2592000"]);
+    assert_error(&[("HERM_CONTEXT_COMPACT_TOKENS", "many")], "", &["HERM_CONTEXT_COMPACT_TOKENS", "many"]);
 }
 
 #[test]
-fn a_log_filter_that_does_not_parse_is_refused() {
-    assert_eq!(good(&[("HERM_LOG", "warn,herm=debug")], "").telemetry.log_filter, "warn,herm=debug");
-    says(&[("HERM_LOG", "herm=loud")], "", &["HERM_LOG", "herm=loud"]);
+fn an_invalid_log_filter_is_rejected() {
+    assert_eq!(load_valid(&[("HERM_LOG", "warn,herm=debug")], "").telemetry.log_filter, "warn,herm=debug");
+    assert_error(&[("HERM_LOG", "herm=loud")], "", &["HERM_LOG", "herm=loud"]);
 }
 
-/// The example file with every setting in force.
+/// Returns the content of the example configuration file with every setting uncommented.
 fn example() -> String {
     let lines = include_str!("../../../../herm.example.toml").lines();
     let lines =
@@ -352,15 +369,15 @@ fn example() -> String {
 }
 
 #[test]
-fn the_example_file_changes_nothing_as_it_is() {
-    let as_it_is = good(&[], include_str!("../../../../herm.example.toml"));
-    assert_eq!(format!("{as_it_is:?}"), format!("{:?}", good(&[], "")));
+fn the_unmodified_example_file_changes_nothing() {
+    let unmodified = load_valid(&[], include_str!("../../../../herm.example.toml"));
+    assert_eq!(format!("{unmodified:?}"), format!("{:?}", load_valid(&[], "")));
 }
 
 #[test]
-fn the_example_file_parses_with_every_setting_in_force() {
+fn the_example_file_is_valid_with_every_setting_uncommented() {
     let example = example();
-    let config = good(&[("OWN_API_KEY", "k")], &example);
+    let config = load_valid(&[("OWN_API_KEY", "k")], &example);
     for setting in SETTINGS {
         let assignment = format!("\n{} = ", setting.key);
         assert_eq!(example.matches(&assignment).count(), 1, "{}", setting.key);
@@ -370,7 +387,7 @@ fn the_example_file_parses_with_every_setting_in_force() {
 
 #[test]
 fn the_example_file_shows_the_defaults() {
-    let (shown, default) = (good(&[], &example()), good(&[], ""));
+    let (shown, default) = (load_valid(&[], &example()), load_valid(&[], ""));
     assert_eq!(shown.server.listen, default.server.listen);
     assert_eq!(shown.server.data_dir, default.server.data_dir);
     assert_eq!(shown.server.rate_limit, default.server.rate_limit);

@@ -21,41 +21,41 @@ fn a_sealed_value_hides_its_plaintext() {
 }
 
 #[test]
-fn another_table_row_or_column_does_not_open_it() {
+fn opening_for_a_different_cell_fails() {
     let ring = KeyRing::new(&key(1));
     let sealed = seal(&ring, b"hunter2");
     let others = [
         Cell { table: "servers", ..CELL },
         Cell { row: "sec_2", ..CELL },
         Cell { column: "old_value", ..CELL },
-        // The same letters, cut elsewhere.
+        // The table, row and column concatenate to the same string as those of `CELL`.
         Cell { table: "secretss", row: "ec_1", ..CELL },
         Cell { row: "sec_1v", column: "alue", ..CELL },
     ];
     for other in others {
-        assert_eq!(ring.open(other, &sealed).unwrap_err(), SealError::Refused, "{other:?}");
+        assert_eq!(ring.open(other, &sealed).unwrap_err(), SealError::AuthenticationFailed, "{other:?}");
     }
     assert_eq!(ring.open(CELL, &sealed).unwrap().as_slice(), b"hunter2");
 }
 
 #[test]
-fn another_key_does_not_open_it_and_is_named() {
+fn opening_with_a_different_key_fails_and_names_the_key() {
     let sealed = seal(&KeyRing::new(&key(1)), b"hunter2");
     let error = KeyRing::new(&key(2)).open(CELL, &sealed).unwrap_err();
     assert_eq!(error, SealError::UnknownKey { id: SealKeyId::of(&key(1)) });
 }
 
 #[test]
-fn a_value_relabelled_with_another_known_key_is_refused() {
+fn a_value_relabelled_with_another_key_is_rejected() {
     let sealed = seal(&KeyRing::new(&key(1)), b"hunter2");
     let ring = KeyRing::new(&key(2)).with_retired(&key(1));
     let mut relabelled = sealed;
     relabelled[1..=KEY_ID_BYTES].copy_from_slice(&SealKeyId::of(&key(2)).0);
-    assert_eq!(ring.open(CELL, &relabelled).unwrap_err(), SealError::Refused);
+    assert_eq!(ring.open(CELL, &relabelled).unwrap_err(), SealError::AuthenticationFailed);
 }
 
 #[test]
-fn a_change_of_any_bit_is_noticed() {
+fn any_flipped_bit_is_detected() {
     let ring = KeyRing::new(&key(1));
     let sealed = seal(&ring, b"hunter2");
     for at in 0..sealed.len() {
@@ -68,7 +68,7 @@ fn a_change_of_any_bit_is_noticed() {
 }
 
 #[test]
-fn a_value_cut_anywhere_is_refused() {
+fn a_truncated_value_is_rejected() {
     let ring = KeyRing::new(&key(1));
     let sealed = seal(&ring, b"hunter2");
     for length in 0..sealed.len() {
@@ -89,7 +89,7 @@ fn after_a_rotation_old_values_open_and_new_ones_use_the_new_key() {
 }
 
 #[test]
-fn a_newer_format_is_told_from_damage() {
+fn an_unknown_format_version_has_its_own_error() {
     let ring = KeyRing::new(&key(1));
     let mut sealed = seal(&ring, b"hunter2");
     sealed[0] = 2;
@@ -97,7 +97,7 @@ fn a_newer_format_is_told_from_damage() {
 }
 
 #[test]
-fn a_plaintext_beyond_the_limit_is_refused() {
+fn an_oversized_plaintext_is_rejected() {
     let ring = KeyRing::new(&key(1));
     let long = vec![0u8; MAX_PLAINTEXT_BYTES + 1];
     let error = ring.seal(CELL, &long, &mut |_: &mut [u8]| {}).unwrap_err();
@@ -106,19 +106,19 @@ fn a_plaintext_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn debug_output_shows_ids_alone() {
-    let shown = format!("{:?}", KeyRing::new(&key(1)).with_retired(&key(2)));
+fn debug_output_contains_only_key_ids() {
+    let debug = format!("{:?}", KeyRing::new(&key(1)).with_retired(&key(2)));
     let expected = format!(
         "KeyRing {{ active: \"{}\", retired: [\"{}\"], .. }}",
         SealKeyId::of(&key(1)),
         SealKeyId::of(&key(2))
     );
-    assert_eq!(shown, expected);
+    assert_eq!(debug, expected);
 }
 
 proptest! {
     #[test]
-    fn whatever_is_sealed_opens(plaintext: Vec<u8>, row: String, nonce: [u8; NONCE_LEN]) {
+    fn a_sealed_value_opens(plaintext: Vec<u8>, row: String, nonce: [u8; NONCE_LEN]) {
         let ring = KeyRing::new(&key(1));
         let cell = Cell { row: &row, ..CELL };
         let sealed = ring.seal(cell, &plaintext, &mut |buffer: &mut [u8]| buffer.copy_from_slice(&nonce)).unwrap();
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_opened_without_a_panic(bytes: Vec<u8>) {
+    fn opening_any_bytes_does_not_panic(bytes: Vec<u8>) {
         let _ = KeyRing::new(&key(1)).open(CELL, &bytes);
     }
 }

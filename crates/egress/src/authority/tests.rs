@@ -21,7 +21,8 @@ fn target(authority: &str) -> Target {
     Target::parse(authority, None).unwrap()
 }
 
-/// Whether a program that trusts the authority takes a certificate for this name, so many days from now.
+/// Returns true if a client that trusts the authority accepts the certificate for the host `name`, `days` days after
+/// it was issued.
 fn is_trusted(authority: &Authority, key: &CertifiedKey, name: &str, days: i64) -> bool {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(certificates_of(authority.ca_pem()));
@@ -37,7 +38,7 @@ fn is_trusted(authority: &Authority, key: &CertifiedKey, name: &str, days: i64) 
 }
 
 #[test]
-fn the_authority_is_made_once_and_its_key_is_its_owners_alone() {
+fn the_authority_is_created_once_in_a_private_file() {
     let dir = tempfile::tempdir().unwrap();
     let inner = dir.path().join("data");
     let first = Authority::open(&inner, clock()).unwrap();
@@ -46,16 +47,16 @@ fn the_authority_is_made_once_and_its_key_is_its_owners_alone() {
     assert!(!first.ca_pem().contains("PRIVATE"));
     let mode = fs::metadata(file::path(&inner)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(fs::read_dir(&inner).unwrap().count(), 1, "nothing else is left");
+    assert_eq!(fs::read_dir(&inner).unwrap().count(), 1, "no temporary file is left");
     let leaf = second.certify(&target("api.example.com:443")).unwrap();
     assert!(
         is_trusted(&first, &leaf, "api.example.com", 0),
-        "what is made after a restart is trusted as before"
+        "certificates issued after a restart are trusted"
     );
 }
 
 #[test]
-fn a_broken_file_is_refused_and_kept() {
+fn an_invalid_file_is_rejected_and_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let good = Authority::open(dir.path(), clock()).unwrap();
     let certificate_alone = good.ca_pem().to_owned();
@@ -68,7 +69,7 @@ fn a_broken_file_is_refused_and_kept() {
 }
 
 #[test]
-fn a_certificate_names_its_host_alone_and_holds_for_days() {
+fn a_certificate_is_valid_for_its_host_only_and_for_days() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open(dir.path(), clock()).unwrap();
     for (at, name) in [
@@ -88,7 +89,7 @@ fn a_certificate_names_its_host_alone_and_holds_for_days() {
 }
 
 #[test]
-fn certificates_are_kept_for_a_day_and_only_so_many() {
+fn certificates_are_cached_for_a_day_up_to_a_limit() {
     let dir = tempfile::tempdir().unwrap();
     let clock = clock();
     let authority = Authority::open(dir.path(), clock.clone()).unwrap();
@@ -97,20 +98,20 @@ fn certificates_are_kept_for_a_day_and_only_so_many() {
     clock.advance_ms(LEAF_REUSE_MS);
     let second = authority.certify(&target("a.example:443")).unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
-    for number in 0..MAX_KEPT_LEAVES {
+    for number in 0..MAX_CACHED_LEAVES {
         authority.certify(&target(&format!("h{number}.example:443"))).unwrap();
     }
     let leaves = authority.0.leaves.lock().unwrap();
-    assert_eq!((leaves.by_name.len(), leaves.order.len()), (MAX_KEPT_LEAVES, MAX_KEPT_LEAVES));
-    assert!(!leaves.by_name.contains_key("a.example"), "the oldest goes first");
+    assert_eq!((leaves.by_name.len(), leaves.order.len()), (MAX_CACHED_LEAVES, MAX_CACHED_LEAVES));
+    assert!(!leaves.by_name.contains_key("a.example"), "the oldest is evicted first");
 }
 
 #[test]
-fn the_bundle_has_the_machines_roots_and_the_authority() {
+fn the_bundle_contains_the_machines_roots_and_the_authority() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open(dir.path(), clock()).unwrap();
     let bundle = certificates_of(&authority.bundle());
-    let mut expected = herm_outbound::roots().to_vec();
+    let mut expected = herm_outbound::root_certificates().to_vec();
     expected.extend(certificates_of(authority.ca_pem()));
     assert_eq!(bundle, expected);
 }

@@ -1,26 +1,29 @@
-//! A value somewhere inside of a text in base64, of either alphabet.
+//! Finds a value inside longer base64 text, in the standard and in the URL-safe alphabet.
 //!
-//! Three bytes become four characters of six bits, so that a value looks different by how many bytes stand before it,
-//! modulo three. The characters at its edges are shared with its neighbours; those between are the value's alone, and
-//! these are found and replaced.
+//! Base64 encodes three bytes as four characters of six bits (sextets), so the encoding of a value depends on the
+//! number of bytes before the value, modulo three. The first and the last sextet may also hold bits of neighbouring
+//! bytes. Only the sextets that hold nothing but bits of the value are matched and replaced.
 
-use super::Found;
+use super::Match;
 use super::needle::compare;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// Two sextets are written differently by each alphabet, and in URLs and JSON.
+/// The spellings of sextets 62 and 63: in both alphabets, percent-encoded and JSON-escaped.
 const FORMS_62: [&[u8]; 4] = [b"+", b"-", b"%2b", b"\\u002b"];
 const FORMS_63: [&[u8]; 5] = [b"/", b"_", b"%2f", b"\\/", b"\\u002f"];
-/// How a line may be broken inside of a text in base64: as it is, in JSON, in a URL.
+/// The spellings of a line break inside base64 text: raw, JSON-escaped and percent-encoded.
 const LINE_BREAKS: [&[u8]; 6] = [b"\r\n", b"\n", b"\\r\\n", b"\\n", b"%0d%0a", b"%0a"];
-/// A broken line is waited for only after so many characters: otherwise the last line of an event would often be held
-/// back for the one after it.
-const CHARACTERS_BEFORE_BREAK: usize = 4;
-/// Stands around a placeholder and takes the bits that are mixed with the neighbours'.
+/// The minimum number of characters of a value that must match before a line break is accepted inside the match.
+/// Without this minimum, the end of a line of server-sent events would often look like the start of a match, and the
+/// line would be held back until the next event.
+const MIN_CHARS_BEFORE_BREAK: usize = 4;
+/// The character that is added before and after a placeholder. The sextets at both edges also hold bits of neighbouring
+/// bytes and are not replaced. They may therefore damage the filler, but the placeholder stays intact.
 const FILLER: char = '*';
 
-/// The sextets that are these bytes' alone, with so many others before them.
-pub(super) fn own_sextets(bytes: &[u8], bytes_before: usize) -> Vec<u8> {
+/// Returns the sextets (six-bit base64 characters) that hold only bits of `bytes`, if `bytes_before` other bytes are
+/// encoded before `bytes`.
+pub(super) fn exclusive_sextets(bytes: &[u8], bytes_before: usize) -> Vec<u8> {
     let first = (8 * bytes_before).div_ceil(6);
     let end = 8 * (bytes_before + bytes.len()) / 6;
     let bit = |index: usize| {
@@ -30,8 +33,9 @@ pub(super) fn own_sextets(bytes: &[u8], bytes_before: usize) -> Vec<u8> {
     (first..end).map(|sextet| (0..6).fold(0, |sum, at| sum << 1 | bit(sextet * 6 + at))).collect()
 }
 
-/// The placeholder, made so long that what follows a value of that length is still decoded as before.
-pub(super) fn fill(placeholder: &str, value_bytes: usize) -> String {
+/// Adds fillers to the placeholder until its length equals `value_bytes` modulo three, so that the base64 text after
+/// the replacement still decodes correctly.
+pub(super) fn pad_placeholder(placeholder: &str, value_bytes: usize) -> String {
     let mut filled = format!("{FILLER}{placeholder}{FILLER}");
     while filled.len() % 3 != value_bytes % 3 {
         filled.push(FILLER);
@@ -39,15 +43,15 @@ pub(super) fn fill(placeholder: &str, value_bytes: usize) -> String {
     filled
 }
 
-pub(super) fn write(sextets: &[u8]) -> Vec<u8> {
-    sextets.iter().map(|sextet| plain(*sextet)).collect()
+pub(super) fn encode_sextets(sextets: &[u8]) -> Vec<u8> {
+    sextets.iter().map(|sextet| encode_sextet(*sextet)).collect()
 }
 
-fn plain(sextet: u8) -> u8 {
+fn encode_sextet(sextet: u8) -> u8 {
     ALPHABET.get(usize::from(sextet)).copied().unwrap_or(b'A')
 }
 
-pub(super) fn beginnings(sextet: u8) -> Vec<u8> {
+pub(super) fn first_bytes(sextet: u8) -> Vec<u8> {
     forms(sextet, |forms| forms.iter().filter_map(|form| form.first().copied()).collect())
 }
 
@@ -55,18 +59,18 @@ fn forms<T>(sextet: u8, with: impl FnOnce(&[&[u8]]) -> T) -> T {
     match sextet {
         62 => with(&FORMS_62),
         63 => with(&FORMS_63),
-        _ => with(&[&[plain(sextet)]]),
+        _ => with(&[&[encode_sextet(sextet)]]),
     }
 }
 
-pub(super) fn find_at(sextets: &[u8], text: &[u8]) -> Found {
+pub(super) fn match_at(sextets: &[u8], text: &[u8]) -> Match {
     let mut at = 0;
     for (index, sextet) in sextets.iter().enumerate() {
         let rest = text.get(at..).unwrap_or_default();
         let mut found = forms(*sextet, |forms| any_of(forms, rest));
-        if found == Found::No && index >= CHARACTERS_BEFORE_BREAK {
+        if found == Match::None && index >= MIN_CHARS_BEFORE_BREAK {
             found = match any_of(&LINE_BREAKS, rest) {
-                Found::Yes(length) => {
+                Match::Full(length) => {
                     at += length;
                     let rest = rest.get(length..).unwrap_or_default();
                     forms(*sextet, |forms| any_of(forms, rest))
@@ -75,24 +79,25 @@ pub(super) fn find_at(sextets: &[u8], text: &[u8]) -> Found {
             };
         }
         match found {
-            Found::Yes(length) => at += length,
+            Match::Full(length) => at += length,
             other => return other,
         }
     }
-    Found::Yes(at)
+    Match::Full(at)
 }
 
-/// Single characters count as they are; escapes have no case.
-fn any_of(forms: &[&[u8]], text: &[u8]) -> Found {
-    let mut best = Found::No;
+/// Matches any of the spellings at the start of `text`. Single characters are case-sensitive, escape sequences are
+/// not.
+fn any_of(forms: &[&[u8]], text: &[u8]) -> Match {
+    let mut best = Match::None;
     for form in forms {
         let found = compare(text, form, |left, right| {
             left == right || (form.len() > 1 && left.eq_ignore_ascii_case(&right))
         });
         match found {
-            Found::Yes(_) => return found,
-            Found::Perhaps => best = found,
-            Found::No => {}
+            Match::Full(_) => return found,
+            Match::Partial => best = found,
+            Match::None => {}
         }
     }
     best

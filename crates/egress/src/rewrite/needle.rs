@@ -1,8 +1,8 @@
-//! One text to be found, in one of the ways it may be written, and what replaces it.
+//! A string to be found, in one of its encodings, and the replacement for it.
 
 use zeroize::Zeroizing;
 
-use super::{Found, base64, written};
+use super::{Match, base64, text};
 
 pub(crate) struct Needle {
     form: Form,
@@ -10,36 +10,41 @@ pub(crate) struct Needle {
 }
 
 enum Form {
-    /// Byte for byte.
+    /// Matches exactly these bytes.
     Literal(Zeroizing<Vec<u8>>),
-    /// As it is, percent-encoded, escaped as in JSON, or any mixture of these.
-    Written(Zeroizing<String>),
-    /// Inside of a longer text in base64: the sextets that are the value's alone.
+    /// Matches this text, with each character either raw, percent-encoded or JSON-escaped.
+    Text(Zeroizing<String>),
+    /// Matches a value inside longer base64 text. Contains only the sextets (six-bit characters) that hold nothing but
+    /// bits of the value.
     Base64(Zeroizing<Vec<u8>>),
-    /// Each byte as two digits of either case.
+    /// Matches these bytes as hexadecimal digits in upper or lower case.
     Hex(Zeroizing<Vec<u8>>),
 }
 
 impl Needle {
-    /// Finds a text byte for byte.
+    /// Returns a needle that matches exactly the bytes of `text`.
     pub(crate) fn literal(text: &str, replacement: Zeroizing<Vec<u8>>) -> Self {
         Self { form: Form::Literal(Zeroizing::new(text.as_bytes().to_vec())), replacement }
     }
 
-    /// Finds a value in all the ways of writing that are undone here, each replaced by its placeholder written alike.
+    /// Returns needles that match a value in all supported encodings. Each needle replaces the value by the
+    /// placeholder in the same encoding.
     pub(crate) fn all_forms(value: &str, placeholder: &str) -> Vec<Self> {
         let own = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
         let mut needles = vec![
             Self {
-                form: Form::Written(Zeroizing::new(value.to_owned())),
+                form: Form::Text(Zeroizing::new(value.to_owned())),
                 replacement: own(placeholder.as_bytes()),
             },
             Self { form: Form::Hex(own(value.as_bytes())), replacement: own(hex(placeholder).as_bytes()) },
         ];
-        let filled = base64::fill(placeholder, value.len());
+        let filled = base64::pad_placeholder(placeholder, value.len());
         needles.extend((0..3).map(|bytes_before| Self {
-            form: Form::Base64(Zeroizing::new(base64::own_sextets(value.as_bytes(), bytes_before))),
-            replacement: Zeroizing::new(base64::write(&base64::own_sextets(filled.as_bytes(), bytes_before))),
+            form: Form::Base64(Zeroizing::new(base64::exclusive_sextets(value.as_bytes(), bytes_before))),
+            replacement: Zeroizing::new(base64::encode_sextets(&base64::exclusive_sextets(
+                filled.as_bytes(),
+                bytes_before,
+            ))),
         }));
         needles
     }
@@ -48,38 +53,39 @@ impl Needle {
         &self.replacement
     }
 
-    /// The bytes with which it may begin.
-    pub(super) fn beginnings(&self) -> Vec<u8> {
+    /// Returns the bytes with which a match of the needle may start.
+    pub(super) fn first_bytes(&self) -> Vec<u8> {
         match &self.form {
             Form::Literal(text) => text.first().copied().into_iter().collect(),
-            Form::Written(value) => value.chars().next().map(written::beginnings).unwrap_or_default(),
+            Form::Text(value) => value.chars().next().map(text::first_bytes).unwrap_or_default(),
             Form::Base64(sextets) => {
-                sextets.first().map(|first| base64::beginnings(*first)).unwrap_or_default()
+                sextets.first().map(|first| base64::first_bytes(*first)).unwrap_or_default()
             }
             Form::Hex(bytes) => bytes.first().map(|byte| hex_digits(*byte).0.to_vec()).unwrap_or_default(),
         }
     }
 
-    /// Whether it begins at the beginning of `text`, after which more may come unless this is the last.
-    pub(super) fn find_at(&self, text: &[u8], is_last: bool) -> Found {
+    /// Matches the needle at the start of `text`. If `is_last` is false, more input may follow.
+    pub(super) fn match_at(&self, text: &[u8], is_last: bool) -> Match {
         match &self.form {
             Form::Literal(literal) => compare(text, literal, |left, right| left == right),
-            Form::Written(value) => written::find_at(value, text, is_last),
-            Form::Base64(sextets) => base64::find_at(sextets, text),
-            Form::Hex(bytes) => find_hex(bytes, text),
+            Form::Text(value) => text::match_at(value, text, is_last),
+            Form::Base64(sextets) => base64::match_at(sextets, text),
+            Form::Hex(bytes) => match_hex(bytes, text),
         }
     }
 }
 
-/// Compares byte by byte, as far as both go.
-pub(super) fn compare(text: &[u8], with: &[u8], is_same: impl Fn(u8, u8) -> bool) -> Found {
+/// Compares `text` and `with` byte by byte, up to the length of the shorter one. If they are equal so far but `text` is
+/// shorter, the match is partial.
+pub(super) fn compare(text: &[u8], with: &[u8], is_same: impl Fn(u8, u8) -> bool) -> Match {
     if !text.iter().zip(with).all(|(left, right)| is_same(*left, *right)) {
-        return Found::No;
+        return Match::None;
     }
-    if text.len() < with.len() { Found::Perhaps } else { Found::Yes(with.len()) }
+    if text.len() < with.len() { Match::Partial } else { Match::Full(with.len()) }
 }
 
-/// The two digits of a byte, each in both cases.
+/// Returns the high and the low hexadecimal digit of a byte, each in lower case and in upper case.
 fn hex_digits(byte: u8) -> ([u8; 2], [u8; 2]) {
     let both = |nibble: u8| {
         let digit = char::from_digit(u32::from(nibble), 16).unwrap_or('0');
@@ -88,19 +94,19 @@ fn hex_digits(byte: u8) -> ([u8; 2], [u8; 2]) {
     (both(byte >> 4), both(byte & 15))
 }
 
-fn find_hex(bytes: &[u8], text: &[u8]) -> Found {
+fn match_hex(bytes: &[u8], text: &[u8]) -> Match {
     let mut digits = text.iter();
     for byte in bytes {
         let (high, low) = hex_digits(*byte);
         for allowed in [high, low] {
             match digits.next() {
-                None => return Found::Perhaps,
+                None => return Match::Partial,
                 Some(digit) if allowed.contains(digit) => {}
-                Some(_) => return Found::No,
+                Some(_) => return Match::None,
             }
         }
     }
-    Found::Yes(bytes.len() * 2)
+    Match::Full(bytes.len() * 2)
 }
 
 fn hex(text: &str) -> String {

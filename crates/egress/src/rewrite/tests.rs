@@ -23,7 +23,7 @@ fn in_pieces(rules: &Arc<Rules>, pieces: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// Every byte percent-encoded, or every second one, or those that must be.
+/// Percent-encodes the bytes for which `which` returns true, and all non-ASCII bytes.
 fn percent(text: &str, which: impl Fn(usize, u8) -> bool) -> String {
     let encode = |(at, byte): (usize, u8)| {
         if which(at, byte) || !byte.is_ascii() {
@@ -35,8 +35,9 @@ fn percent(text: &str, which: impl Fn(usize, u8) -> bool) -> String {
     text.bytes().enumerate().map(encode).collect()
 }
 
-/// Each way a host may write a value, with what may stand around it.
-fn written(value: &str) -> Vec<String> {
+/// Returns the value in all encodings in which a host may send it. The base64 encodings are repeated with different
+/// text around the value.
+fn spellings(value: &str) -> Vec<String> {
     let mut all = vec![
         value.to_owned(),
         percent(value, |_, byte| !byte.is_ascii_alphanumeric()),
@@ -74,24 +75,24 @@ fn serde_like_json(value: &str) -> String {
     value.chars().map(escape).collect()
 }
 
-/// What is left of a value in any of the encodings that are undone.
+/// Returns true if the masked text still contains the value, raw or in base64.
 fn has_trace(masked: &[u8], value: &str) -> bool {
     let text = String::from_utf8_lossy(masked).into_owned();
     let core = |before: usize| {
-        let sextets = base64::own_sextets(value.as_bytes(), before);
-        String::from_utf8(base64::write(&sextets)).unwrap()
+        let sextets = base64::exclusive_sextets(value.as_bytes(), before);
+        String::from_utf8(base64::encode_sextets(&sextets)).unwrap()
     };
     let one_alphabet = text.replace('-', "+").replace('_', "/");
     text.contains(value) || (0..3).any(|before| one_alphabet.contains(&core(before)))
 }
 
 #[test]
-fn a_value_is_found_in_every_encoding_and_cut_at_every_byte() {
+fn a_value_is_masked_in_every_encoding_split_at_every_byte() {
     for value in
         ["sk-live-0123456789", "pass word+/%\"\\x", "schlüssel-mit-ß-🔑", ">>>???~~~>>>???", "at-its-end\\"]
     {
         let rules = rules(value);
-        for form in written(value) {
+        for form in spellings(value) {
             let text = format!("a {form} b");
             let masked = whole(&rules, text.as_bytes());
             assert_ne!(masked, text.as_bytes(), "{form}");
@@ -108,7 +109,7 @@ fn a_value_is_found_in_every_encoding_and_cut_at_every_byte() {
 }
 
 #[test]
-fn what_replaces_it_is_the_placeholder_written_alike() {
+fn the_replacement_is_the_placeholder_in_the_same_encoding() {
     let value = "sk-live-0123456789";
     let rules = rules(value);
     assert_eq!(whole(&rules, value.as_bytes()), PLACEHOLDER.as_bytes());
@@ -124,7 +125,7 @@ fn what_replaces_it_is_the_placeholder_written_alike() {
 }
 
 #[test]
-fn a_broken_line_in_base64_hides_nothing() {
+fn base64_with_line_breaks_is_masked() {
     let value = "a value that is longer than the line of a certificate, by far: 0123456789";
     let rules = rules(value);
     let text = STANDARD.encode(format!("before it {value} and after it"));
@@ -140,7 +141,7 @@ fn a_broken_line_in_base64_hides_nothing() {
 }
 
 #[test]
-fn of_two_values_that_begin_alike_the_longer_is_found() {
+fn the_longest_of_several_matches_is_replaced() {
     let mut needles = Needle::all_forms("password", "P1");
     needles.extend(Needle::all_forms("password-and-more", "P2"));
     let rules = Arc::new(Rules::new(needles));
@@ -149,7 +150,7 @@ fn of_two_values_that_begin_alike_the_longer_is_found() {
 }
 
 #[test]
-fn only_a_beginning_is_held_back() {
+fn only_a_possible_start_of_a_match_is_held_back() {
     let rules = rules("sk-live-0123456789");
     let mut rewriter = Rewriter::new(rules);
     assert_eq!(rewriter.push(b"data: {\"x\": 1}\n\n"), b"data: {\"x\": 1}\n\n");
@@ -161,7 +162,7 @@ fn only_a_beginning_is_held_back() {
 
 proptest! {
     #[test]
-    fn no_value_passes_however_it_is_cut(
+    fn a_value_is_masked_in_chunks_of_any_size(
         value in "[ -~]{8,40}|\\PC{8,20}",
         before in any::<Vec<u8>>(),
         after in any::<Vec<u8>>(),
@@ -169,7 +170,7 @@ proptest! {
         size in 1_usize..40,
     ) {
         let rules = rules(&value);
-        let forms = written(&value);
+        let forms = spellings(&value);
         let text = [&before, form.get(&forms).as_bytes(), &after].concat();
         let pieces: Vec<&[u8]> = text.chunks(size).collect();
         let masked = in_pieces(&rules, &pieces);
@@ -178,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn what_holds_no_value_is_untouched(text in any::<Vec<u8>>(), size in 1_usize..40) {
+    fn data_without_values_is_unchanged(text in any::<Vec<u8>>(), size in 1_usize..40) {
         let rules = rules("a-value-that-does-not-occur");
         let pieces: Vec<&[u8]> = text.chunks(size).collect();
         prop_assert_eq!(in_pieces(&rules, &pieces), text);

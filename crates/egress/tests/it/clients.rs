@@ -1,4 +1,5 @@
-//! The programs that agents really use, with nothing told but the environment that they are given.
+//! Tests with real programs that agents use, for example curl and Git. The programs are configured only by the
+//! environment variables of a sandbox command.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -16,7 +17,8 @@ use crate::world::World;
 
 const VALUE: &str = "sk-live-0123456789";
 
-/// A world whose proxy listens, and the environment of a command that is led to it.
+/// A test fixture: a proxy that listens on a TCP port, and the environment variables that make programs use the
+/// proxy.
 struct Machine {
     world: World,
     variables: Vec<(String, String)>,
@@ -54,7 +56,7 @@ impl Machine {
         self.world.dir.path()
     }
 
-    /// A host named `api.test` behind TLS.
+    /// Starts a TLS host named `api.test`. Returns the host and its URL.
     async fn host<H, F>(&self, handler: H) -> (Peer, String)
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -66,7 +68,7 @@ impl Machine {
         (peer, address)
     }
 
-    /// A host that serves the files of a directory.
+    /// Starts a TLS host that serves the files of a directory. Returns the host and its URL.
     async fn files(&self, root: PathBuf) -> (Peer, String) {
         let root = Arc::new(root);
         self.host(move |request: Request<Incoming>| {
@@ -93,8 +95,8 @@ impl Machine {
         succeed(program, &self.command(program).args(arguments).output().await.unwrap())
     }
 
-    /// The host was reached by the proxy, with the value in place of the placeholder.
-    fn assert_used(&self, peer: &Peer) {
+    /// Asserts that the program reached the host through the proxy, with the expected proxy user name.
+    fn assert_proxied(&self, peer: &Peer) {
         assert!(peer.connections() > 0);
         let attempts = self.world.owner.attempts.lock().unwrap();
         assert!(attempts.iter().all(|one| one.user.as_deref() == Some("run_01")), "{attempts:?}");
@@ -107,7 +109,8 @@ fn succeed(program: &str, output: &Output) -> String {
     out.into_owned()
 }
 
-/// What a host that echoes sees: whether the value came, told by its length.
+/// Responds with the length of the `x-key` header. The length shows that the proxy replaced the placeholder by the
+/// secret value.
 async fn length_of_key(request: Request<Incoming>) -> Response<ReplyBody> {
     let key = request.headers().get("x-key").map_or(0, |key| key.len());
     let version = request.version();
@@ -115,7 +118,7 @@ async fn length_of_key(request: Request<Incoming>) -> Response<ReplyBody> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn curl_speaks_both_versions_and_plain_http() {
+async fn curl_uses_http1_http2_and_plain_http() {
     let machine = Machine::new().await;
     let (peer, address) = machine.host(length_of_key).await;
     let field = format!("x-key: {}", machine.placeholder);
@@ -123,7 +126,7 @@ async fn curl_speaks_both_versions_and_plain_http() {
         let out = machine.run("curl", &["-sS", version, "-H", &field, &address]).await;
         assert_eq!(out, format!("{shown} key of {}\n", VALUE.len()));
     }
-    machine.assert_used(&peer);
+    machine.assert_proxied(&peer);
     let plain = Peer::start("127.0.0.1", None, echo).await;
     let body = "x".repeat(2_000_000);
     std::fs::write(machine.dir().join("body"), &body).unwrap();
@@ -137,7 +140,7 @@ async fn curl_speaks_both_versions_and_plain_http() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn python_reads_through_urllib_and_requests() {
+async fn python_urllib_and_requests_use_the_proxy() {
     let machine = Machine::new().await;
     let (peer, address) = machine.host(length_of_key).await;
     let urllib = "import sys, urllib.request as u\n\
@@ -148,10 +151,10 @@ async fn python_reads_through_urllib_and_requests() {
         print(r.get(sys.argv[1], headers={'x-key': sys.argv[2]}).text, end='')";
     let out = machine.run("python3", &["-c", pip_requests, &address, &machine.placeholder]).await;
     assert_eq!(out, format!("HTTP/1.1 key of {}\n", VALUE.len()));
-    machine.assert_used(&peer);
+    machine.assert_proxied(&peer);
 }
 
-/// Node.js before version 24 does not look for a proxy by itself.
+/// A Node.js program that sends CONNECT itself, because Node.js before version 24 ignores the proxy variables.
 const NODE: &str = r"
 const http = require('http'), https = require('https');
 const [address, key] = process.argv.slice(1);
@@ -168,16 +171,16 @@ http.request({
 ";
 
 #[tokio::test(start_paused = true)]
-async fn node_trusts_the_authority_beside_its_own_list() {
+async fn node_trusts_the_authority() {
     let machine = Machine::new().await;
     let (peer, address) = machine.host(length_of_key).await;
     let out = machine.run("node", &["-e", NODE, &address, &machine.placeholder]).await;
     assert_eq!(out, format!("HTTP/1.1 key of {}\n", VALUE.len()));
-    machine.assert_used(&peer);
+    machine.assert_proxied(&peer);
 }
 
 #[tokio::test(start_paused = true)]
-async fn git_lists_a_repository() {
+async fn git_lists_and_clones_a_repository() {
     let machine = Machine::new().await;
     let identity = ["-c", "user.name=A", "-c", "user.email=a@b.c"];
     machine.run("git", &["init", "-q", "work"]).await;
@@ -190,7 +193,7 @@ async fn git_lists_a_repository() {
     let out = machine.run("git", &["ls-remote", &format!("{address}/served.git")]).await;
     assert!(out.contains("refs/heads/"), "{out}");
     machine.run("git", &["clone", "-q", &format!("{address}/served.git"), "copy"]).await;
-    machine.assert_used(&peer);
+    machine.assert_proxied(&peer);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +201,7 @@ async fn pip_installs_from_an_index() {
     let machine = Machine::new().await;
     let package = machine.dir().join("package");
     std::fs::create_dir(&package).unwrap();
-    // A wheel is an archive of a module and what is said of it.
+    // This script builds a Python wheel, which is a ZIP archive of modules and metadata, and an index page for it.
     let build = "import zipfile, sys\n\
         w = zipfile.ZipFile('index/tiny/tiny-1.0-py3-none-any.whl', 'w')\n\
         i = 'tiny-1.0.dist-info/'\n\
@@ -226,7 +229,7 @@ async fn pip_installs_from_an_index() {
         ["-m", "pip", "install", "-q", "--no-deps", "--target", "installed", "--index-url", &address, "tiny"];
     machine.run("python3", &arguments).await;
     assert!(machine.dir().join("installed/tiny.py").exists());
-    machine.assert_used(&peer);
+    machine.assert_proxied(&peer);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,5 +274,5 @@ async fn npm_installs_from_a_registry() {
     ];
     machine.run("npm", &arguments).await;
     assert!(machine.dir().join("app/node_modules/tiny/package.json").exists());
-    machine.assert_used(&peer);
+    machine.assert_proxied(&peer);
 }

@@ -1,4 +1,4 @@
-//! Egress with real peers on loopback: what is reached, what is put in, what is masked.
+//! Tests of the egress proxy with real hosts on loopback: policy, secret injection and masking.
 
 #![cfg(test)]
 

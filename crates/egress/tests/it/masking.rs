@@ -17,8 +17,9 @@ use crate::world::{Client, World};
 
 const VALUE: &str = "sk-live/0123456789+\"é";
 
-/// A host that answers with this, and a client of it over each version of HTTP.
-async fn answering<H, F>(world: &World, handler: H) -> (String, Vec<Client>, Peer)
+/// Starts a TLS host that answers requests with `handler`. Returns its URI, a client for HTTP/1.1 and one for HTTP/2,
+/// and the host.
+async fn clients_of_host<H, F>(world: &World, handler: H) -> (String, Vec<Client>, Peer)
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<crate::peer::ReplyBody>> + Send + 'static,
@@ -27,7 +28,7 @@ where
     let peer = Peer::start("127.0.0.1", Some(tls), handler).await;
     let at = format!("api.test:{}", peer.port());
     world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
-    let clients = vec![world.opened(&at, &["http/1.1"]).await, world.opened(&at, &["h2"]).await];
+    let clients = vec![world.intercepted(&at, &["http/1.1"]).await, world.intercepted(&at, &["h2"]).await];
     (format!("https://{at}/"), clients, peer)
 }
 
@@ -43,8 +44,8 @@ fn hex(value: &str) -> String {
     value.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A reply that holds the value in each encoding.
-fn told() -> String {
+/// Returns a body that contains the secret value in each supported encoding.
+fn body_with_all_encodings() -> String {
     format!(
         "{VALUE} {} {} {} {} {} {}",
         percent(VALUE),
@@ -65,12 +66,12 @@ fn assert_masked(seen: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_host_echoes_is_masked_in_headers_bodies_and_trailers() {
+async fn echoed_values_are_masked_in_headers_bodies_and_trailers() {
     let world = World::new();
-    let (address, clients, _peer) = answering(&world, |request: Request<Incoming>| async move {
+    let (address, clients, _peer) = clients_of_host(&world, |request: Request<Incoming>| async move {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-trailer", format!("end {VALUE}").parse().unwrap());
-        let frames = [Ok(Frame::data(Bytes::from(told()))), Ok(Frame::trailers(trailers))];
+        let frames = [Ok(Frame::data(Bytes::from(body_with_all_encodings()))), Ok(Frame::trailers(trailers))];
         let status: u16 = request.uri().path().trim_start_matches('/').parse().unwrap();
         Response::builder()
             .status(status)
@@ -100,27 +101,27 @@ async fn what_a_host_echoes_is_masked_in_headers_bodies_and_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_is_asked_for_plain_and_whole_and_opened_if_it_comes_compressed() {
+async fn uncompressed_complete_responses_are_requested_and_compressed_ones_are_decoded() {
     let world = World::new();
-    let (heard, mut hears) = mpsc::unbounded_channel();
-    let (address, clients, _peer) = answering(&world, move |request: Request<Incoming>| {
-        heard.send(request.headers().clone()).unwrap();
+    let (sender, mut requests) = mpsc::unbounded_channel();
+    let (address, clients, _peer) = clients_of_host(&world, move |request: Request<Incoming>| {
+        sender.send(request.headers().clone()).unwrap();
         async move {
             let encoding = request.uri().path().trim_start_matches('/').to_owned();
             let mut packed = Vec::new();
-            let told = told().repeat(100);
+            let body = body_with_all_encodings().repeat(100);
             match encoding.as_str() {
                 "gzip" => flate2::write::GzEncoder::new(&mut packed, flate2::Compression::best())
-                    .write_all(told.as_bytes())
+                    .write_all(body.as_bytes())
                     .unwrap(),
                 "br" => brotli::CompressorWriter::new(&mut packed, 4096, 5, 20)
-                    .write_all(told.as_bytes())
+                    .write_all(body.as_bytes())
                     .unwrap(),
-                "zstd" => packed = zstd::encode_all(told.as_bytes(), 3).unwrap(),
+                "zstd" => packed = zstd::encode_all(body.as_bytes(), 3).unwrap(),
                 "deflate" => flate2::write::ZlibEncoder::new(&mut packed, flate2::Compression::best())
-                    .write_all(told.as_bytes())
+                    .write_all(body.as_bytes())
                     .unwrap(),
-                _ => packed.extend(told.as_bytes()),
+                _ => packed.extend(body.as_bytes()),
             }
             Response::builder().header("content-encoding", encoding).body(text(packed)).unwrap()
         }
@@ -134,32 +135,36 @@ async fn a_reply_is_asked_for_plain_and_whole_and_opened_if_it_comes_compressed(
             assert!(!response.headers().contains_key("content-encoding"), "{encoding}");
             let body = response.into_body().collect().await.unwrap().to_bytes();
             assert_masked(str::from_utf8(&body).unwrap());
-            let heard = hears.recv().await.unwrap();
-            assert_eq!(heard["accept-encoding"], "identity");
-            assert!(!heard.contains_key("range") && !heard.contains_key("if-range"));
+            let received = requests.recv().await.unwrap();
+            assert_eq!(received["accept-encoding"], "identity");
+            assert!(!received.contains_key("range") && !received.contains_key("if-range"));
         }
         for encoding in ["compress", "gzip,br"] {
             let (status, text) = client.get(&format!("{address}{encoding}"), &[]).await;
-            assert!(status == 502 && text.contains("could not be masked"), "{status} {text}");
+            assert!(status == 502 && text.contains("cannot be masked"), "{status} {text}");
         }
         let request = client.request(&format!("{address}gzip"), &[], "");
         let (mut head, body) = request.into_parts();
         head.method = Method::HEAD;
         let response = client.send(Request::from_parts(head, body)).await;
-        assert_eq!(response.headers()["content-encoding"], "gzip", "of no body nothing is opened");
+        assert_eq!(
+            response.headers()["content-encoding"],
+            "gzip",
+            "the response to HEAD has no body to decode"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_flow_at_once_and_a_value_between_them_is_masked() {
+async fn events_are_streamed_without_delay_and_split_values_are_masked() {
     let world = World::new();
     let streams = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let given = streams.clone();
-    let (address, clients, _peer) = answering(&world, move |_| {
-        let (sends, receives) = mpsc::unbounded_channel::<Bytes>();
-        given.lock().unwrap().push(sends);
+    let host_streams = streams.clone();
+    let (address, clients, _peer) = clients_of_host(&world, move |_| {
+        let (event_tx, event_rx) = mpsc::unbounded_channel::<Bytes>();
+        host_streams.lock().unwrap().push(event_tx);
         async move {
-            let frames = UnboundedReceiverStream::new(receives).map(|bytes| Ok(Frame::data(bytes)));
+            let frames = UnboundedReceiverStream::new(event_rx).map(|bytes| Ok(Frame::data(bytes)));
             Response::builder()
                 .header("content-type", "text/event-stream")
                 .body(BodyExt::boxed(StreamBody::new(frames)))
@@ -170,31 +175,33 @@ async fn events_flow_at_once_and_a_value_between_them_is_masked() {
     for mut client in clients {
         let request = client.request(&address, &[], "");
         let mut body = client.send(request).await.into_body();
-        let sends = streams.lock().unwrap().pop().unwrap();
+        let event_tx = streams.lock().unwrap().pop().unwrap();
         for number in 0..3 {
             let event = format!("data: {number}\n\n");
-            sends.send(event.clone().into()).unwrap();
-            // The next one is not sent before this one has come.
-            let mut came = String::new();
-            while came.len() < event.len() {
+            event_tx.send(event.clone().into()).unwrap();
+            // The event is received completely before the next one is sent, which shows that the proxy does not hold
+            // events back.
+            let mut received = String::new();
+            while received.len() < event.len() {
                 let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
-                came.push_str(str::from_utf8(&frame).unwrap());
+                received.push_str(str::from_utf8(&frame).unwrap());
             }
-            assert_eq!(came, event);
+            assert_eq!(received, event);
         }
         let (left, right) = VALUE.split_at(9);
-        sends.send(format!("data: {left}").into()).unwrap();
-        sends.send(format!("{right}\n\n").into()).unwrap();
-        drop(sends);
+        event_tx.send(format!("data: {left}").into()).unwrap();
+        event_tx.send(format!("{right}\n\n").into()).unwrap();
+        drop(event_tx);
         let rest = body.collect().await.unwrap().to_bytes();
         assert_eq!(rest, format!("data: {}\n\n", placeholder()));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_was_taken_away_is_masked_as_long_as_its_connection_lives() {
+async fn a_removed_value_is_masked_while_its_connection_lives() {
     let world = World::new();
-    let (address, clients, _peer) = answering(&world, |_| async { Response::new(text(told())) }).await;
+    let (address, clients, _peer) =
+        clients_of_host(&world, |_| async { Response::new(text(body_with_all_encodings())) }).await;
     for mut client in clients {
         world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
         client.get(&address, &[("x-key", placeholder())]).await;
@@ -206,7 +213,7 @@ async fn a_value_that_was_taken_away_is_masked_as_long_as_its_connection_lives()
 }
 
 #[tokio::test(start_paused = true)]
-async fn also_without_tls_what_a_host_answers_is_masked() {
+async fn responses_without_tls_are_masked() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
     world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Query]);

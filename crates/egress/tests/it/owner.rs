@@ -1,4 +1,5 @@
-//! A server that tests set, and that remembers what it was told.
+//! An owner for tests. Tests set its policy and secrets, and read the attempts and connection ends that the proxy
+//! reports to it.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -16,9 +17,9 @@ pub(crate) struct TestOwner {
     values: Mutex<HashMap<SecretId, String>>,
     pub(crate) attempts: Mutex<Vec<Attempt>>,
     ended: Mutex<Vec<(RecordId, Traffic)>>,
-    told: Notify,
-    /// Nothing can be recorded.
-    pub(crate) is_away: AtomicBool,
+    end_recorded: Notify,
+    /// While true, recording an attempt to connect fails.
+    pub(crate) is_unavailable: AtomicBool,
 }
 
 impl TestOwner {
@@ -29,8 +30,8 @@ impl TestOwner {
             values: Mutex::default(),
             attempts: Mutex::default(),
             ended: Mutex::default(),
-            told: Notify::new(),
-            is_away: AtomicBool::new(false),
+            end_recorded: Notify::new(),
+            is_unavailable: AtomicBool::new(false),
         }
     }
 
@@ -40,7 +41,7 @@ impl TestOwner {
         policy.hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
     }
 
-    /// Adds a secret or changes one; gives its placeholder.
+    /// Adds a secret to the policy, or changes the secret of this name. Returns its placeholder.
     pub(crate) fn set_secret(&self, name: &str, value: &str, hosts: &[&str], inject: &[Inject]) -> String {
         let secret_id: SecretId = format!("sec_{name}").parse().unwrap();
         let placeholder = format!("herm_secret_{name}_00112233445566778899aabbccddeeff");
@@ -61,7 +62,7 @@ impl TestOwner {
         self.policy.lock().unwrap().secrets.clear();
     }
 
-    /// Who was reached or not: `host:port`, and the reason of a denial.
+    /// Returns the host and port of each recorded attempt to connect, and the reason if the attempt was denied.
     pub(crate) fn attempts(&self) -> Vec<(String, Option<String>)> {
         let shown = |attempt: &Attempt| {
             let reason = match &attempt.verdict {
@@ -77,17 +78,17 @@ impl TestOwner {
         self.attempts().into_iter().filter_map(|(_, reason)| reason).collect()
     }
 
-    /// What was told of so many connections' ends, once they have ended.
+    /// Waits until at least `count` connections have ended, and returns the traffic of all ended connections.
     pub(crate) async fn ended(&self, count: usize) -> Vec<(RecordId, Traffic)> {
         loop {
-            let told = self.told.notified();
+            let notified = self.end_recorded.notified();
             {
                 let ended = self.ended.lock().unwrap();
                 if ended.len() >= count {
                     return ended.clone();
                 }
             }
-            told.await;
+            notified.await;
         }
     }
 }
@@ -104,7 +105,7 @@ impl Owner for TestOwner {
     }
 
     fn record(&self, attempt: Attempt) -> BoxFuture<'_, Result<RecordId, Unavailable>> {
-        if self.is_away.load(Ordering::SeqCst) {
+        if self.is_unavailable.load(Ordering::SeqCst) {
             return Box::pin(async { Err(Unavailable) });
         }
         let mut attempts = self.attempts.lock().unwrap();
@@ -115,6 +116,6 @@ impl Owner for TestOwner {
 
     fn ended(&self, record: RecordId, traffic: Traffic) {
         self.ended.lock().unwrap().push((record, traffic));
-        self.told.notify_waiters();
+        self.end_recorded.notify_waiters();
     }
 }

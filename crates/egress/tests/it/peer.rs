@@ -1,4 +1,4 @@
-//! Hosts on loopback, with and without TLS.
+//! Test hosts on loopback, with and without TLS.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) type ReplyBody = BoxBody<Bytes, Infallible>;
 type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<ReplyBody>> + Send + Sync>;
 
-/// A server; it goes with its runtime.
+/// A test host. It stops when the Tokio runtime of its test is dropped.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -39,7 +39,7 @@ impl Peer {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// A host that answers requests, behind TLS if there is a configuration.
+    /// Starts an HTTP server that answers requests with `handler`, over TLS if `tls` is set.
     pub(crate) async fn start<H, F>(ip: &str, tls: Option<ServerConfig>, handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
@@ -63,7 +63,7 @@ impl Peer {
         .await
     }
 
-    /// A host that is given each connection.
+    /// Starts a host that passes each accepted TCP connection to `handler`.
     pub(crate) async fn raw<H, F>(ip: &str, handler: H) -> Self
     where
         H: Fn(TcpStream) -> F + Send + 'static,
@@ -99,7 +99,8 @@ pub(crate) fn text(text: impl Into<Bytes>) -> ReplyBody {
     Full::new(text.into()).boxed()
 }
 
-/// Answers with the request as it came: a line each for the address, the fields, and the body.
+/// Responds with the text of the received request: the request line, one line per header field, an empty line and the
+/// body.
 pub(crate) async fn echo(request: Request<Incoming>) -> Response<ReplyBody> {
     let (head, body) = request.into_parts();
     let mut shown = format!("{:?} {} {}\n", head.version, head.method, head.uri);
@@ -111,7 +112,7 @@ pub(crate) async fn echo(request: Request<Incoming>) -> Response<ReplyBody> {
     Response::new(text(shown))
 }
 
-/// An authority that hosts stand on.
+/// The certificate authority that issues the certificates of the test hosts.
 pub(crate) struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
 
 impl TestAuthority {
@@ -125,7 +126,7 @@ impl TestAuthority {
         self.0.der().clone()
     }
 
-    /// TLS for these names, with the versions of HTTP that are offered.
+    /// Returns the TLS configuration of a host with these names, which offers the HTTP versions in `alpn`.
     pub(crate) fn tls(&self, names: &[&str], alpn: &[&str]) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

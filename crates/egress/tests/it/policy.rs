@@ -7,26 +7,26 @@ use crate::peer::{Peer, echo};
 use crate::world::World;
 
 #[tokio::test(start_paused = true)]
-async fn in_mode_deny_nothing_is_reached_and_each_attempt_is_recorded() {
+async fn in_deny_mode_every_attempt_is_refused_and_recorded() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
     world.owner.set_mode(EgressMode::Deny, &[]);
     let at = format!("api.test:{}", peer.port());
     let refused = world.tunnel(&at).await.unwrap_err();
-    assert!(refused.starts_with("HTTP/1.1 403 refused: this sandbox may not reach the network"), "{refused}");
+    assert!(refused.starts_with("HTTP/1.1 403 refused: this sandbox has no network access"), "{refused}");
     let (status, text) = world.plain().await.get(&format!("http://{at}/"), &[]).await;
     assert_eq!(status, 403);
-    assert!(text.starts_with("herm: refused: this sandbox may not reach the network"), "{text}");
+    assert!(text.starts_with("herm: refused: this sandbox has no network access"), "{text}");
     assert_eq!(
         world.owner.attempts().iter().filter(|(host, reason)| *host == at && reason.is_some()).count(),
         2
     );
     assert_eq!(peer.connections(), 0);
-    assert!(world.names.asked.lock().unwrap().is_empty(), "not even its name is looked up");
+    assert!(world.names.queries.lock().unwrap().is_empty(), "its name is not resolved");
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_mode_allowlist_the_listed_hosts_alone_are_reached() {
+async fn in_allowlist_mode_only_listed_hosts_are_reached() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
     world.owner.set_mode(EgressMode::Allowlist, &["api.test", "*.wild.test"]);
@@ -44,11 +44,11 @@ async fn in_mode_allowlist_the_listed_hosts_alone_are_reached() {
         let (status, text) = world.plain().await.get(&format!("http://{at}/"), &[]).await;
         assert_eq!(status, if is_reached { 200 } else { 403 }, "{host}: {text}");
     }
-    assert!(world.owner.denials().iter().all(|reason| reason.contains("is not on the list")));
+    assert!(world.owner.denials().iter().all(|reason| reason.contains("is not on the allowlist")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_address_is_not_reached_however_it_is_written() {
+async fn private_addresses_are_refused_in_every_spelling() {
     let world = World::allowing(&[]);
     let peer = Peer::start("127.0.0.1", None, echo).await;
     for (name, address) in [
@@ -93,7 +93,7 @@ async fn a_private_address_is_not_reached_however_it_is_written() {
         assert!(refused.starts_with("HTTP/1.1 403"), "{host}: {refused}");
         let request =
             format!("GET http://{at}/ HTTP/1.1\r\nHost: public.example\r\nConnection: close\r\n\r\n");
-        let refused = world.say(request).await;
+        let refused = world.send_raw(request).await;
         assert!(refused.starts_with("HTTP/1.1 403"), "{host}: {refused}");
         assert!(refused.contains("has a private address"), "{host}: {refused}");
     }
@@ -102,19 +102,19 @@ async fn a_private_address_is_not_reached_however_it_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_several_addresses_the_allowed_ones_alone_are_tried() {
+async fn only_the_allowed_addresses_of_a_name_are_tried() {
     let world = World::allowing(&["127.0.0.2/32"]);
     let allowed = Peer::raw("127.0.0.2", |_| async {}).await;
     world.names.set("mixed.test", &[&["10.0.0.1", "127.0.0.1", "127.0.0.2"]]);
     world.tunnel(&format!("mixed.test:{}", allowed.port())).await.unwrap();
 }
 
-/// It does not skip itself: what works with IPv4 alone would be shipped untested for IPv6.
+/// On machines without IPv6 this test fails instead of being skipped, so that IPv6 is never left untested.
 #[tokio::test(start_paused = true)]
-async fn an_ipv6_peer_is_reached_where_the_operator_allows_it_and_nowhere_else() {
+async fn an_ipv6_peer_is_reached_only_if_the_operator_allows_it() {
     if let Err(error) = tokio::net::TcpListener::bind("[::1]:0").await {
         panic!(
-            "this test needs IPv6 on loopback, and this machine has no ::1 ({error}): set net.ipv6.conf.lo.disable_ipv6=0"
+            "this test needs IPv6 on loopback, but binding ::1 failed ({error}); set net.ipv6.conf.lo.disable_ipv6=0"
         );
     }
     let peer = Peer::start("::1", None, echo).await;
@@ -129,10 +129,10 @@ async fn an_ipv6_peer_is_reached_where_the_operator_allows_it_and_nowhere_else()
     }
     assert!(
         world.tunnel("127.0.0.1:1").await.unwrap_err().starts_with("HTTP/1.1 403"),
-        "it is no leave for IPv4"
+        "allowing ::1 does not allow 127.0.0.1"
     );
     let reached = peer.connections();
-    // The same peer, where the operator allows its like of IPv4.
+    // Allowing 127.0.0.1 does not allow ::1.
     let world = World::allowing(&["127.0.0.1/32"]);
     world.names.set("six.test", &[&["::1"]]);
     for at in [&literal, &name] {
@@ -143,36 +143,36 @@ async fn an_ipv6_peer_is_reached_where_the_operator_allows_it_and_nowhere_else()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_resolves_to_another_address_the_next_time_wins_nothing() {
+async fn dns_rebinding_does_not_bypass_the_address_check() {
     let world = World::allowing(&["127.0.0.2/32"]);
     let allowed = Peer::start("127.0.0.2", None, echo).await;
     world.names.set("rebound.test", &[&["127.0.0.2"], &["127.0.0.1"]]);
     let at = format!("rebound.test:{}", allowed.port());
     world.tunnel(&at).await.unwrap();
     assert_eq!(
-        *world.names.asked.lock().unwrap(),
+        *world.names.queries.lock().unwrap(),
         ["rebound.test"],
-        "it is asked once and connected to that"
+        "the name is resolved once, and the connection goes to that address"
     );
     let refused = world.tunnel(&at).await.unwrap_err();
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn also_an_opened_connection_goes_to_the_address_that_was_checked() {
+async fn an_intercepted_connection_goes_to_the_checked_address() {
     let world = World::allowing(&["127.0.0.2/32"]);
     let tls = world.hosts.tls(&["rebound.test"], &["http/1.1"]);
     let peer = Peer::start("127.0.0.2", Some(tls), echo).await;
     world.names.set("rebound.test", &[&["127.0.0.2"], &["127.0.0.1"]]);
     let at = format!("rebound.test:{}", peer.port());
     world.owner.set_secret("key", "a-real-value", &["rebound.test"], &[Inject::Header]);
-    let mut client = world.opened(&at, &[]).await;
+    let mut client = world.intercepted(&at, &[]).await;
     assert_eq!(client.get(&format!("https://{at}/"), &[]).await.0, 200);
-    assert_eq!(world.names.asked.lock().unwrap().len(), 1);
+    assert_eq!(world.names.queries.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_policy_is_asked_anew_for_each_request_of_a_connection() {
+async fn the_policy_is_checked_for_each_request_of_a_connection() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
     let tls = world.hosts.tls(&["api.test"], &["h2", "http/1.1"]);
@@ -181,15 +181,15 @@ async fn the_policy_is_asked_anew_for_each_request_of_a_connection() {
     let secure_at = format!("api.test:{}", secure.port());
     let mut clients = [
         (world.plain().await, format!("http://api.test:{}/", peer.port())),
-        (world.opened(&secure_at, &["http/1.1"]).await, format!("https://{secure_at}/")),
-        (world.opened(&secure_at, &["h2"]).await, format!("https://{secure_at}/")),
+        (world.intercepted(&secure_at, &["http/1.1"]).await, format!("https://{secure_at}/")),
+        (world.intercepted(&secure_at, &["h2"]).await, format!("https://{secure_at}/")),
     ];
     for (client, address) in &mut clients {
         assert_eq!(client.get(address, &[]).await.0, 200);
         assert_eq!(client.get(address, &[]).await.0, 200);
     }
-    assert_eq!((peer.connections(), secure.connections()), (1, 2), "connections are kept");
-    assert_eq!(world.owner.attempts().len(), 3, "and recorded once");
+    assert_eq!((peer.connections(), secure.connections()), (1, 2), "connections are reused");
+    assert_eq!(world.owner.attempts().len(), 3, "each connection is recorded once");
     world.owner.set_mode(EgressMode::Deny, &[]);
     for (client, address) in &mut clients {
         assert_eq!(client.get(address, &[]).await.0, 403);
@@ -198,19 +198,22 @@ async fn the_policy_is_asked_anew_for_each_request_of_a_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_leaves_before_it_is_recorded() {
+async fn nothing_is_sent_before_the_attempt_is_recorded() {
     let world = World::new();
     let peer = Peer::start("127.0.0.1", None, echo).await;
     let at = format!("api.test:{}", peer.port());
-    world.owner.is_away.store(true, Ordering::SeqCst);
+    world.owner.is_unavailable.store(true, Ordering::SeqCst);
     for mode in [EgressMode::Open, EgressMode::Deny] {
         world.owner.set_mode(mode, &[]);
         let refused = world.tunnel(&at).await.unwrap_err();
-        assert!(refused.starts_with("HTTP/1.1 503 the server cannot decide"), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 503 the server cannot check the egress policy of this sandbox"),
+            "{refused}"
+        );
         assert_eq!(world.plain().await.get(&format!("http://{at}/"), &[]).await.0, 503);
     }
     assert_eq!(peer.connections(), 0);
-    world.owner.is_away.store(false, Ordering::SeqCst);
+    world.owner.is_unavailable.store(false, Ordering::SeqCst);
     world.owner.set_mode(EgressMode::Open, &[]);
     assert_eq!(world.plain().await.get(&format!("http://{at}/"), &[]).await.0, 200);
 }

@@ -1,4 +1,4 @@
-use herm_egress::IDLE_LIMIT;
+use herm_egress::IDLE_TIMEOUT;
 use herm_types::secret::Inject;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -6,10 +6,10 @@ use crate::peer::{Peer, echo};
 use crate::world::{Tls, World};
 
 #[tokio::test(start_paused = true)]
-async fn bytes_go_through_a_tunnel_untouched_and_are_counted() {
+async fn a_tunnel_passes_bytes_unchanged_and_counts_them() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
-        // Whoever speaks first is not asked what.
+        // The host sends first. The proxy must forward its data although the program has sent nothing yet.
         stream.write_all(b"\x00hello\xff").await.unwrap();
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
@@ -35,22 +35,22 @@ async fn bytes_go_through_a_tunnel_untouched_and_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_tls_of_a_host_without_a_secret_is_its_own() {
+async fn a_host_without_a_secret_is_not_intercepted() {
     let world = World::new();
     let tls = world.hosts.tls(&["api.test"], &["h2", "http/1.1"]);
     let peer = Peer::start("127.0.0.1", Some(tls), echo).await;
     world.owner.set_secret("key", "a-real-value", &["other.test", "api.test:1"], &[Inject::Header]);
     let authority = format!("api.test:{}", peer.port());
-    let to = |is_opened| Tls { authority: &authority, name: "api.test", alpn: &["h2"], is_opened };
+    let to = |is_intercepted| Tls { authority: &authority, name: "api.test", alpn: &["h2"], is_intercepted };
     world.tls(&to(false)).await.unwrap();
-    assert!(world.tls(&to(true)).await.is_err(), "it does not stand on the server's authority");
+    assert!(world.tls(&to(true)).await.is_err(), "the host must not be intercepted");
     world.owner.set_secret("key", "a-real-value", &["api.test"], &[Inject::Header]);
     world.tls(&to(true)).await.unwrap();
-    assert!(world.tls(&to(false)).await.is_err(), "now it does");
+    assert!(world.tls(&to(false)).await.is_err(), "the host must be intercepted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tunnel_over_which_nothing_goes_is_closed() {
+async fn an_idle_tunnel_is_closed() {
     let mut world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -58,14 +58,14 @@ async fn a_tunnel_over_which_nothing_goes_is_closed() {
     .await;
     let mut stream = world.tunnel(&format!("api.test:{}", peer.port())).await.unwrap();
     let before = tokio::time::Instant::now();
-    world.let_time_go();
+    world.unfreeze_time();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-    assert!(before.elapsed() >= IDLE_LIMIT, "{:?}", before.elapsed());
+    assert!(before.elapsed() >= IDLE_TIMEOUT, "{:?}", before.elapsed());
     assert_eq!(world.owner.ended(1).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_program_that_goes_away_ends_the_connection_to_the_host() {
+async fn closing_the_client_connection_closes_the_connection_to_the_host() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
         let _ = stream.read_to_end(&mut Vec::new()).await;

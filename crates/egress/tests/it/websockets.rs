@@ -14,16 +14,17 @@ use crate::world::{Tls, World};
 
 const VALUE: &str = "sk-live-0123456789";
 
-/// Says what key it was given, then answers each message with the value before it.
+/// A WebSocket host. It sends the `x-key` header that it received, then echoes each message, and puts the secret
+/// value before each text message.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
     let mut key = String::new();
-    #[expect(clippy::result_large_err, reason = "the library's signature")]
-    let see = |request: &Request, response: Response| {
+    #[expect(clippy::result_large_err, reason = "the signature is defined by the library")]
+    let inspect = |request: &Request, response: Response| {
         assert!(!request.headers().contains_key("sec-websocket-extensions"));
         key = request.headers()["x-key"].to_str().unwrap().to_owned();
         Ok(response)
     };
-    let mut socket = tokio_tungstenite::accept_hdr_async(stream, see).await.unwrap();
+    let mut socket = tokio_tungstenite::accept_hdr_async(stream, inspect).await.unwrap();
     socket.send(Message::text(format!("your key is {key}"))).await.unwrap();
     while let Some(Ok(message)) = socket.next().await {
         match message {
@@ -37,7 +38,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S) {
 async fn check<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, placeholder: &str) {
     let next = socket.next().await.unwrap().unwrap();
     assert_eq!(next, Message::text(format!("your key is {placeholder}")));
-    // What a program sends is not rewritten, so the host gets the placeholder.
+    // Messages from the program are not rewritten, so the host receives the placeholder.
     socket.send(Message::text(placeholder)).await.unwrap();
     let next = socket.next().await.unwrap().unwrap();
     assert_eq!(next, Message::text(format!("{placeholder} {placeholder}")));
@@ -55,7 +56,7 @@ fn request(address: &str, placeholder: &str) -> ClientRequestBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_on_an_opened_connection_are_masked() {
+async fn messages_on_an_intercepted_connection_are_masked() {
     let world = World::new();
     let acceptor =
         TlsAcceptor::from(std::sync::Arc::new(world.hosts.tls(&["api.test"], &["h2", "http/1.1"])));
@@ -67,7 +68,7 @@ async fn messages_on_an_opened_connection_are_masked() {
     let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
     let authority = format!("api.test:{}", peer.port());
     for alpn in [&["http/1.1"][..], &[]] {
-        let to = Tls { authority: &authority, name: "api.test", alpn, is_opened: true };
+        let to = Tls { authority: &authority, name: "api.test", alpn, is_intercepted: true };
         let stream = world.tls(&to).await.unwrap();
         let request = request(&format!("wss://{authority}/"), &placeholder);
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
@@ -77,7 +78,7 @@ async fn messages_on_an_opened_connection_are_masked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_without_tls_are_masked_in_a_tunnel_and_without_one() {
+async fn messages_without_tls_are_masked_with_and_without_a_tunnel() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", talk).await;
     let placeholder = world.owner.set_secret("key", VALUE, &["api.test"], &[Inject::Header]);
@@ -109,7 +110,7 @@ async fn messages_without_tls_are_masked_in_a_tunnel_and_without_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_to_anything_else_is_not_passed_on() {
+async fn upgrades_to_other_protocols_are_not_forwarded() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
         let mut head = Vec::new();
@@ -128,7 +129,7 @@ async fn an_upgrade_to_anything_else_is_not_passed_on() {
     .await;
     for (path, status) in [("", "200"), ("forced", "502")] {
         let answer = world
-            .say(format!(
+            .send_raw(format!(
                 "GET http://api.test:{}/{path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\nUpgrade: own\r\n\r\n",
                 peer.port()
             ))

@@ -1,17 +1,17 @@
-//! Egress, its owner, and programs that speak to it over a stream in memory.
+//! Test fixture: the proxy, its owner, and clients that connect to the proxy over in-memory streams.
 //!
-//! Time stands still in it, so that no limit of the proxy ends what a busy machine does slowly: each test begins with a
-//! paused time.
+//! Tokio's clock is frozen, so that no timeout of the proxy expires on a slow machine. Each test must start with a
+//! paused clock (`start_paused`).
 
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use herm_egress::{Authority, Egress, Options, Resolver};
+use herm_testkit::time::FrozenTime;
 use herm_types::network::PrivateTarget;
 use herm_types::time::SystemClock;
 use http::{Request, Response};
@@ -30,25 +30,26 @@ use tokio_rustls::client::TlsStream;
 use crate::owner::TestOwner;
 use crate::peer::TestAuthority;
 
-pub(crate) type Sent = BoxBody<Bytes, std::convert::Infallible>;
+pub(crate) type RequestBody = BoxBody<Bytes, std::convert::Infallible>;
 
-/// Names and what they resolve to, one answer after the other; the last stays.
+/// A DNS resolver for tests. Each lookup of a name returns the next answer that is configured for the name. The last
+/// answer is repeated.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct TestResolver {
     answers: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
-    pub(crate) asked: Mutex<Vec<String>>,
+    pub(crate) queries: Mutex<Vec<String>>,
 }
 
-impl Names {
+impl TestResolver {
     pub(crate) fn set(&self, name: &str, answers: &[&[&str]]) {
         let parse = |answer: &&[&str]| answer.iter().map(|address| address.parse().unwrap()).collect();
         self.answers.lock().unwrap().insert(name.to_owned(), answers.iter().map(parse).collect());
     }
 }
 
-impl Resolver for Names {
+impl Resolver for TestResolver {
     fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        self.asked.lock().unwrap().push(host.to_owned());
+        self.queries.lock().unwrap().push(host.to_owned());
         let mut answers = self.answers.lock().unwrap();
         let answer = answers
             .get_mut(host)
@@ -57,38 +58,25 @@ impl Resolver for Names {
     }
 }
 
-/// Keeps a paused time from jumping to what is due next, until it is dropped.
-struct StandingTime {
-    _held: Sender<()>,
-}
-
-impl StandingTime {
-    fn hold() -> Self {
-        let (held, until_dropped) = channel();
-        // Tokio lets time jump only when no blocking task is at work.
-        tokio::task::spawn_blocking(move || until_dropped.recv());
-        Self { _held: held }
-    }
-}
-
 pub(crate) struct World {
     pub(crate) egress: Egress,
     pub(crate) owner: Arc<TestOwner>,
-    pub(crate) names: Arc<Names>,
+    pub(crate) names: Arc<TestResolver>,
     pub(crate) hosts: TestAuthority,
     pub(crate) dir: tempfile::TempDir,
-    time: Option<StandingTime>,
+    frozen_time: Option<FrozenTime>,
 }
 
 impl World {
-    /// `api.test` and `other.test` are at 127.0.0.1, which is allowed.
+    /// Creates a world in which `api.test` and `other.test` resolve to 127.0.0.1, an address that the proxy may
+    /// reach.
     pub(crate) fn new() -> Self {
         Self::allowing(&["127.0.0.1/32"])
     }
 
     pub(crate) fn allowing(networks: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let names = Arc::new(Names::default());
+        let names = Arc::new(TestResolver::default());
         for name in ["api.test", "other.test"] {
             names.set(name, &[&["127.0.0.1"]]);
         }
@@ -101,16 +89,16 @@ impl World {
             resolver: names.clone(),
             ..Options::new(authority)
         });
-        let (owner, time) = (Arc::new(TestOwner::new()), Some(StandingTime::hold()));
-        Self { egress: egress.unwrap(), owner, names, hosts, dir, time }
+        let (owner, frozen_time) = (Arc::new(TestOwner::new()), Some(FrozenTime::hold()));
+        Self { egress: egress.unwrap(), owner, names, hosts, dir, frozen_time }
     }
 
-    /// From now on time jumps to what is due next whenever nothing else is at work.
-    pub(crate) fn let_time_go(&mut self) {
-        drop(self.time.take());
+    /// Lets the paused clock advance to the next timer whenever the runtime is idle.
+    pub(crate) fn unfreeze_time(&mut self) {
+        self.frozen_time = None;
     }
 
-    /// A program's connection to the proxy.
+    /// Opens a connection to the proxy.
     pub(crate) fn connect(&self) -> DuplexStream {
         let (program, server) = tokio::io::duplex(64 * 1024);
         let (egress, owner) = (self.egress.clone(), self.owner.clone());
@@ -118,8 +106,9 @@ impl World {
         program
     }
 
-    /// Sends bytes and gives all that comes until the proxy ends the connection.
-    pub(crate) async fn say(&self, text: impl AsRef<[u8]>) -> String {
+    /// Sends bytes to the proxy on a new connection. Returns all that the proxy sends back before it closes the
+    /// connection.
+    pub(crate) async fn send_raw(&self, text: impl AsRef<[u8]>) -> String {
         let mut stream = self.connect();
         stream.write_all(text.as_ref()).await.unwrap();
         let mut answer = Vec::new();
@@ -127,7 +116,8 @@ impl World {
         String::from_utf8(answer).unwrap()
     }
 
-    /// A tunnel, or the answer that refuses it.
+    /// Opens a tunnel to `authority` with CONNECT. If the proxy refuses, returns the head of its response as the
+    /// error.
     pub(crate) async fn tunnel(&self, authority: &str) -> Result<DuplexStream, String> {
         let mut stream = self.connect();
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -140,11 +130,12 @@ impl World {
         if head.starts_with("HTTP/1.1 200") { Ok(stream) } else { Err(head) }
     }
 
-    /// A TLS connection through a tunnel; it trusts hosts that are opened, or else the hosts' own certificates.
+    /// Opens a TLS connection through a tunnel. If `is_intercepted`, the client trusts only the proxy's certificate
+    /// authority (CA), otherwise only the CA of the test hosts.
     pub(crate) async fn tls(&self, to: &Tls<'_>) -> io::Result<TlsStream<DuplexStream>> {
         let stream = self.tunnel(to.authority).await.map_err(io::Error::other)?;
         let mut roots = RootCertStore::empty();
-        if to.is_opened {
+        if to.is_intercepted {
             let pem = self.egress.authority().ca_pem();
             roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
         } else {
@@ -161,10 +152,10 @@ impl World {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
-    /// A client of an opened host at this authority, of the version that it offers.
-    pub(crate) async fn opened(&self, authority: &str, alpn: &[&str]) -> Client {
+    /// Returns an HTTP client for an intercepted host, with the HTTP version that the TLS handshake negotiates.
+    pub(crate) async fn intercepted(&self, authority: &str, alpn: &[&str]) -> Client {
         let name = authority.split(':').next().unwrap();
-        let stream = self.tls(&Tls { authority, name, alpn, is_opened: true }).await.unwrap();
+        let stream = self.tls(&Tls { authority, name, alpn, is_intercepted: true }).await.unwrap();
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = TokioIo::new(stream);
         if is_http2 {
@@ -177,7 +168,7 @@ impl World {
         Client::Http1(sender)
     }
 
-    /// A client of the proxy itself, for plain HTTP.
+    /// Returns a client that sends plain HTTP requests to the proxy.
     pub(crate) async fn plain(&self) -> Client {
         let (sender, connection) = http1::handshake(TokioIo::new(self.connect())).await.unwrap();
         tokio::spawn(connection.with_upgrades());
@@ -185,21 +176,21 @@ impl World {
     }
 }
 
-/// What a TLS connection is to be.
+/// The parameters of a client's TLS connection through a tunnel.
 pub(crate) struct Tls<'a> {
     pub(crate) authority: &'a str,
     pub(crate) name: &'a str,
     pub(crate) alpn: &'a [&'a str],
-    pub(crate) is_opened: bool,
+    pub(crate) is_intercepted: bool,
 }
 
 pub(crate) enum Client {
-    Http1(http1::SendRequest<Sent>),
-    Http2(http2::SendRequest<Sent>),
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
 }
 
 impl Client {
-    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Response<Incoming> {
+    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Response<Incoming> {
         match self {
             Self::Http1(sender) => {
                 sender.ready().await.unwrap();
@@ -209,22 +200,23 @@ impl Client {
         }
     }
 
-    /// The status and the whole text that come back.
-    pub(crate) async fn ask(&mut self, request: Request<Sent>) -> (u16, String) {
+    /// Sends a request. Returns the status code and the body as text.
+    pub(crate) async fn fetch(&mut self, request: Request<RequestBody>) -> (u16, String) {
         let response = self.send(request).await;
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    /// GET with these fields; of an address, for the version that the client speaks.
+    /// Sends a GET request with these header fields. Returns the status code and the body as text.
     pub(crate) async fn get(&mut self, address: &str, fields: &[(&str, &str)]) -> (u16, String) {
         let request = self.request(address, fields, "");
-        self.ask(request).await
+        self.fetch(request).await
     }
 
-    /// A request for an `https` address as an opened connection takes it, or for an `http` one as the proxy does.
-    pub(crate) fn request(&self, address: &str, fields: &[(&str, &str)], body: &str) -> Request<Sent> {
+    /// Builds a request to the URI `address`: an `https` URI on an intercepted connection, an `http` URI on a
+    /// connection to the proxy. The method is POST if there is a body.
+    pub(crate) fn request(&self, address: &str, fields: &[(&str, &str)], body: &str) -> Request<RequestBody> {
         let uri: http::Uri = address.parse().unwrap();
         let host = uri.authority().unwrap().to_string();
         let mut request = Request::builder().method(if body.is_empty() { "GET" } else { "POST" });

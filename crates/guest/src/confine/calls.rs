@@ -1,10 +1,10 @@
-//! The system calls that commands may make, whatever their arguments. Left out is what only an administrator needs,
-//! what reaches into other processes or the kernel, and what has been a way out again and again: mounts and
-//! namespaces, `ptrace`, keyrings, `bpf`, `io_uring`, `userfaultfd`, modules, handles of files.
+//! The system calls that commands may make with any arguments. The lists omit calls that only administrators need,
+//! calls that access other processes or kernel internals, and calls that were often used to escape from sandboxes:
+//! mounts and namespaces, `ptrace`, keyrings, `bpf`, `io_uring`, `userfaultfd`, kernel modules, file handles.
 //!
-//! `clone3` is left out as its flags cannot be looked at: C libraries then use `clone`.
+//! `clone3` is omitted because a seccomp filter cannot inspect its flags. C libraries use `clone` instead.
 
-/// On every architecture.
+/// System calls that are allowed on every architecture.
 pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
@@ -250,7 +250,7 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_writev,
 ];
 
-/// The older forms of some of them.
+/// Older variants of allowed system calls, for example `open`, which `openat` replaces. They exist only on x86-64.
 #[cfg(target_arch = "x86_64")]
 pub(super) const ARCHITECTURE_ALLOWED: &[i64] = &[
     libc::SYS_access,
@@ -290,6 +290,6 @@ pub(super) const ARCHITECTURE_ALLOWED: &[i64] = &[
     libc::SYS_vfork,
 ];
 
-/// Newer architectures have no older forms.
+/// Empty, because the older variants do not exist on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const ARCHITECTURE_ALLOWED: &[i64] = &[];

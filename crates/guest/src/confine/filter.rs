@@ -1,4 +1,4 @@
-//! The filter of system calls: what is not on the list is answered as if this kernel had no such call.
+//! The seccomp filter. A system call that is not allowed fails with `ENOSYS`, as if the kernel did not support it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +10,7 @@ use seccompiler::{
 
 use super::calls::{ALLOWED, ARCHITECTURE_ALLOWED};
 
-/// Flags of `clone` that make a namespace.
+/// The flags of `clone` that create namespaces. A `clone` call with any of them is denied.
 const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -18,9 +18,10 @@ const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
-/// Bits of a socket's type that are not flags.
+/// The bits of the `type` argument of `socket` that contain the socket type. The other bits are flags such as
+/// `SOCK_CLOEXEC`.
 const SOCKET_TYPE_MASK: u64 = 0xf;
-/// `personality` with these arguments asks, or says what is so anyway.
+/// The allowed arguments of `personality`: 0 sets the default personality, and 0xffffffff queries the current one.
 const PERSONALITIES: [u64; 2] = [0, 0xffff_ffff];
 
 pub(super) fn apply() -> io::Result<()> {
@@ -34,7 +35,7 @@ fn program() -> Result<BpfProgram, Error> {
     rules.insert(libc::SYS_clone, vec![rule([condition(0, masked(NEW_NAMESPACES), 0)?])?]);
     rules.insert(libc::SYS_socket, sockets()?);
     rules.insert(libc::SYS_personality, alternatives(0, &SeccompCmpOp::Eq, &PERSONALITIES)?);
-    // Devices can't be made; FIFOs and files can.
+    // Allow `mknod` for FIFOs, sockets and regular files, but not for device nodes.
     let kinds = [libc::S_IFIFO, libc::S_IFREG, libc::S_IFSOCK, 0].map(u64::from);
     let kind = SeccompCmpOp::MaskedEq(u64::from(libc::S_IFMT));
     rules.insert(libc::SYS_mknodat, alternatives(2, &kind, &kinds)?);
@@ -46,8 +47,8 @@ fn program() -> Result<BpfProgram, Error> {
     Ok(filter.try_into()?)
 }
 
-/// Sockets between processes and over the network, but no raw ones; of the kernel's own, the one that tells which
-/// addresses there are.
+/// Allows Unix, IPv4 and IPv6 sockets, except raw sockets. Also allows route netlink sockets, with which programs list
+/// network addresses.
 fn sockets() -> Result<Vec<SeccompRule>, Error> {
     let stream_or_datagram = |domain| {
         [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET].map(|kind| {
@@ -68,7 +69,7 @@ fn masked(bits: i32) -> SeccompCmpOp {
     SeccompCmpOp::MaskedEq(number(bits))
 }
 
-/// The bits of a C constant; all that are used here are not negative.
+/// Converts a C constant to the value of a system call argument. The constant must not be negative.
 fn number(constant: i32) -> u64 {
     u64::from(constant.cast_unsigned())
 }
@@ -77,12 +78,12 @@ fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<Seccomp
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?)
 }
 
-/// Lets a call pass if all conditions hold.
+/// Creates a rule that allows a system call if all of the conditions are met.
 fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> Result<SeccompRule, Error> {
     Ok(SeccompRule::new(conditions.into())?)
 }
 
-/// Lets a call pass if an argument is one of these values.
+/// Creates rules that allow a system call if the given argument matches one of the values.
 fn alternatives(argument: u8, operator: &SeccompCmpOp, values: &[u64]) -> Result<Vec<SeccompRule>, Error> {
     values.iter().map(|value| rule([condition(argument, operator.clone(), *value)?])).collect()
 }

@@ -1,4 +1,5 @@
-//! A conversation as Anthropic's messages: user and assistant in turn, each with its blocks.
+//! Converts a conversation to Anthropic messages: alternating user and assistant messages with content
+//! blocks.
 
 use std::borrow::Cow;
 
@@ -9,11 +10,12 @@ use serde_json::value::RawValue;
 use super::call_ids::CallIds;
 use crate::tool_arguments::object_text;
 
-/// How many of the latest user messages end a cached prefix: the last one writes the cache, the one before is
-/// what the previous call wrote, and finds it when the last message is long.
+/// The number of user messages, counted from the end, that get a cache breakpoint. The breakpoint at the last one makes
+/// Anthropic cache the conversation for the next call. The breakpoint at the second to last one finds the
+/// prefix that the previous call cached, even if the last message is long.
 const CACHED_MESSAGES: usize = 2;
-/// What stands for a message without words: Anthropic refuses blank text blocks.
-const BLANK_MESSAGE: &str = "(an empty message)";
+/// The text that replaces a blank user message, because Anthropic rejects blank text blocks.
+const BLANK_MESSAGE: &str = "(empty message)";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,7 +30,7 @@ pub(super) struct Message<'a> {
     content: Vec<Content<'a>>,
 }
 
-/// A breakpoint: what comes before it, itself included, is cached.
+/// A cache breakpoint on a block: Anthropic caches everything up to and including the block.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum CacheControl {
@@ -68,7 +70,8 @@ enum Content<'a> {
 }
 
 impl Content<'_> {
-    /// Ends a cached prefix here. Only what users say can: Anthropic refuses it on reasoning.
+    /// Sets a cache breakpoint on this block. Has an effect only on the content of user messages, because
+    /// Anthropic rejects breakpoints on thinking blocks.
     fn set_breakpoint(&mut self) {
         if let Self::Text { cache_control, .. } | Self::ToolResult { cache_control, .. } = self {
             *cache_control = Some(CacheControl::Ephemeral);
@@ -76,8 +79,9 @@ impl Content<'_> {
     }
 }
 
-/// The messages of a conversation. Consecutive turns of one role become one message, in which tool results come
-/// first, as Anthropic wants them right after their calls.
+/// Returns the Anthropic messages of a conversation. Consecutive turns with the same role become one message.
+/// In a user message, tool results come before text, because Anthropic requires them directly after their
+/// tool calls.
 pub(super) fn messages(turns: &[Turn]) -> Vec<Message<'_>> {
     let mut ids = CallIds::default();
     let mut messages: Vec<Message<'_>> = Vec::with_capacity(turns.len());
@@ -116,7 +120,8 @@ fn user_text(text: &str) -> Content<'_> {
     Content::Text { text, cache_control: None }
 }
 
-/// A block of an earlier reply; `None` for what only another provider can have made.
+/// Converts a block of an earlier reply. Returns `None` for blank text, and for reasoning without a
+/// signature, which came from another provider.
 fn assistant_content<'a>(block: &'a Block, ids: &mut CallIds<'a>) -> Option<Content<'a>> {
     match block {
         Block::Text { text } if text.trim().is_empty() => None,
@@ -126,7 +131,7 @@ fn assistant_content<'a>(block: &'a Block, ids: &mut CallIds<'a>) -> Option<Cont
         }
         Block::RedactedThinking { data } => Some(Content::RedactedThinking { data }),
         Block::ToolCall(call) => Some(Content::ToolUse {
-            id: ids.of_call(&call.tool_call_id),
+            id: ids.call_id(&call.tool_call_id),
             name: &call.tool,
             input: object_text(&call.arguments),
         }),
@@ -135,7 +140,7 @@ fn assistant_content<'a>(block: &'a Block, ids: &mut CallIds<'a>) -> Option<Cont
 
 fn tool_results<'a>(results: &'a [ToolResult], ids: &CallIds<'a>) -> Vec<Content<'a>> {
     let content = |result: &'a ToolResult| Content::ToolResult {
-        tool_use_id: ids.of_result(&result.tool_call_id),
+        tool_use_id: ids.result_id(&result.tool_call_id),
         content: &result.text,
         is_error: result.is_error,
         cache_control: None,
@@ -148,7 +153,7 @@ fn as_json<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> 
     json.serialize(serializer)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
 }

@@ -1,17 +1,17 @@
-//! Reads the events of Anthropic's stream into one reply.
+//! Builds a model reply from the streaming events of Anthropic.
 
 mod wire;
 
-use herm_types::model::{Block, ModelEvent, ModelFaultKind, StopReason, TokenUsage, ToolCall};
+use herm_types::model::{Block, ModelErrorKind, ModelEvent, StopReason, TokenUsage, ToolCall};
 
 use self::wire::{ContentBlock, Delta, Event, Usage};
 use crate::Limits;
-use crate::draft::{Budget, finish};
-use crate::fault::{Complaint, Problem};
+use crate::model_error::{CallError, ProviderError};
+use crate::reply_size::{ReplySize, finish};
 
-/// A block in the making.
+/// A block of the reply that is not complete yet.
 #[derive(Debug)]
-enum Draft {
+enum PartialBlock {
     Text(String),
     Thinking {
         text: String,
@@ -24,56 +24,57 @@ enum Draft {
         whole_input: String,
         partial_json: String,
     },
-    /// A kind of block that is not known; its deltas are skipped too.
+    /// A block of an unknown type. It is ignored with all its deltas.
     Unknown,
 }
 
-/// The reader of one reply.
+/// Builds one model reply from streaming events.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    budget: Budget,
-    /// The blocks with the index that the stream calls them by.
-    blocks: Vec<(u32, Draft)>,
+pub(crate) struct ReplyBuilder {
+    size: ReplySize,
+    /// The blocks of the reply, each with its index in the stream.
+    blocks: Vec<(u32, PartialBlock)>,
     usage: TokenUsage,
     stop: Option<StopReason>,
 }
 
-impl Reader {
+impl ReplyBuilder {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { budget: Budget::new(limits), blocks: Vec::new(), usage: TokenUsage::default(), stop: None }
+        Self { size: ReplySize::new(limits), blocks: Vec::new(), usage: TokenUsage::default(), stop: None }
     }
 
-    /// Reads the data of one event; gives what there is to tell.
-    pub(crate) fn read(&mut self, data: &str) -> Result<Option<ModelEvent>, Problem> {
+    /// Processes the JSON data of one streaming event. Returns the resulting model event, if there is one.
+    pub(crate) fn push(&mut self, data: &str) -> Result<Option<ModelEvent>, CallError> {
         let event = serde_json::from_str(data)
-            .map_err(|error| Problem::malformed(format!("sent an event that cannot be read: {error}")))?;
+            .map_err(|error| CallError::malformed(format!("sent an invalid event: {error}")))?;
         match event {
             Event::MessageStart { message } => {
-                self.count(message.usage);
+                self.update_usage(message.usage);
                 Ok(None)
             }
             Event::ContentBlockStart { index, content_block } => self.start_block(index, content_block),
-            Event::ContentBlockDelta { index, delta } => self.add(index, delta),
+            Event::ContentBlockDelta { index, delta } => self.push_delta(index, delta),
             Event::MessageDelta { delta, usage } => {
-                self.count(usage);
+                self.update_usage(usage);
                 if let Some(reason) = delta.stop_reason {
-                    self.stop = Some(stop_of(&reason));
+                    self.stop = Some(stop_reason(&reason));
                 }
                 Ok(None)
             }
             Event::MessageStop => self.finish().map(Some),
-            Event::Error { error } => Err(Complaint::from_value(&error).mid_stream()),
+            Event::Error { error } => Err(ProviderError::from_value(&error).into_stream_error()),
             Event::Unknown => Ok(None),
         }
     }
 
-    /// The stream has ended without its last event.
-    pub(crate) fn end(&self) -> Problem {
-        Problem::new(ModelFaultKind::Network, "ended its stream in the middle of a reply")
+    /// Returns the error for a stream that ended before the event `message_stop`.
+    pub(crate) fn end(&self) -> CallError {
+        CallError::new(ModelErrorKind::Network, "ended its stream in the middle of a reply")
     }
 
-    /// Counts are totals so far: a later one replaces an earlier one.
-    fn count(&mut self, usage: Option<Usage>) {
+    /// Updates the token usage. The counts of an event are cumulative, so they replace those of earlier
+    /// events.
+    fn update_usage(&mut self, usage: Option<Usage>) {
         let Some(usage) = usage else { return };
         let set = |count: &mut u64, new: Option<u64>| *count = new.unwrap_or(*count);
         set(&mut self.usage.input_tokens, usage.input_tokens);
@@ -82,79 +83,79 @@ impl Reader {
         set(&mut self.usage.cache_read_tokens, usage.cache_read_input_tokens);
     }
 
-    fn start_block(&mut self, index: u32, block: ContentBlock) -> Result<Option<ModelEvent>, Problem> {
-        let (draft, event) = match block {
+    fn start_block(&mut self, index: u32, block: ContentBlock) -> Result<Option<ModelEvent>, CallError> {
+        let (block, event) = match block {
             ContentBlock::Text { text } => {
-                self.budget.spend(&text)?;
-                (Draft::Text(text.clone()), delta_of(text))
+                self.size.count_text(&text)?;
+                (PartialBlock::Text(text.clone()), text_delta(text))
             }
             ContentBlock::Thinking { thinking, signature } => {
-                self.budget.spend(&thinking)?;
-                self.budget.spend(&signature)?;
-                (Draft::Thinking { text: thinking, signature }, None)
+                self.size.count_text(&thinking)?;
+                self.size.count_text(&signature)?;
+                (PartialBlock::Thinking { text: thinking, signature }, None)
             }
             ContentBlock::RedactedThinking { data } => {
-                self.budget.spend(&data)?;
-                (Draft::RedactedThinking(data), None)
+                self.size.count_text(&data)?;
+                (PartialBlock::RedactedThinking(data), None)
             }
             ContentBlock::ToolUse { id, name, input } => {
-                self.budget.open_tool_call()?;
-                self.budget.spend(&id)?;
-                self.budget.spend(&name)?;
+                self.size.count_tool_call()?;
+                self.size.count_text(&id)?;
+                self.size.count_text(&name)?;
                 if id.is_empty() || name.is_empty() {
-                    return Err(Problem::malformed("sent a tool call without id or name"));
+                    return Err(CallError::malformed("sent a tool call without an id or a name"));
                 }
                 let whole_input = if input.is_object() { input.to_string() } else { "{}".to_owned() };
-                self.budget.spend(&whole_input)?;
-                (Draft::ToolUse { id, name, whole_input, partial_json: String::new() }, None)
+                self.size.count_text(&whole_input)?;
+                (PartialBlock::ToolUse { id, name, whole_input, partial_json: String::new() }, None)
             }
-            ContentBlock::Unknown => (Draft::Unknown, None),
+            ContentBlock::Unknown => (PartialBlock::Unknown, None),
         };
-        if !matches!(draft, Draft::ToolUse { .. }) {
-            self.budget.open_block()?;
+        if !matches!(block, PartialBlock::ToolUse { .. }) {
+            self.size.count_block()?;
         }
-        self.blocks.push((index, draft));
+        self.blocks.push((index, block));
         Ok(event)
     }
 
-    fn add(&mut self, index: u32, delta: Delta) -> Result<Option<ModelEvent>, Problem> {
-        // The block that is written to is nearly always the last.
+    fn push_delta(&mut self, index: u32, delta: Delta) -> Result<Option<ModelEvent>, CallError> {
+        // Search from the end, because a delta nearly always belongs to the last block.
         let block = self.blocks.iter_mut().rev().find(|(block, _)| *block == index).map(|(_, block)| block);
         let Some(block) = block else {
-            return Err(Problem::malformed("sent a piece of a block that it had not begun"));
+            return Err(CallError::malformed("sent a delta for a block that it had not started"));
         };
         match (block, delta) {
-            (Draft::Text(block), Delta::Text { text }) => {
-                self.budget.append(block, &text)?;
-                return Ok(delta_of(text));
+            (PartialBlock::Text(block), Delta::Text { text }) => {
+                self.size.append(block, &text)?;
+                return Ok(text_delta(text));
             }
-            (Draft::Thinking { text, .. }, Delta::Thinking { thinking }) => {
-                self.budget.append(text, &thinking)?;
+            (PartialBlock::Thinking { text, .. }, Delta::Thinking { thinking }) => {
+                self.size.append(text, &thinking)?;
             }
-            (Draft::Thinking { signature, .. }, Delta::Signature { signature: piece }) => {
-                self.budget.append(signature, &piece)?;
+            (PartialBlock::Thinking { signature, .. }, Delta::Signature { signature: piece }) => {
+                self.size.append(signature, &piece)?;
             }
-            (Draft::ToolUse { partial_json, .. }, Delta::InputJson { partial_json: piece }) => {
-                self.budget.append(partial_json, &piece)?;
+            (PartialBlock::ToolUse { partial_json, .. }, Delta::InputJson { partial_json: piece }) => {
+                self.size.append(partial_json, &piece)?;
             }
-            (Draft::Unknown, _) | (_, Delta::Unknown) => {}
-            _ => return Err(Problem::malformed("sent a piece of one kind for a block of another")),
+            (PartialBlock::Unknown, _) | (_, Delta::Unknown) => {}
+            _ => return Err(CallError::malformed("sent a delta that does not fit the type of its block")),
         }
         Ok(None)
     }
 
-    fn finish(&mut self) -> Result<ModelEvent, Problem> {
+    fn finish(&mut self) -> Result<ModelEvent, CallError> {
         let Some(stop) = self.stop else {
-            return Err(Problem::malformed("ended its reply without saying why it stopped"));
+            return Err(CallError::malformed("ended its reply without a stop reason"));
         };
         let blocks = std::mem::take(&mut self.blocks);
-        let blocks = blocks.into_iter().filter_map(|(_, draft)| draft.into_block()).collect();
+        let blocks = blocks.into_iter().filter_map(|(_, block)| block.into_block()).collect();
         Ok(ModelEvent::Finished(finish(blocks, stop, self.usage)))
     }
 }
 
-impl Draft {
-    /// The finished block; `None` for empty text and for what is not known.
+impl PartialBlock {
+    /// Returns the complete block, or `None` if its text is empty or its type is unknown.
     fn into_block(self) -> Option<Block> {
         match self {
             Self::Text(text) if text.is_empty() => None,
@@ -173,17 +174,17 @@ impl Draft {
     }
 }
 
-fn delta_of(text: String) -> Option<ModelEvent> {
+fn text_delta(text: String) -> Option<ModelEvent> {
     (!text.is_empty()).then_some(ModelEvent::TextDelta(text))
 }
 
-fn stop_of(reason: &str) -> StopReason {
+fn stop_reason(reason: &str) -> StopReason {
     match reason {
         "tool_use" => StopReason::ToolCalls,
         "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
         "refusal" => StopReason::Refusal,
-        // `end_turn` and `stop_sequence`; `pause_turn` comes only from tools that Anthropic runs, which are never
-        // offered; a reason of tomorrow still ends the reply.
+        // These are the stop reasons `end_turn` and `stop_sequence`, and unknown ones. `pause_turn` occurs
+        // only with tools that Anthropic itself executes, which are not used here.
         _ => StopReason::EndTurn,
     }
 }

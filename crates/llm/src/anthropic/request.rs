@@ -1,4 +1,4 @@
-//! The body of a request to Anthropic.
+//! The request body of the Anthropic wire format.
 
 use herm_types::model::{ModelRequest, ToolSchema};
 use serde::Serialize;
@@ -36,8 +36,8 @@ struct Tool<'a> {
     cache_control: Option<CacheControl>,
 }
 
-/// The JSON of a request. Cached prefixes end after the tools, after the system prompt and after the two latest
-/// user messages: four breakpoints, which is as many as Anthropic takes.
+/// Returns the request body as JSON. Cache breakpoints are set after the tools, after the system prompt and
+/// after the two latest user messages. Anthropic allows at most these four.
 pub(crate) fn body(request: &ModelRequest) -> Result<Vec<u8>, serde_json::Error> {
     let has_system = !request.system.trim().is_empty();
     serde_json::to_vec(&Body {

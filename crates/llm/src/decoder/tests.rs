@@ -1,55 +1,60 @@
-use herm_types::model::{Block, ModelFaultKind, ModelReply, StopReason, TokenUsage, ToolCall};
+use herm_types::model::{Block, ModelErrorKind, ModelReply, StopReason, TokenUsage, ToolCall};
 use proptest::prelude::*;
 
 use super::*;
 use ProviderKind::{Anthropic, OpenAiChat};
 
-type Told = (Vec<ModelEvent>, Option<ModelFaultKind>);
+type Decoded = (Vec<ModelEvent>, Option<ModelErrorKind>);
 
-/// What a stream that comes in these pieces, and then ends, tells.
-fn told<'a>(kind: ProviderKind, pieces: impl IntoIterator<Item = &'a [u8]>) -> Told {
-    told_within(kind, Limits::DEFAULT, pieces)
+/// Decodes a stream that arrives in these chunks.
+fn decode<'a>(kind: ProviderKind, pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+    decode_with_limits(kind, Limits::DEFAULT, pieces)
 }
 
-fn told_within<'a>(kind: ProviderKind, limits: Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Told {
+fn decode_with_limits<'a>(
+    kind: ProviderKind,
+    limits: Limits,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Decoded {
     let mut decoder = Decoder::new(kind, limits);
     let mut out = VecDeque::new();
     for piece in pieces {
-        if let Err(problem) = decoder.push(piece, &mut out) {
-            return (out.into(), Some(problem.kind));
+        if let Err(error) = decoder.push(piece, &mut out) {
+            return (out.into(), Some(error.kind));
         }
     }
     if !decoder.is_finished() {
         match decoder.end() {
             Ok(event) => out.push_back(event),
-            Err(problem) => return (out.into(), Some(problem.kind)),
+            Err(error) => return (out.into(), Some(error.kind)),
         }
     }
     (out.into(), None)
 }
 
-/// What a fixture tells, which is the same wherever it is cut.
-fn told_by_fixture(kind: ProviderKind, stream: &str) -> Told {
+/// Decodes the stream in a fixture file. Checks that the result does not depend on the positions at which the
+/// stream is split into chunks.
+fn decode_fixture(kind: ProviderKind, stream: &str) -> Decoded {
     let bytes = stream.as_bytes();
-    let whole = told(kind, [bytes]);
+    let whole = decode(kind, [bytes]);
     for cut in 0..=bytes.len() {
         let (start, end) = bytes.split_at(cut);
-        assert_eq!(told(kind, [start, end]), whole, "cut at byte {cut}");
+        assert_eq!(decode(kind, [start, end]), whole, "cut at byte {cut}");
     }
-    assert_eq!(told(kind, bytes.chunks(1)), whole, "cut at every byte");
+    assert_eq!(decode(kind, bytes.chunks(1)), whole, "cut at every byte");
     whole
 }
 
 macro_rules! fixture {
     ($kind:expr, $name:literal) => {
-        told_by_fixture($kind, include_str!(concat!("../../tests/fixtures/", $name, ".sse")))
+        decode_fixture($kind, include_str!(concat!("../../tests/fixtures/", $name, ".sse")))
     };
 }
 
-/// The deltas and the reply of a stream that finished.
-fn finished((mut events, fault): Told) -> (Vec<String>, ModelReply) {
-    assert_eq!(fault, None);
-    let Some(ModelEvent::Finished(reply)) = events.pop() else { panic!("the last event is no reply") };
+/// Returns the text deltas and the reply of a stream that ended without an error.
+fn finished((mut events, model_error): Decoded) -> (Vec<String>, ModelReply) {
+    assert_eq!(model_error, None);
+    let Some(ModelEvent::Finished(reply)) = events.pop() else { panic!("the last event is not a reply") };
     let delta = |event| match event {
         ModelEvent::TextDelta(text) => text,
         ModelEvent::Finished(_) => panic!("finished twice"),
@@ -81,12 +86,12 @@ fn usage(input: u64, output: u64, cache_read: u64, cache_write: u64) -> TokenUsa
 }
 
 #[test]
-fn text_comes_as_deltas_and_then_whole() {
-    for (told, usage) in [
+fn text_is_streamed_and_then_repeated_in_the_reply() {
+    for (decoded, usage) in [
         (fixture!(Anthropic, "anthropic_text"), usage(25, 15, 1200, 300)),
         (fixture!(OpenAiChat, "openai_text"), usage(325, 15, 1200, 0)),
     ] {
-        let (deltas, reply) = finished(told);
+        let (deltas, reply) = finished(decoded);
         assert_eq!(deltas, ["Grüß ", "dich, 世界 😀\n", "!"]);
         let blocks = vec![text("Grüß dich, 世界 😀\n!")];
         assert_eq!(reply, ModelReply { blocks, stop: StopReason::EndTurn, usage });
@@ -94,7 +99,7 @@ fn text_comes_as_deltas_and_then_whole() {
 }
 
 #[test]
-fn parallel_tool_calls_are_put_together_from_fragments() {
+fn parallel_tool_calls_are_assembled_from_deltas() {
     let calls = |ids: [&str; 3]| {
         vec![
             call(ids[0], "shell", r#"{"command": "ls -la\n"}"#),
@@ -115,7 +120,7 @@ fn parallel_tool_calls_are_put_together_from_fragments() {
 }
 
 #[test]
-fn thinking_is_kept_with_its_signature() {
+fn thinking_retains_its_signature() {
     let (_, reply) = finished(fixture!(Anthropic, "anthropic_thinking"));
     let signature = Some("EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pk=".to_owned());
     let blocks = vec![
@@ -127,21 +132,21 @@ fn thinking_is_kept_with_its_signature() {
 }
 
 #[test]
-fn comments_of_openrouter_are_skipped_and_reasoning_has_no_signature() {
+fn openrouter_comments_are_ignored_and_reasoning_has_no_signature() {
     let (_, reply) = finished(fixture!(OpenAiChat, "openrouter"));
     let blocks = vec![Block::Thinking { text: "Hm.".to_owned(), signature: None }, text("27.")];
     assert_eq!(reply, ModelReply { blocks, stop: StopReason::EndTurn, usage: usage(8, 4, 0, 12) });
 }
 
 #[test]
-fn kinds_of_events_blocks_and_deltas_that_are_not_known_are_skipped() {
+fn unknown_events_blocks_and_deltas_are_ignored() {
     let (_, reply) = finished(fixture!(Anthropic, "anthropic_unknown"));
     let blocks = vec![text("Done.")];
     assert_eq!(reply, ModelReply { blocks, stop: StopReason::Length, usage: usage(25, 7, 0, 0) });
 }
 
 #[test]
-fn tool_calls_without_index_id_or_name_are_put_together() {
+fn tool_calls_without_index_id_or_name_are_assembled() {
     let (_, reply) = finished(fixture!(OpenAiChat, "openai_odd_calls"));
     let blocks = vec![
         call("call_0", "shell", r#"{"command": "ls"}"#),
@@ -153,46 +158,46 @@ fn tool_calls_without_index_id_or_name_are_put_together() {
 }
 
 #[test]
-fn tool_input_that_comes_whole_is_taken() {
+fn tool_input_sent_whole_is_accepted() {
     let stream = include_str!("../../tests/fixtures/anthropic_tools.sse")
         .replace(r#""name": "todo", "input": {}"#, r#""name": "todo", "input": {"add": "x"}"#);
-    let (_, reply) = finished(told(Anthropic, [stream.as_bytes()]));
+    let (_, reply) = finished(decode(Anthropic, [stream.as_bytes()]));
     assert_eq!(reply.blocks.last(), Some(&call("toolu_01C", "todo", r#"{"add":"x"}"#)));
 }
 
 #[test]
-fn a_refusal_is_text_and_a_reason() {
+fn a_refusal_has_a_text_and_a_stop_reason() {
     let (deltas, reply) = finished(fixture!(OpenAiChat, "openai_refusal"));
     assert_eq!((deltas.concat().as_str(), reply.stop), ("I can't help with that.", StopReason::Refusal));
 }
 
 #[test]
-fn an_error_inside_a_stream_comes_after_the_text_before_it() {
+fn an_error_in_a_stream_follows_the_text_before_it() {
     let half = vec![ModelEvent::TextDelta("Half a".to_owned())];
-    let overloaded = (half.clone(), Some(ModelFaultKind::Overloaded));
+    let overloaded = (half.clone(), Some(ModelErrorKind::Overloaded));
     assert_eq!(fixture!(Anthropic, "anthropic_error"), overloaded);
-    assert_eq!(fixture!(OpenAiChat, "openai_error"), (half, Some(ModelFaultKind::Provider)));
+    assert_eq!(fixture!(OpenAiChat, "openai_error"), (half, Some(ModelErrorKind::Provider)));
 }
 
 #[test]
-fn a_stream_that_ends_too_early_is_a_network_fault() {
-    let network = Some(ModelFaultKind::Network);
+fn a_truncated_stream_is_a_network_error() {
+    let network = Some(ModelErrorKind::Network);
     let whole = include_str!("../../tests/fixtures/anthropic_text.sse");
     let (cut, _) = whole.split_once("event: message_stop").unwrap();
-    assert_eq!(told(Anthropic, [cut.as_bytes()]).1, network);
-    assert_eq!(told(Anthropic, []).1, network);
+    assert_eq!(decode(Anthropic, [cut.as_bytes()]).1, network);
+    assert_eq!(decode(Anthropic, []).1, network);
 
     let whole = include_str!("../../tests/fixtures/openai_text.sse");
     let (before_done, _) = whole.split_once("data: [DONE]").unwrap();
-    assert_eq!(told(OpenAiChat, [before_done.as_bytes()]), told(OpenAiChat, [whole.as_bytes()]));
+    assert_eq!(decode(OpenAiChat, [before_done.as_bytes()]), decode(OpenAiChat, [whole.as_bytes()]));
     let unfinished = whole.replace(r#""finish_reason": "stop""#, r#""finish_reason": null"#);
     assert_ne!(unfinished, whole);
-    assert_eq!(told(OpenAiChat, [unfinished.as_bytes()]).1, network);
-    assert_eq!(told(OpenAiChat, []).1, network);
+    assert_eq!(decode(OpenAiChat, [unfinished.as_bytes()]).1, network);
+    assert_eq!(decode(OpenAiChat, []).1, network);
 }
 
 #[test]
-fn every_stop_reason_is_understood() {
+fn every_stop_reason_is_mapped() {
     let reasons = [
         ("end_turn", StopReason::EndTurn),
         ("stop_sequence", StopReason::EndTurn),
@@ -205,7 +210,7 @@ fn every_stop_reason_is_understood() {
     let whole = include_str!("../../tests/fixtures/anthropic_text.sse");
     for (reason, stop) in reasons {
         let stream = whole.replace("end_turn", reason);
-        assert_eq!(finished(told(Anthropic, [stream.as_bytes()])).1.stop, stop, "{reason}");
+        assert_eq!(finished(decode(Anthropic, [stream.as_bytes()])).1.stop, stop, "{reason}");
     }
     let whole = include_str!("../../tests/fixtures/openai_tools.sse");
     let reasons = [
@@ -217,12 +222,12 @@ fn every_stop_reason_is_understood() {
     for (reason, stop) in reasons {
         let finish = format!(r#""finish_reason": "{reason}""#);
         let stream = whole.replace(r#""finish_reason": "tool_calls""#, &finish);
-        assert_eq!(finished(told(OpenAiChat, [stream.as_bytes()])).1.stop, stop, "{reason}");
+        assert_eq!(finished(decode(OpenAiChat, [stream.as_bytes()])).1.stop, stop, "{reason}");
     }
 }
 
 #[test]
-fn what_is_not_the_wire_format_is_malformed() {
+fn an_invalid_stream_is_malformed() {
     let streams = [
         (Anthropic, "data: nonsense\n\n"),
         (Anthropic, "data: {\"type\":\"message_stop\"}\n\n"),
@@ -238,9 +243,9 @@ fn what_is_not_the_wire_format_is_malformed() {
         ),
     ];
     for (kind, stream) in streams {
-        assert_eq!(told(kind, [stream.as_bytes()]), (vec![], Some(ModelFaultKind::Malformed)), "{stream}");
+        assert_eq!(decode(kind, [stream.as_bytes()]), (vec![], Some(ModelErrorKind::Malformed)), "{stream}");
     }
-    assert_eq!(told(OpenAiChat, [b"data: \xff\n\n".as_slice()]).1, Some(ModelFaultKind::Malformed));
+    assert_eq!(decode(OpenAiChat, [b"data: \xff\n\n".as_slice()]).1, Some(ModelErrorKind::Malformed));
 }
 
 #[test]
@@ -253,45 +258,45 @@ fn a_reply_beyond_a_limit_is_malformed() {
         Limits { event_bytes: 100, ..fits },
     ];
     let stream = include_str!("../../tests/fixtures/anthropic_tools.sse");
-    assert_eq!(told_within(Anthropic, fits, [stream.as_bytes()]).1, None);
+    assert_eq!(decode_with_limits(Anthropic, fits, [stream.as_bytes()]).1, None);
     for limits in tight {
-        let fault = told_within(Anthropic, limits, [stream.as_bytes()]).1;
-        assert_eq!(fault, Some(ModelFaultKind::Malformed), "{limits:?}");
+        let model_error = decode_with_limits(Anthropic, limits, [stream.as_bytes()]).1;
+        assert_eq!(model_error, Some(ModelErrorKind::Malformed), "{limits:?}");
     }
     let stream = include_str!("../../tests/fixtures/openai_tools.sse");
     for limits in [Limits { tool_calls: 2, ..fits }, Limits { reply_bytes: 40, ..fits }] {
-        let fault = told_within(OpenAiChat, limits, [stream.as_bytes()]).1;
-        assert_eq!(fault, Some(ModelFaultKind::Malformed), "{limits:?}");
+        let model_error = decode_with_limits(OpenAiChat, limits, [stream.as_bytes()]).1;
+        assert_eq!(model_error, Some(ModelErrorKind::Malformed), "{limits:?}");
     }
 }
 
 #[test]
-fn what_comes_after_the_end_is_ignored() {
+fn data_after_the_end_is_ignored() {
     for (kind, stream) in [
         (Anthropic, include_str!("../../tests/fixtures/anthropic_text.sse")),
         (OpenAiChat, include_str!("../../tests/fixtures/openai_text.sse")),
     ] {
         let longer = [stream.as_bytes(), b"data: nonsense\n\n", b"\xff\n\n"].concat();
-        assert_eq!(told(kind, [longer.as_slice()]), told(kind, [stream.as_bytes()]));
+        assert_eq!(decode(kind, [longer.as_slice()]), decode(kind, [stream.as_bytes()]));
     }
 }
 
 proptest! {
     #[test]
-    fn no_damage_to_a_stream_panics(
+    fn a_mutated_stream_does_not_panic(
         is_anthropic: bool,
-        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        mutations in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let (kind, stream) = match is_anthropic {
             true => (Anthropic, include_str!("../../tests/fixtures/anthropic_tools.sse")),
             false => (OpenAiChat, include_str!("../../tests/fixtures/openai_odd_calls.sse")),
         };
         let mut bytes = stream.as_bytes().to_vec();
-        for (position, byte) in damage {
+        for (position, byte) in mutations {
             let position = position.index(bytes.len());
             bytes[position] = byte;
         }
-        let whole = told(kind, [bytes.as_slice()]);
-        prop_assert_eq!(told(kind, bytes.chunks(7)), whole);
+        let whole = decode(kind, [bytes.as_slice()]);
+        prop_assert_eq!(decode(kind, bytes.chunks(7)), whole);
     }
 }

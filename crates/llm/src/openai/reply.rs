@@ -1,22 +1,22 @@
-//! Reads the chunks of a Chat Completions stream into one reply.
+//! Builds a model reply from the chunks of a Chat Completions stream.
 
 pub(super) mod wire;
 
-use herm_types::model::{Block, ModelEvent, ModelFaultKind, StopReason, TokenUsage};
+use herm_types::model::{Block, ModelErrorKind, ModelEvent, StopReason, TokenUsage};
 
 use self::wire::{Choice, Chunk, Usage};
 use super::tool_calls::ToolCalls;
 use crate::Limits;
-use crate::draft::{Budget, finish};
-use crate::fault::{Complaint, Problem};
+use crate::model_error::{CallError, ProviderError};
+use crate::reply_size::{ReplySize, finish};
 
-/// The data that ends a stream.
+/// The data of the last event of a stream.
 const DONE: &str = "[DONE]";
 
-/// The reader of one reply.
+/// Builds one model reply from chunks.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    budget: Budget,
+pub(crate) struct ReplyBuilder {
+    size: ReplySize,
     reasoning: String,
     text: String,
     tool_calls: ToolCalls,
@@ -25,10 +25,10 @@ pub(crate) struct Reader {
     stop: Option<StopReason>,
 }
 
-impl Reader {
+impl ReplyBuilder {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            budget: Budget::new(limits),
+            size: ReplySize::new(limits),
             reasoning: String::new(),
             text: String::new(),
             tool_calls: ToolCalls::default(),
@@ -38,28 +38,30 @@ impl Reader {
         }
     }
 
-    /// Reads the data of one event; gives what there is to tell.
-    pub(crate) fn read(&mut self, data: &str) -> Result<Option<ModelEvent>, Problem> {
+    /// Processes the data of one event: a chunk or `[DONE]`. Returns the resulting model event, if there is
+    /// one.
+    pub(crate) fn push(&mut self, data: &str) -> Result<Option<ModelEvent>, CallError> {
         if data.trim() == DONE {
             return self.end().map(Some);
         }
         let chunk: Chunk = serde_json::from_str(data)
-            .map_err(|error| Problem::malformed(format!("sent a chunk that cannot be read: {error}")))?;
+            .map_err(|error| CallError::malformed(format!("sent an invalid chunk: {error}")))?;
         if let Some(error) = chunk.error {
-            return Err(Complaint::from_value(&error).mid_stream());
+            return Err(ProviderError::from_value(&error).into_stream_error());
         }
         if let Some(usage) = chunk.usage {
             self.usage = tokens(&usage);
         }
-        // Only one answer is asked for, so there is only the choice 0.
+        // The request asks for one completion, whose index is 0.
         let choice = chunk.choices.unwrap_or_default().into_iter().find(|choice| choice.index == 0);
-        choice.map_or(Ok(None), |choice| self.read_choice(choice))
+        choice.map_or(Ok(None), |choice| self.push_choice(choice))
     }
 
-    /// The stream has ended, with `[DONE]` or without: the reply is whole once it has said why it stopped.
-    pub(crate) fn end(&mut self) -> Result<ModelEvent, Problem> {
+    /// Handles the end of the stream, which need not contain `[DONE]`. The reply is complete if a finish
+    /// reason was received.
+    pub(crate) fn end(&mut self) -> Result<ModelEvent, CallError> {
         let Some(stop) = self.stop.take() else {
-            return Err(Problem::new(ModelFaultKind::Network, "ended its stream in the middle of a reply"));
+            return Err(CallError::new(ModelErrorKind::Network, "ended its stream in the middle of a reply"));
         };
         let mut blocks = Vec::new();
         let reasoning = std::mem::take(&mut self.reasoning);
@@ -75,27 +77,28 @@ impl Reader {
         Ok(ModelEvent::Finished(finish(blocks, stop, self.usage)))
     }
 
-    fn read_choice(&mut self, choice: Choice) -> Result<Option<ModelEvent>, Problem> {
+    fn push_choice(&mut self, choice: Choice) -> Result<Option<ModelEvent>, CallError> {
         let delta = choice.delta.unwrap_or_default();
         let reasoning = delta.reasoning_content.or(delta.reasoning).unwrap_or_default();
-        self.budget.append(&mut self.reasoning, &reasoning)?;
+        self.size.append(&mut self.reasoning, &reasoning)?;
         for call in delta.tool_calls.unwrap_or_default() {
-            self.tool_calls.add(call, &mut self.budget)?;
+            self.tool_calls.add(call, &mut self.size)?;
         }
-        let mut said = delta.content.unwrap_or_default();
+        let mut content = delta.content.unwrap_or_default();
         if let Some(refusal) = delta.refusal.filter(|refusal| !refusal.is_empty()) {
             self.has_refused = true;
-            said.push_str(&refusal);
+            content.push_str(&refusal);
         }
-        self.budget.append(&mut self.text, &said)?;
+        self.size.append(&mut self.text, &content)?;
         if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
-            self.stop = Some(stop_of(reason)?);
+            self.stop = Some(stop_reason(reason)?);
         }
-        Ok((!said.is_empty()).then_some(ModelEvent::TextDelta(said)))
+        Ok((!content.is_empty()).then_some(ModelEvent::TextDelta(content)))
     }
 }
 
-/// What was read from the cache is part of the prompt's count; here each token is counted once.
+/// Converts the token usage. The provider's `prompt_tokens` includes cached tokens. They are subtracted, so
+/// that no token is counted twice.
 fn tokens(usage: &Usage) -> TokenUsage {
     let details = usage.prompt_tokens_details.as_ref();
     let cache_read_tokens = details.and_then(|details| details.cached_tokens).unwrap_or(0);
@@ -109,14 +112,14 @@ fn tokens(usage: &Usage) -> TokenUsage {
     }
 }
 
-fn stop_of(reason: &str) -> Result<StopReason, Problem> {
+fn stop_reason(reason: &str) -> Result<StopReason, CallError> {
     match reason {
         "tool_calls" | "function_call" => Ok(StopReason::ToolCalls),
         "length" => Ok(StopReason::Length),
         "content_filter" => Ok(StopReason::Refusal),
-        // OpenRouter, when the provider behind it has failed.
-        "error" => Err(Problem::new(ModelFaultKind::Provider, "broke off its reply with an error")),
-        // `stop`, and the words that some servers have for it.
+        // OpenRouter sends the finish reason `error` if the provider that it called has failed.
+        "error" => Err(CallError::new(ModelErrorKind::Provider, "aborted its reply with an error")),
+        // The finish reason `stop`, and other reasons that only some servers send.
         _ => Ok(StopReason::EndTurn),
     }
 }

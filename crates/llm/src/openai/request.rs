@@ -1,4 +1,4 @@
-//! The body of a request to a server that speaks Chat Completions.
+//! The request body of the Chat Completions wire format.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ use crate::tool_arguments::object_text;
 #[cfg(test)]
 mod tests;
 
-/// Which of the two names of the same limit a server knows: OpenAI's own models refuse the old one, most other
-/// servers do not know the new one.
+/// The JSON field that limits the number of output tokens. OpenAI's newer models accept only
+/// `max_completion_tokens`. Most other servers accept only the older `max_tokens`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaxTokensField {
     MaxTokens,
@@ -60,7 +60,7 @@ enum Message<'a> {
         content: &'a str,
     },
     Assistant {
-        /// `null` beside tool calls without words.
+        /// The text of the message. `null` if the reply has tool calls but no text.
         content: Option<String>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<ToolCall<'a>>,
@@ -84,7 +84,7 @@ struct CalledFunction<'a> {
     arguments: Cow<'a, str>,
 }
 
-/// The JSON of a request.
+/// Returns the request body as JSON.
 pub(crate) fn body(request: &ModelRequest, max_tokens: MaxTokensField) -> Result<Vec<u8>, serde_json::Error> {
     let limit = |field| (field == max_tokens).then_some(request.max_output_tokens);
     serde_json::to_vec(&Body {
@@ -125,8 +125,9 @@ fn tool_message(result: &ToolResult) -> Message<'_> {
     Message::Tool { tool_call_id: &result.tool_call_id, content: &result.text }
 }
 
-/// An earlier reply. Reasoning is left out: the format has no place for it, and its signatures mean nothing to
-/// another provider. `None` if nothing else was said.
+/// Converts an earlier reply to a message. Reasoning is omitted, because the wire format has no field for it,
+/// and signatures are valid only for the provider that created them. Returns `None` if the reply contains
+/// nothing else.
 fn assistant(blocks: &[Block]) -> Option<Message<'_>> {
     let mut content: Option<String> = None;
     let mut tool_calls = Vec::new();

@@ -1,86 +1,90 @@
-//! Puts together the tool calls of a stream, whose pieces servers label in different ways.
+//! Assembles the tool calls of a stream from their deltas. Servers label these deltas in different ways.
 //!
-//! OpenAI gives each call an index, and id and name in its first piece only. Others leave the index out, give
-//! every call the index 0, repeat id or name in each piece, send an empty name, or no id at all.
+//! OpenAI assigns an index to each call, and sends the id and the name only in the first delta of a call.
+//! Other servers omit the index, use the index 0 for every call, repeat the id or the name in each delta,
+//! send an empty name, or send no id at all.
 
 use herm_types::model::{Block, ToolCall};
 
 use super::reply::wire::ToolCallDelta;
-use crate::draft::Budget;
-use crate::fault::Problem;
+use crate::model_error::CallError;
+use crate::reply_size::ReplySize;
 
 #[derive(Debug, Default)]
-struct Draft {
+struct PartialCall {
     index: Option<u32>,
     id: String,
     name: String,
     arguments: String,
 }
 
-/// The calls of one reply, in the order in which they began.
+/// The tool calls of one reply, in the order in which they started.
 #[derive(Debug, Default)]
 pub(super) struct ToolCalls {
-    drafts: Vec<Draft>,
+    calls: Vec<PartialCall>,
 }
 
 impl ToolCalls {
-    /// Adds a piece to the call it belongs to, which may be a new one.
-    pub(super) fn add(&mut self, delta: ToolCallDelta, budget: &mut Budget) -> Result<(), Problem> {
+    /// Adds a delta to the tool call that it continues, or starts a new tool call with it.
+    pub(super) fn add(&mut self, delta: ToolCallDelta, size: &mut ReplySize) -> Result<(), CallError> {
         let id = delta.id.unwrap_or_default();
         let function = delta.function.unwrap_or_default();
         let name = function.name.unwrap_or_default();
         let position = self.position(delta.index, &id, &name);
-        let draft = match position.and_then(|position| self.drafts.get_mut(position)) {
-            Some(draft) => draft,
+        let call = match position.and_then(|position| self.calls.get_mut(position)) {
+            Some(call) => call,
             None => {
-                budget.open_tool_call()?;
-                self.drafts.push_mut(Draft { index: delta.index, ..Draft::default() })
+                size.count_tool_call()?;
+                self.calls.push_mut(PartialCall { index: delta.index, ..PartialCall::default() })
             }
         };
-        if draft.id.is_empty() {
-            budget.append(&mut draft.id, &id)?;
+        if call.id.is_empty() {
+            size.append(&mut call.id, &id)?;
         }
-        if draft.name.is_empty() {
-            budget.append(&mut draft.name, &name)?;
+        if call.name.is_empty() {
+            size.append(&mut call.name, &name)?;
         }
-        budget.append(&mut draft.arguments, &function.arguments.unwrap_or_default())
+        size.append(&mut call.arguments, &function.arguments.unwrap_or_default())
     }
 
-    /// The call that a piece with these labels goes on; `None` if it begins one.
+    /// Returns the position, in the list of calls, of the tool call that a delta with this index, id and name
+    /// continues. Returns `None` if the delta starts a new call.
     fn position(&self, index: Option<u32>, id: &str, name: &str) -> Option<usize> {
-        let find = |is_it: &dyn Fn(&Draft) -> bool| self.drafts.iter().rposition(is_it);
-        // Only a piece with a name can begin a call: ids alone change between pieces of one call at some servers.
-        let is_another =
-            |draft: &Draft| !name.is_empty() && !id.is_empty() && !draft.id.is_empty() && draft.id != id;
+        let find = |matches: &dyn Fn(&PartialCall) -> bool| self.calls.iter().rposition(matches);
+        // A different id alone does not start a new call. The delta must also have a name, because some
+        // servers change the id between the deltas of one call.
+        let is_other_call =
+            |call: &PartialCall| !name.is_empty() && !id.is_empty() && !call.id.is_empty() && call.id != id;
         if index.is_some() {
-            let position = find(&|draft| draft.index == index)?;
-            return self.drafts.get(position).filter(|draft| !is_another(draft)).map(|_| position);
+            let position = find(&|call| call.index == index)?;
+            return self.calls.get(position).filter(|call| !is_other_call(call)).map(|_| position);
         }
         if !id.is_empty()
-            && let Some(position) = find(&|draft| draft.id == id)
+            && let Some(position) = find(&|call| call.id == id)
         {
             return Some(position);
         }
-        let last = self.drafts.last()?;
+        let last = self.calls.last()?;
         let begins = !name.is_empty() && !last.name.is_empty();
-        (!begins).then(|| self.drafts.len() - 1)
+        (!begins).then(|| self.calls.len() - 1)
     }
 
-    /// The finished calls. One without an id gets `call_<position>`; one without arguments, `{}`.
-    pub(super) fn into_blocks(self) -> Result<Vec<Block>, Problem> {
-        let block = |(position, draft): (usize, Draft)| {
-            if draft.name.is_empty() {
-                return Err(Problem::malformed("sent a tool call without a name"));
+    /// Returns the complete tool calls. A call without an id gets the id `call_<position>`, and a call
+    /// without arguments gets the arguments `{}`.
+    pub(super) fn into_blocks(self) -> Result<Vec<Block>, CallError> {
+        let block = |(position, call): (usize, PartialCall)| {
+            if call.name.is_empty() {
+                return Err(CallError::malformed("sent a tool call without a name"));
             }
             let or_else = |text: String, default: &dyn Fn() -> String| {
                 if text.trim().is_empty() { default() } else { text }
             };
             Ok(Block::ToolCall(ToolCall {
-                tool_call_id: or_else(draft.id, &|| format!("call_{position}")),
-                tool: draft.name,
-                arguments: or_else(draft.arguments, &|| "{}".to_owned()),
+                tool_call_id: or_else(call.id, &|| format!("call_{position}")),
+                tool: call.name,
+                arguments: or_else(call.arguments, &|| "{}".to_owned()),
             }))
         };
-        self.drafts.into_iter().enumerate().map(block).collect()
+        self.calls.into_iter().enumerate().map(block).collect()
     }
 }

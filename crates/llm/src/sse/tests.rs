@@ -34,7 +34,7 @@ fn data_lines_are_joined_by_line_feeds() {
 }
 
 #[test]
-fn only_one_space_after_the_colon_is_dropped() {
+fn one_space_after_the_colon_is_dropped() {
     assert_eq!(data_of("data:  a\n\n"), [" a"]);
 }
 
@@ -62,13 +62,13 @@ fn an_event_without_its_blank_line_is_dropped() {
 }
 
 #[test]
-fn bytes_that_are_not_utf_8_are_an_error() {
+fn invalid_utf_8_is_an_error() {
     let (events, error) = events_of([b"data: a\n\ndata: \xff\n\n".as_slice()]);
     assert_eq!((events.len(), error), (1, Some(Error::NotUtf8)));
 }
 
 #[test]
-fn an_event_has_a_largest_size() {
+fn an_event_beyond_the_maximum_size_is_an_error() {
     let fits = format!("data: {}\n\n", "x".repeat(MAX_BYTES - 6));
     assert_eq!(events_of([fits.as_bytes()]).1, None);
     let too_large = Some(Error::TooLarge { max_bytes: MAX_BYTES });
@@ -80,7 +80,7 @@ fn an_event_has_a_largest_size() {
     assert_eq!(events_of([no_end.as_bytes()]).1, too_large);
 }
 
-/// Bytes in which line ends, fields and broken UTF-8 are frequent.
+/// Generates streams in which line endings, field names and invalid UTF-8 are frequent.
 fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"data: ".to_vec()),
@@ -101,7 +101,7 @@ fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn cutting_never_changes_the_events(
+    fn splitting_never_changes_the_events(
         bytes in stream_bytes(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {

@@ -1,7 +1,7 @@
 use futures_util::StreamExt;
 use herm_llm::ProviderKind;
 use herm_testkit::model_server::{Gate, ModelServer, Reply, Stop};
-use herm_types::model::{Block, ModelEvent, ModelFaultKind, StopReason, TokenUsage, ToolResult, Turn};
+use herm_types::model::{Block, ModelErrorKind, ModelEvent, StopReason, TokenUsage, ToolResult, Turn};
 use serde_json::json;
 
 use super::*;
@@ -26,9 +26,9 @@ async fn a_reply_with_text_and_tool_calls_arrives_in_both_formats() {
             .tool_calls()
             .map(|call| (call.tool_call_id.as_str(), call.tool.as_str(), call.arguments.as_str()))
             .collect();
-        let made_up = if kind == ProviderKind::Anthropic { "toolu_2" } else { "call_2" };
+        let generated = if kind == ProviderKind::Anthropic { "toolu_2" } else { "call_2" };
         let arguments = r#"{"command":"ls -la","note":"é 😀"}"#;
-        assert_eq!(calls, [(made_up, "shell", arguments), ("mine", "shell", "{}")]);
+        assert_eq!(calls, [(generated, "shell", arguments), ("mine", "shell", "{}")]);
         assert_eq!(reply.stop, StopReason::ToolCalls);
         let usage =
             TokenUsage { input_tokens: 100, output_tokens: 20, cache_read_tokens: 7, cache_write_tokens: 0 };
@@ -54,7 +54,7 @@ async fn a_stop_reason_arrives_in_both_formats() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_read_back_alike_in_both_formats() {
+async fn a_conversation_round_trips_in_both_formats() {
     for kind in KINDS {
         let server = ModelServer::start().await;
         let providers = providers(&server);
@@ -97,7 +97,7 @@ async fn a_conversation_is_read_back_alike_in_both_formats() {
 }
 
 #[tokio::test]
-async fn requests_carry_the_headers_of_their_format() {
+async fn requests_have_the_headers_of_their_format() {
     let server = ModelServer::start().await;
     server.respond_with(|_| Reply::text("Hi"));
     let providers = providers(&server);
@@ -121,7 +121,7 @@ async fn requests_carry_the_headers_of_their_format() {
 }
 
 #[tokio::test]
-async fn base_urls_are_taken_with_and_without_version_and_slash() {
+async fn a_base_url_may_end_in_a_version_or_a_slash() {
     let server = ModelServer::start().await;
     server.respond_with(|_| Reply::text("Hi"));
     let (plain, versioned) = (server.base_url(), server.openai_base_url());
@@ -139,7 +139,7 @@ async fn base_urls_are_taken_with_and_without_version_and_slash() {
 }
 
 #[tokio::test]
-async fn a_server_of_ones_own_is_called_without_a_key() {
+async fn a_local_server_is_called_without_a_key() {
     let server = ModelServer::start().await;
     server.push(Reply::text("Hi"));
     let own = options("own", ProviderKind::OpenAiChat, &server.openai_base_url(), None);
@@ -151,7 +151,7 @@ async fn a_server_of_ones_own_is_called_without_a_key() {
 }
 
 #[tokio::test]
-async fn a_provider_without_key_or_name_says_what_to_set() {
+async fn the_error_of_an_unusable_provider_says_what_to_configure() {
     let server = ModelServer::start().await;
     let providers = try_providers(vec![
         options("anthropic", ProviderKind::Anthropic, &server.base_url(), None),
@@ -160,40 +160,40 @@ async fn a_provider_without_key_or_name_says_what_to_set() {
     ])
     .unwrap();
     assert_eq!(providers.names().collect::<Vec<_>>(), ["anthropic", "openrouter", "gateway"]);
-    for (provider, says) in [
+    for (provider, expected) in [
         ("anthropic", "set the environment variable ANTHROPIC_API_KEY"),
         ("openrouter", "set the environment variable OPENROUTER_API_KEY"),
         ("gateway", "api_key_env under [providers.gateway]"),
-        ("nobody", "provider `nobody` is not configured; there are anthropic, openrouter, gateway"),
+        (
+            "nobody",
+            "provider `nobody` is not configured; configured providers: anthropic, openrouter, gateway",
+        ),
     ] {
-        let fault = call(&providers, provider, &hello()).await.1.unwrap_err();
-        assert_eq!(fault.kind, ModelFaultKind::ProviderNotConfigured);
-        assert!(fault.message.contains(says), "{}", fault.message);
+        let model_error = call(&providers, provider, &hello()).await.1.unwrap_err();
+        assert_eq!(model_error.kind, ModelErrorKind::ProviderNotConfigured);
+        assert!(model_error.message.contains(expected), "{}", model_error.message);
     }
     assert_eq!(server.request_count(), 0);
 }
 
 #[test]
-fn providers_that_cannot_be_called_are_refused() {
+fn invalid_provider_options_are_rejected() {
     let build = |name: &str, base_url: &str, key: &str| {
         let own = || options(name, ProviderKind::Anthropic, base_url, Some(key));
         try_providers(vec![own(), own()]).unwrap_err().to_string()
     };
-    assert_eq!(build("own", "http://127.0.0.1:1", "k"), "there are two providers named `own`");
+    assert_eq!(build("own", "http://127.0.0.1:1", "k"), "two providers are named `own`");
     for base_url in ["ftp://127.0.0.1", "nonsense", ""] {
-        assert_eq!(
-            build("own", base_url, "k"),
-            "the base URL of provider `own` is not an http or https address"
-        );
+        assert_eq!(build("own", base_url, "k"), "the base URL of provider `own` is not an http or https URL");
     }
     assert_eq!(
         build("own", "http://127.0.0.1:1", "sk\nhush"),
-        "the key of provider `own` holds characters that a header cannot carry"
+        "the API key of provider `own` contains characters that an HTTP header cannot contain"
     );
 }
 
 #[tokio::test]
-async fn text_arrives_while_the_model_still_speaks() {
+async fn text_is_streamed_before_the_reply_is_complete() {
     for kind in KINDS {
         let server = ModelServer::start().await;
         let gate = Gate::new();
@@ -210,7 +210,7 @@ async fn text_arrives_while_the_model_still_speaks() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     const CALLS: usize = 20;
     for kind in KINDS {
         let server = ModelServer::start().await;

@@ -1,9 +1,8 @@
-//! Documents of a server on this machine, which is as private as an address can be.
+//! Tests that fetch documents from a server on a loopback address, which counts as private.
 
 #![cfg(test)]
 
 use std::net::SocketAddr;
-use std::sync::mpsc::{Sender, channel};
 
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +10,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect};
 use axum::routing::get;
 use futures_util::stream;
-use herm_outbound::{Allowed, Error, Fetcher, MAX_REDIRECTS};
+use herm_outbound::{AllowedAddresses, Error, Fetcher, MAX_REDIRECTS};
+use herm_testkit::time::FrozenTime;
 use herm_types::network::PrivateTarget;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpSocket};
@@ -19,23 +19,9 @@ use url::Url;
 
 const LIMIT: usize = 1000;
 
-/// Keeps a paused time from jumping to what is due next, until it is dropped: so no limit of a fetch ends one that a busy
-/// machine serves slowly.
-struct StandingTime {
-    _held: Sender<()>,
-}
-
-impl StandingTime {
-    fn hold() -> Self {
-        let (held, until_dropped) = channel();
-        // Tokio lets time jump only when no blocking task is at work.
-        tokio::task::spawn_blocking(move || until_dropped.recv());
-        Self { _held: held }
-    }
-}
-
-/// A server whose paths do what their names say, in a time that stands still; gives its address.
-async fn serve() -> (SocketAddr, StandingTime) {
+/// Starts a server and freezes the clock. Each path of the server is named after its behavior, for example
+/// `/loop`. Returns the address of the server.
+async fn serve() -> (SocketAddr, FrozenTime) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let to_itself = format!("http://127.0.0.1:{}/text", address.port());
@@ -57,11 +43,11 @@ async fn serve() -> (SocketAddr, StandingTime) {
             }),
         );
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    (address, StandingTime::hold())
+    (address, FrozenTime::hold())
 }
 
 fn fetcher(allowed: Vec<PrivateTarget>) -> Fetcher {
-    Fetcher::new(Allowed::from(allowed), herm_outbound::tls().unwrap()).unwrap()
+    Fetcher::new(AllowedAddresses::from(allowed), herm_outbound::tls_client_config().unwrap()).unwrap()
 }
 
 fn loopback() -> PrivateTarget {
@@ -73,8 +59,8 @@ async fn get_from(fetcher: &Fetcher, host: &str, server: SocketAddr, path: &str)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_address_is_refused_in_every_spelling() {
-    let (server, _still) = serve().await;
+async fn a_private_address_is_rejected_in_every_spelling() {
+    let (server, _frozen) = serve().await;
     let fetcher = fetcher(Vec::new());
     let spellings = [
         "127.0.0.1",
@@ -92,71 +78,77 @@ async fn a_private_address_is_refused_in_every_spelling() {
     ];
     for host in spellings {
         let refused = get_from(&fetcher, host, server, "/text").await;
-        assert!(matches!(refused, Err(Error::Private { .. })), "{host}: {refused:?}");
+        assert!(matches!(refused, Err(Error::PrivateAddress { .. })), "{host}: {refused:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_operator_allows_is_reached() {
-    let (server, _still) = serve().await;
+async fn an_allowed_private_address_is_reached() {
+    let (server, _frozen) = serve().await;
     let by_network = fetcher(vec![loopback()]);
     assert_eq!(get_from(&by_network, "127.0.0.1", server, "/text").await.unwrap(), b"text");
     assert_eq!(get_from(&by_network, "127.0.0.1", server, "/relative").await.unwrap(), b"text");
     let by_name = fetcher(vec![PrivateTarget::Host("localhost".to_owned())]);
     assert_eq!(get_from(&by_name, "localhost", server, "/text").await.unwrap(), b"text");
     let as_number = get_from(&by_name, "127.0.0.1", server, "/text").await;
-    assert!(matches!(as_number, Err(Error::Private { .. })), "{as_number:?}");
+    assert!(matches!(as_number, Err(Error::PrivateAddress { .. })), "{as_number:?}");
 }
 
-/// The first hop is allowed by its name; where it leads to is checked anew.
+/// The host name of the first URL is in the list of allowed targets. That URL redirects to an IP address that
+/// is not in the list.
 #[tokio::test(start_paused = true)]
 async fn a_redirect_to_a_private_address_is_not_followed() {
-    let (server, _still) = serve().await;
+    let (server, _frozen) = serve().await;
     let by_name = fetcher(vec![PrivateTarget::Host("localhost".to_owned())]);
     let refused = get_from(&by_name, "localhost", server, "/to-number").await;
-    assert_eq!(refused, Err(Error::Private { host: "127.0.0.1".to_owned() }));
+    assert_eq!(refused, Err(Error::PrivateAddress { host: "127.0.0.1".to_owned() }));
     let by_number = fetcher(vec![PrivateTarget::Network("127.0.0.1/32".parse().unwrap())]);
-    // By name it is the same machine, which is allowed.
+    // The redirect leads to a host name that resolves to 127.0.0.1, which is allowed.
     assert_eq!(get_from(&by_number, "127.0.0.1", server, "/to-name").await.unwrap(), b"text");
 }
 
 #[tokio::test(start_paused = true)]
-async fn redirects_lead_somewhere_and_end() {
-    let (server, _still) = serve().await;
+async fn a_redirect_loop_or_an_invalid_redirect_is_an_error() {
+    let (server, _frozen) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
-    assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/loop").await, Err(Error::Redirects));
-    assert!(Error::Redirects.to_string().contains(&MAX_REDIRECTS.to_string()));
-    assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/lost").await, Err(Error::LostRedirect));
-    assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/to-file").await, Err(Error::Address));
+    assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/loop").await, Err(Error::TooManyRedirects));
+    assert!(Error::TooManyRedirects.to_string().contains(&MAX_REDIRECTS.to_string()));
+    assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/lost").await, Err(Error::InvalidRedirect));
+    assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/to-file").await, Err(Error::UnsupportedUrl));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_without_end_is_cut_at_the_limit() {
-    let (server, _still) = serve().await;
+async fn a_document_over_the_size_limit_is_rejected() {
+    let (server, _frozen) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
     let refused = get_from(&fetcher, "127.0.0.1", server, "/endless").await;
     assert_eq!(refused, Err(Error::TooLarge { limit_bytes: LIMIT }));
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_failures_say_what_they_are_and_no_more() {
-    let (server, _still) = serve().await;
+async fn other_failures_are_reported_by_their_kind() {
+    let (server, _frozen) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
     assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/missing").await, Err(Error::Status(404)));
-    // Bound, so that nobody else is given the port, and not listening.
-    let deaf = TcpSocket::new_v4().unwrap();
-    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let refusing = deaf.local_addr().unwrap();
+    // A bound socket that does not listen: its port is reserved, and connections to it are refused.
+    let reserved = TcpSocket::new_v4().unwrap();
+    reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refusing = reserved.local_addr().unwrap();
     assert_eq!(get_from(&fetcher, "127.0.0.1", refusing, "/text").await, Err(Error::Unreachable));
     for address in ["ftp://127.0.0.1/x", "http://user:word@127.0.0.1/", "data:text/plain,x"] {
-        assert_eq!(fetcher.get(&Url::parse(address).unwrap(), LIMIT).await, Err(Error::Address), "{address}");
+        assert_eq!(
+            fetcher.get(&Url::parse(address).unwrap(), LIMIT).await,
+            Err(Error::UnsupportedUrl),
+            "{address}"
+        );
     }
 }
 
-/// A server that takes a call and says nothing. Time passes only once it has the whole request.
+/// Simulates a server that reads the request and never responds. The clock is frozen until the whole request
+/// has arrived.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_says_nothing_is_given_up() {
-    let still = StandingTime::hold();
+async fn a_server_that_sends_no_response_times_out() {
+    let frozen = FrozenTime::hold();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let fetcher = fetcher(vec![loopback()]);
@@ -166,9 +158,9 @@ async fn a_server_that_says_nothing_is_given_up() {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        drop(still);
+        drop(frozen);
         stream
     };
     let (fetched, _stream) = tokio::join!(get_from(&fetcher, "127.0.0.1", address, "/text"), silent);
-    assert_eq!(fetched, Err(Error::Slow));
+    assert_eq!(fetched, Err(Error::Timeout));
 }

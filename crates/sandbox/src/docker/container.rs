@@ -1,4 +1,4 @@
-//! One container: made, watched, removed.
+//! Creates, watches and removes a single container.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,52 +16,52 @@ use futures_util::StreamExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::{Runtime, is_status, refused};
-use crate::engine::{Body, GUEST_PATH, MASKED, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USUAL_ENV};
-use crate::place::Place;
-use crate::shared::Shared;
+use super::{Runtime, docker_error, is_status};
+use crate::engine::{DEFAULT_ENV, EngineSandbox, GUEST_PATH, MASKED_PATHS, SHM_BYTES, SOCKET_DIR, TMP_BYTES};
+use crate::sandbox_dir::SandboxDir;
+use crate::shared_files::SharedFiles;
 use crate::spec::{Error, Spec};
 
-/// Names the data directory whose server started a container.
+/// The container label that stores the instance name of the server that started the container.
 const INSTANCE_LABEL: &str = "dev.herm.instance";
 const SANDBOX_LABEL: &str = "dev.herm.sandbox";
-/// What else is hidden: what an engine hides of itself, which is not said again if something else is, and all that
-/// tells of the machine's hardware.
+/// Paths that are hidden in containers in addition to `MASKED_PATHS`. They are the Docker engine's default masked
+/// paths, which a custom list replaces, and paths that describe the machine's hardware.
 const MASKED_IN_CONTAINERS: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/scsi", "/sys"];
-/// How long the engine may take to remove a container.
-const REMOVE_LIMIT: Duration = Duration::from_secs(120);
-/// Bytes of its program's own output that the engine keeps: why a guest did not start.
+/// The maximum time to remove a container. If it takes longer, the removal fails.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The maximum size of a container's log. A small log is enough: it is read only to find out why a guest did not start.
 const LOG_SIZE: &str = "64k";
 
-pub(super) fn name_of(instance: &str, sandbox_id: &str) -> String {
+pub(super) fn container_name(instance: &str, sandbox_id: &str) -> String {
     format!("herm-{instance}-{sandbox_id}")
 }
 
-/// What a container is made of.
-pub(super) struct Wanted<'a> {
+/// The parameters from which a container is created.
+pub(super) struct ContainerConfig<'a> {
     pub(super) image: &'a str,
     pub(super) runtime: Runtime,
-    pub(super) shared: &'a Shared,
-    pub(super) place: &'a Place,
+    pub(super) shared_files: &'a SharedFiles,
+    pub(super) sandbox_dir: &'a SandboxDir,
     pub(super) spec: &'a Spec,
     pub(super) user_id: u32,
-    /// In which the user has a name.
+    /// The path of a passwd file that contains the user `user_id`, mounted as `/etc/passwd`.
     pub(super) passwd_file: PathBuf,
     pub(super) group_file: PathBuf,
-    pub(super) away: Duration,
+    pub(super) reconnect_timeout: Duration,
 }
 
-/// A container, by its name.
+/// A handle to a container, which is identified by its name.
 pub(super) struct Container {
     client: Client,
     name: Arc<str>,
-    /// What is known of its end, once somebody wants to know.
-    end: watch::Sender<End>,
+    /// The state of the task that waits for the container to stop. The first call of `wait_ended` starts this task.
+    end_state: watch::Sender<EndState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum EndState {
     NotWatched,
     Watched,
     Ended,
@@ -69,79 +69,80 @@ enum End {
 
 impl Container {
     pub(super) fn new(client: Client, name: String) -> Self {
-        Self { client, name: name.into(), end: watch::Sender::new(End::NotWatched) }
+        Self { client, name: name.into(), end_state: watch::Sender::new(EndState::NotWatched) }
     }
 
-    /// Makes the container and starts it; one that is left by this name is removed first.
-    pub(super) async fn start(&self, wanted: &Wanted<'_>) -> Result<(), Error> {
+    /// Creates and starts the container. If a container with the same name exists, removes it first.
+    pub(super) async fn start(&self, config: &ContainerConfig<'_>) -> Result<(), Error> {
         self.remove().await?;
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
-        let body = body(wanted);
+        let body = container_body(config);
         self.client.create_container(Some(options), body).await.map_err(|error| {
             if is_status(&error, 404) {
-                let reason = "it is not there".to_owned();
-                return Error::NoImage { image: wanted.image.to_owned(), reason };
+                let reason = "the image does not exist on this machine".to_owned();
+                return Error::NoImage { image: config.image.to_owned(), reason };
             }
-            refused(&error)
+            docker_error(&error)
         })?;
         if let Err(error) = self.client.start_container(&self.name, None).await {
-            // Why it could not start is more than that it could not be removed.
+            // Ignore an error of the removal: the caller needs the error that made the start fail.
             let _ = self.remove().await;
-            return Err(refused(&error));
+            return Err(docker_error(&error));
         }
         Ok(())
     }
 
-    /// Removes the container with all that runs in it, and waits until it is gone.
+    /// Kills the container's processes, removes the container and waits until it is gone.
     async fn remove(&self) -> Result<(), Error> {
-        let gone = async {
+        let removal = async {
             loop {
                 let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
                 match self.client.remove_container(&self.name, Some(options)).await {
                     Err(error) if is_status(&error, 404) => return Ok(()),
-                    // It is being removed already, by the engine itself perhaps.
-                    Err(error) if is_status(&error, 409) => tokio::time::sleep(REMOVE_EVERY).await,
-                    // The engine was told of no end within its own time, as of a container full of processes.
+                    // Status 409: the container is already being removed, possibly by the Docker engine itself.
+                    Err(error) if is_status(&error, 409) => tokio::time::sleep(REMOVE_POLL_INTERVAL).await,
+                    // Status 500: the Docker engine gave up waiting for the container's processes to exit, for example
+                    // because there are very many of them.
                     Err(error) if is_status(&error, 500) => {
-                        tracing::debug!(container = &*self.name, %error, "the engine is asked again to remove");
-                        tokio::time::sleep(ASK_EVERY).await;
+                        tracing::debug!(container = &*self.name, %error, "failed to remove the container, retrying");
+                        tokio::time::sleep(RETRY_INTERVAL).await;
                     }
-                    Err(error) => return Err(refused(&error)),
+                    Err(error) => return Err(docker_error(&error)),
                     Ok(()) => {}
                 }
             }
         };
-        tokio::time::timeout(REMOVE_LIMIT, gone).await.unwrap_or(Err(Error::Undead))
+        tokio::time::timeout(REMOVE_TIMEOUT, removal).await.unwrap_or(Err(Error::KillTimeout))
     }
 
-    /// Watches for the end, on a task of its own.
+    /// Spawns the task that waits for the container to stop, unless it was already spawned.
     fn watch(&self) {
-        let is_first = self.end.send_if_modified(|end| {
-            let is_first = *end == End::NotWatched;
+        let is_first = self.end_state.send_if_modified(|end_state| {
+            let is_first = *end_state == EndState::NotWatched;
             if is_first {
-                *end = End::Watched;
+                *end_state = EndState::Watched;
             }
             is_first
         });
         if !is_first {
             return;
         }
-        let (client, name, end) = (self.client.clone(), Arc::clone(&self.name), self.end.clone());
+        let (client, name, end_state) = (self.client.clone(), Arc::clone(&self.name), self.end_state.clone());
         tokio::spawn(async move {
-            wait_for_end(&client, &name, &end).await;
-            end.send_replace(End::Ended);
+            wait_for_end(&client, &name, &end_state).await;
+            end_state.send_replace(EndState::Ended);
         });
     }
 }
 
-/// Between two looks whether a container is gone.
-const REMOVE_EVERY: Duration = Duration::from_millis(20);
-/// How long is waited before an engine that gave no answer is asked again.
-const ASK_EVERY: Duration = Duration::from_millis(250);
+/// The interval between checks of a removal that is in progress.
+const REMOVE_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The delay before a failed request to the Docker engine is retried.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Waits until the container does not run. An engine that is away says nothing of its containers: it is asked until it
-/// answers, or nobody wants to know any more.
-async fn wait_for_end(client: &Client, name: &str, end: &watch::Sender<End>) {
+/// Waits until the container is no longer running. Retries while the Docker engine is unreachable. Returns early when
+/// `end_state` has no receiver left.
+async fn wait_for_end(client: &Client, name: &str, end_state: &watch::Sender<EndState>) {
     loop {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
         match client.wait_container(name, Some(options)).next().await {
@@ -150,96 +151,96 @@ async fn wait_for_end(client: &Client, name: &str, end: &watch::Sender<End>) {
             _ => {}
         }
         tokio::select! {
-            () = tokio::time::sleep(ASK_EVERY) => {}
-            () = end.closed() => return,
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = end_state.closed() => return,
         }
     }
 }
 
 #[async_trait]
-impl Body for Container {
-    fn met(&self, _stream: &UnixStream) {}
+impl EngineSandbox for Container {
+    fn guest_connected(&self, _stream: &UnixStream) {}
 
     async fn kill(&self) {
         if let Err(error) = self.remove().await {
             tracing::warn!(
                 container = &*self.name,
                 error = &error as &dyn std::error::Error,
-                "failed to remove"
+                "failed to remove the container"
             );
         }
     }
 
-    async fn ended(&self) {
-        let mut end = self.end.subscribe();
+    async fn wait_ended(&self) {
+        let mut end_state = self.end_state.subscribe();
         self.watch();
-        // The sender lives as long as this borrow.
-        let _ = end.wait_for(|end| *end == End::Ended).await;
+        // Cannot fail: `self` owns the sender, so the channel stays open.
+        let _ = end_state.wait_for(|end_state| *end_state == EndState::Ended).await;
     }
 
     async fn may_run(&self) -> bool {
         match self.client.inspect_container(&self.name, None::<InspectContainerOptions>).await {
             Ok(container) => container.state.and_then(|state| state.running) == Some(true),
-            // An engine that is away says nothing of its containers.
+            // Only status 404 proves that the container is gone. After any other error, it may still be running.
             Err(error) => !is_status(&error, 404),
         }
     }
 
-    async fn clear(&self) {
+    async fn clean_up(&self) {
         self.kill().await;
     }
 
-    async fn reason(&self) -> Error {
+    async fn start_failure(&self) -> Error {
         let inspected = self.client.inspect_container(&self.name, None::<InspectContainerOptions>).await;
         let Some(state) = inspected.ok().and_then(|container| container.state) else {
-            return Error::NotStarted("its container is gone".to_owned());
+            return Error::NotStarted("the container no longer exists".to_owned());
         };
         if state.running == Some(true) {
-            return Error::Slow;
+            return Error::StartTimeout;
         }
         let code = state.exit_code.unwrap_or_default();
-        let said = state.error.filter(|error| !error.is_empty()).unwrap_or_default();
-        Error::NotStarted(format!("its container ended with status {code} {said}").trim_end().to_owned())
+        let message = state.error.filter(|error| !error.is_empty()).unwrap_or_default();
+        Error::NotStarted(format!("the container exited with status {code} {message}").trim_end().to_owned())
     }
 }
 
-fn body(wanted: &Wanted<'_>) -> ContainerCreateBody {
-    let spec = wanted.spec;
-    let user = format!("{0}:{0}", wanted.user_id);
-    let away_ms = wanted.away.as_millis().to_string();
-    let env = USUAL_ENV
+fn container_body(config: &ContainerConfig<'_>) -> ContainerCreateBody {
+    let spec = config.spec;
+    let user = format!("{0}:{0}", config.user_id);
+    let reconnect_timeout_ms = config.reconnect_timeout.as_millis().to_string();
+    let env = DEFAULT_ENV
         .into_iter()
         .chain(spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let labels =
-        [(INSTANCE_LABEL, wanted.shared.instance.as_str()), (SANDBOX_LABEL, spec.sandbox_id.as_str())];
+        [(INSTANCE_LABEL, config.shared_files.instance.as_str()), (SANDBOX_LABEL, spec.sandbox_id.as_str())];
     ContainerCreateBody {
         hostname: Some("sandbox".to_owned()),
         user: Some(user),
         env: Some(env),
         entrypoint: Some(vec![GUEST_PATH.to_owned()]),
-        cmd: Some([SOCKET_DIR, &away_ms, "-", "-"].map(str::to_owned).to_vec()),
-        image: Some(wanted.image.to_owned()),
+        cmd: Some([SOCKET_DIR, &reconnect_timeout_ms, "-", "-"].map(str::to_owned).to_vec()),
+        image: Some(config.image.to_owned()),
         working_dir: Some("/workspace".to_owned()),
         labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
-        host_config: Some(host_config(wanted)),
+        host_config: Some(host_config(config)),
         ..ContainerCreateBody::default()
     }
 }
 
-fn host_config(wanted: &Wanted<'_>) -> HostConfig {
-    let limits = wanted.spec.limits;
+fn host_config(config: &ContainerConfig<'_>) -> HostConfig {
+    let limits = config.spec.limits;
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let shared = |name: &str, inside: &str| mount(&wanted.shared.file(name), inside, true);
+    let shared_mount = |name: &str, inside: &str| mount(&config.shared_files.file(name), inside, true);
     let mounts = vec![
-        mount(&wanted.spec.workspace_dir, "/workspace", false),
-        mount(&wanted.place.run_dir(), SOCKET_DIR, true),
-        shared("guest", GUEST_PATH),
-        shared("ca-bundle.pem", "/run/herm/ca-bundle.pem"),
-        shared("ca.pem", "/run/herm/ca.pem"),
-        mount(&wanted.passwd_file, "/etc/passwd", true),
-        mount(&wanted.group_file, "/etc/group", true),
+        mount(&config.spec.workspace_dir, "/workspace", false),
+        mount(&config.sandbox_dir.run_dir(), SOCKET_DIR, true),
+        shared_mount("guest", GUEST_PATH),
+        shared_mount("ca-bundle.pem", "/run/herm/ca-bundle.pem"),
+        shared_mount("ca.pem", "/run/herm/ca.pem"),
+        mount(&config.passwd_file, "/etc/passwd", true),
+        mount(&config.group_file, "/etc/group", true),
     ];
     let tmp = format!("rw,nosuid,nodev,exec,mode=1777,size={TMP_BYTES}");
     HostConfig {
@@ -250,16 +251,17 @@ fn host_config(wanted: &Wanted<'_>) -> HostConfig {
         readonly_rootfs: Some(true),
         privileged: Some(false),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        masked_paths: Some(MASKED.into_iter().chain(MASKED_IN_CONTAINERS).map(str::to_owned).collect()),
+        masked_paths: Some(MASKED_PATHS.into_iter().chain(MASKED_IN_CONTAINERS).map(str::to_owned).collect()),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         memory: Some(bytes(limits.memory_bytes)),
         memory_swap: Some(bytes(limits.memory_bytes)),
         nano_cpus: Some(i64::from(limits.cpu_millis) * 1_000_000),
-        // What runs a container with a kernel of its own takes threads of the host for it.
-        pids_limit: (wanted.runtime == Runtime::Default).then_some(i64::from(limits.processes)),
+        // Set no process limit for gVisor: it would also count the host threads that gVisor needs for its own kernel.
+        pids_limit: (config.runtime == Runtime::Default).then_some(i64::from(limits.processes)),
         ulimits: Some(vec![ResourcesUlimits { name: Some("core".to_owned()), soft: Some(0), hard: Some(0) }]),
-        runtime: wanted.runtime.name().map(str::to_owned),
-        // One that ends by itself, as its server stays away, leaves nothing.
+        runtime: config.runtime.name().map(str::to_owned),
+        // Let the Docker engine remove the container when the guest exits. The guest exits when it cannot reach a
+        // server, so there may be no server that could remove the container.
         auto_remove: Some(true),
         log_config: Some(bollard::models::HostConfigLogConfig {
             typ: Some("json-file".to_owned()),

@@ -1,4 +1,4 @@
-//! What a sandbox is made of: bubblewrap's arguments.
+//! Builds bubblewrap's command line and starts local sandboxes with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,34 +8,39 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use super::cgroup::Cgroup;
-use crate::engine::{GUEST_PATH, MASKED, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USER_ID, USUAL_ENV, USUAL_PATH};
-use crate::place::Place;
-use crate::shared::Shared;
+use crate::engine::{
+    DEFAULT_ENV, DEFAULT_PATH, GUEST_PATH, MASKED_PATHS, SHM_BYTES, SOCKET_DIR, TMP_BYTES, USER_ID,
+};
+use crate::sandbox_dir::SandboxDir;
+use crate::shared_files::SharedFiles;
 use crate::spec::{Error, Spec};
 
-/// The most characters of what bubblewrap said.
+/// The maximum number of characters of bubblewrap's output that an error message contains. Longer output is truncated.
 const MAX_REASON_CHARS: usize = 500;
 
-/// What a sandbox's process outside of it is called.
-pub(super) fn name_of(instance: &str, sandbox_id: &str) -> String {
+/// Returns the name by which a sandbox's process appears in the host's process list.
+pub(super) fn process_name(instance: &str, sandbox_id: &str) -> String {
     format!("herm-sandbox:{instance}:{sandbox_id}")
 }
 
-/// How a sandbox is launched.
+/// The parameters with which a local sandbox is launched.
 pub(super) struct Launch<'a> {
-    /// In lists of processes, so that an operator sees whose they are.
+    /// The name by which the sandbox appears in the host's process list. It tells an operator which sandbox a process
+    /// belongs to.
     pub(super) name: &'a str,
-    pub(super) shared: &'a Shared,
+    pub(super) shared_files: &'a SharedFiles,
     pub(super) cgroup: Option<&'a Cgroup>,
-    /// A user of the sandbox's own, and a directory that its launch hides, in a mount namespace of its own.
+    /// The user id as which the sandbox runs, and the host directory over which the launcher mounts its temporary file
+    /// system. `None` runs the sandbox as the server's user.
     pub(super) user: Option<(u32, &'a Path)>,
-    pub(super) away: Duration,
+    pub(super) reconnect_timeout: Duration,
 }
 
-/// The system's directories that commands see, read-only, as far as the host has them.
-const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-/// What of the host's `/etc` is no secret and is needed by common programs.
-const ETC: [&str; 8] = [
+/// The host's system directories that are mounted read-only into sandboxes. Directories that do not exist are skipped.
+const SYSTEM_DIRS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
+/// Paths in the host's `/etc` that are mounted read-only into sandboxes because common programs need them. They contain
+/// no secrets.
+const ETC_PATHS: [&str; 8] = [
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ld.so.cache",
@@ -45,20 +50,22 @@ const ETC: [&str; 8] = [
     "/etc/ssl/certs",
     "/etc/terminfo",
 ];
-/// The launcher's command line up to bubblewrap's name, and the directories that bubblewrap is to mount.
-fn launcher(launch: &Launch<'_>, dirs: [(&'static str, PathBuf); 3]) -> (Command, [PathBuf; 3]) {
-    let mut command = Command::new(launch.shared.file("guest"));
+
+/// Returns the launcher's command line up to and including the program name `bwrap`. Also returns, for each of `dirs`,
+/// the path from which bubblewrap mounts it.
+fn launcher_command(launch: &Launch<'_>, dirs: [(&'static str, PathBuf); 3]) -> (Command, [PathBuf; 3]) {
+    let mut command = Command::new(launch.shared_files.file("guest"));
     command.args(["launch", "--name", launch.name]);
     for file in launch.cgroup.map(Cgroup::join_files).unwrap_or_default() {
         command.arg("--join").arg(file);
     }
     let mounted = match launch.user {
         None => dirs.map(|(_, dir)| dir),
-        Some((user_id, stage)) => {
-            command.arg("--user").arg(user_id.to_string()).arg("--stage").arg(stage);
+        Some((user_id, staging_dir)) => {
+            command.arg("--user").arg(user_id.to_string()).arg("--stage").arg(staging_dir);
             dirs.map(|(name, dir)| {
                 command.arg("--bind").arg(dir).arg(name);
-                stage.join(name)
+                staging_dir.join(name)
             })
         }
     };
@@ -66,8 +73,8 @@ fn launcher(launch: &Launch<'_>, dirs: [(&'static str, PathBuf); 3]) -> (Command
     (command, mounted)
 }
 
-fn isolated(mut command: Command) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+fn add_isolation(mut command: Command) -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     command
         .env_clear()
         .env("PATH", path)
@@ -82,17 +89,17 @@ fn isolated(mut command: Command) -> Command {
             "sandbox",
         ])
         .args(["--disable-userns", "--new-session", "--cap-drop", "ALL", "--clearenv", "--as-pid-1"]);
-    for dir in SYSTEM {
+    for dir in SYSTEM_DIRS {
         match fs::read_link(dir) {
             Ok(target) => command.arg("--symlink").arg(target).arg(dir),
             Err(_) => command.args(["--ro-bind-try", dir, dir]),
         };
     }
     command.args(["--proc", "/proc"]);
-    for path in MASKED.into_iter().filter(|path| Path::new(path).exists()) {
+    for path in MASKED_PATHS.into_iter().filter(|path| Path::new(path).exists()) {
         command.args(["--ro-bind", "/dev/null", path]);
     }
-    // Read-only, as root could write the settings of the whole kernel in `/proc/sys`, also without capabilities.
+    // Mount `/proc` read-only: root could otherwise change kernel settings in `/proc/sys`, even without capabilities.
     command.args(["--remount-ro", "/proc"]);
     command.args([
         "--dev",
@@ -108,14 +115,21 @@ fn isolated(mut command: Command) -> Command {
     command
 }
 
-/// Starts a sandbox. It is not ended with this process.
-pub(super) async fn start(launch: &Launch<'_>, place: &Place, spec: &Spec) -> Result<Child, Error> {
-    let shared_dir = launch.shared.dir().to_owned();
-    let dirs =
-        [("workspace", spec.workspace_dir.clone()), ("socket", place.run_dir()), ("shared", shared_dir)];
-    let (command, [workspace_dir, socket_dir, shared_dir]) = launcher(launch, dirs);
-    let mut command = isolated(command);
-    for path in ETC {
+/// Starts a sandbox, which keeps running when the server process exits.
+pub(super) async fn start(
+    launch: &Launch<'_>,
+    sandbox_dir: &SandboxDir,
+    spec: &Spec,
+) -> Result<Child, Error> {
+    let shared_dir = launch.shared_files.dir().to_owned();
+    let dirs = [
+        ("workspace", spec.workspace_dir.clone()),
+        ("socket", sandbox_dir.run_dir()),
+        ("shared", shared_dir),
+    ];
+    let (command, [workspace_dir, socket_dir, shared_dir]) = launcher_command(launch, dirs);
+    let mut command = add_isolation(command);
+    for path in ETC_PATHS {
         command.args(["--ro-bind-try", path, path]);
     }
     for (name, path) in [("passwd", "/etc/passwd"), ("group", "/etc/group"), ("hosts", "/etc/hosts")] {
@@ -126,37 +140,42 @@ pub(super) async fn start(launch: &Launch<'_>, place: &Place, spec: &Spec) -> Re
         command.arg("--ro-bind").arg(shared_dir.join(name)).arg(format!("/run/herm/{name}"));
     }
     command.arg("--ro-bind").arg(socket_dir).arg(SOCKET_DIR);
-    // Read-only, so that nobody puts a socket of their own where the guest dials.
+    // Mount `/run` read-only, so that no command can replace the socket to which the guest connects.
     command.args(["--remount-ro", "/run"]);
     command.arg("--bind").arg(workspace_dir).arg("/workspace");
     command.args(["--remount-ro", "/", "--chdir", "/workspace"]);
-    let given = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in [("PATH", USUAL_PATH)].into_iter().chain(USUAL_ENV).chain(given) {
+    let spec_env = spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in [("PATH", DEFAULT_PATH)].into_iter().chain(DEFAULT_ENV).chain(spec_env) {
         command.args(["--setenv", name, value]);
     }
-    command.args(["--", GUEST_PATH, SOCKET_DIR, &launch.away.as_millis().to_string()]);
-    // Where the host has control groups they bound the sandbox as a whole, which this cannot.
+    command.args(["--", GUEST_PATH, SOCKET_DIR, &launch.reconnect_timeout.as_millis().to_string()]);
+    // With control groups, pass `-` (no limit): the groups already limit the memory of the whole sandbox. Without them,
+    // the guest limits the memory of each process.
     let memory = launch.cgroup.map_or_else(|| spec.limits.memory_bytes.to_string(), |_| "-".to_owned());
     command.args([&spec.limits.processes.to_string(), &memory]);
-    let log = fs::File::create(place.log_file())?;
+    let log = fs::File::create(sandbox_dir.log_file())?;
     Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
 }
 
-/// Whether a sandbox can be started here, launched in this way.
+/// Checks that a sandbox can be launched with these parameters, by running `/bin/true` in a trial sandbox.
 pub(super) async fn check(launch: &Launch<'_>) -> Result<(), Error> {
-    let shared_dir = launch.shared.dir();
+    let shared_dir = launch.shared_files.dir();
     let dirs = ["workspace", "socket", "shared"].map(|name| (name, shared_dir.to_owned()));
-    let (command, _) = launcher(launch, dirs);
-    let output = isolated(command).args(["--", "/bin/true"]).stdin(Stdio::null()).output().await?;
-    if output.status.success() { Ok(()) } else { Err(explain(&String::from_utf8_lossy(&output.stderr))) }
+    let (command, _) = launcher_command(launch, dirs);
+    let output = add_isolation(command).args(["--", "/bin/true"]).stdin(Stdio::null()).output().await?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(error_from_log(&String::from_utf8_lossy(&output.stderr)))
+    }
 }
 
-/// Why a sandbox ended instead of starting, in the words of what ended.
-pub(super) fn reason(place: &Place) -> Error {
-    explain(&fs::read_to_string(place.log_file()).unwrap_or_default())
+/// Returns the reason why a sandbox did not start. The reason is read from the sandbox's log file.
+pub(super) fn start_failure(sandbox_dir: &SandboxDir) -> Error {
+    error_from_log(&fs::read_to_string(sandbox_dir.log_file()).unwrap_or_default())
 }
 
-fn explain(log: &str) -> Error {
+fn error_from_log(log: &str) -> Error {
     let log: String = log.trim().chars().take(MAX_REASON_CHARS).collect();
     if log.contains("No such file or directory") && log.starts_with("herm-guest:") {
         return Error::NotInstalled;

@@ -1,8 +1,8 @@
-//! Control groups of local sandboxes: what all processes of one may use together.
+//! Control groups (cgroups) of local sandboxes. They limit the total resources that all processes of a sandbox use.
 //!
-//! The server makes them below its own, where the host lets it: as root, or below a group that was delegated to it
-//! (systemd's `Delegate=yes`). Version 2 keeps processes out of groups that have limited children, so there the server
-//! moves itself into a child of its own first.
+//! The server creates the sandboxes' groups below its own group. This requires that the server runs as root or that its
+//! group was delegated to it (systemd's `Delegate=yes`). In cgroup version 2, a group that sets limits for its child
+//! groups cannot contain processes, so the server first moves itself into a child group.
 
 use std::fs;
 use std::io;
@@ -14,23 +14,25 @@ use tokio::time::sleep;
 
 use crate::spec::Limits;
 
-/// Where control groups are mounted.
+/// The directory in which the control group file systems are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// What is limited.
+/// The control group controllers that enforce the limits of each sandbox.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
-/// The time over which a share of processors is measured.
+/// The period over which the CPU quota is enforced, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
-/// How often a group is made whose place goes again and again.
-const MAKE_ATTEMPTS: u32 = 10;
-/// How often a group is asked to go, for a minute: its last process may be on its way out.
+/// The maximum number of attempts to create a group. An attempt fails if another task removes the parent group at the
+/// same time.
+const CREATE_ATTEMPTS: u32 = 10;
+/// The maximum number of attempts to remove a group. Together they take about one minute. An attempt fails while the
+/// group's last process is still exiting.
 const REMOVE_ATTEMPTS: u32 = 3_000;
-const REMOVE_EVERY: Duration = Duration::from_millis(20);
+const REMOVE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The groups below which each sandbox gets its own.
+/// The parent groups below which the control groups of all sandboxes are created.
 #[derive(Clone, Debug)]
 pub(super) struct Cgroups {
     version: Version,
-    /// One for each hierarchy.
+    /// The parent group in each control group hierarchy. Version 1 has several hierarchies, version 2 has one.
     parents: Vec<PathBuf>,
 }
 
@@ -41,10 +43,10 @@ enum Version {
 }
 
 impl Cgroups {
-    /// Makes the groups that hold this server's sandboxes.
+    /// Determines the parent groups for this server's sandboxes and checks that these groups can be created.
     ///
     /// # Errors
-    /// The host gives this server none.
+    /// Fails if this server cannot create control groups.
     pub(super) fn find(instance: &str) -> io::Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
         Self::below(Path::new(MOUNT), &own, instance)
@@ -55,41 +57,43 @@ impl Cgroups {
         if mount.join("cgroup.controllers").exists() {
             let group = own_group(mount, own, "");
             delegate(&group)?;
-            return Self { version: Version::Two, parents: vec![group.join(name)] }.tried();
+            return Self { version: Version::Two, parents: vec![group.join(name)] }.probe();
         }
         let mut parents = Vec::new();
         for controller in CONTROLLERS {
             let hierarchy = mount.join(controller);
             if !hierarchy.join("cgroup.procs").exists() {
-                let message = format!("there is no control group for {controller}");
+                let message =
+                    format!("the host has no control group hierarchy for the controller `{controller}`");
                 return Err(io::Error::new(io::ErrorKind::NotFound, message));
             }
             let parent = own_group(&hierarchy, own, controller).join(&name);
-            // Hierarchies that are mounted together are one.
+            // Skip duplicates: controllers that are mounted together share one hierarchy, which needs only one group.
             if !parents.contains(&parent) {
                 parents.push(parent);
             }
         }
-        Self { version: Version::One, parents }.tried()
+        Self { version: Version::One, parents }.probe()
     }
 
-    /// Whether groups can be made: nothing is left of the trial, as there are servers that never start a sandbox.
-    fn tried(self) -> io::Result<Self> {
+    /// Checks that the parent groups can be created. Removes them again, because this server may never start a sandbox.
+    fn probe(self) -> io::Result<Self> {
         for parent in &self.parents {
-            make_parent(parent, self.version)?;
+            create_parent(parent, self.version)?;
             remove_if_empty(parent);
         }
         Ok(self)
     }
 
-    pub(super) fn of(&self, sandbox_id: &str) -> Cgroup {
+    /// Returns the control groups of a sandbox. They may not exist yet.
+    pub(super) fn cgroup_of(&self, sandbox_id: &str) -> Cgroup {
         let dirs = self.parents.iter().map(|parent| parent.join(sandbox_id)).collect();
         Cgroup { version: self.version, dirs }
     }
 }
 
-/// This process's own group in a hierarchy, from the text of `/proc/self/cgroup`; the root where the mount does not
-/// show it, as in a container.
+/// Returns the directory of this process's group in a hierarchy. `own` is the content of `/proc/self/cgroup`. If the
+/// group is not visible in the hierarchy, for example in a container, returns the root of the hierarchy.
 fn own_group(hierarchy: &Path, own: &str, controller: &str) -> PathBuf {
     let path = own.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
@@ -100,11 +104,12 @@ fn own_group(hierarchy: &Path, own: &str, controller: &str) -> PathBuf {
     if group.join("cgroup.procs").exists() { group } else { hierarchy.to_owned() }
 }
 
-/// Lets this process's own group of version 2 have limited children.
+/// Enables the controllers for the child groups of this process's group (version 2). That fails if the group contains
+/// this process. In this case, moves this process into a child group and tries again.
 fn delegate(own: &Path) -> io::Result<()> {
     if enable_controllers(own).is_err() {
         let server = own.join("herm-server");
-        make_dir(&server)?;
+        create_dir(&server)?;
         fs::write(server.join("cgroup.procs"), std::process::id().to_string())?;
         enable_controllers(own)?;
     }
@@ -116,26 +121,26 @@ fn enable_controllers(group: &Path) -> io::Result<()> {
     CONTROLLERS.iter().try_for_each(|name| fs::write(&file, format!("+{name}")))
 }
 
-/// Makes the group that holds those of a server's sandboxes.
-fn make_parent(parent: &Path, version: Version) -> io::Result<()> {
-    make_dir(parent)?;
+/// Creates the group below which the sandboxes' groups are created.
+fn create_parent(parent: &Path, version: Version) -> io::Result<()> {
+    create_dir(parent)?;
     if version == Version::Two { enable_controllers(parent) } else { Ok(()) }
 }
 
-/// The group that held others goes with the last of them.
+/// Removes the parent group if it does not contain any sandbox's group.
 fn remove_if_empty(parent: &Path) {
-    // That it is not empty, or gone already, is as good.
+    // This fails if the group still contains a sandbox's group, or was already removed. Both are fine.
     let _ = fs::remove_dir(parent);
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
+fn create_dir(dir: &Path) -> io::Result<()> {
     match fs::create_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
 }
 
-/// One sandbox's groups.
+/// The control groups of one sandbox.
 #[derive(Clone, Debug)]
 pub(super) struct Cgroup {
     version: Version,
@@ -143,8 +148,8 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the groups, with these limits.
-    pub(super) fn make(&self, limits: Limits) -> io::Result<()> {
+    /// Creates the sandbox's control groups and sets its resource limits.
+    pub(super) fn create(&self, limits: Limits) -> io::Result<()> {
         let quota_us = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1_000;
         let settings: Vec<(&str, String)> = match self.version {
             Version::One => vec![
@@ -159,18 +164,21 @@ impl Cgroup {
                 ("pids.max", limits.processes.to_string()),
             ],
         };
-        // Hosts that do not account for swap have no such file.
+        // The swap limit is set only where its file exists: hosts without swap accounting do not have the file.
         let swap = match self.version {
             Version::One => ("memory.memsw.limit_in_bytes", limits.memory_bytes.to_string()),
             Version::Two => ("memory.swap.max", "0".to_owned()),
         };
         for dir in &self.dirs {
-            self.make_group(dir)?;
+            self.create_group(dir)?;
         }
         for (file, value) in &settings {
             let dirs: Vec<&PathBuf> = self.dirs.iter().filter(|dir| dir.join(file).exists()).collect();
             if dirs.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, format!("no control group has {file}")));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("no control group of the sandbox has the file `{file}`"),
+                ));
             }
             dirs.into_iter().try_for_each(|dir| fs::write(dir.join(file), value))?;
         }
@@ -180,28 +188,29 @@ impl Cgroup {
         Ok(())
     }
 
-    fn make_group(&self, dir: &Path) -> io::Result<()> {
+    fn create_group(&self, dir: &Path) -> io::Result<()> {
         let mut attempts = 0;
         loop {
             if let Some(parent) = dir.parent() {
-                make_parent(parent, self.version)?;
+                create_parent(parent, self.version)?;
             }
-            match make_dir(dir) {
-                // The last of the others went in between, and took the group that held it along.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < MAKE_ATTEMPTS => {
+            match create_dir(dir) {
+                // The parent group disappeared: another task stopped the only other sandbox and removed the parent
+                // group as well. Create both groups again.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < CREATE_ATTEMPTS => {
                     attempts += 1;
                 }
-                made => return made,
+                result => return result,
             }
         }
     }
 
-    /// A process that writes its id into each of these is in the groups.
+    /// Returns the groups' `cgroup.procs` files. A process joins the groups by writing its id to each of these files.
     pub(super) fn join_files(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(|dir| dir.join("cgroup.procs")).collect()
     }
 
-    /// Ends every process in the groups.
+    /// Kills all processes in the groups.
     pub(super) fn kill(&self) {
         let Some(dir) = self.dirs.first() else { return };
         if self.version == Version::Two && fs::write(dir.join("cgroup.kill"), "1").is_ok() {
@@ -209,14 +218,15 @@ impl Cgroup {
         }
         for pid in processes(dir) {
             let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            // The number may be another's since it was read; the descriptor is not.
+            // Check again that the process is in the group: its id may have been reused before the descriptor was
+            // opened. From now on, the descriptor refers to the same process.
             if processes(dir).contains(&pid) {
                 let _ = pidfd_send_signal(&process, Signal::KILL);
             }
         }
     }
 
-    /// Whether there is a process in the groups.
+    /// Returns true if the groups contain any process, which means that the sandbox is running.
     pub(super) fn has_processes(&self) -> bool {
         self.dirs.first().is_some_and(|dir| !processes(dir).is_empty())
     }
@@ -228,7 +238,9 @@ impl Cgroup {
                 attempts += 1;
                 match error.kind() {
                     io::ErrorKind::NotFound => break,
-                    io::ErrorKind::ResourceBusy if attempts < REMOVE_ATTEMPTS => sleep(REMOVE_EVERY).await,
+                    io::ErrorKind::ResourceBusy if attempts < REMOVE_ATTEMPTS => {
+                        sleep(REMOVE_POLL_INTERVAL).await;
+                    }
                     _ => return Err(error),
                 }
             }

@@ -1,4 +1,4 @@
-//! The processes of a local sandbox, as the host sees them: bubblewrap, if this server started it, and the guest.
+//! The host processes of a local sandbox: the guest, and the bubblewrap process if this server process started it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,31 +14,32 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// Between two looks whether a guest that is ending has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The interval at which the server checks whether a guest has exited.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What runs of a sandbox.
+/// Handles to the host processes of a local sandbox.
 pub(super) struct Process {
-    /// The guest, which is the one that dialled: PID 1 of the sandbox. With it every process of the sandbox ends: the
-    /// kernel ends PID 1 of a namespace last.
+    /// A pidfd (process file descriptor) of the guest. It is `None` until the guest has connected. The guest is PID 1
+    /// of the sandbox's PID namespace, so the kernel kills all other processes of the sandbox when the guest exits.
     guest: Mutex<Option<Arc<OwnedFd>>>,
-    /// Bubblewrap itself, which waits outside.
+    /// The state of the bubblewrap process, which runs outside the sandbox and exits after the guest.
     bubblewrap: watch::Sender<Bubblewrap>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Bubblewrap {
-    /// An earlier server started it.
+    /// A previous server process started bubblewrap. It is not a child of this process, so this process cannot wait for
+    /// it to exit.
     #[default]
-    NotOurs,
-    Runs,
-    IsToEnd,
+    NotChild,
+    Running,
+    Killing,
     Ended,
 }
 
 impl Default for Process {
     fn default() -> Self {
-        Self { guest: Mutex::default(), bubblewrap: watch::Sender::new(Bubblewrap::NotOurs) }
+        Self { guest: Mutex::default(), bubblewrap: watch::Sender::new(Bubblewrap::NotChild) }
     }
 }
 
@@ -47,75 +48,77 @@ impl Process {
         self.guest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn met(&self, stream: &UnixStream) {
+    pub(super) fn set_guest(&self, stream: &UnixStream) {
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
-        // A descriptor is of this process for good, where a number may become another's.
+        // Store a pidfd, which always refers to the same process. A process id could be reused for another process.
         let guest = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = guest.map(Arc::new);
     }
 
     pub(super) fn kill(&self) {
         if let Some(guest) = self.guest() {
-            // One that has ended meanwhile is as dead as it was to be.
+            // This fails only if the guest has already exited.
             let _ = pidfd_send_signal(&*guest, Signal::KILL);
         }
         self.bubblewrap.send_if_modified(|state| {
-            let runs = *state == Bubblewrap::Runs;
-            if runs {
-                *state = Bubblewrap::IsToEnd;
+            let is_running = *state == Bubblewrap::Running;
+            if is_running {
+                *state = Bubblewrap::Killing;
             }
-            runs
+            is_running
         });
     }
 
-    pub(super) async fn ended(&self) {
+    pub(super) async fn wait_ended(&self) {
         let mut bubblewrap = self.bubblewrap.subscribe();
-        // The sender lives as long as this borrow.
-        let _ = bubblewrap.wait_for(|state| matches!(state, Bubblewrap::NotOurs | Bubblewrap::Ended)).await;
-        while self.guest().is_some_and(|guest| runs(&guest)) {
-            sleep(LOOK_EVERY).await;
+        // Cannot fail: `self` owns the sender, so the channel stays open.
+        let _ = bubblewrap.wait_for(|state| matches!(state, Bubblewrap::NotChild | Bubblewrap::Ended)).await;
+        while self.guest().is_some_and(|guest| is_running(&guest)) {
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Whether nothing of it runs any more.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Returns true if all processes of the sandbox have exited.
+    pub(super) fn has_ended(&self) -> bool {
         let bubblewrap = *self.bubblewrap.borrow();
-        matches!(bubblewrap, Bubblewrap::NotOurs | Bubblewrap::Ended)
-            && !self.guest().is_some_and(|guest| runs(&guest))
+        matches!(bubblewrap, Bubblewrap::NotChild | Bubblewrap::Ended)
+            && !self.guest().is_some_and(|guest| is_running(&guest))
     }
 }
 
-/// Waits for bubblewrap's end on a task of its own, so that it leaves no zombie and its guest is known to be gone.
+/// Spawns a task that waits for the bubblewrap process to exit, reaps it and records that it has exited.
 pub(super) fn reap(process: Arc<Process>, mut child: Child) {
-    process.bubblewrap.send_replace(Bubblewrap::Runs);
+    process.bubblewrap.send_replace(Bubblewrap::Running);
     tokio::spawn(async move {
-        let mut asked = process.bubblewrap.subscribe();
+        let mut state = process.bubblewrap.subscribe();
         let waited = tokio::select! {
             waited = child.wait() => waited.map(drop),
-            () = async { drop(asked.wait_for(|state| *state == Bubblewrap::IsToEnd).await) } => child.kill().await,
+            () = async { drop(state.wait_for(|state| *state == Bubblewrap::Killing).await) } => child.kill().await,
         };
         if let Err(error) = waited {
-            tracing::warn!(%error, "failed to wait for a sandbox");
+            tracing::warn!(%error, "failed to wait for a sandbox's bubblewrap process to exit");
         }
         process.bubblewrap.send_replace(Bubblewrap::Ended);
-        // If bubblewrap alone was ended, its guest goes on, and would beside the one that takes its place.
+        // Also kill the guest: if something killed only bubblewrap, the guest is still running and would conflict with
+        // the next sandbox that has the same id.
         process.kill();
     });
 }
 
-/// Whether there is a process of this name on the host.
-pub(super) fn is_listed(name: &str) -> bool {
+/// Returns true if a process with this name exists on the host.
+#[expect(clippy::disallowed_methods, reason = "reads below /proc, not a workspace")]
+pub(super) fn exists(name: &str) -> bool {
     let has_name = |dir: PathBuf| {
-        // One that has ended has none.
+        // A process that has exited but has not been reaped has an empty command line, so it does not match.
         let command_line = fs::read(dir.join("cmdline")).unwrap_or_default();
         command_line.split(|byte| *byte == 0).next() == Some(name.as_bytes())
     };
     fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| has_name(entry.path()))
 }
 
-/// Whether the process has not ended; its descriptor becomes readable when it has.
-fn runs(process: &OwnedFd) -> bool {
-    let mut looked = [PollFd::new(process, PollFlags::IN)];
+/// Returns true if the process has not exited. A pidfd becomes readable when its process exits.
+fn is_running(process: &OwnedFd) -> bool {
+    let mut poll_fds = [PollFd::new(process, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut looked, Some(&now)), Ok(0) | Err(Errno::INTR))
+    matches!(poll(&mut poll_fds, Some(&now)), Ok(0) | Err(Errno::INTR))
 }

@@ -1,16 +1,19 @@
-//! All of a workspace as one file, and back: a tar, compressed with zstd.
+//! Archives a workspace to a single file, and restores a workspace from such a file. The format is tar, compressed with
+//! zstd.
 //!
-//! It holds the workspace's entries as `workspace/…`, each directory after what is in it, so that it gets its permissions
-//! and its time when nothing comes into it any more. The last member, `manifest.jsonl`, has a line for each: path, type,
-//! size, permissions, time, and the SHA-256 of each file. Any program that reads tar unpacks it.
+//! The archive's members are the entries of the workspace, with paths that begin with `workspace/`. A directory is
+//! stored after its content, so that its permissions and modification time are restored last. The last member,
+//! `manifest.jsonl`, has one line per entry: path, type, size, permissions, modification time, and for files the
+//! SHA-256. Any tar program can unpack an archive.
 //!
-//! The reader knows the members that the writer makes and refuses everything else; it works out the manifest anew and
-//! compares it, so that no byte of a manifest decides anything. Neither holds a file in memory, whatever its size.
+//! The reader accepts only the kinds of members that the writer creates. It computes the manifest from the members and
+//! compares it with the stored manifest. It does not use the stored manifest for anything else. Neither the reader nor
+//! the writer holds a whole file in memory.
 
 mod manifest;
 mod member;
-mod place;
 mod read;
+mod restore;
 mod write;
 
 use std::fs::File;
@@ -23,31 +26,37 @@ use rustix::io::Errno;
 
 use super::{Error, Workspace};
 
-/// Entries of a workspace that an archive holds at most.
+/// The maximum number of entries in an archive. A workspace with more entries cannot be archived.
 pub const MAX_ENTRIES: u64 = 1_000_000;
-/// Bytes of all files that an archive holds at most, holes included: beyond it a workspace is one that was made to hurt.
+/// The maximum total size of all files in an archive in bytes. Holes in files count. A workspace that exceeds the limit
+/// is considered malicious and cannot be archived.
 pub const MAX_CONTENT_BYTES: u64 = 256 * 1024 * 1024 * 1024;
-/// Bytes of an entry's path at most, so that the kernel takes it in one call.
+/// The maximum length of an entry's path in bytes. It is lower than the kernel's limit for paths. Entries with longer
+/// paths are omitted from the archive.
 const MAX_PATH_BYTES: usize = 4000;
-/// Directories that a path goes down at most: what the API can reach.
+/// The maximum number of components in an entry's path, the same as for paths in the API. Entries with more are omitted
+/// from the archive.
 const MAX_DEPTH: usize = 64;
-/// Bytes that are read and written at once.
+/// The number of bytes that are read at a time from a file or archive.
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Why there is no archive, or nothing of it was restored.
+/// The reason why a workspace could not be archived or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It is not what the writer makes, or not all of it.
-    #[error("the archive is damaged: {0}")]
+    /// The archive was not created by the writer in this module, or it was changed or truncated since.
+    #[error("the archive is damaged ({0})")]
     Damaged(String),
     #[error("{0}")]
     TooLarge(String),
-    /// Its work was stopped on the way.
-    #[error("it was stopped before its end")]
+    /// The operation was stopped by [`Stop::stop`].
+    #[error("the operation was stopped")]
     Stopped,
-    /// What the workspace has there is something else.
-    #[error("{0:?} cannot be restored: something else stands in its place")]
-    InTheWay(String),
+    /// The workspace already contains an entry of another type at a path that the archive needs, or at one of its
+    /// parent directories.
+    #[error(
+        "{0:?} cannot be restored, because the workspace has an entry of another type at this path or above it"
+    )]
+    PathConflict(String),
     #[error(transparent)]
     Files(#[from] Error),
 }
@@ -58,7 +67,8 @@ impl From<Errno> for ArchiveError {
     }
 }
 
-/// A failed call of the system, or what the decompressor says of bytes that are none of its own.
+/// Converts an I/O error. An error without an OS error code comes from the decompressor and means that the archive is
+/// damaged.
 impl From<io::Error> for ArchiveError {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
@@ -68,11 +78,12 @@ impl From<io::Error> for ArchiveError {
     }
 }
 
-/// Stops work that blocks, from outside; cheap to clone.
+/// A flag with which another thread stops a blocking operation; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
+    /// Asks the operation to stop. It stops the next time it checks the flag.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -82,18 +93,19 @@ impl Stop {
     }
 }
 
-/// What an archive holds.
+/// The size of an archive's uncompressed content: its entries and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     pub entries: u64,
-    /// Bytes of all files; what is linked counts once.
+    /// The total size of all files in bytes. A file with several hard links counts once.
     pub bytes: u64,
-    /// Entries that it does not hold: sockets, FIFOs, devices, mounts, and what lies too deep. The manifest names them.
+    /// The number of entries that were omitted: sockets, FIFOs, devices, mounts, and entries whose path or link target
+    /// is too long or whose path is too deep. The manifest lists the first 1,000 of them.
     pub left_out: u64,
 }
 
-/// Writes all that is in the workspace in `dir`; nobody may write to it meanwhile. `scratch` is an empty file for what
-/// is gathered on the way.
+/// Archives the workspace in `dir` and writes the archive to `out`. Nothing may write to the workspace in the meantime.
+/// `scratch` is an empty temporary file for the manifest.
 pub fn write<W: Write>(
     dir: &Path,
     out: W,
@@ -103,17 +115,18 @@ pub fn write<W: Write>(
     write::write(&Workspace::create(dir)?, out, scratch, stop)
 }
 
-/// Restores an archive into the workspace in `dir`. It is read to its end first, so that one that is refused leaves no
-/// file behind. What stands there already and is not of this archive stays; so it may be done again after it broke off.
+/// Restores an archive into the workspace in `dir`. The whole archive is verified first, so a damaged one is rejected
+/// before any file is written. Existing files that do not come from this archive are preserved. Can be repeated after a
+/// failure.
 ///
 /// # Errors
-/// [`ArchiveError::Damaged`] also if it holds more than `expected`.
+/// Returns [`ArchiveError::Damaged`] if the archive is invalid or its content does not match `expected`.
 pub fn restore(mut archive: &File, dir: &Path, expected: Contents, stop: &Stop) -> Result<(), ArchiveError> {
     archive.rewind()?;
     read::read(archive, expected, stop, &mut read::Verify)?;
     archive.rewind()?;
     let workspace = Workspace::create(dir)?;
-    let mut placing = place::Placing::new(&workspace);
-    read::read(archive, expected, stop, &mut placing)?;
-    placing.sync()
+    let mut restorer = restore::Restorer::new(&workspace);
+    read::read(archive, expected, stop, &mut restorer)?;
+    restorer.sync()
 }

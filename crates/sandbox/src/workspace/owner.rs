@@ -1,5 +1,6 @@
-//! Whose a workspace's files are. A server that is root gives each sandbox a user of its own, and with it the
-//! workspace; what the host writes there later belongs to whoever has the directory.
+//! Changes the owner of a workspace's files. A server that runs as root assigns a separate user to each workspace, and
+//! this user owns the workspace's files. A file that the server creates later gets the same owner as its parent
+//! directory.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -9,35 +10,37 @@ use rustix::io::Errno;
 
 use super::Error;
 
-/// How deep directories are followed: each takes a descriptor while what is in it is looked at.
+/// The maximum depth of nested directories. It is limited because each level needs an open file descriptor. Changing
+/// the owner of a deeper workspace fails.
 const MAX_DEPTH: usize = 256;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Gives what was just made to the owner of the directory that it was made in.
-pub(super) fn inherit(directory: impl AsFd, made: impl AsFd) -> Result<(), Error> {
-    let (wanted, found) = (fstat(directory)?, fstat(&made)?);
-    if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid) {
-        fchown(made, Some(Uid::from_raw(wanted.st_uid)), Some(Gid::from_raw(wanted.st_gid)))?;
+/// Gives a newly created file or directory the same owner as its parent directory.
+pub(super) fn inherit_owner(directory: impl AsFd, new: impl AsFd) -> Result<(), Error> {
+    let (expected, actual) = (fstat(directory)?, fstat(&new)?);
+    if (expected.st_uid, expected.st_gid) != (actual.st_uid, actual.st_gid) {
+        fchown(new, Some(Uid::from_raw(expected.st_uid)), Some(Gid::from_raw(expected.st_gid)))?;
     }
     Ok(())
 }
 
-/// Gives a workspace to this user, with all that is in it. Nothing may run in its sandbox; the host's own writers may
-/// be at work.
-pub(crate) fn give_to(dir: &Path, user_id: u32) -> Result<(), Error> {
+/// Makes a user the owner of a workspace and everything in it. The workspace's sandbox must not be running. The server
+/// may write to the workspace at the same time.
+pub(crate) fn change_owner(dir: &Path, user_id: u32) -> Result<(), Error> {
     let root = rustix::fs::open(dir, DIRECTORY, Mode::empty())?;
     if fstat(&root)?.st_uid == user_id {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(user_id), Gid::from_raw(user_id));
-    give_entries(&root, uid, gid, 0)?;
-    // Last, as it says that all is done. What was written meanwhile is given once more.
+    change_owner_of_entries(&root, uid, gid, 0)?;
+    // Change the owner of the workspace directory after its entries, because the directory's owner indicates that the
+    // change is complete. Then change the entries again, for those that the server created during the first pass.
     fchown(&root, Some(uid), Some(gid))?;
-    give_entries(&root, uid, gid, 0)
+    change_owner_of_entries(&root, uid, gid, 0)
 }
 
-fn give_entries(directory: &OwnedFd, uid: Uid, gid: Gid, depth: usize) -> Result<(), Error> {
+fn change_owner_of_entries(directory: &OwnedFd, uid: Uid, gid: Gid, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
@@ -47,16 +50,16 @@ fn give_entries(directory: &OwnedFd, uid: Uid, gid: Gid, depth: usize) -> Result
         if [c".", c".."].contains(&name) {
             continue;
         }
-        match give_entry(directory, name, uid, gid, depth) {
-            // It went away, or became something else, while this looked: the host's writers do that.
+        match change_owner_of_entry(directory, name, uid, gid, depth) {
+            // Skip the entry: the server deleted or replaced it concurrently.
             Err(Error::NotFound | Error::NotADirectory | Error::Symlink) => {}
-            given => given?,
+            result => result?,
         }
     }
     Ok(())
 }
 
-fn give_entry(
+fn change_owner_of_entry(
     directory: &OwnedFd,
     name: &std::ffi::CStr,
     uid: Uid,
@@ -74,5 +77,5 @@ fn give_entry(
             opened => break opened?,
         }
     };
-    give_entries(&below, uid, gid, depth + 1)
+    change_owner_of_entries(&below, uid, gid, depth + 1)
 }

@@ -1,33 +1,35 @@
-//! Paths within a workspace.
+//! Validated paths of files and directories in a workspace.
 
-/// Bytes of a path at most.
+/// The maximum length of a path, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
-/// Bytes of one name at most.
+/// The maximum length of each component of a path, in bytes.
 const MAX_NAME_BYTES: usize = 255;
-/// Directories that a path may go down at most.
+/// The maximum number of components in a path.
 const MAX_DEPTH: usize = 64;
 
-/// A path that stays within its workspace by its text alone. Symbolic links are the kernel's business.
+/// A path relative to the workspace directory, without `..`. Its components may be symbolic links: the kernel refuses
+/// them when the path is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspacePath(String);
 
-/// Why a text is not a path within a workspace.
+/// The reason why a string is not a valid path in a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    #[error("a path is relative to the workspace; leave out the / at its beginning")]
+    #[error("must be relative to the workspace; remove the leading `/`")]
     Absolute,
-    #[error("a path must not contain ..")]
+    #[error("must not contain the component `..`")]
     Parent,
-    #[error("a path must not contain the character U+0000")]
+    #[error("must not contain the character U+0000")]
     Nul,
     #[error(
-        "a path has at most {MAX_PATH_BYTES} bytes, {MAX_DEPTH} levels and {MAX_NAME_BYTES} bytes in each"
+        "must have at most {MAX_PATH_BYTES} bytes and {MAX_DEPTH} components, each of at most {MAX_NAME_BYTES} bytes"
     )]
     TooLong,
 }
 
 impl WorkspacePath {
-    /// Reads a path; empty and `.` are the workspace itself. `./` and doubled or trailing slashes are dropped.
+    /// Parses a path. The empty string and `.` denote the root of the workspace. Each `./`, repeated slash or trailing
+    /// slash is removed.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         if text.contains('\0') {
             return Err(PathError::Nul);
@@ -46,15 +48,17 @@ impl WorkspacePath {
         Ok(Self(names.join("/")))
     }
 
+    /// Returns true if the path denotes the root of the workspace.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Returns the normalized path. It is empty for the root of the workspace.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The directory it stands in, and its name there; `None` for the workspace itself.
+    /// Splits the path into its parent directory and its last component. Returns `None` for the root of the workspace.
     pub(super) fn split(&self) -> Option<(Self, &str)> {
         if self.is_root() {
             return None;
@@ -63,7 +67,8 @@ impl WorkspacePath {
         Some((Self(parent.to_owned()), name))
     }
 
-    /// The path and all directories above it, the outermost first, without the workspace itself.
+    /// Returns the path's parent directories, outermost first, then the path itself. The root of the workspace is not
+    /// included.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self.0.match_indices('/').map(|(at, _)| at).chain([self.0.len()]);
         ends.filter_map(|end| self.0.get(..end))
@@ -77,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_told_from_escapes() {
+    fn paths_that_escape_the_workspace_are_rejected() {
         let parse = |text: &str| WorkspacePath::parse(text).map(|path| path.0);
         assert_eq!(parse("a/./b//c/"), Ok("a/b/c".to_owned()));
         assert_eq!(parse(""), Ok(String::new()));
@@ -92,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_knows_its_parents() {
+    fn a_path_returns_its_parents() {
         let path = WorkspacePath::parse("a/b/c").unwrap();
         assert_eq!(path.prefixes().map(|prefix| prefix.0).collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
         assert_eq!(path.split().map(|(parent, name)| (parent.0, name)), Some(("a/b".to_owned(), "c")));

@@ -1,8 +1,8 @@
-//! What the host's writers may still add to a workspace.
+//! Disk quotas that apply when the server writes to workspaces.
 //!
-//! A workspace is measured when that is needed to say no, and otherwise now and then: what the host itself has written
-//! since is known. What an agent's commands write is seen with the next measurement; to hold them up is the sandbox's
-//! business.
+//! The disk usage of a workspace is measured when the last measurement is too old, and always before a write is
+//! rejected. Between measurements, the server's own writes are added to the last measured value. Files that the agent's
+//! commands write are noticed only at the next measurement. This module does not limit the commands.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,131 +12,140 @@ use herm_types::{Clock, Timestamp};
 
 use super::{Error, usage};
 
-/// How long a measurement counts, in milliseconds.
-const MEASURED_MS: i64 = 10_000;
-/// Workspaces whose measurements are kept; beyond it those that nobody writes to are forgotten.
-const MAX_KNOWN: usize = 1024;
+/// The time for which a measurement of disk usage is valid, in milliseconds.
+const MEASUREMENT_TTL_MS: i64 = 10_000;
+/// The maximum number of tracked workspaces. When it is reached, workspaces without a write in progress are no longer
+/// tracked.
+const MAX_TRACKED: usize = 1024;
 
-/// What is known of a workspace.
+/// The tracked disk usage of one workspace.
 #[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    /// When it was measured, and the bytes that it had, with what was put there since.
+struct WorkspaceUsage {
+    /// The time of the last measurement, and a number of bytes: the measured bytes plus the bytes that the server has
+    /// written since.
     measured: Option<(Timestamp, u64)>,
-    /// Bytes on their way, which have no name and are in no measurement.
-    on_the_way: u64,
-    /// Who is writing.
+    /// The number of bytes reserved for files that are still being written. These files are not included in
+    /// measurements.
+    reserved: u64,
+    /// The number of the server's writes to this workspace that are in progress.
     writers: usize,
 }
 
-/// The quotas of all workspaces that the host writes to; cheap to clone.
+/// Tracks the disk usage of all workspaces to which the server writes; cheap to clone.
 #[derive(Clone)]
 pub struct Quotas {
     clock: Arc<dyn Clock>,
-    known: Arc<Mutex<HashMap<PathBuf, Known>>>,
+    workspaces: Arc<Mutex<HashMap<PathBuf, WorkspaceUsage>>>,
 }
 
 impl std::fmt::Debug for Quotas {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Quotas").field("known", &self.known().len()).finish_non_exhaustive()
+        f.debug_struct("Quotas").field("workspaces", &self.workspaces().len()).finish_non_exhaustive()
     }
 }
 
-/// The room that one writer takes. Dropped, it is given back.
+/// The part of a workspace's quota that one write has reserved. It is released when the reservation is dropped.
 #[derive(Debug)]
-pub struct Room {
+pub struct Reservation {
     quotas: Quotas,
     dir: PathBuf,
     limit: u64,
-    /// What the file that is written takes the place of.
+    /// The number of bytes on disk that become free because the write replaces a file.
     replaced: u64,
-    taken: u64,
+    reserved: u64,
 }
 
 impl Quotas {
+    /// Creates a tracker that does not track any workspaces yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, known: Arc::default() }
+        Self { clock, workspaces: Arc::default() }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn workspaces(&self) -> MutexGuard<'_, HashMap<PathBuf, WorkspaceUsage>> {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to write to the workspace in `dir`, which may hold `limit` bytes; `replaced` bytes go by it.
-    pub fn enter(&self, dir: &Path, limit: u64, replaced: u64) -> Room {
-        let mut known = self.known();
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, one| one.writers > 0);
+    /// Begins a write to the workspace in `dir`, whose quota is `limit` bytes. `replaced` is the number of bytes on
+    /// disk that become free because the write replaces a file. Nothing is reserved yet.
+    pub fn begin_write(&self, dir: &Path, limit: u64, replaced: u64) -> Reservation {
+        let mut workspaces = self.workspaces();
+        if workspaces.len() >= MAX_TRACKED {
+            workspaces.retain(|_, workspace| workspace.writers > 0);
         }
-        known.entry(dir.to_owned()).or_default().writers += 1;
-        Room { quotas: self.clone(), dir: dir.to_owned(), limit, replaced, taken: 0 }
+        workspaces.entry(dir.to_owned()).or_default().writers += 1;
+        Reservation { quotas: self.clone(), dir: dir.to_owned(), limit, replaced, reserved: 0 }
     }
 
-    /// Forgets what was measured: something was removed.
-    pub fn forget(&self, dir: &Path) {
-        if let Some(one) = self.known().get_mut(dir) {
-            one.measured = None;
+    /// Discards the last measurement of a workspace. Must be called after files have been removed from the workspace.
+    pub fn invalidate(&self, dir: &Path) {
+        if let Some(workspace) = self.workspaces().get_mut(dir) {
+            workspace.measured = None;
         }
     }
 }
 
-impl Room {
-    /// Takes room for a file of so many bytes, what was taken before included. May measure the workspace, which blocks.
+impl Reservation {
+    /// Increases the reservation to a total of `size` bytes. Blocks the thread if the workspace must be measured.
     ///
     /// # Errors
-    /// [`Error::OverQuota`], and no more is taken.
-    pub fn take(&mut self, size: u64) -> Result<(), Error> {
-        let more = size.saturating_sub(self.taken);
+    /// Returns [`Error::OverQuota`] if the write would exceed the quota. The reservation is then unchanged.
+    pub fn grow_to(&mut self, size: u64) -> Result<(), Error> {
+        let more = size.saturating_sub(self.reserved);
         let now = self.quotas.clock.now();
-        // By an old measurement nobody is refused.
-        if more == 0 || self.fits(more, now.plus_ms(-MEASURED_MS)).is_some_and(|fits| fits.is_ok()) {
+        // First try with the last measurement. If the bytes do not fit, measure again below: a write may be rejected
+        // only on the basis of a new measurement.
+        if more == 0
+            || self.try_reserve(more, now.plus_ms(-MEASUREMENT_TTL_MS)).is_some_and(|result| result.is_ok())
+        {
             return Ok(());
         }
         let used = usage(&self.dir)?;
-        self.change(|known| known.measured = Some((now, used)));
-        self.fits(more, now).unwrap_or(Ok(()))
+        self.update(|workspace| workspace.measured = Some((now, used)));
+        self.try_reserve(more, now).unwrap_or(Ok(()))
     }
 
-    /// Takes the bytes if they fit by a measurement that is not from before `since`; `None` if there is none.
-    fn fits(&mut self, bytes: u64, since: Timestamp) -> Option<Result<(), Error>> {
+    /// Reserves `bytes` more bytes if they fit into the quota. Uses only a measurement made at or after `since`.
+    /// Returns `None` if there is no such measurement.
+    fn try_reserve(&mut self, bytes: u64, since: Timestamp) -> Option<Result<(), Error>> {
         let (limit, replaced) = (self.limit, self.replaced);
-        let fits = self.change(|known| {
-            let (_, used) = known.measured.filter(|(at, _)| *at >= since)?;
-            let used = used.saturating_add(known.on_the_way);
+        let result = self.update(|workspace| {
+            let (_, used) = workspace.measured.filter(|(at, _)| *at >= since)?;
+            let used = used.saturating_add(workspace.reserved);
             if used.saturating_add(bytes) > limit.saturating_add(replaced) {
                 return Some(Err(Error::OverQuota { limit, used }));
             }
-            known.on_the_way += bytes;
+            workspace.reserved += bytes;
             Some(Ok(()))
         });
-        if matches!(fits, Some(Ok(()))) {
-            self.taken += bytes;
+        if matches!(result, Some(Ok(()))) {
+            self.reserved += bytes;
         }
-        fits
+        result
     }
 
-    /// The file is in its place: it counts with the rest from now on.
-    pub fn fill(mut self) {
-        let (taken, replaced) = (std::mem::take(&mut self.taken), self.replaced);
-        self.change(|known| {
-            known.on_the_way = known.on_the_way.saturating_sub(taken);
-            if let Some((_, used)) = &mut known.measured {
-                *used = used.saturating_add(taken).saturating_sub(replaced);
+    /// Completes the write: from now on, the reserved bytes count as written and the replaced bytes as free.
+    pub fn commit(mut self) {
+        let (reserved, replaced) = (std::mem::take(&mut self.reserved), self.replaced);
+        self.update(|workspace| {
+            workspace.reserved = workspace.reserved.saturating_sub(reserved);
+            if let Some((_, used)) = &mut workspace.measured {
+                *used = used.saturating_add(reserved).saturating_sub(replaced);
             }
         });
     }
 
-    fn change<T: Default>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
-        // It is there for as long as it has a writer.
-        self.quotas.known().get_mut(&self.dir).map(change).unwrap_or_default()
+    fn update<T: Default>(&self, update: impl FnOnce(&mut WorkspaceUsage) -> T) -> T {
+        // The entry always exists, because a workspace with a write in progress remains tracked.
+        self.quotas.workspaces().get_mut(&self.dir).map(update).unwrap_or_default()
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let taken = self.taken;
-        self.change(|known| {
-            known.on_the_way = known.on_the_way.saturating_sub(taken);
-            known.writers = known.writers.saturating_sub(1);
+        let reserved = self.reserved;
+        self.update(|workspace| {
+            workspace.reserved = workspace.reserved.saturating_sub(reserved);
+            workspace.writers = workspace.writers.saturating_sub(1);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Removing: a directory goes whole, and no link on the way leads anywhere else.
+//! Removes files and whole directories without following symbolic links.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -10,24 +10,26 @@ use herm_types::file::Precondition;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, openat2, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::write::{lock, look, temporary_name};
+use super::write::{lock, stat_entry, temporary_name};
 use super::{BENEATH, Error, Workspace, WorkspacePath, etag};
 
-/// How often a directory is looked into until it is empty: once for each level of what is in it, or for ever while
-/// somebody goes on to write into it.
-const MAX_LOOKS: usize = 100_000;
-/// How often a directory that was empty may be filled again before it is removed.
+/// The maximum number of passes over a directory to empty it. If it is not empty after that, its removal fails. Each
+/// level of nesting needs one pass, and concurrent writes can cause any number of additional passes.
+const MAX_PASSES: usize = 100_000;
+/// The maximum number of attempts to empty and remove a directory. An attempt fails if a file is created in the
+/// directory after it was emptied.
 const MAX_REFILLS: usize = 16;
 
 impl Workspace {
-    /// Removes a file, or a directory with all that is in it, if the precondition holds for it; waits until that is on
-    /// the disk. A directory that breaks off on the way can be removed again. A symbolic link is refused.
+    /// Removes a file, or a directory with all its content, if the precondition holds. Returns after the removal has
+    /// been synced to disk. If the removal of a directory fails halfway, it can be repeated. Symbolic links are
+    /// rejected.
     pub fn remove(&self, path: &WorkspacePath, precondition: &Precondition) -> Result<(), Error> {
         let (parent, name) = path.split().ok_or(Error::IsRoot)?;
         let parent = self.open_beneath(&parent, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
         {
-            let _place = lock(&parent)?;
-            let stat = look(&parent, name)?.ok_or(Error::NotFound)?;
+            let _guard = lock(&parent)?;
+            let stat = stat_entry(&parent, name)?.ok_or(Error::NotFound)?;
             let kind = FileType::from_raw_mode(stat.st_mode);
             if kind == FileType::Symlink {
                 return Err(Error::Symlink);
@@ -45,21 +47,21 @@ impl Workspace {
         Ok(fsync(&parent)?)
     }
 
-    /// Removes the workspace in `dir` with all that is in it. May be done again after it broke off, and twice at the
-    /// same time; one that is not there is removed already.
+    /// Removes the workspace in `dir` with all its content. Can be repeated after a failure, and may be called
+    /// concurrently for the same workspace. Succeeds if the workspace does not exist.
     pub fn destroy(dir: &Path) -> Result<(), Error> {
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_PASSES {
             match rustix::fs::open(dir, DIRECTORY | OFlags::PATH, Mode::empty()) {
                 Err(Errno::NOENT) => return Ok(()),
-                opened => match entered(&opened?) {
+                opened => match open_for_reading(&opened?) {
                     Err(Errno::NOENT) => return Ok(()),
-                    root => empty(&root?)?,
+                    root => remove_all_entries(&root?)?,
                 },
             }
             match fs::remove_dir(dir) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                // Somebody else moves directories up at the same time.
+                // A concurrent call of this function has moved subdirectories into `dir`. Empty `dir` again.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
                 Err(error) => return Err(Error::Io(error)),
             }
@@ -69,18 +71,19 @@ impl Workspace {
 }
 
 fn remove_directory(parent: &OwnedFd, name: &str) -> Result<(), Error> {
-    // What was filled once it was empty is emptied again, but not for ever.
+    // Retry, because entries may be created in the directory after it was emptied. The number of attempts is limited,
+    // because the agent could create entries forever.
     for _ in 0..MAX_REFILLS {
         match openat2(parent, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
             Err(Errno::NOENT) => return Ok(()),
-            opened => match entered(&opened?) {
+            opened => match open_for_reading(&opened?) {
                 Err(Errno::NOENT) => return Ok(()),
-                directory => empty(&directory?)?,
+                directory => remove_all_entries(&directory?)?,
             },
         }
         match unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            // Somebody put something into it.
+            // An entry was created in the directory after it was emptied. Empty it again.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -90,10 +93,10 @@ fn remove_directory(parent: &OwnedFd, name: &str) -> Result<(), Error> {
 
 pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Empties a directory. A directory within is never gone down into: what it holds is moved up beside it, so that
-/// no depth costs anything, neither stack nor descriptors.
-fn empty(root: &OwnedFd) -> Result<(), Error> {
-    for _ in 0..MAX_LOOKS {
+/// Removes all entries of a directory. Instead of recursing, moves nested directories up into `root`, so that neither
+/// the stack nor the number of open file descriptors grows with the depth.
+fn remove_all_entries(root: &OwnedFd) -> Result<(), Error> {
+    for _ in 0..MAX_PASSES {
         let mut is_empty = true;
         for entry in Dir::read_from(root)? {
             let entry = entry?;
@@ -109,22 +112,25 @@ fn empty(root: &OwnedFd) -> Result<(), Error> {
     Err(Error::Busy)
 }
 
-/// Removes an entry of the root; of a directory the files within, while the directories within become entries.
+/// Removes an entry of `root`. If the entry is a directory, its files are deleted and its subdirectories are moved into
+/// `root`.
 fn remove(root: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Error> {
-    if unlinked(root, name, kind)? {
+    if unlink_non_directory(root, name, kind)? {
         return Ok(());
     }
-    let Some(found) = find_directory(root, name)? else { return Ok(()) };
-    let within = match entered(&found) {
+    let Some(directory_fd) = find_directory(root, name)? else { return Ok(()) };
+    let directory = match open_for_reading(&directory_fd) {
         Err(Errno::NOENT) => return Ok(()),
-        within => within?,
+        directory => directory?,
     };
-    for entry in Dir::read_from(&within)? {
+    for entry in Dir::read_from(&directory)? {
         let entry = entry?;
-        if is_dots(entry.file_name()) || unlinked(&within, entry.file_name(), entry.file_type())? {
+        if is_dots(entry.file_name())
+            || unlink_non_directory(&directory, entry.file_name(), entry.file_type())?
+        {
             continue;
         }
-        move_up(&within, entry.file_name(), root)?;
+        move_up(&directory, entry.file_name(), root)?;
     }
     match unlinkat(root, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTEMPTY) => Ok(()),
@@ -132,25 +138,28 @@ fn remove(root: &OwnedFd, name: &CStr, kind: FileType) -> Result<(), Error> {
     }
 }
 
-/// Moves a directory up. One without rights of its own cannot be moved by all servers, so it is given them first.
+/// Moves a directory into `root`. First gives the directory's owner full access to it: unless the server runs as root,
+/// a directory without write permission cannot be moved.
 fn move_up(from: &OwnedFd, name: &CStr, root: &OwnedFd) -> Result<(), Error> {
-    let Some(found) = find_directory(from, name)? else { return Ok(()) };
-    allow(&found)?;
-    let fresh = CString::new(temporary_name()?).map_err(|error| Error::Io(error.into()))?;
-    match renameat(from, name, root, fresh) {
+    let Some(directory_fd) = find_directory(from, name)? else { return Ok(()) };
+    grant_owner_access(&directory_fd)?;
+    let new_name = CString::new(temporary_name()?).map_err(|error| Error::Io(error.into()))?;
+    match renameat(from, name, root, new_name) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// A directory that a listing has named; `None` if it went away or is something else by now: the next look tells.
+/// Opens a directory that was found in a listing. Returns `None` if it has since been deleted or replaced. The next
+/// pass then handles the entry, if it still exists.
 fn find_directory(parent: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Error> {
     loop {
         match openat2(parent, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH) {
-            Ok(found) => return Ok(Some(found)),
+            Ok(directory_fd) => return Ok(Some(directory_fd)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(Errno::INTR | Errno::AGAIN) => {}
-            // Somebody else moved it up while the kernel looked; a mount would still be there.
+            // The directory no longer exists: a concurrent call moved it while the kernel resolved the path. A mount
+            // also causes `EXDEV`, but it would still exist.
             Err(Errno::XDEV)
                 if matches!(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) =>
             {
@@ -161,30 +170,31 @@ fn find_directory(parent: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Erro
     }
 }
 
-/// Whether the entry is gone; `false` for a directory.
-fn unlinked(directory: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Error> {
+/// Deletes an entry unless it is a directory. Returns `false` for a directory, which is left unchanged.
+fn unlink_non_directory(directory: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Error> {
     if kind == FileType::Directory {
         return Ok(false);
     }
     match unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
-        // Not every file system says in its listing what is a directory.
+        // The entry is a directory after all: some file systems do not report entry types in listings.
         Err(Errno::ISDIR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Opens a directory that was found for reading.
-pub(super) fn entered(found: &OwnedFd) -> Result<OwnedFd, Errno> {
-    allow(found)?;
-    rustix::fs::openat(found, c".", DIRECTORY | OFlags::RDONLY, Mode::empty())
+/// Opens a directory for reading, given its `O_PATH` descriptor. The directory's name is not resolved again.
+pub(super) fn open_for_reading(directory_fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    grant_owner_access(directory_fd)?;
+    rustix::fs::openat(directory_fd, c".", DIRECTORY | OFlags::RDONLY, Mode::empty())
 }
 
-/// Gives the owner the right to a directory that was found: to this one, whatever has its name by now.
-pub(super) fn allow(found: &OwnedFd) -> Result<(), Errno> {
-    let is_allowed = Mode::from_raw_mode(fstat(found)?.st_mode).contains(Mode::RWXU);
+/// Gives a directory's owner full access to the directory. Uses its descriptor, because its name may refer to another
+/// entry by now.
+pub(super) fn grant_owner_access(directory_fd: &OwnedFd) -> Result<(), Errno> {
+    let is_allowed = Mode::from_raw_mode(fstat(directory_fd)?.st_mode).contains(Mode::RWXU);
     if !is_allowed {
-        rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::RWXU)?;
+        rustix::fs::chmod(format!("/proc/self/fd/{}", directory_fd.as_raw_fd()), Mode::RWXU)?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! Writing: a file is there as it was or as it shall be, never in between.
+//! Writes files atomically: a reader sees either the old or the new content of a file.
 //!
-//! The bytes go into a file beside the destination that has no name (`O_TMPFILE`), so that one that is given up, also by
-//! the end of this process, leaves nothing. A name it gets only to take another file's place, for the moment between two
-//! system calls; where the file system knows no files without a name, from its beginning. It is locked for as long as
-//! somebody writes it, so that what a crash left is known by its lock's absence, and goes when its directory is listed.
+//! The bytes are written to an unnamed file (`O_TMPFILE`) in the destination directory. An aborted write therefore
+//! leaves nothing behind, even if this process crashes. Two cases need a temporary name: while a new file replaces an
+//! existing one, for a moment between two system calls; and on file systems without unnamed files, from the start. The
+//! writer holds a lock on the file. A temporary file without a lock is left over from a crash. It is removed when its
+//! directory is listed.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -23,50 +24,55 @@ use super::{Error, Workspace, WorkspacePath, etag, modified_at, owner};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
-/// What a file keeps when it is replaced: nobody is made another user by it.
+/// The permission bits that a file keeps when its content is replaced. The setuid, setgid and sticky bits are dropped.
 const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
-/// Names that are tried for a file that is locked by somebody else as soon as it has one.
-const MAX_NAMES: usize = 8;
-/// Locks that writes to all directories share: so many that two seldom meet.
+/// The maximum number of attempts to create a named temporary file. An attempt fails if a concurrent listing locks or
+/// removes the file first.
+const MAX_CREATE_ATTEMPTS: usize = 8;
+/// The number of locks, each of which serves several directories. With this many, two directories rarely use the same
+/// lock.
 const LOCKS: usize = 64;
 
-/// What stands in a name may change between the look at it and the change of it. The host's own writers wait for each
-/// other, so that of two with the same precondition one fails; what is inside the sandbox nobody can hold up.
-static PLACES: [Mutex<()>; LOCKS] = [const { Mutex::new(()) }; LOCKS];
+/// Locks that allow only one of the server's writers at a time in a directory. Without them, a file could change
+/// between the check of a precondition and the write, and two writers with the same precondition could both succeed.
+/// Programs in the sandbox do not use these locks.
+static DIRECTORY_LOCKS: [Mutex<()>; LOCKS] = [const { Mutex::new(()) }; LOCKS];
 
-/// What becomes of a symbolic link in the place that a file is written to.
+/// The action of a write if its destination is a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLink {
-    /// The link is replaced, and what it leads to stays as it is.
+    /// Replaces the link itself. The file to which the link points is unchanged.
     Replace,
-    /// It is an error.
+    /// Rejects the write with [`Error::Symlink`].
     Refuse,
 }
 
-/// A file as it was written.
+/// The metadata of a file after a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
+    /// The file's size in bytes.
     pub size: u64,
     pub modified_at: Timestamp,
     pub etag: String,
 }
 
-/// A file that is being written, and is not yet in its place. Dropped, it is gone.
+/// A file that is being written and is not at its destination yet. [`Self::commit`] moves it there. If it is dropped
+/// without a commit, it is deleted.
 #[derive(Debug)]
 pub struct Pending {
     directory: OwnedFd,
     name: String,
     file: File,
-    /// Its name while it has one of its own.
+    /// The file's temporary name, or `None` if the file is unnamed.
     temporary: Option<String>,
     size: u64,
     limit: u64,
 }
 
 impl Workspace {
-    /// Replaces a file, or makes it, with its missing directories, and waits until it is on the disk. A symbolic
-    /// link in its place is itself replaced. A file that was there keeps its permissions, so that a program stays
-    /// one; who has it open or linked elsewhere keeps the old bytes.
+    /// Creates or replaces a file atomically and syncs it to disk. Creates missing parent directories. If the path is a
+    /// symbolic link, the link itself is replaced. The permissions of a replaced file are preserved, so that a program
+    /// stays executable. Open handles and other hard links to the old file keep the old content.
     pub fn write_atomic(&self, path: &WorkspacePath, bytes: &[u8], limit: u64) -> Result<(), Error> {
         if bytes.len() as u64 > limit {
             return Err(Error::TooLarge { limit });
@@ -76,30 +82,32 @@ impl Workspace {
         pending.commit(&Precondition::default(), OnLink::Replace).map(|_| ())
     }
 
-    /// Begins to write a file of at most `limit` bytes, piece by piece; its missing directories are made.
+    /// Begins to write a file in chunks, with at most `limit` bytes in total. Creates missing parent directories.
     pub fn begin_write(&self, path: &WorkspacePath, limit: u64) -> Result<Pending, Error> {
         let (parent, name) = path.split().ok_or(Error::IsRoot)?;
-        let directory = self.make_directories(&parent)?;
+        let directory = self.create_directories(&parent)?;
         if is_directory(&directory, name)? {
             return Err(Error::NotAFile);
         }
         let (file, temporary) = open_temporary(&directory)?;
-        owner::inherit(&directory, &file)?;
+        owner::inherit_owner(&directory, &file)?;
         Ok(Pending { directory, name: name.to_owned(), file, temporary, size: 0, limit })
     }
 
-    /// Whether a file could be written now, with this precondition and without replacing a link.
+    /// Checks that a write with this precondition would succeed now. Fails if the path is a symbolic link.
     pub fn check_write(&self, path: &WorkspacePath, precondition: &Precondition) -> Result<(), Error> {
         let (parent, name) = path.split().ok_or(Error::IsRoot)?;
         match self.open_beneath(&parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
-            Ok(directory) => check(look(&directory, name)?.as_ref(), precondition, OnLink::Refuse),
-            Err(Errno::NOENT) => check(None, precondition, OnLink::Refuse),
+            Ok(directory) => {
+                check_target(stat_entry(&directory, name)?.as_ref(), precondition, OnLink::Refuse)
+            }
+            Err(Errno::NOENT) => check_target(None, precondition, OnLink::Refuse),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Opens a directory; it and those above it are made where they are missing.
-    fn make_directories(&self, path: &WorkspacePath) -> Result<OwnedFd, Error> {
+    /// Opens a directory. Creates the directory and its parents if they do not exist.
+    fn create_directories(&self, path: &WorkspacePath) -> Result<OwnedFd, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match self.open_beneath(path, flags, Mode::empty()) {
             Err(Errno::NOENT) => {}
@@ -110,11 +118,12 @@ impl Workspace {
             let parent = self.open_beneath(&parent, flags, Mode::empty())?;
             match mkdirat(&parent, name, DIRECTORY_MODE) {
                 Ok(()) => {
-                    let made =
+                    let created =
                         openat(&parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-                    // One that was swapped for something else meanwhile is somebody's already.
-                    if let Ok(made) = made {
-                        owner::inherit(&parent, &made)?;
+                    // If opening fails, leave the owner as it is: another entry has replaced the new directory, and it
+                    // already has an owner.
+                    if let Ok(created) = created {
+                        owner::inherit_owner(&parent, &created)?;
                     }
                     fsync(&parent)?;
                 }
@@ -127,7 +136,7 @@ impl Workspace {
 }
 
 impl Pending {
-    /// Adds bytes at the end.
+    /// Appends bytes to the file. Fails if the file would exceed its size limit.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let size = self.size.saturating_add(bytes.len() as u64);
         if size > self.limit {
@@ -138,28 +147,29 @@ impl Pending {
         Ok(())
     }
 
-    /// Puts the file into its place, if the precondition holds there, and waits until it is on the disk.
+    /// Moves the file to its destination if the precondition holds, and syncs the file and its directory to disk.
     pub fn commit(mut self, precondition: &Precondition, on_link: OnLink) -> Result<Written, Error> {
         self.file.sync_all().map_err(from_io)?;
         {
-            let _place = lock(&self.directory)?;
-            // A file that appears between the look and the making is looked at again.
-            while !self.put(precondition, on_link)? {}
+            let _guard = lock(&self.directory)?;
+            // Retry while a file is created at the destination between the check of the precondition and the move.
+            while !self.try_commit(precondition, on_link)? {}
         }
         fsync(&self.directory)?;
         let stat = fstat(&self.file)?;
         Ok(Written { size: self.size, modified_at: modified_at(&stat), etag: etag(&stat) })
     }
 
-    /// One attempt; `false` if what stands in the place changed meanwhile.
-    fn put(&mut self, precondition: &Precondition, on_link: OnLink) -> Result<bool, Error> {
-        let there = look(&self.directory, &self.name)?;
-        check(there.as_ref(), precondition, on_link)?;
-        if let Some(stat) = there.filter(is_regular) {
+    /// Makes one attempt to move the file to its destination. Returns `false` if a file was created at the destination
+    /// after the precondition was checked.
+    fn try_commit(&mut self, precondition: &Precondition, on_link: OnLink) -> Result<bool, Error> {
+        let existing = stat_entry(&self.directory, &self.name)?;
+        check_target(existing.as_ref(), precondition, on_link)?;
+        if let Some(stat) = existing.filter(is_regular) {
             fchmod(&self.file, Mode::from_raw_mode(stat.st_mode) & PERMISSIONS)?;
         }
         if self.temporary.is_none() {
-            if there.is_none() {
+            if existing.is_none() {
                 return match self.link(&self.name) {
                     Ok(()) => Ok(true),
                     Err(Errno::EXIST) => Ok(false),
@@ -178,28 +188,28 @@ impl Pending {
     }
 
     fn link(&self, name: &str) -> Result<(), Errno> {
-        let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        linkat(CWD, open, &self.directory, name, AtFlags::SYMLINK_FOLLOW)
+        let fd_path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        linkat(CWD, fd_path, &self.directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // What failed was told; that the rest is removed is tried.
+            // Ignore an error: if the file remains, it is removed when its directory is listed.
             let _ = unlinkat(&self.directory, temporary, AtFlags::empty());
         }
     }
 }
 
-/// Whether a file may be written where `there` stands.
-fn check(there: Option<&Stat>, precondition: &Precondition, on_link: OnLink) -> Result<(), Error> {
-    match there.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+/// Checks that a file may be written at its destination. `existing` is the entry that is there now.
+fn check_target(existing: Option<&Stat>, precondition: &Precondition, on_link: OnLink) -> Result<(), Error> {
+    match existing.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Some(FileType::Directory) => return Err(Error::NotAFile),
         Some(FileType::Symlink) if on_link == OnLink::Refuse => return Err(Error::Symlink),
         _ => {}
     }
-    let current = there.filter(|stat| is_regular(stat)).map(etag);
+    let current = existing.filter(|stat| is_regular(stat)).map(etag);
     if precondition.holds(current.as_deref()) { Ok(()) } else { Err(Error::Precondition) }
 }
 
@@ -207,16 +217,16 @@ fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// Keeps the host's other writers from changing what stands in a directory.
+/// Locks a directory so that the server has no other writer in it. Programs in the sandbox are not affected.
 pub(super) fn lock(directory: &OwnedFd) -> Result<MutexGuard<'static, ()>, Error> {
     let stat = fstat(directory)?;
     let index = usize::try_from(stat.st_ino % LOCKS as u64).unwrap_or(0);
-    let place = PLACES.get(index).ok_or(Error::NotFound)?;
-    Ok(place.lock().unwrap_or_else(PoisonError::into_inner))
+    let mutex = DIRECTORY_LOCKS.get(index).ok_or(Error::NotFound)?;
+    Ok(mutex.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What stands in a name; `None`: nothing.
-pub(super) fn look(directory: &OwnedFd, name: &str) -> Result<Option<Stat>, Error> {
+/// Returns the metadata of an entry, or `None` if the entry does not exist. Does not follow symbolic links.
+pub(super) fn stat_entry(directory: &OwnedFd, name: &str) -> Result<Option<Stat>, Error> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -225,16 +235,17 @@ pub(super) fn look(directory: &OwnedFd, name: &str) -> Result<Option<Stat>, Erro
 }
 
 fn is_directory(directory: &OwnedFd, name: &str) -> Result<bool, Error> {
-    let there = look(directory, name)?;
-    Ok(there.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
+    let existing = stat_entry(directory, name)?;
+    Ok(existing.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
 }
 
-/// A file without a name, or, where there is no such thing, one with a name that nobody inside can foresee.
+/// Creates an unnamed file. If the file system does not support unnamed files, creates one with an unpredictable name.
+/// Returns the file and its name, if it has one.
 pub(super) fn open_temporary(directory: &OwnedFd) -> Result<(File, Option<String>), Error> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     match openat(directory, ".", flags | OFlags::TMPFILE, FILE_MODE) {
         Ok(fd) => {
-            is_locked(&fd)?;
+            try_lock(&fd)?;
             return Ok((File::from(fd), None));
         }
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
@@ -245,19 +256,20 @@ pub(super) fn open_temporary(directory: &OwnedFd) -> Result<(File, Option<String
 
 fn open_named(directory: &OwnedFd) -> Result<(File, Option<String>), Error> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    for _ in 0..MAX_NAMES {
+    for _ in 0..MAX_CREATE_ATTEMPTS {
         let name = temporary_name()?;
         let fd = openat(directory, &name, flags, FILE_MODE)?;
-        // Who lists the directory may have taken it for left over before it was locked.
-        if is_locked(&fd)? && fstat(&fd)?.st_nlink > 0 {
+        // Check that the file still exists: before it was locked, a concurrent listing may have removed it as stale.
+        if try_lock(&fd)? && fstat(&fd)?.st_nlink > 0 {
             return Ok((File::from(fd), Some(name)));
         }
     }
     Err(Error::Busy)
 }
 
-/// Locks a file for its writer; `false` if somebody else has. Where files cannot be locked, none is taken for left over.
-fn is_locked(file: &OwnedFd) -> Result<bool, Error> {
+/// Tries to lock a temporary file for its writer, without blocking. Returns `false` if the file is already locked.
+/// Returns `true` on file systems that do not support locks, where files are never treated as stale.
+fn try_lock(file: &OwnedFd) -> Result<bool, Error> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
@@ -272,15 +284,16 @@ fn from_io(error: std::io::Error) -> Error {
 const TEMPORARY_PREFIX: &str = ".herm-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// A name that nobody inside can foresee.
+/// Returns a random name for a temporary file. Programs in the sandbox cannot predict the name.
 pub(crate) fn temporary_name() -> Result<String, Error> {
     let mut random = [0u8; 16];
     getrandom(&mut random, GetRandomFlags::empty())?;
     Ok(format!("{TEMPORARY_PREFIX}{:032x}{TEMPORARY_SUFFIX}", u128::from_le_bytes(random)))
 }
 
-/// Removes what a crash left of a write: a file with a name of ours that nobody has locked. `false`: it is none.
-pub(super) fn remove_left_over(directory: &OwnedFd, name: &str) -> bool {
+/// Removes an entry if it is a stale temporary file: one that was left over from a crash and that no writer has locked.
+/// Returns `false` if the entry is not such a file and was left unchanged.
+pub(super) fn remove_if_stale(directory: &OwnedFd, name: &str) -> bool {
     let random = name.strip_prefix(TEMPORARY_PREFIX).and_then(|rest| rest.strip_suffix(TEMPORARY_SUFFIX));
     if !random.is_some_and(|random| random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
@@ -293,7 +306,8 @@ pub(super) fn remove_left_over(directory: &OwnedFd, name: &str) -> bool {
         && unlinkat(directory, name, AtFlags::empty()).is_ok()
 }
 
-/// The way for file systems that know no files without a name; those that the tests run on do.
+/// Tests of the fallback for file systems that do not support unnamed files. It needs its own tests because the file
+/// systems on which tests run do support them.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,11 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_name_of_its_own_stays_while_it_is_written_and_goes_when_it_is_given_up() {
+    fn a_named_temporary_file_is_kept_while_it_is_written_and_removed_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let workspace = Workspace::create(&dir.path().join("workspace")).unwrap();
         let begin = || {
-            let directory = workspace.make_directories(&WorkspacePath::parse("").unwrap()).unwrap();
+            let directory = workspace.create_directories(&WorkspacePath::parse("").unwrap()).unwrap();
             let (file, temporary) = open_named(&directory).unwrap();
             Pending { directory, name: "file".to_owned(), file, temporary, size: 0, limit: 9 }
         };

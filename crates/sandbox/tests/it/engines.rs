@@ -1,9 +1,9 @@
-//! Sandboxes, real ones of every engine: what a command gets, what it cannot get at, and how a sandbox lives and ends.
+//! Tests of real sandboxes on every engine: commands, isolation, attacks, limits and lifecycle.
 
 mod attacks;
 mod commands;
 mod isolation;
-mod life;
+mod lifecycle;
 mod limits;
 
 use std::path::{Path, PathBuf};
@@ -12,22 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herm_sandbox::{
-    Carry, Certificates, DockerOptions, Exec, Exit, Limits, Options, Outcome, Sandbox, Sandboxes, Spec,
+    Certificates, DockerOptions, Exec, Exit, Limits, Options, Outcome, ProxyHandler, Sandbox, Sandboxes, Spec,
 };
 use herm_testkit::process::{kill_children, processes_that_mention};
 use herm_types::sandbox::SandboxType;
 use herm_types::time::SystemRng;
 use tempfile::TempDir;
 
-/// Longer than any command here takes, on a machine of any speed, unless it is to be stopped.
-const LONG: Duration = Duration::from_secs(3_600);
-/// Longer than any test is without a server; after it, what a test that failed has left ends itself.
-const AWAY: Duration = Duration::from_secs(600);
-/// What is in the working directory. `ls` asks gVisor of 2022 in a way that it does not know.
+/// The timeout of commands in most tests. Even on a busy machine, no command takes this long.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// The reconnect timeout of sandboxes in tests. No test leaves a sandbox without a server for this long, but it ends
+/// the sandboxes that a failed test leaves behind.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+/// A shell command that lists the working directory. It does not use `ls`, because the gVisor release of 2022 does not
+/// support a system call that `ls` needs.
 const LISTING: &str = "for name in * .[!.]*; do test -e \"$name\" && echo \"$name\"; done; true";
 const OUTPUT_BYTES: usize = 64 * 1024;
 
-/// Makes of each function a test on every engine.
+/// Generates one test per engine for each listed function. The test calls the function.
 macro_rules! every_engine {
     ($($name:ident,)*) => {
         $(mod $name {
@@ -54,15 +56,15 @@ macro_rules! every_engine {
 }
 use every_engine;
 
-/// A server's sandboxes in a directory of their own.
+/// Simulates a server: its data directory and its sandboxes.
 struct Host {
     engine: SandboxType,
     dir: TempDir,
     sandboxes: Sandboxes,
 }
 
-/// A server without a way out for its sandboxes: what dials the proxy is hung up on.
-fn no_way_out() -> Carry {
+/// Returns a proxy handler that immediately closes every connection.
+fn reject_proxy_connections() -> ProxyHandler {
     Arc::new(|_, stream| drop(stream))
 }
 
@@ -71,26 +73,26 @@ fn docker_host() -> String {
     host.expect("HERM_TEST_DOCKER_HOST is not set: run the tests through scripts/docker.sh")
 }
 
-fn open(dir: &TempDir, away_limit: Duration, carry: Carry) -> Sandboxes {
+fn open(dir: &TempDir, reconnect_timeout: Duration, proxy_handler: ProxyHandler) -> Sandboxes {
     let options = Options {
         data_dir: dir.path().to_owned(),
         rng: Arc::new(SystemRng),
-        away_limit,
+        reconnect_timeout,
         docker: DockerOptions { host: Some(docker_host()), image: "herm-sandbox:test".to_owned() },
         certificates: Certificates::default(),
-        carry,
+        proxy_handler,
     };
     Sandboxes::new(options).unwrap()
 }
 
 impl Host {
     fn new(engine: SandboxType) -> Self {
-        Self::with(engine, AWAY, no_way_out())
+        Self::with(engine, RECONNECT_TIMEOUT, reject_proxy_connections())
     }
 
-    fn with(engine: SandboxType, away_limit: Duration, carry: Carry) -> Self {
+    fn with(engine: SandboxType, reconnect_timeout: Duration, proxy_handler: ProxyHandler) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let sandboxes = open(&dir, away_limit, carry);
+        let sandboxes = open(&dir, reconnect_timeout, proxy_handler);
         Self { engine, dir, sandboxes }
     }
 
@@ -113,22 +115,23 @@ impl Host {
         self.sandboxes.ensure(self.spec(name)).await.unwrap()
     }
 
-    /// The server is gone, as after `kill -9`, and another has come: whatever held a guest is dropped.
+    /// Simulates `kill -9` and a restart of the server: drops all handles to guests, and opens the same data directory
+    /// again.
     fn restarted(self) -> Self {
         let Self { engine, dir, sandboxes } = self;
         drop(sandboxes);
-        let sandboxes = open(&dir, AWAY, no_way_out());
+        let sandboxes = open(&dir, RECONNECT_TIMEOUT, reject_proxy_connections());
         Self { engine, dir, sandboxes }
     }
 
-    /// The server is gone, and none comes.
-    fn left(self) -> Left {
+    /// Simulates a server that exits and is not restarted. Its sandboxes keep running.
+    fn abandon(self) -> AbandonedHost {
         let Self { engine, dir, .. } = self;
-        Left { engine, dir }
+        AbandonedHost { engine, dir }
     }
 
-    fn alive(&self) -> usize {
-        alive(self.engine, &self.dir)
+    fn running_sandboxes(&self) -> usize {
+        running_sandboxes(self.engine, &self.dir)
     }
 
     fn containers(&self) -> Vec<String> {
@@ -139,7 +142,7 @@ impl Host {
         control_groups(&instance(&self.dir))
     }
 
-    /// Ends all sandboxes from outside, as the kernel might.
+    /// Kills all sandboxes from outside, as the host's kernel might when memory is short.
     fn kill_all(&self) {
         match self.engine {
             SandboxType::Local => processes(&self.dir).into_iter().for_each(kill_children),
@@ -150,8 +153,9 @@ impl Host {
         }
     }
 
-    /// What there is of sandboxes on the host, apart from what all share.
-    fn traces(&self) -> Vec<String> {
+    /// Lists the host resources that this server's sandboxes still occupy: mounts, sockets, processes, control groups
+    /// and containers.
+    fn leftovers(&self) -> Vec<String> {
         let needle = self.dir.path().display().to_string();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mounts = mounts.lines().filter(|line| line.contains(&needle)).map(str::to_owned);
@@ -167,20 +171,21 @@ impl Host {
         self.sandboxes.stop_all().await;
     }
 }
-/// What a server left behind.
-struct Left {
+
+/// The data directory of a server that has exited. Its sandboxes may still be running.
+struct AbandonedHost {
     engine: SandboxType,
     dir: TempDir,
 }
 
-impl Left {
-    fn alive(&self) -> usize {
-        alive(self.engine, &self.dir)
+impl AbandonedHost {
+    fn running_sandboxes(&self) -> usize {
+        running_sandboxes(self.engine, &self.dir)
     }
 }
 
-/// How many sandboxes there are.
-fn alive(engine: SandboxType, dir: &TempDir) -> usize {
+/// Returns the number of sandboxes that have a process or a container on the host.
+fn running_sandboxes(engine: SandboxType, dir: &TempDir) -> usize {
     match engine {
         SandboxType::Local => processes(dir).len(),
         SandboxType::Docker | SandboxType::Gvisor => containers(dir).len(),
@@ -191,12 +196,12 @@ fn instance(dir: &TempDir) -> String {
     std::fs::read_to_string(dir.path().join("sandboxes/.shared/instance")).unwrap()
 }
 
-/// The local sandboxes of this server: each has one process outside.
+/// Returns the host process ids of this server's local sandboxes, one per sandbox.
 fn processes(dir: &TempDir) -> Vec<u32> {
     processes_that_mention(Path::new(&format!("herm-sandbox:{}:", instance(dir))))
 }
 
-/// The containers of this server, running or not.
+/// Returns the ids of this server's containers, including stopped ones.
 fn containers(dir: &TempDir) -> Vec<String> {
     let label = format!("label=dev.herm.instance={}", instance(dir));
     docker(&["ps", "--all", "--quiet", "--filter"], &[&label]).lines().map(str::to_owned).collect()
@@ -209,17 +214,17 @@ fn docker(command: &[&str], arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// The control groups that sandboxes of this server have now; of a group that should have gone with the last of them,
-/// itself.
+/// Returns the control groups of this server's sandboxes. Also returns the parent group if it exists without sandboxes,
+/// because it should have been removed together with the last sandbox.
 fn control_groups(instance: &str) -> Vec<String> {
     let name = format!("herm-{instance}");
     let mut found = Vec::new();
-    let mut look_in = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(dir) = look_in.pop() {
+    let mut pending = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = pending.pop() {
         let below = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
         let below: Vec<PathBuf> = below.filter(|path| path.is_dir() && !path.is_symlink()).collect();
         match dir.file_name().is_some_and(|found| found == name.as_str()) {
-            false => look_in.extend(below),
+            false => pending.extend(below),
             true if below.is_empty() => found.push(dir.display().to_string()),
             true => found.extend(below.iter().map(|path| path.display().to_string())),
         }
@@ -234,34 +239,34 @@ fn shell(exec_id: &str, command: &str) -> Exec {
         env: Vec::new(),
         cwd: "/workspace".to_owned(),
         stdin: Vec::new(),
-        timeout: LONG,
+        timeout: COMMAND_TIMEOUT,
         output_limit_bytes: OUTPUT_BYTES,
     }
 }
 
 async fn run(sandbox: &Sandbox, command: &str) -> Outcome {
-    // Each command has a name of its own: its text will do.
+    // Derive the exec id from the command line, which is unique within each test.
     let exec_id: String = command.bytes().take(60).map(|byte| format!("{byte:02x}")).collect();
     let outcome = sandbox.exec(shell(&exec_id, command)).await.unwrap();
     sandbox.acknowledge(&exec_id);
     outcome
 }
 
-/// What a command that succeeds says.
-async fn said(sandbox: &Sandbox, command: &str) -> String {
+/// Runs a command in a sandbox, asserts that it succeeds and returns its standard output.
+async fn stdout_of(sandbox: &Sandbox, command: &str) -> String {
     let outcome = run(sandbox, command).await;
     let (stdout, stderr) = (text(&outcome.stdout), text(&outcome.stderr));
     assert_eq!(outcome.exit, Exit::Code(0), "{command}: {stdout}{stderr}");
     stdout
 }
 
-/// Whether the command succeeds on the host.
+/// Returns true if the command succeeds on the host, outside any sandbox.
 fn succeeds_outside(command: &str) -> bool {
     Command::new("sh").args(["-c", command]).output().unwrap().status.success()
 }
 
-/// The command succeeds outside and not inside.
-async fn fails_inside(sandbox: &Sandbox, command: &str) {
+/// Asserts that the command succeeds on the host and fails in the sandbox.
+async fn assert_fails_inside(sandbox: &Sandbox, command: &str) {
     assert!(succeeds_outside(command), "the control fails: {command}");
     let outcome = run(sandbox, command).await;
     assert_ne!(outcome.exit, Exit::Code(0), "{command}: {}", text(&outcome.stdout));

@@ -1,4 +1,4 @@
-//! What a sandbox must do, and what must not be done from inside one.
+//! Tests of sandboxes and workspaces, including attacks from inside a sandbox.
 
 #![cfg(test)]
 
@@ -6,7 +6,8 @@ mod engines;
 mod snapshots;
 mod workspace;
 
-/// How often what is random is tried.
-fn rounds(usual: usize) -> usize {
-    std::env::var("HERM_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+/// Returns the number of rounds of a randomized test. The environment variable `HERM_TEST_ROUNDS` overrides the
+/// default.
+fn rounds(default: usize) -> usize {
+    std::env::var("HERM_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(default)
 }

@@ -1,4 +1,4 @@
-//! The directory of snapshots: whole files for the server alone, and nothing of those that were not finished.
+//! Tests of snapshot storage: only the server's user can read snapshots, and unfinished snapshots leave nothing behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,39 +19,39 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_snapshot_is_there_when_it_has_its_name_and_nobody_else_may_read_it() {
+fn a_committed_snapshot_is_visible_and_private() {
     let dir = tempfile::tempdir().unwrap();
-    let (workspace, kept) = (dir.path().join("workspace"), dir.path().join("snapshots"));
+    let (workspace, stored) = (dir.path().join("workspace"), dir.path().join("snapshots"));
     fs::create_dir(&workspace).unwrap();
-    fs::write(workspace.join("file"), "kept").unwrap();
-    let (snapshots, id, stop) = (Snapshots::new(kept.clone()), new_id(), Stop::default());
-    let given_up = snapshots.write(id, &workspace, &stop).unwrap();
+    fs::write(workspace.join("file"), "old").unwrap();
+    let (snapshots, id, stop) = (Snapshots::new(stored.clone()), new_id(), Stop::default());
+    let uncommitted = snapshots.write(id, &workspace, &stop).unwrap();
     assert!(snapshots.open(id).is_err());
-    drop(given_up);
-    assert!(names(&kept).is_empty());
+    drop(uncommitted);
+    assert!(names(&stored).is_empty());
     let pending = snapshots.write(id, &workspace, &stop).unwrap();
-    // Who sweeps leaves alone what is still written.
+    // A sweep does not remove partial files that are still being written, and does not return their ids.
     assert_eq!(snapshots.sweep().unwrap(), []);
     let contents = pending.contents;
-    pending.put().unwrap();
-    assert_eq!((names(&kept), snapshots.sweep().unwrap()), (vec![format!("{id}.tar.zst")], vec![id]));
+    pending.commit().unwrap();
+    assert_eq!((names(&stored), snapshots.sweep().unwrap()), (vec![format!("{id}.tar.zst")], vec![id]));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&kept), mode(&kept.join(format!("{id}.tar.zst")))), (0o700, 0o600));
-    // A second one takes its place.
-    fs::write(workspace.join("file"), "anew").unwrap();
-    snapshots.write(id, &workspace, &stop).unwrap().put().unwrap();
+    assert_eq!((mode(&stored), mode(&stored.join(format!("{id}.tar.zst")))), (0o700, 0o600));
+    // A second snapshot with the same id replaces the first.
+    fs::write(workspace.join("file"), "new").unwrap();
+    snapshots.write(id, &workspace, &stop).unwrap().commit().unwrap();
     snapshots.restore(id, &dir.path().join("again"), contents, &stop).unwrap();
-    assert_eq!(fs::read_to_string(dir.path().join("again/file")).unwrap(), "anew");
+    assert_eq!(fs::read_to_string(dir.path().join("again/file")).unwrap(), "new");
     snapshots.remove(id).unwrap();
     snapshots.remove(id).unwrap();
-    assert!(names(&kept).is_empty());
-    let gone = snapshots.restore(id, &dir.path().join("never"), contents, &stop);
-    assert!(matches!(gone, Err(ArchiveError::Files(herm_sandbox::workspace::Error::NotFound))));
+    assert!(names(&stored).is_empty());
+    let restored = snapshots.restore(id, &dir.path().join("never"), contents, &stop);
+    assert!(matches!(restored, Err(ArchiveError::Files(herm_sandbox::workspace::Error::NotFound))));
     assert!(!dir.path().join("never").exists());
 }
 
 #[test]
-fn what_a_crash_left_goes_with_the_next_sweep() {
+fn a_sweep_removes_partial_files_left_by_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let snapshots = Snapshots::new(dir.path().to_owned());
     fs::write(dir.path().join(".herm-0123456789abcdef0123456789abcdef.tmp.partial"), "half").unwrap();

@@ -1,12 +1,12 @@
-//! The host's way to an agent's files, against an agent that is an attacker.
+//! Tests of the server's access to workspaces whose content is controlled by an attacker.
 
 mod archive;
-mod destroying;
-mod pieces;
+mod destroy;
 mod quota;
 mod races;
 mod reading;
 mod removing;
+mod streaming;
 mod usage;
 mod writing;
 
@@ -17,29 +17,30 @@ use std::path::PathBuf;
 use herm_sandbox::workspace::{Workspace, WorkspacePath};
 use tempfile::TempDir;
 
-/// What nobody may get to through a workspace.
-const SECRET: &str = "what lies outside";
+/// The content of a file outside the workspace that the server must never read or change.
+const SECRET: &str = "outside the workspace";
 
-/// A workspace, and beside it what it must not lead to.
-struct Ground {
+/// A workspace, and next to it a directory that must not be reachable through the workspace.
+struct Fixture {
     _dir: TempDir,
     inside: PathBuf,
     outside: PathBuf,
     workspace: Workspace,
 }
 
-fn ground() -> Ground {
+fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (inside, outside) = (dir.path().join("workspace"), dir.path().join("outside"));
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("secret"), SECRET).unwrap();
     let workspace = Workspace::create(&inside).unwrap();
-    Ground { _dir: dir, inside, outside, workspace }
+    Fixture { _dir: dir, inside, outside, workspace }
 }
 
-impl Ground {
-    /// Puts every kind of link there is to the outside.
-    fn put_links(&self) {
+impl Fixture {
+    /// Creates symbolic links of all kinds in the workspace: absolute, relative, to a directory, into `/proc`, and one
+    /// that refers to itself.
+    fn create_links(&self) {
         symlink(self.outside.join("secret"), self.inside.join("to_file")).unwrap();
         symlink(&self.outside, self.inside.join("to_dir")).unwrap();
         symlink("../outside/secret", self.inside.join("relative")).unwrap();
@@ -48,7 +49,8 @@ impl Ground {
         symlink("looped", self.inside.join("looped")).unwrap();
     }
 
-    fn outside_is_as_it_was(&self) {
+    /// Asserts that the directory outside the workspace has not changed.
+    fn assert_outside_unchanged(&self) {
         let names: Vec<_> =
             fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["secret"]);

@@ -1,4 +1,5 @@
-//! Many at once: the log stays gapless, a message is in its run or in the next, one transaction's fault is its own.
+//! Concurrent transactions: event logs have no gaps, each work item has one owner, and a panic affects only its own
+//! transaction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use herm_types::event::Event;
 use crate::engine::{World, log, on_both_engines};
 
 on_both_engines!(
-    writers_side_by_side_leave_a_gapless_log,
-    claims_side_by_side_share_the_items_out,
-    a_transaction_that_panics_harms_no_other,
+    concurrent_writers_leave_a_gapless_log,
+    concurrent_claims_never_share_an_item,
+    a_panicking_transaction_affects_no_other,
 );
 
-async fn writers_side_by_side_leave_a_gapless_log(world: World) {
+async fn concurrent_writers_leave_a_gapless_log(world: World) {
     let world = Arc::new(world);
     let deployment_id = world.deployment().await.deployment_id;
     let writers = (0..8).map(|writer| {
@@ -43,7 +44,7 @@ async fn writers_side_by_side_leave_a_gapless_log(world: World) {
     assert_eq!(numbers, (1..=128).collect::<Vec<_>>());
 }
 
-async fn claims_side_by_side_share_the_items_out(world: World) {
+async fn concurrent_claims_never_share_an_item(world: World) {
     let world = Arc::new(world);
     let deployment = world.deployment().await;
     for _ in 0..12 {
@@ -64,10 +65,10 @@ async fn claims_side_by_side_share_the_items_out(world: World) {
         claimed.extend(claim.await.unwrap().into_iter().map(|lease| lease.subject_id));
     }
     let distinct: BTreeSet<&String> = claimed.iter().collect();
-    assert_eq!(distinct.len(), claimed.len(), "no item has two owners");
+    assert_eq!(distinct.len(), claimed.len(), "an item has two owners");
 }
 
-async fn a_transaction_that_panics_harms_no_other(world: World) {
+async fn a_panicking_transaction_affects_no_other(world: World) {
     let world = Arc::new(world);
     let deployment_id = world.deployment().await.deployment_id;
     let panicking = Arc::clone(&world);
@@ -86,7 +87,8 @@ async fn a_transaction_that_panics_harms_no_other(world: World) {
             .await
     })
     .await;
-    // It panics where it runs: on a thread of SQLite's, or in the task itself.
+    // On SQLite, the transaction panics on the writer thread and the caller receives an error. On PostgreSQL, the
+    // calling task itself panics.
     assert!(!matches!(panicked, Ok(Ok(()))));
     world
         .store

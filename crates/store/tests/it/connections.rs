@@ -1,6 +1,8 @@
-//! Connections: each with the call it belongs to, bounded, gone with what they belong to.
+//! Connections: the tool call that each belongs to, the limits on their number, and their erasure.
 
-use herm_store::connections::{self, Ended, LISTED_OF_CALL, MAX_OF_CALL, NewConnection, OfCall};
+use herm_store::connections::{
+    self, CallConnections, EndedConnection, MAX_LISTED_PER_CALL, MAX_PER_CALL, NewConnection,
+};
 use herm_store::journal::{self, Position};
 use herm_store::{Error, deployments, queue, runs, threads};
 use herm_types::connection::ConnectionVerdict;
@@ -13,18 +15,19 @@ use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
     an_attempt_belongs_to_the_call_that_it_names,
-    a_call_that_is_not_open_or_not_ours_is_not_believed,
-    attempts_at_the_same_time_have_a_row_each,
-    what_is_beyond_the_limit_of_a_call_is_summed_up,
-    what_belongs_to_no_call_is_bounded_by_the_latest,
-    an_end_is_written_once,
-    what_a_killed_server_left_open_ends_with_bytes_unknown,
-    connections_go_with_their_thread,
-    connections_go_with_their_deployment_whenever_they_came,
-    hostile_texts_are_kept_as_far_as_they_can_be,
+    an_attempt_cannot_name_a_closed_or_foreign_call,
+    concurrent_attempts_have_a_row_each,
+    attempts_beyond_the_limit_of_a_call_are_summed_up,
+    attempts_without_a_call_are_bounded_to_the_latest,
+    an_end_is_recorded_once,
+    connections_left_open_by_a_killed_server_end_with_unknown_bytes,
+    connections_are_deleted_with_their_thread,
+    connections_are_deleted_with_their_deployment_even_if_recorded_late,
+    hostile_texts_are_truncated_and_stored,
 );
 
-/// A run at work on the deployment's default thread, with tool calls 1 to `calls` of its first step open.
+/// Inserts an active run in the deployment's default thread. The first step of the run has `calls` tool calls without a
+/// result.
 async fn run_with_calls(world: &World, deployment: &Deployment, calls: i64) -> RunId {
     let (run_id, _) = world.run(deployment).await;
     let thread_id = deployment.default_thread_id;
@@ -77,7 +80,7 @@ async fn record(
 }
 
 async fn end(world: &World, connection_id: i64, sent_bytes: i64) {
-    let ended = [Ended { connection_id, sent_bytes, received_bytes: 2 * sent_bytes, error: None }];
+    let ended = [EndedConnection { connection_id, sent_bytes, received_bytes: 2 * sent_bytes, error: None }];
     world
         .store
         .transaction("end", move |tx| Box::pin(async move { connections::end(tx, &ended).await }))
@@ -85,7 +88,7 @@ async fn end(world: &World, connection_id: i64, sent_bytes: i64) {
         .unwrap();
 }
 
-async fn of_call(world: &World, deployment_id: DeploymentId, run_id: RunId, call_no: i64) -> OfCall {
+async fn of_call(world: &World, deployment_id: DeploymentId, run_id: RunId, call_no: i64) -> CallConnections {
     let mut calls = world
         .store
         .read("of_calls", move |tx| {
@@ -96,7 +99,7 @@ async fn of_call(world: &World, deployment_id: DeploymentId, run_id: RunId, call
     calls.remove(&(1, call_no)).unwrap_or_default()
 }
 
-fn hosts(of_call: &OfCall) -> Vec<&str> {
+fn hosts(of_call: &CallConnections) -> Vec<&str> {
     of_call.listed.iter().map(|connection| connection.host.as_str()).collect()
 }
 
@@ -108,7 +111,7 @@ async fn an_attempt_belongs_to_the_call_that_it_names(world: World) {
     assert_eq!(record(&world, id, Some(first), attempt(1)).await.unwrap(), 1);
     let denied = NewConnection { verdict: Err("not on the list".to_owned()), ..attempt(2) };
     record(&world, id, Some(first), denied).await.unwrap();
-    // One that names none is of the latest call.
+    // An attempt that does not name a tool call belongs to the latest tool call without a result, here call 2.
     record(&world, id, None, attempt(3)).await.unwrap();
     let of_first = of_call(&world, id, run_id, 1).await;
     assert_eq!((hosts(&of_first), of_first.total), (vec!["h1.example", "h2.example"], 2));
@@ -121,10 +124,10 @@ async fn an_attempt_belongs_to_the_call_that_it_names(world: World) {
     assert_eq!((denied.sent_bytes, denied.received_bytes), (Some(0), Some(0)));
     assert_eq!(denied.ended_at, Some(denied.opened_at));
     assert_eq!(hosts(&of_call(&world, id, run_id, 2).await), ["h3.example"]);
-    assert!(record(&world, id, None, attempt(3)).await.is_err(), "two rows of one id");
+    assert!(record(&world, id, None, attempt(3)).await.is_err(), "duplicate id accepted");
 }
 
-async fn a_call_that_is_not_open_or_not_ours_is_not_believed(world: World) {
+async fn an_attempt_cannot_name_a_closed_or_foreign_call(world: World) {
     let (ours, theirs) = (world.deployment().await, world.deployment().await);
     let id = ours.deployment_id;
     let our_run = run_with_calls(&world, &ours, 2).await;
@@ -141,10 +144,10 @@ async fn a_call_that_is_not_open_or_not_ours_is_not_believed(world: World) {
     for (number, position) in (1..).zip(claimed) {
         record(&world, id, Some(position), attempt(number)).await.unwrap();
     }
-    assert_eq!(of_call(&world, id, our_run, 2).await.total, 6, "all are of the call that is open");
-    assert_eq!(of_call(&world, theirs.deployment_id, their_run, 1).await, OfCall::default());
-    assert_eq!(of_call(&world, id, our_run, 1).await, OfCall::default());
-    // The run ends while its call never had a result: then nothing is open any more.
+    assert_eq!(of_call(&world, id, our_run, 2).await.total, 6, "all belong to the open call");
+    assert_eq!(of_call(&world, theirs.deployment_id, their_run, 1).await, CallConnections::default());
+    assert_eq!(of_call(&world, id, our_run, 1).await, CallConnections::default());
+    // The run ends while call 2 has no result. From then on, no attempt is recorded for that call.
     world
         .store
         .transaction("end", move |tx| {
@@ -160,7 +163,7 @@ async fn a_call_that_is_not_open_or_not_ours_is_not_believed(world: World) {
     assert_eq!(of_call(&world, id, our_run, 2).await.total, 6);
 }
 
-async fn attempts_at_the_same_time_have_a_row_each(world: World) {
+async fn concurrent_attempts_have_a_row_each(world: World) {
     let deployment = world.deployment().await;
     let id = deployment.deployment_id;
     let run_id = run_with_calls(&world, &deployment, 1).await;
@@ -168,13 +171,13 @@ async fn attempts_at_the_same_time_have_a_row_each(world: World) {
     futures_util::future::try_join_all(recorded).await.unwrap();
     let of_call = of_call(&world, id, run_id, 1).await;
     assert_eq!((of_call.listed.len(), of_call.total), (40, 40));
-    // The same where no call is open.
+    // After the call has its result, the attempts belong to no tool call, and each still has its own row.
     finish_call(&world, run_id, 1).await;
     let recorded = (41..=80).map(|number| record(&world, id, None, attempt(number)));
     futures_util::future::try_join_all(recorded).await.unwrap();
 }
 
-/// Records as many as there are numbers, in one transaction; gives the ids of their rows.
+/// Records one attempt for each number, all in one transaction. Returns the ids of the rows that store the attempts.
 async fn record_many(
     world: &World,
     deployment_id: DeploymentId,
@@ -195,41 +198,41 @@ async fn record_many(
         .unwrap()
 }
 
-async fn what_is_beyond_the_limit_of_a_call_is_summed_up(world: World) {
+async fn attempts_beyond_the_limit_of_a_call_are_summed_up(world: World) {
     let deployment = world.deployment().await;
     let id = deployment.deployment_id;
     let run_id = run_with_calls(&world, &deployment, 1).await;
-    record_many(&world, id, 1..=MAX_OF_CALL).await;
-    let beyond = record_many(&world, id, MAX_OF_CALL + 1..=MAX_OF_CALL + 20).await;
-    assert!(beyond.iter().all(|row| *row == beyond[0]), "one row stands for all: {beyond:?}");
+    record_many(&world, id, 1..=MAX_PER_CALL).await;
+    let beyond = record_many(&world, id, MAX_PER_CALL + 1..=MAX_PER_CALL + 20).await;
+    assert!(beyond.iter().all(|row| *row == beyond[0]), "one row sums up all: {beyond:?}");
     for row in beyond.iter().take(2) {
         end(&world, *row, 5).await;
     }
     let of_call = of_call(&world, id, run_id, 1).await;
-    assert_eq!(of_call.total, MAX_OF_CALL + 20);
-    assert_eq!(of_call.listed.len(), usize::try_from(LISTED_OF_CALL).unwrap());
+    assert_eq!(of_call.total, MAX_PER_CALL + 20);
+    assert_eq!(of_call.listed.len(), usize::try_from(MAX_LISTED_PER_CALL).unwrap());
     assert_eq!(of_call.listed[0].host, "h1.example");
 }
 
-async fn what_belongs_to_no_call_is_bounded_by_the_latest(world: World) {
+async fn attempts_without_a_call_are_bounded_to_the_latest(world: World) {
     let deployment = world.deployment().await;
-    record_many(&world, deployment.deployment_id, 1..=MAX_OF_CALL + 20).await;
-    // An id that is taken is refused: so it shows which rows there are.
-    for (number, is_kept) in [(1, false), (20, false), (21, true), (MAX_OF_CALL + 20, true)] {
+    record_many(&world, deployment.deployment_id, 1..=MAX_PER_CALL + 20).await;
+    // Recording a connection with an existing id fails, so this shows which connections are still stored.
+    for (number, is_stored) in [(1, false), (20, false), (21, true), (MAX_PER_CALL + 20, true)] {
         let again = record(&world, deployment.deployment_id, None, attempt(number)).await;
-        assert_eq!(again.is_err(), is_kept, "{number}");
-        if !is_kept {
+        assert_eq!(again.is_err(), is_stored, "{number}");
+        if !is_stored {
             return;
         }
     }
 }
 
-async fn an_end_is_written_once(world: World) {
+async fn an_end_is_recorded_once(world: World) {
     let deployment = world.deployment().await;
     let id = deployment.deployment_id;
     let run_id = run_with_calls(&world, &deployment, 1).await;
     record(&world, id, None, attempt(1)).await.unwrap();
-    // Its call may end before it does, and its end may be told twice.
+    // A connection can outlive its tool call, and its end can be reported twice. Only the first report counts.
     finish_call(&world, run_id, 1).await;
     world.clock.advance_ms(1000);
     for sent_bytes in [10, 99] {
@@ -241,7 +244,7 @@ async fn an_end_is_written_once(world: World) {
     assert_eq!(ended.ended_at, Some(ended.opened_at.plus_ms(1000)));
 }
 
-async fn what_a_killed_server_left_open_ends_with_bytes_unknown(world: World) {
+async fn connections_left_open_by_a_killed_server_end_with_unknown_bytes(world: World) {
     let deployment = world.deployment().await;
     let id = deployment.deployment_id;
     let run_id = run_with_calls(&world, &deployment, 1).await;
@@ -252,20 +255,20 @@ async fn what_a_killed_server_left_open_ends_with_bytes_unknown(world: World) {
             world.store.transaction("end_all", |tx| Box::pin(connections::end_all(tx))).await.unwrap();
         assert_eq!(ended, left);
     }
-    // The killed server's word, should it come all the same, changes nothing.
+    // A late report about a connection of the killed server changes nothing.
     end(&world, 2, 10).await;
     let listed = of_call(&world, id, run_id, 1).await.listed;
     assert_eq!((listed[0].sent_bytes, listed[0].error.as_deref()), (Some(10), None));
     assert_eq!((listed[1].sent_bytes, listed[1].received_bytes), (None, None));
     assert!(listed[1].ended_at.is_some());
-    assert!(listed[1].error.as_deref().is_some_and(|error| error.contains("interrupted")));
+    assert!(listed[1].error.as_deref().is_some_and(|error| error.contains("was killed")));
 }
 
-async fn connections_go_with_their_thread(world: World) {
+async fn connections_are_deleted_with_their_thread(world: World) {
     let deployment = world.deployment().await;
     let (id, thread_id) = (deployment.deployment_id, deployment.default_thread_id);
     let run_id = run_with_calls(&world, &deployment, 3).await;
-    record_many(&world, id, 1..=MAX_OF_CALL + 1).await;
+    record_many(&world, id, 1..=MAX_PER_CALL + 1).await;
     for call_no in [1, 2] {
         let call = Position { run_id, step_no: 1, call_no };
         record(&world, id, Some(call), attempt(5000 + call_no)).await.unwrap();
@@ -284,11 +287,11 @@ async fn connections_go_with_their_thread(world: World) {
             .unwrap();
     }
     for call_no in 1..=3 {
-        assert_eq!(of_call(&world, id, run_id, call_no).await, OfCall::default());
+        assert_eq!(of_call(&world, id, run_id, call_no).await, CallConnections::default());
     }
 }
 
-async fn connections_go_with_their_deployment_whenever_they_came(world: World) {
+async fn connections_are_deleted_with_their_deployment_even_if_recorded_late(world: World) {
     let gone = world.deployment().await;
     let id = gone.deployment_id;
     let run_id = run_with_calls(&world, &gone, 1).await;
@@ -312,17 +315,18 @@ async fn connections_go_with_their_deployment_whenever_they_came(world: World) {
             .unwrap()
         {}
     };
-    // Who still connects while all is torn down is recorded and erased, or refused.
+    // An attempt during the teardown is either recorded and then erased, or it is rejected because the deployment is
+    // deleted.
     let late = (2..40).map(|number| record(&world, id, Some(call), attempt(number)));
     let ((), late) = tokio::join!(erase, futures_util::future::join_all(late));
     let refused = |result: &Result<i64, Error>| matches!(result, Err(Error::DeploymentDeleted));
     assert!(late.iter().all(|result| result.is_ok() || refused(result)), "{late:?}");
     let after = record(&world, id, Some(call), attempt(100)).await;
     assert!(refused(&after), "{after:?}");
-    assert_eq!(of_call(&world, id, run_id, 1).await, OfCall::default());
+    assert_eq!(of_call(&world, id, run_id, 1).await, CallConnections::default());
 }
 
-async fn hostile_texts_are_kept_as_far_as_they_can_be(world: World) {
+async fn hostile_texts_are_truncated_and_stored(world: World) {
     let deployment = world.deployment().await;
     let id = deployment.deployment_id;
     let run_id = run_with_calls(&world, &deployment, 1).await;

@@ -1,4 +1,4 @@
-//! Deployments: listed in pages that stay right, erased to the last row.
+//! Deployments: consistent pages, versions, and complete erasure.
 
 use herm_store::skills::Skill;
 use herm_store::{deployments, queue, runs, skills, threads};
@@ -10,15 +10,15 @@ use herm_types::skill::SkillSource;
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    a_deployment_reads_back_as_it_was_made,
+    a_deployment_reads_back_as_inserted,
     pages_neither_repeat_nor_skip_while_rows_are_added,
-    filters_and_accounts_part_deployments,
+    lists_are_limited_to_filter_and_account,
     a_deleted_deployment_is_erased_to_the_last_row,
-    a_change_is_the_next_version_and_a_run_keeps_to_its_own,
-    skills_are_replaced_whole_and_keep_their_order,
+    a_change_adds_a_version_and_a_run_keeps_its_own,
+    skills_are_replaced_as_a_list_and_keep_their_order,
 );
 
-async fn a_deployment_reads_back_as_it_was_made(world: World) {
+async fn a_deployment_reads_back_as_inserted(world: World) {
     let made = world.deployment().await;
     let id = made.deployment_id;
     let found = world.store.read("find", move |tx| Box::pin(deployments::find(tx, id))).await.unwrap();
@@ -51,7 +51,8 @@ async fn pages_neither_repeat_nor_skip_while_rows_are_added(world: World) {
     let (mut read, mut after) = (Vec::new(), None);
     loop {
         let rows = page(&world, &any, deployments::Filter::default(), PageRequest { limit: 2, after }).await;
-        // One more is made between any two pages; it is newer than what was read.
+        // Between two pages, a new deployment is added. It is newer than all rows read so far and must not appear on
+        // later pages.
         world.deployment().await;
         let more = rows.len() > 2;
         read.extend(rows.iter().take(2).map(|row| row.deployment_id));
@@ -64,7 +65,7 @@ async fn pages_neither_repeat_nor_skip_while_rows_are_added(world: World) {
     assert_eq!(read, made);
 }
 
-async fn filters_and_accounts_part_deployments(world: World) {
+async fn lists_are_limited_to_filter_and_account(world: World) {
     let ours = world.deployment().await;
     let mut other_customer = world.new_deployment("another customer");
     other_customer.status = DeploymentStatus::Error;
@@ -131,7 +132,7 @@ async fn a_deleted_deployment_is_erased_to_the_last_row(world: World) {
     assert_eq!(items, 1, "the other deployment's work is untouched");
 }
 
-async fn a_change_is_the_next_version_and_a_run_keeps_to_its_own(world: World) {
+async fn a_change_adds_a_version_and_a_run_keeps_its_own(world: World) {
     let mut deployment = world.deployment().await;
     let (run_id, _) = world.run(&deployment).await;
     let id = deployment.deployment_id;
@@ -171,11 +172,12 @@ async fn a_change_is_the_next_version_and_a_run_keeps_to_its_own(world: World) {
     let kept = as_of(version).await;
     assert_eq!((kept.version, kept.system_prompt.as_str()), (1, "Be brief."));
     assert_eq!(as_of(None).await, deployment);
-    // The second is nobody's any more: what would have begun with it goes on with the third.
+    // Version 2 was removed, because no run uses it any more. Reading version 2 therefore returns the current version,
+    // 3.
     assert_eq!(as_of(Some(2)).await, deployment);
 }
 
-async fn skills_are_replaced_whole_and_keep_their_order(world: World) {
+async fn skills_are_replaced_as_a_list_and_keep_their_order(world: World) {
     let deployment = world.deployment().await;
     let id = deployment.deployment_id;
     let now = Timestamp::from_micros(1);

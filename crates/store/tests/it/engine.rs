@@ -1,4 +1,4 @@
-//! Both databases, fresh for each test, and the rows that tests begin with.
+//! Creates empty databases on SQLite and PostgreSQL, and test data in them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use herm_types::{AccountId, DeploymentId, IdSource, MessageId, RunId, ThreadId, 
 use secrecy::SecretString;
 use sqlx::{Connection as _, Executor as _};
 
-/// A fresh database, its clock and a source of ids.
+/// An empty database, with the clock and the id source that the test uses.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
@@ -35,14 +35,15 @@ impl World {
     }
 
     async fn open(location: Location, dir: Option<tempfile::TempDir>) -> Self {
-        // The ids of tests come in order, from a clock that stands.
+        // The clock advances only when a test advances it. The id source returns increasing ids even while the clock
+        // stands still.
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
         let ids = IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
         let store = Store::open(options(location.clone(), &clock)).await.unwrap();
         Self { store, clock, ids, location, _dir: dir }
     }
 
-    /// A deployment with its default thread.
+    /// Inserts a deployment and its default thread.
     pub(crate) async fn deployment(&self) -> Deployment {
         let deployment = self.new_deployment("customer");
         let inserted = deployment.clone();
@@ -79,7 +80,7 @@ impl World {
         }
     }
 
-    /// A queued run with one message, and its work item.
+    /// Inserts a queued run with one user message, and the run's work item.
     pub(crate) async fn run(&self, deployment: &Deployment) -> (RunId, MessageId) {
         let (run_id, message_id, work_id): (RunId, MessageId, WorkId) =
             (self.ids.next(), self.ids.next(), self.ids.next());
@@ -126,13 +127,13 @@ pub(crate) fn options(location: Location, clock: &Arc<ManualClock>) -> Options {
     Options {
         location,
         clock: Arc::clone(clock) as _,
-        database_clock: DatabaseClock::Given,
+        database_clock: DatabaseClock::FromOptions,
         migrate: true,
         exclusive: true,
     }
 }
 
-/// The events of a deployment, from the log: number, type, data.
+/// Returns the number, type and data of all events in a deployment's event log.
 pub(crate) async fn log(store: &Store, deployment_id: DeploymentId) -> Vec<(i64, String, String)> {
     let read = store
         .read("log", move |tx| {
@@ -143,7 +144,7 @@ pub(crate) async fn log(store: &Store, deployment_id: DeploymentId) -> Vec<(i64,
     read.iter().map(|event| (event.event_id.0, event.event.to_string(), event.data.to_string())).collect()
 }
 
-/// A PostgreSQL database with nothing in it.
+/// Creates an empty database on the PostgreSQL test server and returns its location.
 pub(crate) async fn fresh_location() -> Location {
     Location::Postgres(fresh_postgres().await)
 }
@@ -159,7 +160,7 @@ async fn fresh_postgres() -> SecretString {
     format!("{server}/{name}").into()
 }
 
-/// Makes a test of each engine out of one function of a [`World`].
+/// Turns each given test function, which takes a [`World`], into two tests: one on SQLite and one on PostgreSQL.
 macro_rules! on_both_engines {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {

@@ -1,4 +1,4 @@
-//! The event log is gapless, in commit order, and what a failed transaction emitted is not in it.
+//! The event log: no gaps, in commit order, and without events of failed transactions.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -18,13 +18,13 @@ use crate::engine::{World, log, on_both_engines};
 on_both_engines!(
     events_are_numbered_from_one_in_commit_order,
     a_failed_transaction_leaves_no_event_and_no_hole,
-    a_subscriber_hears_what_the_log_holds,
-    what_a_run_said_is_found_again,
+    a_subscriber_receives_every_event_of_the_log,
+    the_text_of_a_run_is_found_in_the_log,
     nothing_is_appended_after_a_deletion,
-    old_events_go_and_those_of_others_stay,
-    numbers_go_on_where_no_event_is_left,
-    events_of_a_run_at_work_stay_whatever_their_age,
-    deployments_with_old_events_are_found_page_by_page,
+    trimming_removes_old_events_of_one_deployment,
+    numbering_continues_after_all_events_are_trimmed,
+    events_of_an_active_run_are_never_trimmed,
+    deployments_with_old_events_are_listed_in_pages,
 );
 
 async fn emit(world: &World, deployment_id: DeploymentId, count: usize) -> Result<(), Error> {
@@ -74,7 +74,7 @@ async fn a_failed_transaction_leaves_no_event_and_no_hole(world: World) {
     assert!(log.iter().all(|(_, _, data)| data.contains("ready")));
 }
 
-async fn a_subscriber_hears_what_the_log_holds(world: World) {
+async fn a_subscriber_receives_every_event_of_the_log(world: World) {
     let deployment_id = world.deployment().await.deployment_id;
     let mut heard = world.store.feed().subscribe(deployment_id, EventFilter::default());
     emit(&world, deployment_id, 3).await.unwrap();
@@ -84,10 +84,10 @@ async fn a_subscriber_hears_what_the_log_holds(world: World) {
     }
 }
 
-/// Who asks for a transaction goes away at each of its awaits, the commit's among them: on one thread, so that each
-/// answer of the database is an await.
+/// Cancels the caller of a transaction at each await in turn, including the await of the commit. A single-threaded
+/// runtime makes every response of the database an await point.
 #[tokio::test]
-async fn a_subscriber_hears_also_what_was_committed_for_nobody() {
+async fn a_subscriber_receives_events_whose_committer_was_cancelled() {
     let world = World::postgres().await;
     let deployment_id = world.deployment().await.deployment_id;
     let mut heard = world.store.feed().subscribe(deployment_id, EventFilter::default());
@@ -95,7 +95,8 @@ async fn a_subscriber_hears_also_what_was_committed_for_nobody() {
     let mut last = 0;
     for polls in 1.. {
         let asked = polled(polls, pin!(emit(&world, deployment_id, 1))).await;
-        // It comes after all that was committed before it.
+        // A second event follows. When the subscriber has received it, it must also have received the cancelled
+        // caller's event, if that was committed.
         emit(&world, deployment_id, 1).await.unwrap();
         let head = log(&world.store, deployment_id).await.last().unwrap().0;
         unheard.extend(last + 1..=head);
@@ -110,7 +111,7 @@ async fn a_subscriber_hears_also_what_was_committed_for_nobody() {
     }
 }
 
-/// What a future gives that is polled so often; `None` if it is not ready then.
+/// Polls a future up to `times` times. Returns `None` if the future is not ready by then.
 async fn polled<F: Future>(mut times: u32, mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(move |context| {
         times -= 1;
@@ -124,7 +125,7 @@ async fn polled<F: Future>(mut times: u32, mut future: Pin<&mut F>) -> Option<F:
 }
 
 #[tokio::test]
-async fn where_a_commit_is_not_answered_subscribers_are_told_to_read() {
+async fn an_unconfirmed_commit_sends_subscribers_to_the_log() {
     let world = World::postgres().await;
     let deployment_id = world.deployment().await.deployment_id;
     let mut heard = world.store.feed().subscribe(deployment_id, EventFilter::default());
@@ -135,13 +136,14 @@ async fn where_a_commit_is_not_answered_subscribers_are_told_to_read() {
     assert_eq!(heard.recv().await.unwrap_err(), RecvError::Closed);
 }
 
-/// Ends the connection of whoever commits an event, before the commit is answered.
+/// Installs a trigger that terminates the database connection of a transaction that inserted an event, while the
+/// transaction commits. The server therefore never learns whether the commit succeeded.
 const CUT_OFF_AT_COMMIT: &str = "CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS \
     $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; \
     CREATE CONSTRAINT TRIGGER cut_off AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED \
     FOR EACH ROW EXECUTE FUNCTION cut_off()";
 
-async fn what_a_run_said_is_found_again(world: World) {
+async fn the_text_of_a_run_is_found_in_the_log(world: World) {
     let deployment = world.deployment().await;
     let (run_id, message_id) = world.run(&deployment).await;
     let other = world.run(&deployment).await.0;
@@ -161,7 +163,7 @@ async fn what_a_run_said_is_found_again(world: World) {
         .unwrap();
     let spoken = world
         .store
-        .read("spoken", move |tx| Box::pin(events::spoken_after(tx, deployment_id, run_id, EventId(1))))
+        .read("spoken", move |tx| Box::pin(events::text_after(tx, deployment_id, run_id, EventId(1))))
         .await
         .unwrap();
     assert_eq!(spoken.iter().map(|event| event.event_id.0).collect::<Vec<_>>(), [2, 4]);
@@ -191,9 +193,13 @@ async fn trim(world: &World, deployment_id: DeploymentId, before: Timestamp, lim
     trimmed.await.unwrap()
 }
 
-async fn kept(world: &World, deployment_id: DeploymentId) -> (i64, i64) {
-    let kept = world.store.read("kept", move |tx| Box::pin(events::kept(tx, deployment_id))).await.unwrap();
-    (kept.trimmed.0, kept.head.0)
+async fn retained_range(world: &World, deployment_id: DeploymentId) -> (i64, i64) {
+    let range = world
+        .store
+        .read("retained_range", move |tx| Box::pin(events::retained_range(tx, deployment_id)))
+        .await
+        .unwrap();
+    (range.trimmed.0, range.head.0)
 }
 
 fn now(world: &World) -> Timestamp {
@@ -204,7 +210,7 @@ async fn numbers(world: &World, deployment_id: DeploymentId) -> Vec<i64> {
     log(&world.store, deployment_id).await.iter().map(|(number, ..)| *number).collect()
 }
 
-async fn old_events_go_and_those_of_others_stay(world: World) {
+async fn trimming_removes_old_events_of_one_deployment(world: World) {
     let deployment_id = world.deployment().await.deployment_id;
     emit(&world, deployment_id, 5).await.unwrap();
     let other = world.deployment().await.deployment_id;
@@ -212,26 +218,29 @@ async fn old_events_go_and_those_of_others_stay(world: World) {
     world.clock.advance_ms(1000);
     emit(&world, deployment_id, 2).await.unwrap();
     let before = now(&world);
-    assert_eq!(kept(&world, deployment_id).await, (0, 7));
-    // Some at a time, and nothing that is not older.
+    assert_eq!(retained_range(&world, deployment_id).await, (0, 7));
+    // Each call removes up to 3 events, and only events written before `before`.
     assert_eq!(trim(&world, deployment_id, before, 3).await, 3);
-    assert_eq!(kept(&world, deployment_id).await, (3, 7));
+    assert_eq!(retained_range(&world, deployment_id).await, (3, 7));
     assert_eq!(trim(&world, deployment_id, before, 100).await, 2);
     assert_eq!(trim(&world, deployment_id, before, 100).await, 0);
     assert_eq!(numbers(&world, deployment_id).await, [6, 7]);
     assert_eq!(numbers(&world, other).await, [1, 2]);
 }
 
-async fn numbers_go_on_where_no_event_is_left(world: World) {
+async fn numbering_continues_after_all_events_are_trimmed(world: World) {
     let deployment_id = world.deployment().await.deployment_id;
     emit(&world, deployment_id, 2).await.unwrap();
     let before = now(&world).plus_ms(1);
     assert_eq!(trim(&world, deployment_id, before, 100).await, 2);
     emit(&world, deployment_id, 1).await.unwrap();
-    assert_eq!((kept(&world, deployment_id).await, numbers(&world, deployment_id).await), ((2, 3), vec![3]));
+    assert_eq!(
+        (retained_range(&world, deployment_id).await, numbers(&world, deployment_id).await),
+        ((2, 3), vec![3])
+    );
 }
 
-async fn events_of_a_run_at_work_stay_whatever_their_age(world: World) {
+async fn events_of_an_active_run_are_never_trimmed(world: World) {
     let deployment = world.deployment().await;
     let (deployment_id, thread_id) = (deployment.deployment_id, deployment.default_thread_id);
     let (run_id, message_id) = world.run(&deployment).await;
@@ -256,7 +265,7 @@ async fn events_of_a_run_at_work_stay_whatever_their_age(world: World) {
     assert_eq!(trim(&world, deployment_id, before, 100).await, 2);
 }
 
-async fn deployments_with_old_events_are_found_page_by_page(world: World) {
+async fn deployments_with_old_events_are_listed_in_pages(world: World) {
     let mut old = Vec::new();
     for _ in 0..3 {
         let deployment_id = world.deployment().await.deployment_id;
@@ -264,13 +273,15 @@ async fn deployments_with_old_events_are_found_page_by_page(world: World) {
         old.push(deployment_id);
     }
     old.sort();
-    // Of one without events nothing can be removed.
+    // A deployment without events must not be listed.
     world.deployment().await;
     world.clock.advance_ms(1000);
     emit(&world, world.deployment().await.deployment_id, 1).await.unwrap();
     let before = now(&world);
     let find = async |after| {
-        let found = world.store.read("find", move |tx| Box::pin(events::with_older(tx, after, before, 2)));
+        let found = world
+            .store
+            .read("find", move |tx| Box::pin(events::deployments_with_older(tx, after, before, 2)));
         found.await.unwrap()
     };
     assert_eq!(find(None).await, old[..2]);

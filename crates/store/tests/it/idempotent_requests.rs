@@ -1,16 +1,16 @@
-//! Records of requests with an idempotency key: one claim at a time, an answer only by who holds it.
+//! Idempotency records: only one claim at a time, and only the claim's holder can store a response.
 
-use herm_store::idempotent_requests::{self as records, KEPT_MS, Record, RequestKey};
+use herm_store::idempotent_requests::{self as records, RECORD_LIFETIME_MS, Record, RequestKey};
 use herm_store::{Error, Store};
 
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    one_of_many_claims_a_request,
-    an_answer_commits_with_its_effect_or_not_at_all,
-    who_lost_the_claim_completes_and_releases_nothing,
-    claims_of_a_dead_server_are_given_up_and_answers_stay,
-    outdated_records_are_removed_in_batches_the_oldest_first,
+    one_of_many_concurrent_claims_succeeds,
+    a_response_commits_with_its_effect_or_not_at_all,
+    a_lost_claim_neither_completes_nor_releases,
+    claims_of_a_dead_server_are_released_and_responses_stay,
+    expired_records_are_removed_in_batches_oldest_first,
 );
 
 const LEASE_MS: i64 = 60_000;
@@ -62,7 +62,7 @@ async fn find(store: &Store, key: &RequestKey) -> Option<Record> {
         .unwrap()
 }
 
-async fn one_of_many_claims_a_request(world: World) {
+async fn one_of_many_concurrent_claims_succeeds(world: World) {
     let key = key(&world, "many");
     let claims = (0..16).map(|number| {
         let (store, key) = (world.store.clone(), key.clone());
@@ -74,11 +74,11 @@ async fn one_of_many_claims_a_request(world: World) {
     }
     assert_eq!(won, 1);
     let record = find(&world.store, &key).await.unwrap();
-    assert_eq!((record.body_hash.as_str(), record.answer), ("hash", None));
+    assert_eq!((record.body_hash.as_str(), record.response), ("hash", None));
     assert_eq!(record.lease_expires_at, record.created_at.plus_ms(LEASE_MS));
 }
 
-async fn an_answer_commits_with_its_effect_or_not_at_all(world: World) {
+async fn a_response_commits_with_its_effect_or_not_at_all(world: World) {
     let key = key(&world, "effect");
     assert!(claim(&world.store, &key, "one").await);
     let of_failed = key.clone();
@@ -92,13 +92,13 @@ async fn an_answer_commits_with_its_effect_or_not_at_all(world: World) {
         })
         .await;
     assert!(failed.is_err());
-    assert_eq!(find(&world.store, &key).await.unwrap().answer, None);
+    assert_eq!(find(&world.store, &key).await.unwrap().response, None);
     assert!(complete(&world.store, &key, "one", 201).await);
-    assert_eq!(find(&world.store, &key).await.unwrap().answer, Some((201, "answer".to_owned())));
-    assert!(!complete(&world.store, &key, "one", 400).await, "an answer is given once");
+    assert_eq!(find(&world.store, &key).await.unwrap().response, Some((201, "answer".to_owned())));
+    assert!(!complete(&world.store, &key, "one", 400).await, "a response is stored once");
 }
 
-async fn who_lost_the_claim_completes_and_releases_nothing(world: World) {
+async fn a_lost_claim_neither_completes_nor_releases(world: World) {
     let key = key(&world, "lost");
     assert!(claim(&world.store, &key, "slow").await);
     let taken = key.clone();
@@ -113,8 +113,9 @@ async fn who_lost_the_claim_completes_and_releases_nothing(world: World) {
     release(&world.store, &key, "slow").await;
     assert!(complete(&world.store, &key, "fast", 202).await);
     release(&world.store, &key, "fast").await;
-    assert_eq!(find(&world.store, &key).await.unwrap().answer.unwrap().0, 202);
-    // One that was given up is free, and who had it cannot mistake a later claim for its own.
+    assert_eq!(find(&world.store, &key).await.unwrap().response.unwrap().0, 202);
+    // After the first claim was released and a second one made, the holder of the first claim cannot complete the
+    // record.
     let other = self::key(&world, "free");
     assert!(claim(&world.store, &other, "first").await);
     release(&world.store, &other, "first").await;
@@ -122,7 +123,7 @@ async fn who_lost_the_claim_completes_and_releases_nothing(world: World) {
     assert!(!complete(&world.store, &other, "first", 201).await);
 }
 
-async fn claims_of_a_dead_server_are_given_up_and_answers_stay(world: World) {
+async fn claims_of_a_dead_server_are_released_and_responses_stay(world: World) {
     let (open, done) = (key(&world, "open"), key(&world, "done"));
     assert!(claim(&world.store, &open, "a").await && claim(&world.store, &done, "b").await);
     assert!(complete(&world.store, &done, "b", 201).await);
@@ -131,7 +132,7 @@ async fn claims_of_a_dead_server_are_given_up_and_answers_stay(world: World) {
     assert!(!claim(&world.store, &done, "d").await);
 }
 
-async fn outdated_records_are_removed_in_batches_the_oldest_first(world: World) {
+async fn expired_records_are_removed_in_batches_oldest_first(world: World) {
     let mut keys = Vec::new();
     for number in 0..7 {
         let key = key(&world, &number.to_string());
@@ -139,8 +140,8 @@ async fn outdated_records_are_removed_in_batches_the_oldest_first(world: World) 
         keys.push(key);
         world.clock.advance_ms(1000);
     }
-    // The first four have come of age: the fourth to the very millisecond.
-    world.clock.advance_ms(KEPT_MS - 4000);
+    // The first four records have now expired. The fourth expires exactly at this millisecond.
+    world.clock.advance_ms(RECORD_LIFETIME_MS - 4000);
     let remove = async || {
         let removed = world.store.transaction("remove", |tx| Box::pin(records::remove_outdated(tx, 3)));
         removed.await.unwrap()

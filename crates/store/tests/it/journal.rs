@@ -1,4 +1,4 @@
-//! The journal: an intent, then its result, once.
+//! The journal: each entry has one intent and then one result.
 
 use herm_store::journal::{self, Position};
 use herm_store::{Error, runs};
@@ -7,10 +7,10 @@ use herm_types::run::StepKind;
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    an_intent_stands_alone_until_its_result,
+    a_step_has_no_result_until_one_is_recorded,
     a_result_is_recorded_once,
-    a_thread_tells_its_runs_steps_in_order,
-    a_context_moves_on_by_whole_blocks,
+    steps_of_a_thread_are_returned_in_order,
+    a_context_advances_by_whole_blocks,
 );
 
 async fn intend(world: &World, position: Position, intent: &'static str) {
@@ -34,7 +34,7 @@ async fn finish(world: &World, position: Position) -> Result<(), Error> {
         .await
 }
 
-async fn an_intent_stands_alone_until_its_result(world: World) {
+async fn a_step_has_no_result_until_one_is_recorded(world: World) {
     let deployment = world.deployment().await;
     let (run_id, _) = world.run(&deployment).await;
     let position = Position { run_id, step_no: 1, call_no: 1 };
@@ -60,7 +60,7 @@ async fn a_result_is_recorded_once(world: World) {
     assert!(finish(&world, position).await.is_err(), "there is a result");
 }
 
-async fn a_thread_tells_its_runs_steps_in_order(world: World) {
+async fn steps_of_a_thread_are_returned_in_order(world: World) {
     let deployment = world.deployment().await;
     let (first, second) = (world.run(&deployment).await.0, world.run(&deployment).await.0);
     let expected = [(first, 1, 0), (first, 1, 1), (first, 2, 0), (second, 1, 0)]
@@ -75,7 +75,7 @@ async fn a_thread_tells_its_runs_steps_in_order(world: World) {
     assert_eq!(told(second).await.unwrap().len(), 1);
 }
 
-async fn a_context_moves_on_by_whole_blocks(world: World) {
+async fn a_context_advances_by_whole_blocks(world: World) {
     let deployment = world.deployment().await;
     let thread_id = deployment.default_thread_id;
     let mut made = Vec::new();

@@ -1,4 +1,4 @@
-//! Keys and tokens: what ends with what, and what does not pile up.
+//! Keys and browser tokens: revocation, expiry and restrictions.
 
 use herm_store::{Error, keys};
 use herm_types::key::{KeyInfo, Scope};
@@ -9,9 +9,9 @@ use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
     a_key_is_found_by_its_hash_alone_and_reads_back,
-    a_token_is_revoked_with_its_parent_and_not_the_other_way,
-    tokens_are_not_listed_and_expired_ones_do_not_pile_up,
-    a_reach_sees_what_lies_within_it,
+    revoking_a_key_revokes_its_tokens_but_not_the_reverse,
+    tokens_are_not_listed_and_expired_ones_are_removed,
+    a_restricted_caller_sees_only_keys_within_its_reach,
 );
 
 fn key(world: &World, account_id: AccountId) -> KeyInfo {
@@ -29,7 +29,7 @@ fn key(world: &World, account_id: AccountId) -> KeyInfo {
     }
 }
 
-/// Adds the key; its id stands for its hash.
+/// Inserts a key with its id in place of its hash, and checks that a second insertion with the same hash fails.
 async fn insert(world: &World, key: &KeyInfo) {
     let key = key.clone();
     let inserted = world
@@ -68,7 +68,7 @@ async fn a_key_is_found_by_its_hash_alone_and_reads_back(world: World) {
     assert_eq!(find(&world, world.ids.next()).await, None);
 }
 
-async fn a_token_is_revoked_with_its_parent_and_not_the_other_way(world: World) {
+async fn revoking_a_key_revokes_its_tokens_but_not_the_reverse(world: World) {
     let parent = key(&world, world.ids.next());
     let mut tokens = [key(&world, parent.account_id), key(&world, parent.account_id)];
     insert(&world, &parent).await;
@@ -88,11 +88,11 @@ async fn a_token_is_revoked_with_its_parent_and_not_the_other_way(world: World) 
     let first = find(&world, parent.key_id).await;
     world.clock.advance_ms(1000);
     assert!(revoke(parent.key_id).await);
-    assert_eq!(find(&world, parent.key_id).await, first, "it keeps its time");
+    assert_eq!(find(&world, parent.key_id).await, first, "the revocation keeps its time");
     assert!(!revoke(world.ids.next()).await);
 }
 
-async fn tokens_are_not_listed_and_expired_ones_do_not_pile_up(world: World) {
+async fn tokens_are_not_listed_and_expired_ones_are_removed(world: World) {
     let parent = key(&world, world.ids.next());
     insert(&world, &parent).await;
     let mut tokens = Vec::new();
@@ -122,10 +122,10 @@ async fn tokens_are_not_listed_and_expired_ones_do_not_pile_up(world: World) {
     for key_id in tokens.iter().copied().chain([parent.key_id]) {
         left.extend(find(&world, key_id).await.map(|key| key.key_id));
     }
-    assert_eq!(left, [tokens[3], parent.key_id], "a live one and a key stay");
+    assert_eq!(left, [tokens[3], parent.key_id], "a live token and the key stay");
 }
 
-async fn a_reach_sees_what_lies_within_it(world: World) {
+async fn a_restricted_caller_sees_only_keys_within_its_reach(world: World) {
     let deployment = world.deployment().await;
     let account_id = deployment.account_id;
     let mut limits: Vec<(Option<DeploymentId>, Option<&str>)> =

@@ -1,4 +1,4 @@
-//! The storage suite: each test once, on SQLite and on PostgreSQL.
+//! Tests of the store. Most of them run on SQLite and on PostgreSQL.
 
 #![cfg(test)]
 

@@ -1,7 +1,7 @@
-//! Messages wait until a step picks them up, and page from the newest back.
+//! Messages: a user's message is pending until a step reads it, and lists begin with the newest message.
 
 use herm_store::journal::{self, Position};
-use herm_store::steering::{self, Asked};
+use herm_store::steering::{self, StoredRequest};
 use herm_store::{Error, messages, runs};
 use herm_types::run::StepKind;
 use herm_types::steering::{SteeringKind, SteeringRequest, SteeringStatus};
@@ -11,14 +11,14 @@ use herm_types::{MessageId, SteeringId};
 use crate::engine::{World, add_message, on_both_engines};
 
 on_both_engines!(
-    a_message_waits_until_it_is_picked_up,
-    attachments_come_back_as_they_were_sent,
+    a_message_is_pending_until_a_step_reads_it,
+    attachments_read_back_as_sent,
     an_answer_that_its_run_never_read_becomes_input,
     pages_lead_back_to_the_first_message,
-    the_newest_message_and_run_are_found_whosever_they_are,
+    the_newest_message_and_run_are_found_across_accounts,
 );
 
-async fn the_newest_message_and_run_are_found_whosever_they_are(world: World) {
+async fn the_newest_message_and_run_are_found_across_accounts(world: World) {
     let newest = || {
         world.store.read("newest", |tx| {
             Box::pin(async move { Ok::<_, Error>((messages::newest(tx).await?, runs::newest(tx).await?)) })
@@ -31,7 +31,7 @@ async fn the_newest_message_and_run_are_found_whosever_they_are(world: World) {
     assert_eq!(newest().await.unwrap(), (Some(message_id), Some(run_id)));
 }
 
-async fn a_message_waits_until_it_is_picked_up(world: World) {
+async fn a_message_is_pending_until_a_step_reads_it(world: World) {
     let deployment = world.deployment().await;
     let (run_id, message_id) = world.run(&deployment).await;
     let pending = || world.store.read("pending", move |tx| Box::pin(messages::count_pending(tx, run_id)));
@@ -53,7 +53,7 @@ async fn a_message_waits_until_it_is_picked_up(world: World) {
     assert_eq!((heard[0].before_step, heard[0].content.as_str()), (Some(3), "hello"));
 }
 
-async fn attachments_come_back_as_they_were_sent(world: World) {
+async fn attachments_read_back_as_sent(world: World) {
     let deployment = world.deployment().await;
     let (run_id, _) = world.run(&deployment).await;
     let thread_id = deployment.default_thread_id;
@@ -116,7 +116,7 @@ async fn an_answer_that_its_run_never_read_becomes_input(world: World) {
                     answer: None,
                     resolved_at: None,
                 };
-                steering::insert(tx, deployment.account_id, &Asked { position, request }, "").await?;
+                steering::insert(tx, deployment.account_id, &StoredRequest { position, request }, "").await?;
                 let message = messages::NewMessage {
                     message_id,
                     thread_id,
@@ -129,7 +129,8 @@ async fn an_answer_that_its_run_never_read_becomes_input(world: World) {
                 };
                 messages::insert(tx, &message).await?;
             }
-            // The first of them was read as its call's result.
+            // The tool call of the first steering request has a result, so the run has read the first answer but not
+            // the second.
             let read = Position { run_id, step_no: 1, call_no: 1 };
             journal::record_intent(tx, read, StepKind::Tool, "ask_human", "{}").await?;
             journal::record_result(tx, read, "{}").await?;

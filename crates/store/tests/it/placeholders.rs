@@ -1,4 +1,4 @@
-//! Placeholders: made once, each of one deployment, gone with the use of their secret.
+//! Placeholders: created once per deployment and secret, and removed when the deployment no longer uses the secret.
 
 use herm_store::{Error, deployments, master_key, placeholders, secrets};
 use herm_types::deployment::Deployment;
@@ -8,10 +8,10 @@ use herm_types::{AccountId, SecretId};
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    a_placeholder_is_made_once_and_each_deployment_has_its_own,
-    a_placeholder_goes_with_the_use_of_its_secret,
-    a_value_is_found_by_who_uses_it_alone,
-    what_is_read_is_as_the_secret_is_now,
+    each_deployment_has_its_own_placeholder_created_once,
+    unbinding_a_secret_removes_its_placeholder,
+    a_value_is_found_only_by_deployments_that_use_it,
+    reads_return_the_current_secret,
     the_master_key_is_checked_against_the_first_text,
 );
 
@@ -55,7 +55,7 @@ async fn make(world: &World, deployment: &Deployment, secret: &str, text: &'stat
     world
         .store
         .transaction("make", move |tx| {
-            Box::pin(async move { placeholders::make(tx, deployment_id, &secret_id, text).await })
+            Box::pin(async move { placeholders::insert(tx, deployment_id, &secret_id, text).await })
         })
         .await
         .unwrap()
@@ -63,26 +63,29 @@ async fn make(world: &World, deployment: &Deployment, secret: &str, text: &'stat
 
 async fn bound(world: &World, deployment: &Deployment) -> Vec<(String, Option<String>)> {
     let deployment_id = deployment.deployment_id;
-    let bound =
-        world.store.read("bound", move |tx| Box::pin(placeholders::bound(tx, deployment_id))).await.unwrap();
+    let bound = world
+        .store
+        .read("bound", move |tx| Box::pin(placeholders::bound_secrets(tx, deployment_id)))
+        .await
+        .unwrap();
     bound.into_iter().map(|secret| (secret.secret_id.to_string(), secret.placeholder)).collect()
 }
 
-async fn a_placeholder_is_made_once_and_each_deployment_has_its_own(world: World) {
+async fn each_deployment_has_its_own_placeholder_created_once(world: World) {
     let (one, other) = (world.deployment().await, world.deployment().await);
     add_secret(&world, one.account_id, "sec_a").await;
     bind(&world, &one, &["sec_a"]).await;
     bind(&world, &other, &["sec_a"]).await;
     assert_eq!(bound(&world, &one).await, [("sec_a".to_owned(), None)]);
     let (first, second) = tokio::join!(make(&world, &one, "sec_a", "p1"), make(&world, &one, "sec_a", "p2"));
-    assert_eq!(first, second, "both are given the one that counts");
+    assert_eq!(first, second, "both return the stored one");
     assert_eq!(make(&world, &one, "sec_a", "p3").await, first);
     assert_eq!(bound(&world, &one).await, [("sec_a".to_owned(), first)]);
     assert_eq!(make(&world, &other, "sec_a", "p4").await.as_deref(), Some("p4"));
-    assert_eq!(make(&world, &other, "sec_b", "p5").await, None, "it does not use that one");
+    assert_eq!(make(&world, &other, "sec_b", "p5").await, None, "it does not use that secret");
 }
 
-async fn a_placeholder_goes_with_the_use_of_its_secret(world: World) {
+async fn unbinding_a_secret_removes_its_placeholder(world: World) {
     let deployment = world.deployment().await;
     for secret in ["sec_a", "sec_b"] {
         add_secret(&world, deployment.account_id, secret).await;
@@ -94,7 +97,7 @@ async fn a_placeholder_goes_with_the_use_of_its_secret(world: World) {
     assert_eq!(bound(&world, &deployment).await, [("sec_b".to_owned(), Some("p2".to_owned()))]);
     bind(&world, &deployment, &["sec_a", "sec_b"]).await;
     let again = [("sec_a".to_owned(), None), ("sec_b".to_owned(), Some("p2".to_owned()))];
-    assert_eq!(bound(&world, &deployment).await, again, "one that comes back begins anew");
+    assert_eq!(bound(&world, &deployment).await, again, "a secret bound again gets a new placeholder");
     let gone = deployment.clone();
     world
         .store
@@ -105,7 +108,7 @@ async fn a_placeholder_goes_with_the_use_of_its_secret(world: World) {
     assert_eq!(make(&world, &deployment, "sec_b", "p3").await, None);
 }
 
-async fn a_value_is_found_by_who_uses_it_alone(world: World) {
+async fn a_value_is_found_only_by_deployments_that_use_it(world: World) {
     let (one, other) = (world.deployment().await, world.deployment().await);
     let elsewhere = world.ids.next();
     add_secret(&world, one.account_id, "sec_a").await;
@@ -124,7 +127,7 @@ async fn a_value_is_found_by_who_uses_it_alone(world: World) {
     assert_eq!(find(&one).await, None);
 }
 
-async fn what_is_read_is_as_the_secret_is_now(world: World) {
+async fn reads_return_the_current_secret(world: World) {
     let deployment = world.deployment().await;
     let (account_id, deployment_id) = (deployment.account_id, deployment.deployment_id);
     add_secret(&world, account_id, "sec_a").await;
@@ -136,15 +139,15 @@ async fn what_is_read_is_as_the_secret_is_now(world: World) {
                 let mut secret = secrets::find(tx, account_id, &id("sec_a")).await?.unwrap();
                 secret.allowed_hosts = Vec::new();
                 secret.inject = vec![Inject::Query];
-                secrets::update(tx, account_id, &secret, Some("anew".to_owned())).await?;
-                let bound = placeholders::bound(tx, deployment_id).await?;
+                secrets::update(tx, account_id, &secret, Some("rotated".to_owned())).await?;
+                let bound = placeholders::bound_secrets(tx, deployment_id).await?;
                 Ok::<_, Error>((bound, placeholders::find_sealed(tx, deployment_id, &id("sec_a")).await?))
             })
         })
         .await
         .unwrap();
     assert_eq!((found.0[0].allowed_hosts.len(), found.0[0].inject.clone()), (0, vec![Inject::Query]));
-    assert_eq!(found.1, Some((account_id, "anew".to_owned())));
+    assert_eq!(found.1, Some((account_id, "rotated".to_owned())));
 }
 
 async fn the_master_key_is_checked_against_the_first_text(world: World) {

@@ -1,4 +1,4 @@
-//! The queue: one worker has an item, and one that lost it cannot write.
+//! The queue: only one worker holds the lease on a work item, and a worker that lost its lease cannot write.
 
 use herm_store::queue::{self, Kind, Lease};
 use herm_store::{Error, Store, deployments};
@@ -6,13 +6,13 @@ use herm_store::{Error, Store, deployments};
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    an_item_is_claimed_by_one_until_its_lease_ends,
+    an_item_has_one_owner_until_its_lease_ends,
     a_worker_that_lost_its_lease_cannot_write,
-    a_renewed_lease_holds_on,
+    a_renewed_lease_stays_valid,
     a_postponed_item_is_due_later,
     released_leases_are_claimed_at_once,
-    the_longest_due_comes_first,
-    what_was_queued_while_its_deployment_was_deleted_is_in_nobodys_way,
+    the_longest_due_item_is_claimed_first,
+    an_item_queued_during_a_deletion_does_not_block_claims,
 );
 
 const LEASE_MS: i64 = 30_000;
@@ -29,7 +29,7 @@ async fn hold(store: &Store, lease: &Lease) -> Result<(), Error> {
     store.transaction("hold", move |tx| Box::pin(async move { queue::hold(tx, &lease).await })).await
 }
 
-async fn an_item_is_claimed_by_one_until_its_lease_ends(world: World) {
+async fn an_item_has_one_owner_until_its_lease_ends(world: World) {
     let deployment = world.deployment().await;
     let (run_id, _) = world.run(&deployment).await;
     let first = claim(&world.store, 10).await;
@@ -55,12 +55,12 @@ async fn a_worker_that_lost_its_lease_cannot_write(world: World) {
         .transaction("complete", move |tx| Box::pin(async move { queue::complete(tx, &held).await }))
         .await
         .unwrap();
-    assert!(matches!(hold(&world.store, &lost).await, Err(Error::LeaseLost)), "the item is gone");
+    assert!(matches!(hold(&world.store, &lost).await, Err(Error::LeaseLost)), "the item was removed");
     let left = world.store.read("len", |tx| Box::pin(queue::len(tx))).await.unwrap();
     assert_eq!(left, 0);
 }
 
-async fn a_renewed_lease_holds_on(world: World) {
+async fn a_renewed_lease_stays_valid(world: World) {
     let deployment = world.deployment().await;
     world.run(&deployment).await;
     let lease = claim(&world.store, 1).await.remove(0);
@@ -99,7 +99,7 @@ async fn released_leases_are_claimed_at_once(world: World) {
     assert_eq!(claim(&world.store, 1).await[0].fence, lost.fence + 1);
 }
 
-async fn the_longest_due_comes_first(world: World) {
+async fn the_longest_due_item_is_claimed_first(world: World) {
     let deployment = world.deployment().await;
     let mut expected = Vec::new();
     for _ in 0..3 {
@@ -111,9 +111,10 @@ async fn the_longest_due_comes_first(world: World) {
     assert_eq!(claimed.into_iter().map(|lease| lease.subject_id).collect::<Vec<_>>(), expected);
 }
 
-/// On PostgreSQL a message may be accepted between the two steps by which a deletion removes what is queued and closes the
-/// log.
-async fn what_was_queued_while_its_deployment_was_deleted_is_in_nobodys_way(world: World) {
+/// Deleting a deployment first removes its work items and then closes its event log. On PostgreSQL, a message that is
+/// accepted in between adds a new work item for the deleted deployment. In this test, the run's work item, which is not
+/// removed, takes the place of the new one.
+async fn an_item_queued_during_a_deletion_does_not_block_claims(world: World) {
     let (deleted, other) = (world.deployment().await, world.deployment().await);
     world.run(&deleted).await;
     let (run_id, _) = world.run(&other).await;
@@ -133,5 +134,5 @@ async fn what_was_queued_while_its_deployment_was_deleted_is_in_nobodys_way(worl
     subjects.sort_unstable();
     assert_eq!(subjects, [deleted_id.to_string(), run_id.to_string()]);
     let left = world.store.read("len", |tx| Box::pin(queue::len(tx))).await.unwrap();
-    assert_eq!(left, 2, "what nobody can do is not kept");
+    assert_eq!(left, 2, "an item that cannot run is removed");
 }

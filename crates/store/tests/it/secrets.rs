@@ -1,4 +1,4 @@
-//! Secrets: unique in their account, in pages that stay right, kept while they are used.
+//! Secrets: ids are unique within an account, pages are consistent, and a secret in use cannot be deleted.
 
 use herm_store::{Error, deployments, secrets};
 use herm_types::paging::PageRequest;
@@ -8,11 +8,11 @@ use herm_types::{AccountId, DeploymentId, SecretId, Timestamp};
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    a_secret_reads_back_and_its_id_is_taken_in_its_account_alone,
-    secrets_come_by_age_whatever_their_ids,
-    uses_are_replaced_and_go_with_the_deployment,
-    a_secret_that_is_missing_cannot_be_used,
-    a_secret_is_either_deleted_or_used_never_both,
+    a_secret_id_is_unique_within_its_account,
+    secrets_are_listed_by_age_not_by_id,
+    uses_are_replaced_and_deleted_with_the_deployment,
+    a_missing_secret_cannot_be_used,
+    concurrent_deletion_and_use_of_a_secret_never_both_succeed,
 );
 
 fn secret(id: &str, created_ms: i64) -> Secret {
@@ -63,7 +63,7 @@ async fn users(world: &World, account_id: AccountId, id: &str) -> Vec<Deployment
         .unwrap()
 }
 
-async fn a_secret_reads_back_and_its_id_is_taken_in_its_account_alone(world: World) {
+async fn a_secret_id_is_unique_within_its_account(world: World) {
     let (ours, theirs) = (world.ids.next(), world.ids.next());
     let mut made = secret("sec_a", 0);
     assert!(insert(&world, ours, &made).await);
@@ -77,14 +77,14 @@ async fn a_secret_reads_back_and_its_id_is_taken_in_its_account_alone(world: Wor
             Box::pin(async move {
                 secrets::update(tx, ours, &changed, None).await?;
                 let kept = secrets::find_sealed(tx, ours, &changed.secret_id).await?;
-                secrets::update(tx, ours, &changed, Some("anew".to_owned())).await?;
+                secrets::update(tx, ours, &changed, Some("rotated".to_owned())).await?;
                 Ok::<_, Error>((kept, secrets::find_sealed(tx, ours, &changed.secret_id).await?))
             })
         })
         .await
         .unwrap();
     assert_eq!(kept, Some((made.clone(), "sealed".to_owned())));
-    assert_eq!(rotated, Some((made.clone(), "anew".to_owned())));
+    assert_eq!(rotated, Some((made.clone(), "rotated".to_owned())));
     let other = world
         .store
         .read("find", move |tx| Box::pin(async move { secrets::find(tx, theirs, &made.secret_id).await }))
@@ -93,7 +93,7 @@ async fn a_secret_reads_back_and_its_id_is_taken_in_its_account_alone(world: Wor
     assert_eq!(other, Some(secret("sec_a", 0)), "the other account's is untouched");
 }
 
-async fn secrets_come_by_age_whatever_their_ids(world: World) {
+async fn secrets_are_listed_by_age_not_by_id(world: World) {
     let account_id = world.ids.next();
     for (id, age) in [("sec_z", 1), ("sec_a", 2), ("sec_m", 2), ("sec_b", 3), ("sec_y", 0)] {
         insert(&world, account_id, &secret(id, age)).await;
@@ -116,7 +116,7 @@ async fn secrets_come_by_age_whatever_their_ids(world: World) {
     assert_eq!(read, ["sec_b", "sec_m", "sec_a", "sec_z", "sec_y"]);
 }
 
-async fn uses_are_replaced_and_go_with_the_deployment(world: World) {
+async fn uses_are_replaced_and_deleted_with_the_deployment(world: World) {
     let deployment = world.deployment().await;
     let (account_id, deployment_id) = (deployment.account_id, deployment.deployment_id);
     for id in ["sec_a", "sec_b", "sec_c"] {
@@ -136,7 +136,7 @@ async fn uses_are_replaced_and_go_with_the_deployment(world: World) {
     assert_eq!(users(&world, account_id, "sec_c").await, []);
 }
 
-async fn a_secret_that_is_missing_cannot_be_used(world: World) {
+async fn a_missing_secret_cannot_be_used(world: World) {
     let (ours, theirs, deployment_id) = (world.ids.next(), world.ids.next(), world.ids.next());
     insert(&world, ours, &secret("sec_a", 0)).await;
     insert(&world, theirs, &secret("sec_b", 0)).await;
@@ -144,7 +144,7 @@ async fn a_secret_that_is_missing_cannot_be_used(world: World) {
     assert_eq!(missing, Some("sec_b".parse().unwrap()));
 }
 
-async fn a_secret_is_either_deleted_or_used_never_both(world: World) {
+async fn concurrent_deletion_and_use_of_a_secret_never_both_succeed(world: World) {
     let account_id = world.ids.next();
     for round in 0..20 {
         let (id, deployment_id) = (format!("sec_{round}"), world.ids.next());

@@ -1,4 +1,5 @@
-//! Snapshots: from the deletion to their end, and what waits for them.
+//! Snapshots from the deletion of their deployment to their expiry, and the teardown work items that write their
+//! archives.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +7,17 @@ use herm_store::queue::{self, Kind};
 use herm_store::{Error, deployments, snapshots};
 use herm_types::deployment::{DeploymentError, DeploymentStatus};
 use herm_types::paging::PageRequest;
-use herm_types::snapshot::{KEPT_MS, Snapshot, SnapshotContents, SnapshotError, SnapshotStatus};
+use herm_types::snapshot::{RETENTION_MS, Snapshot, SnapshotContents, SnapshotError, SnapshotStatus};
 use herm_types::{Clock as _, SnapshotId, WorkId};
 
 use crate::engine::{World, on_both_engines};
 
 on_both_engines!(
-    a_snapshot_is_made_and_read_back,
-    one_that_failed_may_become_ready_and_one_that_is_ready_does_not_fail,
-    filters_and_accounts_part_snapshots,
-    expired_ones_go_batch_by_batch_and_what_waits_for_them_goes_on,
-    a_deployment_is_made_ready_once,
+    a_snapshot_reads_back_as_inserted,
+    a_failed_snapshot_may_become_ready_but_a_ready_one_cannot_fail,
+    lists_are_limited_to_filter_and_account,
+    expired_snapshots_are_removed_in_batches_and_waiting_items_resume,
+    provisioning_ends_once,
 );
 
 const CONTENTS: SnapshotContents = SnapshotContents { size: 5, content_size: 7, entries: 2, left_out: 1 };
@@ -32,7 +33,7 @@ fn new(world: &World, customer_id: &str) -> Snapshot {
         contents: None,
         error: None,
         created_at: now,
-        expires_at: now.plus_ms(KEPT_MS),
+        expires_at: now.plus_ms(RETENTION_MS),
     }
 }
 
@@ -48,7 +49,7 @@ async fn find(world: &World, id: SnapshotId) -> Option<Snapshot> {
     world.store.read("find", move |tx| Box::pin(snapshots::find(tx, id))).await.unwrap()
 }
 
-async fn a_snapshot_is_made_and_read_back(world: World) {
+async fn a_snapshot_reads_back_as_inserted(world: World) {
     let made = new(&world, "customer");
     insert(&world, &made).await;
     assert_eq!(find(&world, made.snapshot_id).await.unwrap(), made);
@@ -73,11 +74,11 @@ async fn a_snapshot_is_made_and_read_back(world: World) {
     assert_eq!(deleted.await.unwrap(), (true, false, false));
     assert_eq!(find(&world, id).await, None);
     let known =
-        world.store.read("known", move |tx| Box::pin(async move { snapshots::known(tx, &[id]).await }));
+        world.store.read("known", move |tx| Box::pin(async move { snapshots::existing(tx, &[id]).await }));
     assert_eq!(known.await.unwrap(), BTreeSet::new());
 }
 
-async fn one_that_failed_may_become_ready_and_one_that_is_ready_does_not_fail(world: World) {
+async fn a_failed_snapshot_may_become_ready_but_a_ready_one_cannot_fail(world: World) {
     let made = new(&world, "customer");
     insert(&world, &made).await;
     let id = made.snapshot_id;
@@ -98,7 +99,7 @@ async fn one_that_failed_may_become_ready_and_one_that_is_ready_does_not_fail(wo
     assert_eq!((found.status, found.error), (SnapshotStatus::Ready, None));
 }
 
-async fn filters_and_accounts_part_snapshots(world: World) {
+async fn lists_are_limited_to_filter_and_account(world: World) {
     let (ours, other) = (new(&world, "customer"), new(&world, "other"));
     let foreign = Snapshot { account_id: world.ids.next(), ..new(&world, "customer") };
     for snapshot in [&ours, &other, &foreign] {
@@ -123,14 +124,14 @@ async fn filters_and_accounts_part_snapshots(world: World) {
     assert_eq!(list(ready, any).await, []);
 }
 
-async fn expired_ones_go_batch_by_batch_and_what_waits_for_them_goes_on(world: World) {
+async fn expired_snapshots_are_removed_in_batches_and_waiting_items_resume(world: World) {
     let waiting = new(&world, "customer");
     let (work_id, of): (WorkId, _) = (world.ids.next(), waiting.deployment_id);
     let wait = world.store.transaction("wait", move |tx| {
         Box::pin(async move {
             queue::enqueue(tx, work_id, Kind::Teardown, of.to_string(), of).await?;
             let lease = queue::claim(tx, "test", 1, 1000).await?.remove(0);
-            queue::postpone(tx, &lease, 2 * KEPT_MS).await
+            queue::postpone(tx, &lease, 2 * RETENTION_MS).await
         })
     });
     wait.await.unwrap();
@@ -139,7 +140,7 @@ async fn expired_ones_go_batch_by_batch_and_what_waits_for_them_goes_on(world: W
     world.clock.advance_ms(1);
     let young = new(&world, "customer");
     insert(&world, &young).await;
-    world.clock.advance_ms(KEPT_MS - 1);
+    world.clock.advance_ms(RETENTION_MS - 1);
     let mut removed = Vec::new();
     for expected in [1, 1, 0] {
         let batch =
@@ -153,7 +154,7 @@ async fn expired_ones_go_batch_by_batch_and_what_waits_for_them_goes_on(world: W
     assert_eq!(claimed.iter().map(|lease| lease.work_id).collect::<Vec<_>>(), [work_id]);
 }
 
-async fn a_deployment_is_made_ready_once(world: World) {
+async fn provisioning_ends_once(world: World) {
     let mut made = world.new_deployment("customer");
     made.status = DeploymentStatus::Provisioning;
     made.restore_snapshot = Some(world.ids.next());
@@ -178,7 +179,7 @@ async fn a_deployment_is_made_ready_once(world: World) {
     let failed = find().await;
     assert_eq!((failed.status, failed.error.clone()), (DeploymentStatus::Error, Some(error)));
     assert_eq!((failed.restore_snapshot, failed.version), (made.restore_snapshot, made.version));
-    assert!(!end(None).await, "nobody makes it ready now");
+    assert!(!end(None).await, "provisioning has ended already");
     let mut again = failed;
     (again.status, again.error, again.version) = (DeploymentStatus::Provisioning, None, 2);
     world

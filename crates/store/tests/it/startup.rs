@@ -1,4 +1,5 @@
-//! Opening a database: held by one server, read beside it, refused when its schema is not ours.
+//! Opening a database: only one server can lock it, commands can open it at the same time, and another schema version
+//! is rejected.
 
 use herm_store::{Error, Location, Options, SCHEMA_VERSION, Store, queue, schema_version};
 use secrecy::ExposeSecret as _;
@@ -8,12 +9,12 @@ use crate::engine::{World, on_both_engines, options};
 
 on_both_engines!(
     a_second_server_is_refused,
-    a_server_that_is_just_going_is_waited_for,
-    a_command_beside_the_server_is_not,
-    a_schema_that_was_not_migrated_is_refused,
-    a_look_at_the_schema_changes_nothing,
-    what_was_committed_is_there_after_reopening,
-    a_closed_store_has_written_what_it_was_given_and_takes_nothing_more,
+    opening_waits_for_a_server_that_is_stopping,
+    a_command_beside_the_server_opens_at_once,
+    an_old_schema_is_refused,
+    reading_the_schema_version_changes_nothing,
+    committed_rows_survive_reopening,
+    closing_finishes_earlier_transactions_and_rejects_later_ones,
 );
 
 async fn a_second_server_is_refused(world: World) {
@@ -21,30 +22,30 @@ async fn a_second_server_is_refused(world: World) {
     assert!(matches!(second.err(), Some(Error::InUse(message)) if message.contains("another herm server")));
 }
 
-async fn a_server_that_is_just_going_is_waited_for(world: World) {
+async fn opening_waits_for_a_server_that_is_stopping(world: World) {
     let World { store, clock, location, _dir, .. } = world;
     let mut second = std::pin::pin!(Store::open(options(location.clone(), &clock)));
-    // It has looked once, or is about to.
+    // The second server keeps retrying while the first one holds the lock.
     assert!(futures_util::poll!(&mut second).is_pending());
     store.close().await;
     drop(store);
-    until_free(&location).await;
+    wait_until_unlocked(&location).await;
     second.await.unwrap();
 }
 
-/// Waits until nobody holds the database: PostgreSQL sees some time after it that a connection was closed, and how long
-/// the second server tries is bounded.
-async fn until_free(location: &Location) {
+/// Waits until no PostgreSQL connection holds the lock on the database. PostgreSQL releases the lock only some time
+/// after the connection was closed, and a second server retries only for a limited time.
+async fn wait_until_unlocked(location: &Location) {
     let Location::Postgres(url) = location else { return };
     let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
-    let holders = "SELECT COUNT(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database \
+    let lock_count = "SELECT COUNT(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database \
         WHERE locktype = 'advisory' AND datname = current_database()";
-    while sqlx::query_as::<_, (i64,)>(holders).fetch_one(&mut connection).await.unwrap().0 > 0 {
+    while sqlx::query_as::<_, (i64,)>(lock_count).fetch_one(&mut connection).await.unwrap().0 > 0 {
         tokio::task::yield_now().await;
     }
 }
 
-async fn a_command_beside_the_server_is_not(world: World) {
+async fn a_command_beside_the_server_opens_at_once(world: World) {
     let deployment = world.deployment().await;
     world.run(&deployment).await;
     let beside = Options { exclusive: false, ..options(world.location.clone(), &world.clock) };
@@ -53,7 +54,7 @@ async fn a_command_beside_the_server_is_not(world: World) {
     beside.transaction("release", |tx| Box::pin(queue::release_all(tx))).await.unwrap();
 }
 
-async fn a_schema_that_was_not_migrated_is_refused(world: World) {
+async fn an_old_schema_is_refused(world: World) {
     let fresh = match &world.location {
         Location::Sqlite(dir) => Location::Sqlite(dir.join("fresh")),
         Location::Postgres(_) => crate::engine::fresh_location().await,
@@ -63,7 +64,7 @@ async fn a_schema_that_was_not_migrated_is_refused(world: World) {
     assert!(refused.as_deref().is_some_and(|message| message.contains("herm migrate")), "{refused:?}");
 }
 
-async fn a_look_at_the_schema_changes_nothing(world: World) {
+async fn reading_the_schema_version_changes_nothing(world: World) {
     let fresh = match &world.location {
         Location::Sqlite(dir) => Location::Sqlite(dir.join("fresh")),
         Location::Postgres(_) => crate::engine::fresh_location().await,
@@ -74,15 +75,15 @@ async fn a_look_at_the_schema_changes_nothing(world: World) {
     if let Location::Sqlite(dir) = &fresh {
         assert!(!dir.exists());
     }
-    // Beside the server, which holds it.
+    // Reading the schema version also works while a server holds the lock on the database.
     assert_eq!(schema_version(&world.location).await.unwrap(), Some(SCHEMA_VERSION));
 }
 
-async fn what_was_committed_is_there_after_reopening(world: World) {
+async fn committed_rows_survive_reopening(world: World) {
     let deployment = world.deployment().await;
     let World { store, clock, location, _dir, .. } = world;
     drop(store);
-    // The old server's hold ends with its last connection, which closes in the background.
+    // The lock is released when the old store's last connection closes, which happens in the background.
     let reopened = loop {
         match Store::open(options(location.clone(), &clock)).await {
             Ok(store) => break store,
@@ -96,7 +97,7 @@ async fn what_was_committed_is_there_after_reopening(world: World) {
     assert_eq!(found, Some(deployment));
 }
 
-async fn a_closed_store_has_written_what_it_was_given_and_takes_nothing_more(world: World) {
+async fn closing_finishes_earlier_transactions_and_rejects_later_ones(world: World) {
     let deployment = world.deployment().await;
     let last = world.store.transaction("release", |tx| Box::pin(queue::release_all(tx)));
     let ((), last) = tokio::join!(biased; world.store.close(), last);

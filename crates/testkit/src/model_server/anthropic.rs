@@ -1,11 +1,12 @@
-//! A reply as Anthropic streams it.
+//! Renders a reply in Anthropic's streaming format.
 
 use serde_json::json;
 
 use super::reply::{Part, Reply, Stop, fragments};
 use super::script::Script;
 
-/// The reply's events, from `message_start` to `message_stop` unless it ends before.
+/// Renders the events of the reply, from `message_start` to `message_stop`. If the reply breaks off, the remaining
+/// events are omitted.
 pub(super) fn script(reply: Reply, next_id: &mut dyn FnMut() -> u64) -> Script {
     let stop = reply.stop_reason();
     let usage = reply.usage;
@@ -46,7 +47,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a part; `true` if the reply ends with it.
+    /// Renders one part of the reply. Returns true if the reply breaks off at this part.
     fn write(&mut self, part: Part, next_id: &mut dyn FnMut() -> u64) -> bool {
         match part {
             Part::Text(text) => {

@@ -1,49 +1,53 @@
-//! A point in a reply that waits for the test.
+//! Gates. A scripted reply that reaches a gate pauses there until the test opens the gate.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// A point at which replies wait until the test opens it; clones are the same gate, and it stays open.
+/// A point in a reply at which the provider waits until the test opens the gate. An open gate stays open. Clones share
+/// one gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    shared: Arc<Shared>,
+    state: Arc<GateState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct GateState {
     is_open: watch::Sender<bool>,
     arrivals: watch::Sender<usize>,
 }
 
 impl Gate {
-    /// A closed gate.
+    /// Creates a closed gate.
     pub fn new() -> Self {
         Self {
-            shared: Arc::new(Shared { is_open: watch::Sender::new(false), arrivals: watch::Sender::new(0) }),
+            state: Arc::new(GateState {
+                is_open: watch::Sender::new(false),
+                arrivals: watch::Sender::new(0),
+            }),
         }
     }
 
-    /// Lets everything through that waits here or comes later.
+    /// Opens the gate. Replies that wait at it continue, and later replies pass it without waiting.
     pub fn open(&self) {
-        self.shared.is_open.send_replace(true);
+        self.state.is_open.send_replace(true);
     }
 
-    /// Waits until a reply has reached this gate; what comes before it in the reply has been sent then.
+    /// Waits until a reply has reached this gate. Everything before the gate has been sent by then.
     pub async fn reached(&self) {
         self.reached_times(1).await;
     }
 
-    /// Waits until replies have reached this gate so many times since it was made.
+    /// Waits until replies have reached this gate `n` times in total.
     pub async fn reached_times(&self, n: usize) {
-        // The sender lives as long as this gate does, so the wait cannot fail.
-        let _ = self.shared.arrivals.subscribe().wait_for(|arrivals| *arrivals >= n).await;
+        // `wait_for` fails only if the sender is dropped, but `self` holds the sender.
+        let _ = self.state.arrivals.subscribe().wait_for(|arrivals| *arrivals >= n).await;
     }
 
-    /// A reply's side: arrives and waits for the gate to be open.
+    /// Records that a reply has reached the gate, and waits until the gate is open. Called by the reply.
     pub(super) async fn pass(&self) {
-        self.shared.arrivals.send_modify(|arrivals| *arrivals += 1);
-        let _ = self.shared.is_open.subscribe().wait_for(|is_open| *is_open).await;
+        self.state.arrivals.send_modify(|arrivals| *arrivals += 1);
+        let _ = self.state.is_open.subscribe().wait_for(|is_open| *is_open).await;
     }
 }
 

@@ -1,11 +1,12 @@
-//! A reply as Chat Completions streams it.
+//! Renders a reply in the streaming format of Chat Completions.
 
 use serde_json::{Value, json};
 
 use super::reply::{Part, Reply, Stop, Usage, fragments};
 use super::script::Script;
 
-/// The reply's chunks, from the role to `[DONE]` unless it ends before.
+/// Renders the chunks of the reply, from the one with the role to `[DONE]`. If the reply breaks off, the remaining
+/// chunks are omitted.
 pub(super) fn script(reply: Reply, next_id: &mut dyn FnMut() -> u64) -> Script {
     let stop = reply.stop_reason();
     let usage = reply.usage;
@@ -31,7 +32,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes a part; `true` if the reply ends with it.
+    /// Renders one part of the reply. Returns true if the reply breaks off at this part.
     fn write(&mut self, part: Part, next_id: &mut dyn FnMut() -> u64) -> bool {
         match part {
             Part::Text(text) => self.delta(&json!({"content": text})),
@@ -84,7 +85,7 @@ impl Writer {
     }
 }
 
-/// The counts as OpenAI gives them: what is cached is part of the prompt.
+/// Converts token counts to the form of Chat Completions, whose `prompt_tokens` include the cached tokens.
 fn counts(usage: Usage) -> Value {
     let prompt = usage.input + usage.cache_read + usage.cache_write;
     json!({

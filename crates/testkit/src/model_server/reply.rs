@@ -1,4 +1,4 @@
-//! What the scripted provider answers, whatever the wire format.
+//! Replies of the scripted model provider, independent of the wire format.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::script::Script;
 use super::{Gate, WireFormat, anthropic, openai};
 
-/// One answer of the scripted provider, built piece by piece in the order in which it is sent.
+/// One reply of the scripted provider, built piece by piece in the order in which it is sent.
 ///
 /// ```
 /// # use herm_testkit::model_server::{Gate, Reply};
@@ -21,25 +21,26 @@ pub struct Reply {
     pub(super) parts: Vec<Part>,
     pub(super) usage: Usage,
     pub(super) stop: Option<Stop>,
-    /// The connection is cut once so many characters of text have been sent.
+    /// If set, the connection is closed after this number of characters of the reply's text.
     pub(super) cut_after_chars: Option<usize>,
     status: StatusCode,
-    /// `None`: a stream in the wire format that was asked for.
+    /// The `Content-Type` of a raw body. `None` for a reply that is rendered as an event stream in the request's wire
+    /// format.
     content_type: Option<String>,
     headers: HeaderMap,
     headers_gate: Option<Gate>,
 }
 
-/// Why the scripted model stops, where it is not to be read off the reply.
+/// The stop reason that a reply reports to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// `end_turn`, `stop`.
+    /// The model has finished its turn: Anthropic's `end_turn`, OpenAI's `stop`.
     EndTurn,
-    /// `tool_use`, `tool_calls`.
+    /// The model calls tools: Anthropic's `tool_use`, OpenAI's `tool_calls`.
     ToolCalls,
-    /// `max_tokens`, `length`.
+    /// The reply has reached the token limit: Anthropic's `max_tokens`, OpenAI's `length`.
     Length,
-    /// `refusal`, `content_filter`.
+    /// The model refused: Anthropic's `refusal`, OpenAI's `content_filter`.
     Refusal,
 }
 
@@ -65,7 +66,7 @@ pub(super) struct Usage {
 }
 
 impl Reply {
-    /// A reply that says nothing yet.
+    /// Creates a reply with status 200 and no content.
     pub fn new() -> Self {
         Self {
             parts: Vec::new(),
@@ -79,52 +80,54 @@ impl Reply {
         }
     }
 
-    /// A reply that begins with this text, in one piece.
+    /// Creates a reply that begins with `text`, sent as one delta.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new().then_text(text)
     }
 
-    /// An answer with another status than 200, and a JSON body.
+    /// Creates a response with this status and `body` as JSON, instead of a stream.
     ///
     /// # Panics
-    /// If it is not an HTTP status.
+    /// Panics if `status` is not a valid HTTP status.
     pub fn status(status: u16, body: impl Into<Value>) -> Self {
-        #[expect(clippy::expect_used, reason = "a status is written into the test")]
-        let status = StatusCode::from_u16(status).expect("not an HTTP status");
+        #[expect(clippy::expect_used, reason = "the test itself contains the status")]
+        let status =
+            StatusCode::from_u16(status).expect("the status of a scripted reply is not a valid HTTP status");
         Self { status, ..Self::raw("application/json", body.into().to_string()) }
     }
 
-    /// An answer of 200 with these bytes for a body.
+    /// Creates a response with status 200 and exactly this content type and body, instead of a stream.
     pub fn raw(content_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
         let content_type = Some(content_type.into());
         Self { content_type, parts: vec![Part::Raw(body.into())], ..Self::new() }
     }
 
-    /// A stream that begins and then fails with an error of this type, such as `overloaded_error`.
+    /// Creates a reply with status 200 whose stream contains an error of this type, for example `overloaded_error`.
     pub fn error_mid_stream(error_type: impl Into<String>) -> Self {
         Self::new().error(error_type)
     }
 
-    /// Goes on with text, in one piece; text that follows text belongs to the same block.
+    /// Adds text, sent as one delta. Consecutive texts belong to the same content block.
     #[must_use]
     pub fn then_text(self, text: impl Into<String>) -> Self {
         self.part(Part::Text(text.into()))
     }
 
-    /// Goes on with text, in these pieces.
+    /// Adds several texts, each sent as one delta.
     #[must_use]
     pub fn text_in<T: Into<String>>(self, pieces: impl IntoIterator<Item = T>) -> Self {
         pieces.into_iter().fold(self, Self::then_text)
     }
 
-    /// Goes on with a tool call; its id is made up, and unique to this server: `toolu_1`, `call_2`, ….
+    /// Adds a tool call with a generated id, which is unique within the scripted provider: `toolu_1`, `call_2`, and so
+    /// on.
     #[must_use]
     pub fn tool_call(self, name: impl Into<String>, arguments: impl Into<Value>) -> Self {
         let arguments = arguments.into().to_string();
         self.part(Part::ToolCall { id: None, name: name.into(), arguments })
     }
 
-    /// Goes on with a tool call of this id.
+    /// Adds a tool call with the id `id`.
     #[must_use]
     pub fn tool_call_with_id(
         self,
@@ -136,100 +139,104 @@ impl Reply {
         self.part(Part::ToolCall { id: Some(id.into()), name: name.into(), arguments })
     }
 
-    /// Goes on with a tool call whose arguments are this text, JSON or not.
+    /// Adds a tool call whose arguments are sent exactly as given, even if they are not JSON.
     #[must_use]
     pub fn tool_call_raw(self, name: impl Into<String>, arguments: impl Into<String>) -> Self {
         self.part(Part::ToolCall { id: None, name: name.into(), arguments: arguments.into() })
     }
 
-    /// Goes on with reasoning. In Chat Completions it is `reasoning_content`, which has no signature.
+    /// Adds reasoning. In Chat Completions it is sent as `reasoning_content`, and the signature is omitted.
     #[must_use]
     pub fn thinking(self, text: impl Into<String>, signature: impl Into<String>) -> Self {
         self.part(Part::Thinking { text: text.into(), signature: signature.into() })
     }
 
-    /// Goes on with encrypted reasoning. Chat Completions has none, so there it is left out.
+    /// Adds encrypted reasoning. Chat Completions has no field for it, so there it is omitted.
     #[must_use]
     pub fn redacted_thinking(self, data: impl Into<String>) -> Self {
         self.part(Part::RedactedThinking(data.into()))
     }
 
-    /// The token counts: of the prompt without what is cached, and of the reply. Unless said, 10 and 5.
+    /// Sets the token counts that the reply reports: `input` for the prompt without cached tokens, `output` for the
+    /// reply. The defaults are 10 and 5.
     #[must_use]
     pub fn usage(mut self, input: u64, output: u64) -> Self {
         self.usage = Usage { input, output, ..self.usage };
         self
     }
 
-    /// The tokens read from and written to the prompt cache. Unless said, 0 and 0.
+    /// Sets the numbers of tokens that the reply reports as read from and written to the prompt cache. The default is 0
+    /// for both.
     #[must_use]
     pub fn cached(mut self, read: u64, write: u64) -> Self {
         self.usage = Usage { cache_read: read, cache_write: write, ..self.usage };
         self
     }
 
-    /// Why the model stops. Unless said, for its tool calls if there are any, else at the end of its turn.
+    /// Sets the stop reason. The default is [`Stop::ToolCalls`] if the reply contains tool calls, and [`Stop::EndTurn`]
+    /// otherwise.
     #[must_use]
     pub fn stop(mut self, stop: Stop) -> Self {
         self.stop = Some(stop);
         self
     }
 
-    /// Waits here until the gate is open.
+    /// Makes the provider wait at this point of the reply until the gate is open.
     #[must_use]
     pub fn gate(self, gate: &Gate) -> Self {
         self.part(Part::Gate(gate.clone()))
     }
 
-    /// Waits with the whole answer, headers included, until the gate is open.
+    /// Delays the whole response, including its headers, until the gate is open.
     #[must_use]
     pub fn gate_headers(mut self, gate: &Gate) -> Self {
         self.headers_gate = Some(gate.clone());
         self
     }
 
-    /// Says nothing more here and keeps the connection open until the server is dropped.
+    /// Makes the reply stall at this point: nothing more is sent, but the connection stays open until the server is
+    /// dropped.
     #[must_use]
     pub fn stall(self) -> Self {
         self.part(Part::Stall)
     }
 
-    /// Closes the connection here, in the middle of the body.
+    /// Closes the connection at this point of the reply, before the end of the response body.
     #[must_use]
     pub fn cut(self) -> Self {
         self.part(Part::Cut)
     }
 
-    /// Closes the connection once so many characters of text have been sent; the piece that holds the last of
-    /// them is cut there. With less text, the reply ends as usual.
+    /// Closes the connection after `chars` characters of the reply's text. The delta that contains the last of them is
+    /// shortened. A reply with less text ends normally.
     #[must_use]
     pub fn cut_after_text(mut self, chars: usize) -> Self {
         self.cut_after_chars = Some(chars);
         self
     }
 
-    /// Fails here with an error of this type inside the stream, and ends it.
+    /// Sends an error event of this type and ends the stream.
     #[must_use]
     pub fn error(self, error_type: impl Into<String>) -> Self {
         self.part(Part::Error(error_type.into()))
     }
 
-    /// Sets the `Retry-After` header: seconds or an HTTP date.
+    /// Sets the `Retry-After` header, either to a number of seconds or to an HTTP date.
     #[must_use]
     pub fn retry_after(self, value: &str) -> Self {
         self.header("retry-after", value)
     }
 
-    /// Sets a header.
+    /// Sets a response header.
     ///
     /// # Panics
-    /// If it is none.
+    /// Panics if the name or the value is not valid in HTTP.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        #[expect(clippy::expect_used, reason = "headers are written into the test")]
+        #[expect(clippy::expect_used, reason = "the test itself contains the header")]
         let (name, value) = (
-            HeaderName::try_from(name).expect("not a header's name"),
-            HeaderValue::try_from(value).expect("not a header's value"),
+            HeaderName::try_from(name).expect("the header name of a scripted reply is invalid"),
+            HeaderValue::try_from(value).expect("the header value of a scripted reply is invalid"),
         );
         self.headers.insert(name, value);
         self
@@ -256,7 +263,7 @@ impl Reply {
         self.headers.clone()
     }
 
-    /// Why the model stops, said or read off the reply.
+    /// Returns the stop reason that the test has set, or the default for the content of the reply.
     pub(super) fn stop_reason(&self) -> Stop {
         let calls_tools = self.parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
         self.stop.unwrap_or(if calls_tools { Stop::ToolCalls } else { Stop::EndTurn })
@@ -273,7 +280,8 @@ impl Reply {
         }
     }
 
-    /// Puts the cut after so many characters where it belongs.
+    /// Implements [`Reply::cut_after_text`]: shortens the text, and replaces everything after it with a step that
+    /// closes the connection.
     fn cut_text(&mut self) {
         let Some(mut left) = self.cut_after_chars else { return };
         for (position, part) in self.parts.iter_mut().enumerate() {
@@ -317,7 +325,8 @@ fn raw(parts: Vec<Part>) -> Script {
     script
 }
 
-/// Splits a tool call's arguments as providers do: in several pieces, anywhere between two characters.
+/// Splits the arguments of a tool call into up to three fragments at arbitrary characters, because providers stream
+/// arguments that way.
 pub(super) fn fragments(text: &str) -> Vec<&str> {
     const FRAGMENTS: usize = 3;
     let size = text.len().div_ceil(FRAGMENTS).max(1);

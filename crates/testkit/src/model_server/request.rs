@@ -1,4 +1,4 @@
-//! A request as the scripted provider got it, with one view of both wire formats.
+//! A request that the scripted model provider received. Its methods hide the differences between the wire formats.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,31 +6,31 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-/// The wire format that a path speaks.
+/// The wire format of a request. It is determined by the request's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WireFormat {
-    /// `/v1/messages`.
+    /// Anthropic Messages, at the path `/v1/messages`.
     Anthropic,
-    /// `/v1/chat/completions`.
+    /// OpenAI Chat Completions, at the path `/v1/chat/completions`.
     OpenAiChat,
 }
 
-/// A request as it came; cheap to clone. Its helpers read both wire formats alike.
+/// A received request. Its methods work for both wire formats. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
-    inner: Arc<Inner>,
+    inner: Arc<RequestParts>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct RequestParts {
     path: String,
     headers: HeaderMap,
     bytes: Bytes,
-    /// Read when first asked for, which load tests need not do.
+    /// The body as JSON. It is parsed only when a test reads it, because load tests never do.
     body: OnceLock<Value>,
 }
 
-/// What a conversation holds, oldest first.
+/// An entry of a request's conversation: a text of the user, a tool result or an assistant message.
 #[derive(Debug)]
 enum Entry {
     User(String),
@@ -40,35 +40,34 @@ enum Entry {
 
 impl RecordedRequest {
     pub(super) fn new(path: String, headers: HeaderMap, bytes: Bytes) -> Self {
-        Self { inner: Arc::new(Inner { path, headers, bytes, body: OnceLock::new() }) }
+        Self { inner: Arc::new(RequestParts { path, headers, bytes, body: OnceLock::new() }) }
     }
 
-    /// The path, such as `/v1/messages`.
+    /// Returns the path of the request, for example `/v1/messages`.
     pub fn path(&self) -> &str {
         &self.inner.path
     }
 
-    /// The headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.inner.headers
     }
 
-    /// A header's value, if it is there and is text.
+    /// Returns the value of a header, or `None` if it is missing or contains characters other than visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.inner.headers.get(name)?.to_str().ok()
     }
 
-    /// The body's bytes.
+    /// Returns the body as received.
     pub fn bytes(&self) -> &Bytes {
         &self.inner.bytes
     }
 
-    /// The body; `null` if it is not JSON.
+    /// Returns the body as JSON, or `null` if it is not JSON.
     pub fn body(&self) -> &Value {
         self.inner.body.get_or_init(|| serde_json::from_slice(&self.inner.bytes).unwrap_or_default())
     }
 
-    /// The wire format of the path; `None` if nothing is served there.
+    /// Returns the wire format that belongs to the path, or `None` if the provider does not serve this path.
     pub fn wire_format(&self) -> Option<WireFormat> {
         match self.path() {
             "/v1/messages" => Some(WireFormat::Anthropic),
@@ -77,12 +76,12 @@ impl RecordedRequest {
         }
     }
 
-    /// The model that is asked for; empty if none is.
+    /// Returns the name of the requested model, or an empty string if the request names none.
     pub fn model(&self) -> String {
         self.body().get("model").map(text_of).unwrap_or_default()
     }
 
-    /// The system prompt; empty if there is none.
+    /// Returns the system prompt, or an empty string if the request has none.
     pub fn system(&self) -> String {
         if let Some(system) = self.body().get("system") {
             return text_of(system);
@@ -91,7 +90,7 @@ impl RecordedRequest {
         system.and_then(|message| message.get("content")).map(text_of).unwrap_or_default()
     }
 
-    /// The names of the tools on offer, in order.
+    /// Returns the names of the tools that the request offers to the model, in order.
     pub fn tool_names(&self) -> Vec<String> {
         let tools = self.body().get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let name =
@@ -99,7 +98,7 @@ impl RecordedRequest {
         tools.iter().filter_map(name).collect()
     }
 
-    /// The text that the user said last; empty if they said nothing.
+    /// Returns the user's latest text, or an empty string if there is none.
     pub fn last_user_text(&self) -> String {
         let text = |entry| match entry {
             Entry::User(text) => Some(text),
@@ -108,20 +107,20 @@ impl RecordedRequest {
         self.entries().into_iter().rev().find_map(text).unwrap_or_default()
     }
 
-    /// All tool results of the conversation, oldest first: the call's id and the text.
+    /// Returns all tool results of the conversation, oldest first, as pairs of tool call id and text.
     pub fn tool_results(&self) -> Vec<(String, String)> {
         results(self.entries())
     }
 
-    /// The tool results that came after what the user said last, oldest first; a script that calls tools once per
-    /// message asks whether there are any.
+    /// Returns the tool results that follow the user's latest text, oldest first. A scripted model that calls tools
+    /// once per user message calls them only if this list is empty.
     pub fn tool_results_since_user(&self) -> Vec<(String, String)> {
         let mut entries = self.entries();
         let last_user = entries.iter().rposition(|entry| matches!(entry, Entry::User(_)));
         results(entries.split_off(last_user.map_or(0, |position| position + 1)))
     }
 
-    /// How often the model has spoken in this conversation.
+    /// Returns the number of assistant messages in the conversation.
     pub fn assistant_turns(&self) -> usize {
         self.entries().iter().filter(|entry| matches!(entry, Entry::Assistant)).count()
     }
@@ -153,7 +152,8 @@ fn results(entries: Vec<Entry>) -> Vec<(String, String)> {
     entries.into_iter().filter_map(result).collect()
 }
 
-/// A user's message: a string, or blocks of text and, with Anthropic, of tool results.
+/// Adds the entries of a message with the role `user`. Its content is a string or a list of blocks. In Anthropic's wire
+/// format, blocks can be tool results.
 fn user_entries(content: &Value, entries: &mut Vec<Entry>) {
     let Some(blocks) = content.as_array() else {
         entries.push(Entry::User(text_of(content)));
@@ -176,7 +176,7 @@ fn role(message: &Value) -> &str {
     message.get("role").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A string, a text block, or a list of them.
+/// Returns the text of a string, of a text block, or of a list of text blocks.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! A rendered reply: bytes, and what happens between them.
+//! A reply rendered in a wire format: bytes to send, and points at which to wait or stop.
 
 use std::io;
 
@@ -13,13 +13,13 @@ use super::{Gate, until_stopped};
 enum Step {
     Send(Bytes),
     Wait(Gate),
-    /// Nothing more is said, and the connection stays open.
+    /// Send nothing more, but keep the connection open until the server is dropped.
     Stall,
-    /// The connection is closed in the middle of the body.
+    /// Close the connection before the end of the response body.
     Cut,
 }
 
-/// The steps of one reply; bytes between two pauses are sent as one piece.
+/// The steps of sending one reply. Consecutive bytes, with no other step in between, are sent in one piece.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     steps: Vec<Step>,
@@ -31,12 +31,12 @@ impl Script {
         self.unsent.extend_from_slice(bytes);
     }
 
-    /// A server-sent event with a name.
+    /// Adds a server-sent event with an `event:` field.
     pub(super) fn named_event(&mut self, name: &str, data: &serde_json::Value) {
         self.send(format!("event: {name}\ndata: {data}\n\n").as_bytes());
     }
 
-    /// A server-sent event without one.
+    /// Adds a server-sent event without an `event:` field.
     pub(super) fn event(&mut self, data: &serde_json::Value) {
         self.send(format!("data: {data}\n\n").as_bytes());
     }
@@ -60,7 +60,7 @@ impl Script {
         self.steps.push(step);
     }
 
-    /// The body that goes through the steps; it breaks off when the server is dropped.
+    /// Converts the steps into a response body. The body breaks off with an error when the server is dropped.
     pub(super) fn into_body(mut self, stopped: watch::Receiver<bool>) -> Body {
         if self.steps.is_empty() {
             return Body::from(self.unsent);
@@ -94,7 +94,8 @@ impl Script {
     }
 }
 
-/// Lets the server write out what it has been given: it does so whenever a body has nothing ready.
+/// Yields once, so that the HTTP server sends the bytes in its buffer. The server does that only while the body has no
+/// data ready.
 async fn flush() {
     tokio::task::yield_now().await;
 }

@@ -1,4 +1,4 @@
-//! Which hosts a secret may be sent to.
+//! Host patterns, used in egress policies and in the `allowed_hosts` of secrets.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -6,15 +6,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The most bytes of a host name, and of one of its labels (RFC 1035).
+/// The maximum length of a host name, in bytes (RFC 1035).
 const MAX_NAME_BYTES: usize = 253;
+/// The maximum length of one label of a host name, in bytes (RFC 1035).
 const MAX_LABEL_BYTES: usize = 63;
 
-/// A host (`api.example.com`), all hosts below one (`*.example.com`), or an address (`192.0.2.1`, `[2001:db8::1]`);
-/// each with any port, or with one (`api.example.com:8443`). Written in lower case.
+/// A pattern for hosts: a host name (`api.example.com`), all subdomains of a name (`*.example.com`), or an IP
+/// address (`192.0.2.1`, `[2001:db8::1]`). It may end with a port (`api.example.com:8443`), and otherwise
+/// matches all ports. It is formatted in lower case.
 ///
-/// A pattern says whom a value is meant for, not what may be reached: private addresses can be named, and are refused
-/// where the connection is made unless the operator allows them.
+/// A match alone does not permit a connection. A pattern may name a private address, but connections to it
+/// are rejected unless the operator allows that address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPattern {
     host: Host,
@@ -24,29 +26,32 @@ pub struct HostPattern {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Host {
     Name(String),
-    /// Every name that ends with a dot and this one.
-    Below(String),
+    /// All subdomains of this name, but not the name itself.
+    Subdomains(String),
     V4(Ipv4Addr),
     V6(Ipv6Addr),
 }
 
-/// A text that is not a host pattern.
+/// The error for a string that is not a host pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHostPattern {
     #[error(
-        "must be a host such as api.example.com, *.example.com or api.example.com:8443: without scheme, path, user or \
-         spaces, a name with other letters in its xn-- form"
+        "must be a host, for example `api.example.com`, `*.example.com` or `api.example.com:8443`, \
+         without scheme, path, user name or spaces; an international name must be in its `xn--` form"
     )]
     Form,
     #[error("the port must be a number from 1 to 65535")]
     Port,
-    #[error("* stands alone for the first part of a name of at least three, such as *.example.com")]
+    #[error(
+        "a wildcard `*` must be the whole first label of a name with at least three labels, for example \
+         `*.example.com`"
+    )]
     Wildcard,
 }
 
 impl HostPattern {
-    /// Whether it names this host, as a URL's parser gives it: a name without its last dot or an address, `[…]` around
-    /// one of IPv6.
+    /// Returns true if the pattern matches a host and a port. `host` is a host name without a trailing dot,
+    /// or an IP address. An IPv6 address may be enclosed in brackets, as URL parsers return it.
     pub fn matches(&self, host: &str, port: u16) -> bool {
         if self.port.is_some_and(|only| only != port) {
             return false;
@@ -54,7 +59,7 @@ impl HostPattern {
         let host = host.to_ascii_lowercase();
         match &self.host {
             Host::Name(name) => *name == host,
-            Host::Below(parent) => host
+            Host::Subdomains(parent) => host
                 .strip_suffix(parent.as_str())
                 .and_then(|rest| rest.strip_suffix('.'))
                 .is_some_and(|rest| !rest.is_empty()),
@@ -100,7 +105,7 @@ fn host_of(text: &str) -> Result<Host, InvalidHostPattern> {
             return Err(InvalidHostPattern::Wildcard);
         }
         return match name(parent)? {
-            Host::Name(parent) => Ok(Host::Below(parent)),
+            Host::Name(parent) => Ok(Host::Subdomains(parent)),
             _ => Err(InvalidHostPattern::Wildcard),
         };
     }
@@ -120,8 +125,8 @@ fn name(text: &str) -> Result<Host, InvalidHostPattern> {
     if text.len() > MAX_NAME_BYTES || !text.split('.').all(is_label) {
         return Err(InvalidHostPattern::Form);
     }
-    // As URLs have it: what ends in a number is an address. Only its plain form is taken, so that 0x7f.1 and 2130706433
-    // don't stand for another host than they seem to.
+    // URL parsers treat a host whose last label is a number as an IPv4 address. Only the dotted decimal form
+    // is accepted here, because `0x7f.1` and `2130706433` are disguised forms of 127.0.0.1.
     let last = text.rsplit('.').next().unwrap_or_default();
     let hexadecimal = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
     if hexadecimal || last.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -134,7 +139,7 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Name(name) => f.write_str(name)?,
-            Host::Below(parent) => write!(f, "*.{parent}")?,
+            Host::Subdomains(parent) => write!(f, "*.{parent}")?,
             Host::V4(address) => write!(f, "{address}")?,
             Host::V6(address) => write!(f, "[{address}]")?,
         }
@@ -166,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_normalised_and_read_back() {
-        for (given, kept) in [
+    fn a_pattern_is_normalised() {
+        for (input, normalised) in [
             ("API.Example.com", "api.example.com"),
             ("*.example.com:8443", "*.example.com:8443"),
             ("localhost", "localhost"),
@@ -175,12 +180,12 @@ mod tests {
             ("[2001:DB8::0:1]:443", "[2001:db8::1]:443"),
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
         ] {
-            assert_eq!(given.parse::<HostPattern>().unwrap().to_string(), kept);
+            assert_eq!(input.parse::<HostPattern>().unwrap().to_string(), normalised);
         }
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn an_invalid_host_is_rejected() {
         use InvalidHostPattern::{Form, Port, Wildcard};
         for (wrong, why) in [
             ("", Form),
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_its_hosts_and_no_other() {
+    fn a_pattern_matches_only_its_hosts() {
         assert!(matches("api.example.com", "API.example.com", 443));
         assert!(!matches("api.example.com", "xapi.example.com", 443));
         assert!(!matches("api.example.com", "api.example.com.evil.test", 443));
@@ -234,7 +239,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_what_is_read_reads_back(text in "(\\*\\.)?[a-zA-Z0-9.:\\[\\]*_-]{0,40}|\\PC{0,20}") {
+        fn parsing_any_text_does_not_panic_and_patterns_round_trip(text in "(\\*\\.)?[a-zA-Z0-9.:\\[\\]*_-]{0,40}|\\PC{0,20}") {
             if let Ok(pattern) = text.parse::<HostPattern>() {
                 prop_assert_eq!(pattern.to_string().parse::<HostPattern>(), Ok(pattern));
             }

@@ -1,11 +1,11 @@
-//! The record of connections. An attempt is written before anything is sent; how it ended is written later, many at a
-//! time, so that no connection waits for it.
+//! The log of egress connections. Each attempt to connect is recorded before anything is sent to the host. The end of a
+//! connection is recorded later, in a batch with others, so that closing a connection never waits for the database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use herm_egress::{Attempt, RecordId, Traffic, Unavailable, Verdict};
-use herm_store::connections::{self, Ended, NewConnection};
+use herm_store::connections::{self, EndedConnection, NewConnection};
 use herm_store::journal::Position;
 use herm_store::{Error, Store};
 use herm_types::{DeploymentId, Rng};
@@ -15,34 +15,37 @@ use tokio::task::JoinHandle;
 
 use crate::run::parse_call_name;
 
-/// How long a connection waits for its record; then it is refused.
-const RECORD_LIMIT: Duration = Duration::from_secs(5);
-/// Attempts that are being written at a time; one beyond is refused at once, as the database does not keep up.
+/// The maximum time to record an attempt to connect. If recording takes longer, the connection is refused.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum number of attempts that are being recorded at a time. Further attempts are refused at once, because the
+/// database is too slow.
 const MAX_RECORDING: usize = 512;
-/// Ends that wait to be written. What comes beyond is dropped: its row says that its bytes are not known.
-const MAX_ENDS: usize = 16 * 1024;
-/// Ends that one transaction writes.
-const ENDS_AT_ONCE: usize = 256;
-/// Before ends that could not be written are tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long the last ends may take to be written when the server stops.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// The capacity of the queue of closed connections that wait to be recorded. When it is full, further closed
+/// connections are not queued, and their byte counts stay unknown.
+const MAX_QUEUED_ENDS: usize = 16 * 1024;
+/// The maximum number of closed connections that are recorded in one transaction.
+const ENDS_PER_BATCH: usize = 256;
+/// The delay before a failed transaction that records closed connections is retried.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The maximum time that a stopping server takes to write the queued records of closed connections. Records that are
+/// not written by then are lost.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Written of a connection that was recorded too late to be made.
-const TOO_LATE: &str = "it was refused, as the server took too long to record it";
+/// The error that is stored for a connection that was refused because its record was written after `RECORD_TIMEOUT`.
+const RECORDED_TOO_LATE: &str = "the connection was refused because recording it took too long";
 
 pub(super) struct Ledger {
     store: Store,
     rng: Arc<dyn Rng>,
     recording: Arc<Semaphore>,
-    ends: Mutex<Option<Sender<Ended>>>,
+    ends: Mutex<Option<Sender<EndedConnection>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Ledger {
     pub(super) fn new(store: Store, rng: Arc<dyn Rng>) -> Self {
-        let (ends, waiting) = channel(MAX_ENDS);
-        let writer = tokio::spawn(write_ends(store.clone(), waiting));
+        let (ends, queue) = channel(MAX_QUEUED_ENDS);
+        let writer = tokio::spawn(write_ends(store.clone(), queue));
         Self {
             store,
             rng,
@@ -52,32 +55,33 @@ impl Ledger {
         }
     }
 
-    /// Records an attempt. It is written or refused, also if nobody waits for it any more.
+    /// Records an attempt to connect. Returns [`Unavailable`] if this fails or takes too long; the caller must then not
+    /// connect. If the record is written after the caller has given up, it is marked as ended at once.
     pub(super) async fn record(
         &self,
         deployment_id: DeploymentId,
         attempt: Attempt,
     ) -> Result<RecordId, Unavailable> {
         let permit = Arc::clone(&self.recording).try_acquire_owned().map_err(|_| Unavailable)?;
-        let claimed = attempt.user.as_deref().and_then(parse_call_name);
+        let position = attempt.user.as_deref().and_then(parse_call_name);
         let new = self.new_connection(attempt);
         let (store, ends) = (self.store.clone(), self.sender());
-        let (tell, told) = oneshot::channel();
+        let (result_tx, result_rx) = oneshot::channel();
         tokio::spawn(async move {
             let _permit = permit;
-            let recorded = write(&store, deployment_id, claimed, new).await;
-            let Err(unheard) = tell.send(recorded) else { return };
-            // Who asked has gone, and with it the connection.
-            if let (Ok(connection_id), Some(ends)) = (unheard, ends) {
-                let error = Some(TOO_LATE.to_owned());
-                put(&ends, Ended { connection_id, sent_bytes: 0, received_bytes: 0, error });
+            let recorded = insert(&store, deployment_id, position, new).await;
+            let Err(undelivered) = result_tx.send(recorded) else { return };
+            // The caller has timed out or was dropped, so the recorded connection will never be made.
+            if let (Ok(connection_id), Some(ends)) = (undelivered, ends) {
+                let error = Some(RECORDED_TOO_LATE.to_owned());
+                queue_end(&ends, EndedConnection { connection_id, sent_bytes: 0, received_bytes: 0, error });
             }
         });
-        match tokio::time::timeout(RECORD_LIMIT, told).await {
+        match tokio::time::timeout(RECORD_TIMEOUT, result_rx).await {
             Ok(Ok(Ok(connection_id))) => Ok(RecordId(connection_id.cast_unsigned())),
             Ok(Ok(Err(error))) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(%deployment_id, error, "a connection was refused, as it could not be recorded");
+                tracing::warn!(%deployment_id, error, "refused an egress connection because recording it failed");
                 Err(Unavailable)
             }
             Ok(Err(_)) | Err(_) => Err(Unavailable),
@@ -101,9 +105,9 @@ impl Ledger {
     pub(super) fn ended(&self, RecordId(id): RecordId, traffic: Traffic) {
         let Some(ends) = self.sender() else { return };
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        put(
+        queue_end(
             &ends,
-            Ended {
+            EndedConnection {
                 connection_id: id.cast_signed(),
                 sent_bytes: bytes(traffic.sent_bytes),
                 received_bytes: bytes(traffic.received_bytes),
@@ -112,49 +116,57 @@ impl Ledger {
         );
     }
 
-    fn sender(&self) -> Option<Sender<Ended>> {
+    fn sender(&self) -> Option<Sender<EndedConnection>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes the ends that were told so far, unless that takes too long, and takes no more.
+    /// Stops accepting reports of closed connections, and waits up to `CLOSE_TIMEOUT` until those in the queue are
+    /// recorded.
     pub(super) async fn close(&self) {
         drop(self.ends.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut writer) = writer
-            && tokio::time::timeout(CLOSE_LIMIT, &mut writer).await.is_err()
+            && tokio::time::timeout(CLOSE_TIMEOUT, &mut writer).await.is_err()
         {
             writer.abort();
-            tracing::warn!("what went over some connections of sandboxes was not written down");
+            tracing::warn!(
+                "timed out recording the ends of egress connections at shutdown; some byte counts are lost"
+            );
         }
     }
 }
 
-fn put(ends: &Sender<Ended>, ended: Ended) {
+fn queue_end(ends: &Sender<EndedConnection>, ended: EndedConnection) {
+    let connection_id = ended.connection_id;
     if ends.try_send(ended).is_err() {
-        tracing::warn!("the database does not keep up: what went over a connection is not written down");
+        tracing::warn!(
+            connection_id,
+            "lost the byte counts of an egress connection: the queue of ended connections is full or closed"
+        );
     }
 }
 
-async fn write(
+async fn insert(
     store: &Store,
     deployment_id: DeploymentId,
-    claimed: Option<Position>,
+    position: Option<Position>,
     new: NewConnection,
 ) -> Result<i64, Error> {
     store
         .transaction("record_connection", move |tx| {
-            Box::pin(async move { connections::record(tx, deployment_id, claimed, &new).await })
+            Box::pin(async move { connections::record(tx, deployment_id, position, &new).await })
         })
         .await
 }
 
-/// Writes ends as they come, many in one transaction, until nobody can tell any more.
-async fn write_ends(store: Store, mut waiting: Receiver<Ended>) {
+/// Records closed connections in batches, until the queue or the store is closed.
+async fn write_ends(store: Store, mut queue: Receiver<EndedConnection>) {
     let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, ENDS_AT_ONCE).await > 0 {
-        // In one order, whoever else writes some of these rows.
+    while queue.recv_many(&mut batch, ENDS_PER_BATCH).await > 0 {
+        // Sorts the batch by connection id, so that all such transactions lock the rows in the same order. This avoids
+        // deadlocks.
         batch.sort_unstable_by_key(|ended| ended.connection_id);
-        let ended: Arc<[Ended]> = std::mem::take(&mut batch).into();
+        let ended: Arc<[EndedConnection]> = std::mem::take(&mut batch).into();
         loop {
             let ended = Arc::clone(&ended);
             let written = store.transaction("end_connections", move |tx| {
@@ -166,9 +178,9 @@ async fn write_ends(store: Store, mut waiting: Receiver<Ended>) {
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "failed to write how connections ended"
+                        "failed to record the ends of egress connections; retrying"
                     );
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }

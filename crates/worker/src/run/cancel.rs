@@ -1,4 +1,5 @@
-//! Cancelling a run: what is under way is stopped, and the thread is left as if the agent had been interrupted.
+//! Cancels a run: aborts its model call and its tool calls, and records the incomplete reply and a result for each
+//! unfinished call, so that the thread's conversation can continue.
 
 use herm_agent::steering::Settlement;
 use herm_app::steering;
@@ -13,34 +14,39 @@ use herm_types::model::{Block, ModelReply, StopReason, TokenUsage};
 use herm_types::run::{Run, RunStatus};
 use tokio::sync::Notify;
 
-use super::load::{self, Loaded};
-use super::voice::Voice;
+use super::load::{self, LoadedRun};
+use super::message_stream::MessageStream;
 use super::writes;
 use crate::dispatch::subject;
 use crate::worker::Context;
 
-/// Told to a model of a call that was under way when its run was cancelled.
-const INTERRUPTED: &str = "Cancelled: the run was stopped before this call had ended. What it had done until then \
-                           stands; check the state before you rely on it.";
+/// The tool result that the model receives for a call that was interrupted by the cancellation of its run.
+const INTERRUPTED: &str = "Cancelled: the run was stopped before this call completed. Its effects so far were not \
+                           undone. Check the state before you rely on it.";
 
-/// Waits until the run is to be cancelled.
-pub(super) async fn requested(context: &Context, run: &Run, look: &Notify) -> Result<(), Error> {
+/// Waits until a client requests the cancellation of the run. Reads the request from the store whenever `changed` is
+/// notified.
+pub(super) async fn wait_until_requested(
+    context: &Context,
+    run: &Run,
+    changed: &Notify,
+) -> Result<(), Error> {
     let run_id = run.run_id;
     loop {
-        look.notified().await;
-        let read = context
+        changed.notified().await;
+        let is_requested = context
             .store
             .read("is_cancel_requested", move |tx| Box::pin(runs::is_cancel_requested(tx, run_id)))
             .await?;
-        if read {
+        if is_requested {
             return Ok(());
         }
     }
 }
 
-/// Ends a run that is to be cancelled. Everything is read in the transaction that writes: a step that was cut off
-/// may have written last before it.
-pub(super) async fn wind_up(context: &Context, lease: &Lease) -> Result<(), Error> {
+/// Ends a run whose cancellation was requested. The state is read in the same transaction that ends the run, because
+/// the aborted step may have committed a write just before it was aborted.
+pub(super) async fn cancel_run(context: &Context, lease: &Lease) -> Result<(), Error> {
     let (held, run_id, ids) = (lease.clone(), subject::<RunId>(lease)?, context.ids.clone());
     let workspaces = context.workspaces.clone();
     let stopped = context
@@ -54,38 +60,45 @@ pub(super) async fn wind_up(context: &Context, lease: &Lease) -> Result<(), Erro
                 };
                 let run = &loaded.run;
                 threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
-                let mut voice = Voice::new(run_id, run.thread_id, ids, &spoken(tx, &loaded).await?);
-                voice.abandon();
-                let said = voice.take_unsent();
-                record_partial_reply(tx, &loaded, &said).await?;
-                let closed = writes::utter(tx, run.deployment_id, said).await?;
+                let mut messages =
+                    MessageStream::new(run_id, run.thread_id, ids, &load_sent_events(tx, &loaded).await?);
+                messages.abandon();
+                let output = messages.take_unsent();
+                record_partial_reply(tx, &loaded, &output).await?;
+                let new_messages = writes::emit_output(tx, run.deployment_id, output).await?;
                 let stopped = stop_tools(tx, &loaded).await?;
                 steering::cancel_all(tx, run.thread_id).await?;
-                writes::end(tx, &held, run, RunStatus::Cancelled, None, closed, &loaded.usage).await?;
+                writes::end(tx, &held, run, RunStatus::Cancelled, None, new_messages, &loaded.usage).await?;
                 Ok(Some((loaded.workspace, stopped)))
             })
         })
         .await?;
     if let Some((workspace, calls)) = stopped {
-        calls.into_iter().for_each(|call| context.keeper.abandon(workspace, call));
+        calls.into_iter().for_each(|call| context.sandbox_pool.abandon(workspace, call));
     }
     Ok(())
 }
 
-async fn spoken(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<herm_types::event::StoredEvent>, Error> {
+/// Returns the `token` and `message` events that the run's unfinished model call has already emitted, or none if no
+/// model call is unfinished.
+async fn load_sent_events(
+    tx: &mut Tx,
+    loaded: &LoadedRun,
+) -> Result<Vec<herm_types::event::StoredEvent>, Error> {
     match loaded.open_call {
         None => Ok(Vec::new()),
         Some(intent) => {
             let (deployment_id, run_id) = (loaded.run.deployment_id, loaded.run.run_id);
-            events::spoken_after(tx, deployment_id, run_id, EventId(intent.after)).await
+            events::text_after(tx, deployment_id, run_id, EventId(intent.after)).await
         }
     }
 }
 
-/// What the customer has read of an answer belongs to the conversation, so that the agent knows it too.
-async fn record_partial_reply(tx: &mut Tx, loaded: &Loaded, said: &[Event]) -> Result<(), Error> {
+/// Records the part of an incomplete reply that was already streamed to clients. It becomes the reply of the step, so
+/// that later model calls contain it.
+async fn record_partial_reply(tx: &mut Tx, loaded: &LoadedRun, output: &[Event]) -> Result<(), Error> {
     let Some(step) = loaded.state.steps.last().filter(|_| loaded.open_call.is_some()) else { return Ok(()) };
-    let text: String = said
+    let text: String = output
         .iter()
         .filter_map(|event| match event {
             Event::Message { content, .. } => Some(content.as_str()),
@@ -104,8 +117,9 @@ async fn record_partial_reply(tx: &mut Tx, loaded: &Loaded, said: &[Event]) -> R
     journal::record_result(tx, position, &serde_json::to_string(&reply)?).await
 }
 
-/// Closes the tool calls that are under way; gives the names by which their commands are known.
-async fn stop_tools(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<String>, Error> {
+/// Records a result for each unfinished tool call of the last step, and emits an event for each result. Returns the
+/// call names (unique ids) of these calls, so that the caller can stop their commands.
+async fn stop_tools(tx: &mut Tx, loaded: &LoadedRun) -> Result<Vec<String>, Error> {
     let run = &loaded.run;
     let Some(step) = loaded.state.steps.last() else { return Ok(Vec::new()) };
     let calls: Vec<_> = step.reply.iter().flat_map(ModelReply::tool_calls).collect();
@@ -114,7 +128,7 @@ async fn stop_tools(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<String>, Error> 
         let index = usize::try_from(call_no - 1).unwrap_or(usize::MAX);
         let Some(call) = calls.get(index) else { continue };
         let position = writes::position(run, step.step_no, *call_no);
-        let outcome = outcome_of(loaded.settlement(*call_no));
+        let outcome = interrupted_outcome(loaded.settlement(*call_no));
         journal::record_result(tx, position, &serde_json::to_string(&outcome)?).await?;
         let event = Event::ToolResult {
             run_id: run.run_id,
@@ -131,11 +145,11 @@ async fn stop_tools(tx: &mut Tx, loaded: &Loaded) -> Result<Vec<String>, Error> 
     Ok(stopped)
 }
 
-/// What the model is told of a call that was under way. One that only tells what a person said does nothing that could
-/// be cut off, and what was said stays known.
-fn outcome_of(settlement: Option<&Settlement>) -> ToolOutcome {
+/// Returns the tool result of a call that is unfinished when its run is cancelled. If a person's answer already
+/// provides the result, that result is returned, because nothing was interrupted.
+fn interrupted_outcome(settlement: Option<&Settlement>) -> ToolOutcome {
     match settlement {
-        Some(Settlement::Say(said)) => said.clone(),
+        Some(Settlement::Skip(said)) => said.clone(),
         _ => ToolOutcome { text: INTERRUPTED.to_owned(), is_error: true },
     }
 }
@@ -145,12 +159,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_person_said_stays_known_and_what_was_being_made_is_interrupted() {
+    fn cancelling_keeps_answers_of_a_person_and_interrupts_other_calls() {
         let said = ToolOutcome { text: "Green.".to_owned(), is_error: false };
-        assert_eq!(outcome_of(Some(&Settlement::Say(said.clone()))), said);
-        let made = Settlement::Make { arguments: None, note: None };
-        for settlement in [Some(&made), None] {
-            assert_eq!(outcome_of(settlement).text, INTERRUPTED);
+        assert_eq!(interrupted_outcome(Some(&Settlement::Skip(said.clone()))), said);
+        let executing = Settlement::Execute { arguments: None, note: None };
+        for settlement in [Some(&executing), None] {
+            assert_eq!(interrupted_outcome(settlement).text, INTERRUPTED);
         }
     }
 }

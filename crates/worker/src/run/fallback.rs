@@ -1,85 +1,103 @@
-//! What follows a model call that failed: the same model again, the next of the agent's models, or the run's end.
+//! Decides how to proceed after a failed model call: retry the same model, call the deployment's next fallback model,
+//! or fail the run.
 
 use herm_agent::MAX_EMPTY_REPLIES;
 use herm_types::deployment::Deployment;
-use herm_types::model::{ModelFault, ModelFaultKind};
+use herm_types::model::{ModelError, ModelErrorKind};
 use herm_types::run::RunError;
 
-/// Times that a model is called before the run fails, where no other one is left.
+/// The maximum number of attempts with one model if no fallback model is left. After the last attempt, the run fails.
 const MAX_ATTEMPTS: u32 = 5;
-/// Times that a model is called where another one is left: once more, as a single hitch is no reason to leave it.
-const ATTEMPTS_BEFORE_NEXT: u32 = 2;
-/// Before the second attempt, in milliseconds; doubled for each further one.
+/// The maximum number of attempts with one model if a fallback model is left. This allows one retry, because a single
+/// error is no reason to switch models.
+const MAX_ATTEMPTS_WITH_FALLBACK: u32 = 2;
+/// The delay before the second attempt with a model, in milliseconds. It doubles with each further attempt.
 const FIRST_RETRY_MS: i64 = 500;
-/// The longest wait that a provider may ask for, in milliseconds.
+/// The maximum retry delay that a provider can request, in milliseconds. Longer delays are shortened to this maximum.
 const MAX_RETRY_MS: i64 = 60_000;
-/// The longest wait that a provider may ask for where another model is left, in milliseconds: somebody waits for the
-/// answer.
-const PATIENCE_MS: i64 = 5_000;
+/// The maximum retry delay that a provider can request if a fallback model is left, in milliseconds. If the provider
+/// requests a longer delay, the fallback model is called instead, because it replies sooner.
+const MAX_RETRY_WITH_FALLBACK_MS: i64 = 5_000;
 
-/// What follows a failed call.
+/// The action after a failed model call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The same model again, after what its provider asked for and a backoff, which is to be jittered.
-    Again { asked_ms: i64, backoff_ms: i64 },
-    /// The next model, at once.
-    Other,
-    /// The run's end.
+pub(super) enum NextAction {
+    /// Retry the same model. The delay is the sum of the delay that the provider requested, and a backoff to which the
+    /// caller adds jitter.
+    Retry { retry_after_ms: i64, backoff_ms: i64 },
+    /// Call the next fallback model at once.
+    NextModel,
+    /// Fail the run.
     Fail,
 }
 
-/// What follows when a model has failed so many times, this one included; `has_other`: another one is left.
-pub(super) fn after(fault: &ModelFault, failures: u32, has_other: bool) -> Next {
-    let asked = fault.retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-    let is_worth_it = match (fault.kind.is_transient(), has_other) {
+/// Returns the action after a model call has failed with `model_error`. `failures` counts the failed attempts with
+/// this model, including this one. `has_next_model` is true if a fallback model is left.
+pub(super) fn next_action(model_error: &ModelError, failures: u32, has_next_model: bool) -> NextAction {
+    let retry_after_ms =
+        model_error.retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    let should_retry = match (model_error.kind.is_transient(), has_next_model) {
         (false, _) => false,
         (true, false) => failures < MAX_ATTEMPTS,
-        // It has been silent for long already.
-        (true, true) if fault.kind == ModelFaultKind::Stalled => false,
-        (true, true) => failures < ATTEMPTS_BEFORE_NEXT && asked <= PATIENCE_MS,
+        // A fallback model is left, so a stalled stream is not retried: waiting for it has already taken long.
+        (true, true) if model_error.kind == ModelErrorKind::Stalled => false,
+        (true, true) => failures < MAX_ATTEMPTS_WITH_FALLBACK && retry_after_ms <= MAX_RETRY_WITH_FALLBACK_MS,
     };
-    if is_worth_it {
+    if should_retry {
         let doublings = failures.saturating_sub(1).min(MAX_ATTEMPTS);
-        return Next::Again { asked_ms: asked.min(MAX_RETRY_MS), backoff_ms: FIRST_RETRY_MS << doublings };
+        return NextAction::Retry {
+            retry_after_ms: retry_after_ms.min(MAX_RETRY_MS),
+            backoff_ms: FIRST_RETRY_MS << doublings,
+        };
     }
-    if has_other && fault.kind.may_pass_elsewhere() { Next::Other } else { Next::Fail }
+    if has_next_model && model_error.kind.allows_fallback() {
+        NextAction::NextModel
+    } else {
+        NextAction::Fail
+    }
 }
 
-/// The agent's models in the order in which they are tried.
+/// Returns the deployment's main model and then its fallback models, in the order in which they are called.
 fn models(deployment: &Deployment) -> impl Iterator<Item = &str> {
     std::iter::once(&deployment.model).chain(&deployment.settings.fallback_models).map(String::as_str)
 }
 
-/// The model of this place; the first one where there is none.
-pub(super) fn model(deployment: &Deployment, place: usize) -> &str {
-    models(deployment).nth(place).unwrap_or(&deployment.model)
+/// Returns the model at `index` in the order of [`models`], or the main model if the index is out of range.
+pub(super) fn model_at(deployment: &Deployment, index: usize) -> &str {
+    models(deployment).nth(index).unwrap_or(&deployment.model)
 }
 
-/// The place of the next model behind `place` that can be called at all.
-pub(super) fn next(deployment: &Deployment, place: usize, can_call: impl Fn(&str) -> bool) -> Option<usize> {
-    models(deployment).enumerate().skip(place + 1).find(|(_, model)| can_call(model)).map(|(place, _)| place)
+/// Returns the index of the first model after `index` for which `can_call` returns true, or `None` if there is no
+/// such model.
+pub(super) fn next_callable(
+    deployment: &Deployment,
+    index: usize,
+    can_call: impl Fn(&str) -> bool,
+) -> Option<usize> {
+    models(deployment).enumerate().skip(index + 1).find(|(_, model)| can_call(model)).map(|(index, _)| index)
 }
 
-/// The place of the model that a new step begins with: that of the run's step before, as it works, and what it thought
-/// is of use to nobody else; but the next one where it would be the last time that an empty reply is asked about.
-pub(super) fn at_start(deployment: &Deployment, last: Option<&str>, empty_replies: usize) -> usize {
+/// Returns the index of the model that a new step calls. Normally this is `last`, the model of the run's previous step:
+/// it is known to work, and models of other providers cannot use its thinking blocks. If all attempts but the last have
+/// produced empty replies, the model after `last` is called instead.
+pub(super) fn initial_index(deployment: &Deployment, last: Option<&str>, empty_replies: usize) -> usize {
     let used = last.and_then(|last| models(deployment).position(|model| model == last)).unwrap_or_default();
-    let gives_nothing = empty_replies + 1 >= MAX_EMPTY_REPLIES;
-    (used + usize::from(gives_nothing)).min(deployment.settings.fallback_models.len())
+    let is_last_empty_reply = empty_replies + 1 >= MAX_EMPTY_REPLIES;
+    (used + usize::from(is_last_empty_reply)).min(deployment.settings.fallback_models.len())
 }
 
-/// Why the run ends, where the model of this place was the last one asked.
-pub(super) fn error(deployment: &Deployment, place: usize, fault: ModelFault) -> RunError {
-    let message = match place {
-        0 => fault.message,
+/// Returns the error with which a run fails after a failed call of the model at `index`.
+pub(super) fn run_error(deployment: &Deployment, index: usize, model_error: ModelError) -> RunError {
+    let message = match index {
+        0 => model_error.message,
         _ => format!(
-            "{} ({} was asked because {} had failed.)",
-            fault.message,
-            model(deployment, place),
+            "{} (The fallback model {} was called because {} had failed.)",
+            model_error.message,
+            model_at(deployment, index),
             deployment.model
         ),
     };
-    RunError { code: fault.kind.code().to_owned(), message }
+    RunError { code: model_error.kind.code().to_owned(), message }
 }
 
 #[cfg(test)]
@@ -88,60 +106,66 @@ mod tests {
 
     use super::*;
 
-    fn fault(kind: ModelFaultKind, retry_after_s: Option<u64>) -> ModelFault {
-        ModelFault { kind, message: "no".to_owned(), retry_after: retry_after_s.map(Duration::from_secs) }
+    fn model_error(kind: ModelErrorKind, retry_after_s: Option<u64>) -> ModelError {
+        ModelError { kind, message: "no".to_owned(), retry_after: retry_after_s.map(Duration::from_secs) }
     }
 
-    const TRANSIENT: [ModelFaultKind; 6] = [
-        ModelFaultKind::RateLimited,
-        ModelFaultKind::Overloaded,
-        ModelFaultKind::Provider,
-        ModelFaultKind::Network,
-        ModelFaultKind::Stalled,
-        ModelFaultKind::Malformed,
+    const TRANSIENT: [ModelErrorKind; 6] = [
+        ModelErrorKind::RateLimited,
+        ModelErrorKind::Overloaded,
+        ModelErrorKind::Provider,
+        ModelErrorKind::Network,
+        ModelErrorKind::Stalled,
+        ModelErrorKind::Malformed,
     ];
-    const LASTING: [ModelFaultKind; 4] = [
-        ModelFaultKind::ProviderNotConfigured,
-        ModelFaultKind::Authentication,
-        ModelFaultKind::ContextOverflow,
-        ModelFaultKind::InvalidRequest,
+    const PERMANENT: [ModelErrorKind; 4] = [
+        ModelErrorKind::ProviderNotConfigured,
+        ModelErrorKind::Authentication,
+        ModelErrorKind::ContextOverflow,
+        ModelErrorKind::InvalidRequest,
     ];
 
     #[test]
-    fn what_may_pass_is_tried_five_times_with_growing_waits() {
+    fn transient_errors_are_retried_four_times_with_exponential_backoff() {
         for kind in TRANSIENT {
-            let waits: Vec<Next> =
-                (1..=5).map(|failures| after(&fault(kind, None), failures, false)).collect();
-            let again = |backoff_ms| Next::Again { asked_ms: 0, backoff_ms };
-            assert_eq!(waits, [again(500), again(1000), again(2000), again(4000), Next::Fail]);
+            let waits: Vec<NextAction> =
+                (1..=5).map(|failures| next_action(&model_error(kind, None), failures, false)).collect();
+            let retry = |backoff_ms| NextAction::Retry { retry_after_ms: 0, backoff_ms };
+            assert_eq!(waits, [retry(500), retry(1000), retry(2000), retry(4000), NextAction::Fail]);
         }
     }
 
     #[test]
-    fn a_wait_that_is_asked_for_is_kept_and_bounded() {
-        for (asked_s, asked_ms) in [(2, 2000), (60, 60_000), (3600, 60_000), (u64::MAX, 60_000)] {
-            let next = after(&fault(ModelFaultKind::RateLimited, Some(asked_s)), 1, false);
-            assert_eq!(next, Next::Again { asked_ms, backoff_ms: 500 });
+    fn the_retry_delay_requested_by_a_provider_is_respected_up_to_a_limit() {
+        for (retry_after_s, retry_after_ms) in [(2, 2000), (60, 60_000), (3600, 60_000), (u64::MAX, 60_000)] {
+            let next = next_action(&model_error(ModelErrorKind::RateLimited, Some(retry_after_s)), 1, false);
+            assert_eq!(next, NextAction::Retry { retry_after_ms, backoff_ms: 500 });
         }
     }
 
     #[test]
-    fn another_model_is_asked_after_the_second_failure_or_at_once_where_waiting_is_long() {
-        for kind in TRANSIENT.into_iter().filter(|kind| *kind != ModelFaultKind::Stalled) {
-            assert!(matches!(after(&fault(kind, None), 1, true), Next::Again { .. }));
-            assert!(matches!(after(&fault(kind, Some(5)), 1, true), Next::Again { asked_ms: 5000, .. }));
-            assert_eq!(after(&fault(kind, Some(6)), 1, true), Next::Other);
-            assert_eq!(after(&fault(kind, None), 2, true), Next::Other);
+    fn the_fallback_is_called_after_two_failures_or_at_once_if_the_retry_delay_is_long() {
+        for kind in TRANSIENT.into_iter().filter(|kind| *kind != ModelErrorKind::Stalled) {
+            assert!(matches!(next_action(&model_error(kind, None), 1, true), NextAction::Retry { .. }));
+            assert!(matches!(
+                next_action(&model_error(kind, Some(5)), 1, true),
+                NextAction::Retry { retry_after_ms: 5000, .. }
+            ));
+            assert_eq!(next_action(&model_error(kind, Some(6)), 1, true), NextAction::NextModel);
+            assert_eq!(next_action(&model_error(kind, None), 2, true), NextAction::NextModel);
         }
-        assert_eq!(after(&fault(ModelFaultKind::Stalled, None), 1, true), Next::Other);
+        assert_eq!(next_action(&model_error(ModelErrorKind::Stalled, None), 1, true), NextAction::NextModel);
     }
 
     #[test]
-    fn what_does_not_pass_goes_to_another_model_at_once_but_a_refusal_stands() {
-        for kind in LASTING {
-            assert_eq!(after(&fault(kind, None), 1, true), Next::Other);
-            assert_eq!(after(&fault(kind, None), 1, false), Next::Fail);
+    fn permanent_errors_go_to_the_fallback_at_once_but_refused_content_fails_the_run() {
+        for kind in PERMANENT {
+            assert_eq!(next_action(&model_error(kind, None), 1, true), NextAction::NextModel);
+            assert_eq!(next_action(&model_error(kind, None), 1, false), NextAction::Fail);
         }
-        assert_eq!(after(&fault(ModelFaultKind::ContentRefused, None), 1, true), Next::Fail);
+        assert_eq!(
+            next_action(&model_error(ModelErrorKind::ContentRefused, None), 1, true),
+            NextAction::Fail
+        );
     }
 }

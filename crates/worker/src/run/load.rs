@@ -1,4 +1,4 @@
-//! What the store knows of a run, as the harness reads it.
+//! Loads the state of a run from the store, as the input of the harness (`RunState`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,41 +18,44 @@ use serde::{Deserialize, Serialize};
 
 use super::fallback;
 use crate::dispatch::subject;
-use crate::keeper::Wanted;
+use crate::sandbox_pool::SandboxConfig;
 use crate::worker::Context;
 
-/// Earlier runs of a thread that a context holds at least; between twice as many and this many, so that its
-/// beginning stays the same for long and providers' caches hit.
+/// A model call's context contains at least this many of the thread's latest runs. The context grows to almost twice as
+/// many runs, and then the oldest ones are dropped together. The prompt prefix therefore rarely changes, and the
+/// providers' caches hit.
 const EARLIER_RUNS: i64 = 100;
 
-/// A run with all that its next step needs.
-pub(super) struct Loaded {
+/// A run with all the state that its next step needs.
+pub(super) struct LoadedRun {
     pub(super) deployment: Deployment,
     pub(super) run: Run,
     pub(super) state: RunState,
-    /// The ids of the state's pending messages.
+    /// The ids of the messages in `state.pending`: user messages that no step has read yet.
     pub(super) pending: Vec<MessageId>,
-    /// What the run's finished steps used.
+    /// The usage of the run's completed steps.
     pub(super) usage: Usage,
-    /// The place among the agent's models of the one that is called next.
-    pub(super) model: usize,
-    /// The last step's model call, if it was begun and has no result.
+    /// The index of the model to call next: 0 is the deployment's main model, 1 its first fallback model.
+    pub(super) model_index: usize,
+    /// The intent (journal entry) of the last step's model call if the call has no result yet. Otherwise `None`.
     pub(super) open_call: Option<ModelIntent>,
-    /// The tool calls of the last step that were begun and have no result.
+    /// The call numbers of the last step's tool calls whose intent is in the journal, but whose result is not.
     pub(super) open_tools: Vec<i64>,
     pub(super) workspace: WorkspaceId,
     pub(super) workspace_dir: PathBuf,
 }
 
-impl Loaded {
-    /// What became of a call of the last step that a person was asked about.
+impl LoadedRun {
+    /// Returns the settlement for call `call_no` of the last step: the consequence of the call's steering request, for
+    /// example to execute the call. `None` if no person was asked about the call, or if all calls of the step have a
+    /// result.
     pub(super) fn settlement(&self, call_no: i64) -> Option<&Settlement> {
-        self.state.steps.last()?.asked.get(&call_no)
+        self.state.steps.last()?.settlements.get(&call_no)
     }
 
-    /// The sandbox that the run's commands are for.
-    pub(super) fn sandbox(&self) -> Wanted {
-        Wanted {
+    /// Returns the configuration of the sandbox in which the run's commands are executed.
+    pub(super) fn sandbox(&self) -> SandboxConfig {
+        SandboxConfig {
             workspace: self.workspace,
             workspace_dir: self.workspace_dir.clone(),
             settings: self.deployment.settings.sandbox.clone(),
@@ -60,20 +63,20 @@ impl Loaded {
     }
 }
 
-/// The intent of a model call.
+/// The intent of a model call: the journal entry that is written when the call starts.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct ModelIntent {
-    /// The place among the agent's models of the one that is called.
+    /// The index of the model to call: 0 is the deployment's main model, 1 its first fallback model.
     #[serde(default)]
     pub(super) model: usize,
-    /// How often that one has failed so far.
+    /// The number of failed attempts with this model so far.
     pub(super) failures: u32,
-    /// The deployment's last event before it: what it said aloud comes after.
+    /// The id of the deployment's latest event before the model call. The events with the reply's text have higher ids.
     pub(super) after: i64,
 }
 
-/// Reads a run; `None` if it is gone or has ended.
-pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<Loaded>, Error> {
+/// Loads the run that the lease is for. Returns `None` if the run was deleted or has ended.
+pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<LoadedRun>, Error> {
     let (run_id, deployment_id) = (subject::<RunId>(lease)?, lease.deployment_id);
     let workspaces = context.workspaces.clone();
     context
@@ -89,7 +92,7 @@ pub(super) async fn read(
     deployment_id: DeploymentId,
     run_id: RunId,
     workspaces: &Workspaces,
-) -> Result<Option<Loaded>, Error> {
+) -> Result<Option<LoadedRun>, Error> {
     let version = runs::version(tx, run_id).await?;
     let Some(deployment) = deployments::find_as_of(tx, deployment_id, version).await? else {
         return Ok(None);
@@ -99,25 +102,25 @@ pub(super) async fn read(
     };
     let workspace = WorkspaceId::of(&deployment, run.thread_id);
     let from_run = runs::first_of_context(tx, run.thread_id, EARLIER_RUNS).await?.unwrap_or(run_id);
-    let heard = messages::of_users(tx, run.thread_id, from_run).await?;
+    let user_messages = messages::of_users(tx, run.thread_id, from_run).await?;
     let journal = journal::of_thread(tx, run.thread_id, from_run).await?;
     let mut history = History::default();
     journal.into_iter().try_for_each(|step| history.add_step(step, run_id))?;
-    let pending = history.add_messages(heard, run_id);
-    let model = history.model_of_next_step(&deployment, run_id);
-    history.forget_thoughts_of_others(fallback::model(&deployment, model));
+    let pending = history.add_messages(user_messages, run_id);
+    let model_index = history.next_model_index(&deployment, run_id);
+    history.drop_foreign_thinking(fallback::model_at(&deployment, model_index));
     let mut own: Vec<Step> = history.steps.split_off(&(run_id, 0)).into_values().collect();
     if let Some(last) = own.last_mut() {
-        last.asked = asked(tx, &deployment, run_id, last).await?;
+        last.settlements = load_settlements(tx, &deployment, run_id, last).await?;
     }
     let state = RunState {
         earlier: earlier_turns(history.steps),
         steps: own,
-        pending: pending.iter().map(said).collect(),
+        pending: pending.iter().map(message_text).collect(),
     };
-    Ok(Some(Loaded {
+    Ok(Some(LoadedRun {
         usage: history.usage,
-        model,
+        model_index,
         state,
         pending: pending.into_iter().map(|message| message.message_id).collect(),
         open_call: history.open_call,
@@ -129,8 +132,9 @@ pub(super) async fn read(
     }))
 }
 
-/// What became of the calls of a step that a person was asked about; only where some have no result yet.
-async fn asked(
+/// Returns the settlements of a step's steering requests, by call number: the consequence of each request for its tool
+/// call. Empty if all calls of the step have a result.
+async fn load_settlements(
     tx: &mut Tx,
     deployment: &Deployment,
     run_id: RunId,
@@ -140,8 +144,11 @@ async fn asked(
         return Ok(BTreeMap::new());
     }
     let on_expiry = deployment.settings.steering.on_expiry;
-    let asked = steering::of_step(tx, run_id, step.step_no).await?;
-    Ok(asked.into_iter().map(|asked| (asked.position.call_no, settle(&asked.request, on_expiry))).collect())
+    let requests = steering::of_step(tx, run_id, step.step_no).await?;
+    Ok(requests
+        .into_iter()
+        .map(|asked| (asked.position.call_no, settle(&asked.request, on_expiry)))
+        .collect())
 }
 
 fn earlier_turns(steps: BTreeMap<(RunId, i64), Step>) -> Vec<Turn> {
@@ -149,17 +156,17 @@ fn earlier_turns(steps: BTreeMap<(RunId, i64), Step>) -> Vec<Turn> {
     turns(&steps)
 }
 
-fn said(message: &UserMessage) -> String {
+fn message_text(message: &UserMessage) -> String {
     herm_agent::user_text(&message.content, &message.attachments)
 }
 
-/// A thread's steps by run and number, as they are put together from the journal and the messages.
+/// The steps of a thread's runs, assembled from the journal and the user messages. Keys are run id and step number.
 #[derive(Default)]
 struct History {
     steps: BTreeMap<(RunId, i64), Step>,
-    /// Which model gave the reply of a step.
+    /// The name of the model that produced the reply of each step.
     models: BTreeMap<(RunId, i64), String>,
-    /// What the current run's finished steps used.
+    /// The usage of the completed steps of the run that is being loaded.
     usage: Usage,
     open_call: Option<ModelIntent>,
     open_tools: Vec<i64>,
@@ -189,8 +196,8 @@ impl History {
             (StepKind::Tool, Some(result)) => {
                 let outcome: ToolOutcome = serde_json::from_str(&result)?;
                 let index = usize::try_from(position.call_no - 1).unwrap_or(usize::MAX);
-                if let Some(place) = step.outcomes.get_mut(index) {
-                    *place = Some(outcome);
+                if let Some(outcome_slot) = step.outcomes.get_mut(index) {
+                    *outcome_slot = Some(outcome);
                     self.usage.tool_calls += u64::from(is_current);
                 }
             }
@@ -200,41 +207,46 @@ impl History {
         Ok(())
     }
 
-    /// The place of the model that is called next, if one is.
-    fn model_of_next_step(&self, deployment: &Deployment, current: RunId) -> usize {
+    /// Returns the index of the model that the run `current` calls next.
+    fn next_model_index(&self, deployment: &Deployment, current: RunId) -> usize {
         if let Some(intent) = self.open_call {
             return intent.model;
         }
         let last = self.models.range((current, 0)..).next_back().map(|(_, model)| model.as_str());
         let own: Vec<Step> = self.steps.range((current, 0)..).map(|(_, step)| step.clone()).collect();
-        fallback::at_start(deployment, last, empty_replies(&own))
+        fallback::initial_index(deployment, last, empty_replies(&own))
     }
 
-    /// Drops what models of other providers thought: a signature means nothing elsewhere, and is refused there.
-    fn forget_thoughts_of_others(&mut self, model: &str) {
+    /// Removes the thinking blocks from all replies by models of other providers than that of `model`. The provider of
+    /// `model` would reject the signatures of those blocks.
+    fn drop_foreign_thinking(&mut self, model: &str) {
         let provider = |name: &str| ModelName::parse(name).map(|name| name.provider);
         let own = provider(model);
         for (key, _) in self.models.iter().filter(|(_, name)| provider(name) != own) {
             let reply = self.steps.get_mut(key).and_then(|step| step.reply.as_mut());
             if let Some(reply) = reply {
-                let is_thought =
+                let is_thinking =
                     |block: &Block| matches!(block, Block::Thinking { .. } | Block::RedactedThinking { .. });
-                reply.blocks.retain(|block| !is_thought(block));
+                reply.blocks.retain(|block| !is_thinking(block));
             }
         }
     }
 
-    /// Puts each message before the step that first read it; gives those of the current run that none has read.
+    /// Adds each user message to the step that first read it. Returns the messages of the run `current` that no step
+    /// has read yet.
     fn add_messages(&mut self, messages: Vec<UserMessage>, current: RunId) -> Vec<UserMessage> {
         let mut pending = Vec::new();
         for message in messages {
             match message.before_step {
                 None if message.run_id == current => pending.push(message),
                 before => {
-                    // A run that failed before it read a message: it stands at that run's end.
+                    // The message belongs to an earlier run that ended before a step read it, so it is placed after
+                    // that run's last step.
                     let step_no = before.unwrap_or(i64::MAX);
                     let step = self.steps.entry((message.run_id, step_no));
-                    step.or_insert_with(|| Step { step_no, ..Step::default() }).heard.push(said(&message));
+                    step.or_insert_with(|| Step { step_no, ..Step::default() })
+                        .messages
+                        .push(message_text(&message));
                 }
             }
         }
@@ -266,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_not_shown_what_another_providers_thought() {
+    fn thinking_of_other_providers_is_dropped() {
         let mut history = History::default();
         for (step_no, model) in [(1, "anthropic/one"), (2, "own/two"), (3, "own/three")] {
             let row = row(step_no, model);
             let run_id = row.position.run_id;
             history.add_step(row, run_id).unwrap();
         }
-        history.forget_thoughts_of_others("own/three");
+        history.drop_foreign_thinking("own/three");
         let blocks: Vec<usize> =
             history.steps.values().map(|step| step.reply.as_ref().unwrap().blocks.len()).collect();
         assert_eq!(blocks, [1, 3, 3]);

@@ -1,4 +1,4 @@
-//! One model call of a run: its intent, its stream, its result.
+//! Executes the model call of a step: records the intent, streams the text to clients, and records the reply.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use herm_agent::{Decision, RunState, Step, decide, system_prompt, tools};
 use herm_store::queue::Lease;
-use herm_store::{Error, events, fault};
+use herm_store::{Error, events, failpoint};
 use herm_types::id::EventId;
-use herm_types::model::{ModelEvent, ModelFault, ModelFaultKind, ModelName, ModelReply, ModelRequest, Turn};
+use herm_types::model::{ModelError, ModelErrorKind, ModelEvent, ModelName, ModelReply, ModelRequest, Turn};
 use herm_types::run::Run;
 use tokio::time::Instant;
 
 use super::Progress;
-use super::fallback::{self, Next};
-use super::load::{Loaded, ModelIntent};
-use super::voice::Voice;
+use super::fallback::{self, NextAction};
+use super::load::{LoadedRun, ModelIntent};
+use super::message_stream::MessageStream;
 use super::writes;
 use crate::worker::Context;
 
-/// Tokens that a model may answer with in one call.
+/// The maximum number of output tokens per model call.
 const MAX_OUTPUT_TOKENS: u32 = 16_384;
-/// Between two batches of text. The first goes at once.
-const BATCH_EVERY: Duration = Duration::from_millis(40);
+/// The minimum interval between two batches of streamed text. The first batch is sent at once.
+const BATCH_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Calls the model for step `step_no`, and records what it said. Ends the run where that was its last word.
-pub(super) async fn make(
+/// Calls the model for step `step_no` and records its reply. Completes the run if this reply is its last one.
+pub(super) async fn execute(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     step_no: i64,
     turns: Vec<Turn>,
 ) -> Result<Progress, Error> {
     let deployment = &loaded.deployment;
-    let model = fallback::model(deployment, loaded.model);
+    let model = fallback::model_at(deployment, loaded.model_index);
     let Some(name) = ModelName::parse(model) else {
-        return Err(Error::Corrupt(format!("{model} is not a model's name")));
+        return Err(Error::Corrupt(format!("the deployment's model name {model:?} is invalid")));
     };
     let has_sandbox = deployment.settings.sandbox.enabled;
     let request = ModelRequest {
@@ -45,60 +45,63 @@ pub(super) async fn make(
         turns,
         max_output_tokens: MAX_OUTPUT_TOKENS,
     };
-    let mut voice = resume_voice(context, loaded).await?;
-    // The call may be made again without harm, so its intent is written while it is under way.
+    let mut messages = resume_message_stream(context, loaded).await?;
+    // A model call can be repeated safely, so the request is sent to the model while its intent is still being
+    // recorded.
     let begin = writes::begin_model_call(context, lease, loaded, step_no, model);
-    fault::reach("effect.before", "model");
+    failpoint::reach("effect.before", "model");
     let (intent, reply) = tokio::join!(begin, context.models.call(&name, &request));
     let intent = intent?;
     let outcome = match reply {
-        Ok(stream) => listen(context, lease, &loaded.run, stream, &mut voice).await?,
-        Err(fault) => Err(fault),
+        Ok(stream) => consume_stream(context, lease, &loaded.run, stream, &mut messages).await?,
+        Err(model_error) => Err(model_error),
     };
-    fault::reach("effect.after", "model");
+    failpoint::reach("effect.after", "model");
     match outcome {
         Ok(reply) => {
-            let last_word = is_last_word(step_no, &reply);
-            writes::finish_model_call(context, lease, loaded, step_no, reply, &mut voice, last_word).await
+            let is_final = is_final_reply(step_no, &reply);
+            writes::finish_model_call(context, lease, loaded, step_no, reply, &mut messages, is_final).await
         }
-        Err(fault) => {
-            give_up_or_wait(context, lease, loaded, step_no, intent, fault, voice).await?;
-            Ok(Progress::LetGo)
+        Err(model_error) => {
+            handle_failure(context, lease, loaded, step_no, intent, model_error, messages).await?;
+            Ok(Progress::Released)
         }
     }
 }
 
-/// The voice of the step, which may have spoken before the server or the model's stream broke.
-async fn resume_voice(context: &Context, loaded: &Loaded) -> Result<Voice, Error> {
+/// Creates the message stream of the step. Text that an earlier attempt sent, before a crash or a broken model
+/// stream, is not sent again.
+async fn resume_message_stream(context: &Context, loaded: &LoadedRun) -> Result<MessageStream, Error> {
     let (run_id, deployment_id) = (loaded.run.run_id, loaded.run.deployment_id);
-    let spoken = match loaded.open_call {
+    let sent_events = match loaded.open_call {
         None => Vec::new(),
         Some(ModelIntent { after, .. }) => {
             context
                 .store
-                .read("load_speech", move |tx| {
-                    Box::pin(events::spoken_after(tx, deployment_id, run_id, EventId(after)))
+                .read("load_sent_text", move |tx| {
+                    Box::pin(events::text_after(tx, deployment_id, run_id, EventId(after)))
                 })
                 .await?
         }
     };
-    Ok(Voice::new(run_id, loaded.run.thread_id, context.ids.clone(), &spoken))
+    Ok(MessageStream::new(run_id, loaded.run.thread_id, context.ids.clone(), &sent_events))
 }
 
-/// Hears the stream to its end, and sends its text on: the first piece at once, then in batches.
-async fn listen(
+/// Reads the model's stream to completion and emits the text as events: the first piece at once, the rest in batches.
+/// Returns the reply, or the model error that broke off the stream.
+async fn consume_stream(
     context: &Context,
     lease: &Lease,
     run: &Run,
     mut stream: crate::models::Reply,
-    voice: &mut Voice,
-) -> Result<Result<ModelReply, ModelFault>, Error> {
+    messages: &mut MessageStream,
+) -> Result<Result<ModelReply, ModelError>, Error> {
     let mut sending: Option<BoxFuture<'_, Result<(), Error>>> = None;
     let mut next_batch = Instant::now();
     let outcome = loop {
-        if sending.is_none() && voice.has_unsent() && Instant::now() >= next_batch {
-            sending = Some(Box::pin(writes::say(context, lease, run, voice.take_unsent())));
-            next_batch = Instant::now() + BATCH_EVERY;
+        if sending.is_none() && messages.has_unsent() && Instant::now() >= next_batch {
+            sending = Some(Box::pin(writes::send_output(context, lease, run, messages.take_unsent())));
+            next_batch = Instant::now() + BATCH_INTERVAL;
         }
         tokio::select! {
             biased;
@@ -109,12 +112,12 @@ async fn listen(
                 }
             }
             event = stream.next() => match event {
-                Some(Ok(ModelEvent::TextDelta(text))) => voice.hear(&text),
+                Some(Ok(ModelEvent::TextDelta(text))) => messages.push(&text),
                 Some(Ok(ModelEvent::Finished(reply))) => break Ok(reply),
-                Some(Err(fault)) => break Err(fault),
-                None => break Err(broken_off()),
+                Some(Err(model_error)) => break Err(model_error),
+                None => break Err(stream_ended_early()),
             },
-            () = tokio::time::sleep_until(next_batch), if sending.is_none() && voice.has_unsent() => {}
+            () = tokio::time::sleep_until(next_batch), if sending.is_none() && messages.has_unsent() => {}
         }
     };
     if let Some(sending) = sending {
@@ -123,51 +126,54 @@ async fn listen(
     Ok(outcome)
 }
 
-fn broken_off() -> ModelFault {
-    ModelFault {
-        kind: ModelFaultKind::Network,
-        message: "The model's stream ended before the model had finished.".to_owned(),
+fn stream_ended_early() -> ModelError {
+    ModelError {
+        kind: ModelErrorKind::Network,
+        message: "The model's response stream ended before the reply was complete.".to_owned(),
         retry_after: None,
     }
 }
 
-/// Whether the run ends with this reply, if no message waits.
-fn is_last_word(step_no: i64, reply: &ModelReply) -> bool {
+/// Returns true if this is the run's last reply, provided that no further user message has arrived.
+fn is_final_reply(step_no: i64, reply: &ModelReply) -> bool {
     let step = Step { step_no, reply: Some(reply.clone()), ..Step::default() };
     let state = RunState { steps: vec![step], ..RunState::default() };
     decide(&state) == Decision::Finish
 }
 
-async fn give_up_or_wait(
+/// Handles a failed model call: schedules the next attempt, or fails the run.
+async fn handle_failure(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     step_no: i64,
     intent: ModelIntent,
-    fault: ModelFault,
-    mut voice: Voice,
+    model_error: ModelError,
+    mut messages: MessageStream,
 ) -> Result<(), Error> {
     let deployment = &loaded.deployment;
-    let (failures, place) = (intent.failures + 1, intent.model);
+    let (failures, model_index) = (intent.failures + 1, intent.model);
     tracing::warn!(
         deployment_id = %deployment.deployment_id,
         run_id = %loaded.run.run_id,
-        model = fallback::model(deployment, place),
+        step_no,
+        model = fallback::model_at(deployment, model_index),
         failures,
-        kind = fault.kind.code(),
-        "a model call failed"
+        kind = model_error.kind.code(),
+        "a model call attempt failed"
     );
-    let other = fallback::next(deployment, place, |model| context.models.can_call(model));
-    let (intent, delay_ms) = match (fallback::after(&fault, failures, other.is_some()), other) {
-        (Next::Again { asked_ms, backoff_ms }, _) => {
-            (ModelIntent { failures, ..intent }, asked_ms + context.jittered(backoff_ms))
-        }
-        (Next::Other, Some(model)) => (ModelIntent { model, failures: 0, ..intent }, 0),
-        (Next::Other | Next::Fail, _) => {
-            voice.abandon();
-            let error = fallback::error(deployment, place, fault);
-            return writes::fail(context, lease, loaded, error, voice.take_unsent()).await;
-        }
-    };
-    writes::wait_to_call_again(context, lease, loaded, step_no, intent, delay_ms).await
+    let next_model = fallback::next_callable(deployment, model_index, |model| context.models.can_call(model));
+    let (intent, delay_ms) =
+        match (fallback::next_action(&model_error, failures, next_model.is_some()), next_model) {
+            (NextAction::Retry { retry_after_ms, backoff_ms }, _) => {
+                (ModelIntent { failures, ..intent }, retry_after_ms + context.jittered(backoff_ms))
+            }
+            (NextAction::NextModel, Some(model)) => (ModelIntent { model, failures: 0, ..intent }, 0),
+            (NextAction::NextModel | NextAction::Fail, _) => {
+                messages.abandon();
+                let error = fallback::run_error(deployment, model_index, model_error);
+                return writes::fail(context, lease, loaded, error, messages.take_unsent()).await;
+            }
+        };
+    writes::postpone_model_call(context, lease, loaded, step_no, intent, delay_ms).await
 }

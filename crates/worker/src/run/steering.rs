@@ -1,13 +1,13 @@
-//! Asking a person, and waiting for one.
+//! Creates steering requests, and makes runs wait for people to answer them.
 
 use std::collections::BTreeSet;
 
-use herm_agent::steering::{Ask, Gate, Settlement, gate};
+use herm_agent::steering::{PermissionDecision, RequestContent, Settlement, check_permission};
 use herm_agent::tools::MAX_CALLS_PER_TURN;
 use herm_app::steering as app;
 use herm_store::queue::{self, Lease};
-use herm_store::steering::{self, Asked};
-use herm_store::{Error, Tx, fault, runs, threads};
+use herm_store::steering::{self, StoredRequest};
+use herm_store::{Error, Tx, failpoint, runs, threads};
 use herm_types::SteeringId;
 use herm_types::deployment::Deployment;
 use herm_types::event::Event;
@@ -15,41 +15,43 @@ use herm_types::model::ToolCall;
 use herm_types::run::{Run, RunStatus};
 use herm_types::steering::{SteeringKind, SteeringRequest, SteeringStatus};
 
-use super::load::Loaded;
+use super::load::LoadedRun;
 use super::tool_calls::intent;
 use super::{Progress, writes};
 use crate::worker::Context;
 
-/// Milliseconds of a second.
 const SECOND_MS: i64 = 1000;
 
-/// A call that nothing is known of yet, and what a person is to be asked before it is made.
-struct New {
+/// A tool call that is not in the journal yet. If a person must be asked before the call is executed, `ask` holds the
+/// steering request to create.
+struct NewCall {
     call_no: i64,
     call: ToolCall,
-    ask: Option<(SteeringId, Ask)>,
+    ask: Option<(SteeringId, RequestContent)>,
 }
 
-/// Begins calls of step `step_no`, or asks a person about them, all in one transaction. Gives the numbers of those
-/// that may be made now.
+/// Records the new calls of step `step_no` in one transaction: a steering request for each call that a person must be
+/// asked about, and an intent for each of the other calls. Returns the numbers of the calls with an intent, which may
+/// be executed now.
 pub(super) async fn begin(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     step_no: i64,
     calls: &[(i64, ToolCall)],
 ) -> Result<BTreeSet<i64>, Error> {
     let settings = &loaded.deployment.settings;
-    let new: Vec<New> = calls
+    let new: Vec<NewCall> = calls
         .iter()
         .map(|(call_no, call)| {
-            // What a person has answered already is not asked again, and what is not made anyway not at all.
+            // No person is asked about a call that was already answered, or about a call beyond the limit of calls per
+            // step, because that call is never executed.
             let is_asked = *call_no <= MAX_CALLS_PER_TURN && loaded.settlement(*call_no).is_none();
-            let ask = match gate(settings, call) {
-                Gate::Ask(ask) if is_asked => Some((context.ids.next(), ask)),
+            let ask = match check_permission(settings, call) {
+                PermissionDecision::Ask(ask) if is_asked => Some((context.ids.next(), ask)),
                 _ => None,
             };
-            New { call_no: *call_no, call: call.clone(), ask }
+            NewCall { call_no: *call_no, call: call.clone(), ask }
         })
         .collect();
     let (held, run, deployment) = (lease.clone(), loaded.run.clone(), loaded.deployment.clone());
@@ -58,25 +60,28 @@ pub(super) async fn begin(
         .transaction("begin_tools", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
-                let (mut intents, mut made) = (Vec::new(), BTreeSet::new());
-                for New { call_no, call, ask } in new {
+                let (mut intents, mut allowed) = (Vec::new(), BTreeSet::new());
+                for NewCall { call_no, call, ask } in new {
                     if let Some((steering_id, ask)) = ask
                         && !is_approved(tx, &run, &call, ask.kind).await?
                     {
                         let position = writes::position(&run, step_no, call_no);
-                        ask_person(
+                        insert_request(
                             tx,
                             &deployment,
-                            Asked { position, request: request(&run, steering_id, call, ask) },
+                            StoredRequest {
+                                position,
+                                request: steering_request(&run, steering_id, call, ask),
+                            },
                         )
                         .await?;
                     } else {
                         intents.push(intent(&run, call_no, &call));
-                        made.insert(call_no);
+                        allowed.insert(call_no);
                     }
                 }
                 writes::begin_tools(tx, &run, step_no, intents).await?;
-                Ok(made)
+                Ok(allowed)
             })
         })
         .await
@@ -90,7 +95,12 @@ async fn is_approved(tx: &mut Tx, run: &Run, call: &ToolCall, kind: SteeringKind
     app::is_approved(tx, run.deployment_id, run.run_id, &fingerprint).await
 }
 
-fn request(run: &Run, steering_id: SteeringId, call: ToolCall, ask: Ask) -> SteeringRequest {
+fn steering_request(
+    run: &Run,
+    steering_id: SteeringId,
+    call: ToolCall,
+    ask: RequestContent,
+) -> SteeringRequest {
     SteeringRequest {
         steering_id,
         deployment_id: run.deployment_id,
@@ -113,8 +123,9 @@ fn request(run: &Run, steering_id: SteeringId, call: ToolCall, ask: Ask) -> Stee
     }
 }
 
-async fn ask_person(tx: &mut Tx, deployment: &Deployment, mut asked: Asked) -> Result<(), Error> {
-    // Whoever answers compares with the same clock.
+async fn insert_request(tx: &mut Tx, deployment: &Deployment, mut asked: StoredRequest) -> Result<(), Error> {
+    // The expiry time is computed with the database's clock, because it is compared with that clock when an answer
+    // arrives.
     let now = tx.database_now().await?;
     let expires_after_ms = deployment
         .settings
@@ -144,13 +155,18 @@ async fn ask_person(tx: &mut Tx, deployment: &Deployment, mut asked: Asked) -> R
     steering::insert(tx, deployment.account_id, &asked, &fingerprint).await
 }
 
-/// Lets go of a run that waits for a person: from now on it is a row. What has waited too long is resolved, and what
-/// was answered meanwhile is gone on with.
-pub(super) async fn wait(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Progress, Error> {
+/// Expires overdue steering requests, and puts the run back into the queue, where it waits for a person. If a request
+/// was answered or has expired since the run was loaded, or if cancellation was requested, the run continues at once
+/// instead.
+pub(super) async fn wait_for_person(
+    context: &Context,
+    lease: &Lease,
+    loaded: &LoadedRun,
+) -> Result<Progress, Error> {
     let (held, run) = (lease.clone(), loaded.run.clone());
-    let asked = loaded.state.steps.last().map(|step| step.asked.values());
-    let waited_for = asked.into_iter().flatten().filter(|end| **end == Settlement::Pending).count();
-    fault::reach("run", "waits");
+    let settlements = loaded.state.steps.last().map(|step| step.settlements.values());
+    let pending_before = settlements.into_iter().flatten().filter(|end| **end == Settlement::Pending).count();
+    failpoint::reach("run", "waits");
     context
         .store
         .transaction("wait_for_person", move |tx| {
@@ -158,8 +174,8 @@ pub(super) async fn wait(context: &Context, lease: &Lease, loaded: &Loaded) -> R
                 queue::hold(tx, &held).await?;
                 threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
                 let pending = app::expire(tx, run.thread_id).await?;
-                if pending.len() < waited_for || runs::is_cancel_requested(tx, run.run_id).await? {
-                    return Ok(Progress::GoesOn);
+                if pending.len() < pending_before || runs::is_cancel_requested(tx, run.run_id).await? {
+                    return Ok(Progress::Continue);
                 }
                 if runs::wait(tx, run.run_id).await? {
                     let (run_id, thread_id) = (run.run_id, run.thread_id);
@@ -171,7 +187,7 @@ pub(super) async fn wait(context: &Context, lease: &Lease, loaded: &Loaded) -> R
                 }
                 let due_at = pending.iter().filter_map(|asked| asked.request.expires_at).min();
                 queue::postpone_until(tx, &held, due_at).await?;
-                Ok(Progress::LetGo)
+                Ok(Progress::Released)
             })
         })
         .await

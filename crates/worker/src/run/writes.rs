@@ -1,4 +1,5 @@
-//! The named transactions of a run. Each holds the run's lease: a worker that lost it writes nothing.
+//! The transactions that change a run. Each checks the run's lease, so a worker that has lost the lease writes
+//! nothing.
 
 use herm_app::steering;
 use herm_store::journal::{self, Position};
@@ -12,36 +13,37 @@ use herm_types::thread::Role;
 
 use super::Progress;
 use super::fallback;
-use super::load::{Loaded, ModelIntent};
-use super::voice::Voice;
+use super::load::{LoadedRun, ModelIntent};
+use super::message_stream::MessageStream;
 use crate::worker::Context;
 
 pub(super) fn position(run: &Run, step_no: i64, call_no: i64) -> Position {
     Position { run_id: run.run_id, step_no, call_no }
 }
 
-/// Writes that a model call is under way, and which messages it reads.
+/// Records the intent of the model call of step `step_no`, and marks the pending user messages as read by this step.
+/// Returns the intent.
 pub(super) async fn begin_model_call(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     step_no: i64,
     model: &str,
 ) -> Result<ModelIntent, Error> {
-    let (held, model, pending, earlier) =
+    let (held, model, pending, open_call) =
         (lease.clone(), model.to_owned(), loaded.pending.clone(), loaded.open_call);
-    let (place, position) = (loaded.model, position(&loaded.run, step_no, 0));
+    let (model_index, position) = (loaded.model_index, position(&loaded.run, step_no, 0));
     context
         .store
         .transaction("begin_model_call", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
                 messages::pick_up(tx, &pending, step_no).await?;
-                let intent = match earlier {
+                let intent = match open_call {
                     Some(intent) => intent,
                     None => {
                         let after = events::head(tx, held.deployment_id).await?.0;
-                        ModelIntent { model: place, failures: 0, after }
+                        ModelIntent { model: model_index, failures: 0, after }
                     }
                 };
                 let text = serde_json::to_string(&intent)?;
@@ -52,17 +54,22 @@ pub(super) async fn begin_model_call(
         .await
 }
 
-/// Sends what a model says while it says it.
-pub(super) async fn say(context: &Context, lease: &Lease, run: &Run, said: Vec<Event>) -> Result<(), Error> {
+/// Emits the events of one batch of streamed text.
+pub(super) async fn send_output(
+    context: &Context,
+    lease: &Lease,
+    run: &Run,
+    output: Vec<Event>,
+) -> Result<(), Error> {
     let (held, run_id, thread_id) = (lease.clone(), run.run_id, run.thread_id);
     context
         .store
         .transaction("say", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
-                let closed = utter(tx, held.deployment_id, said).await?;
-                if closed > 0 {
-                    threads::touch(tx, thread_id, Some(run_id), closed).await?;
+                let new_messages = emit_output(tx, held.deployment_id, output).await?;
+                if new_messages > 0 {
+                    threads::touch(tx, thread_id, Some(run_id), new_messages).await?;
                 }
                 Ok(())
             })
@@ -70,22 +77,22 @@ pub(super) async fn say(context: &Context, lease: &Lease, run: &Run, said: Vec<E
         .await
 }
 
-/// Records a model's reply with what was left to say of it. With `last_word` it also ends the run, unless a
-/// message came in meanwhile.
+/// Records a model's reply and emits the text that was not sent yet. If `is_final`, also completes the run, unless a
+/// user message has arrived in the meantime.
 pub(super) async fn finish_model_call(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     step_no: i64,
     reply: ModelReply,
-    voice: &mut Voice,
-    last_word: bool,
+    messages: &mut MessageStream,
+    is_final: bool,
 ) -> Result<Progress, Error> {
-    voice.finish();
-    let said = voice.take_unsent();
+    messages.finish();
+    let output = messages.take_unsent();
     let (held, run) = (lease.clone(), loaded.run.clone());
     let mut usage = loaded.usage.clone();
-    usage.add_model_call(fallback::model(&loaded.deployment, loaded.model), reply.usage);
+    usage.add_model_call(fallback::model_at(&loaded.deployment, loaded.model_index), reply.usage);
     let result = serde_json::to_string(&reply)?;
     context
         .store
@@ -93,21 +100,26 @@ pub(super) async fn finish_model_call(
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
                 journal::record_result(tx, position(&run, step_no, 0), &result).await?;
-                let spoken = utter(tx, run.deployment_id, said).await?;
-                if last_word && end_unless_pending(tx, &held, &run, spoken, &usage).await? {
-                    return Ok(Progress::LetGo);
+                let new_messages = emit_output(tx, run.deployment_id, output).await?;
+                if is_final && end_unless_pending(tx, &held, &run, new_messages, &usage).await? {
+                    return Ok(Progress::Released);
                 }
-                threads::touch(tx, run.thread_id, Some(run.run_id), spoken).await?;
-                Ok(Progress::GoesOn)
+                threads::touch(tx, run.thread_id, Some(run.run_id), new_messages).await?;
+                Ok(Progress::Continue)
             })
         })
         .await
 }
 
-/// Shows what was said, and adds the messages that it closes to the thread; gives their number.
-pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Event>) -> Result<i64, Error> {
-    let mut closed = 0;
-    for event in said {
+/// Emits events. For each `message` event, also inserts the message into its thread. Returns the number of inserted
+/// messages.
+pub(super) async fn emit_output(
+    tx: &mut Tx,
+    deployment_id: DeploymentId,
+    output: Vec<Event>,
+) -> Result<i64, Error> {
+    let mut new_messages = 0;
+    for event in output {
         if let Event::Message {
             run_id, thread_id, message_id, role: Role::Agent, content, truncated, ..
         } = &event
@@ -123,30 +135,31 @@ pub(super) async fn utter(tx: &mut Tx, deployment_id: DeploymentId, said: Vec<Ev
                 answers: None,
             };
             messages::insert(tx, &message).await?;
-            closed += 1;
+            new_messages += 1;
         }
         tx.emit(deployment_id, event);
     }
-    Ok(closed)
+    Ok(new_messages)
 }
 
-/// Ends a run whose reply is recorded already.
-pub(super) async fn finish(context: &Context, lease: &Lease, loaded: &Loaded) -> Result<Progress, Error> {
+/// Completes a run whose final reply is already recorded, unless a user message is pending.
+pub(super) async fn finish(context: &Context, lease: &Lease, loaded: &LoadedRun) -> Result<Progress, Error> {
     let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage.clone());
     context
         .store
         .transaction("finish_run", move |tx| {
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
-                let ended = end_unless_pending(tx, &held, &run, 0, &usage).await?;
-                Ok(if ended { Progress::LetGo } else { Progress::GoesOn })
+                let has_ended = end_unless_pending(tx, &held, &run, 0, &usage).await?;
+                Ok(if has_ended { Progress::Released } else { Progress::Continue })
             })
         })
         .await
 }
 
-/// Completes the run, unless a message has come for it: whoever sends one locks the thread too, so it comes
-/// either before this, and the run goes on, or after, and makes a new run.
+/// Completes the run, unless a user message is pending. Returns true if the run was completed. Locks the thread, as
+/// sending a message does: a message is therefore sent either before this check, and the run continues with it, or
+/// after it, and starts a new run.
 async fn end_unless_pending(
     tx: &mut Tx,
     lease: &Lease,
@@ -162,8 +175,9 @@ async fn end_unless_pending(
     Ok(true)
 }
 
-/// Ends a run, whose thread is locked: who asks for it to be cancelled does so before this, and then that is how it
-/// ends, or after, and is told that it has ended.
+/// Ends a run with `status`, or as cancelled if cancellation was requested. The caller must hold the thread's lock, so
+/// a cancellation is requested either before this check, and the run ends as cancelled, or after it, and is rejected
+/// because the run has ended.
 pub(super) async fn end(
     tx: &mut Tx,
     lease: &Lease,
@@ -176,7 +190,8 @@ pub(super) async fn end(
     let is_cancelled = runs::is_cancel_requested(tx, run.run_id).await?;
     let (status, error) = if is_cancelled { (RunStatus::Cancelled, None) } else { (status, error) };
     runs::end(tx, run.run_id, status, error.as_ref(), usage).await?;
-    // One that completes has read all answers.
+    // A completed run has read all answers of people. In all other cases, answers may be unread: the thread's next run
+    // reads them.
     if status != RunStatus::Completed {
         messages::release_unread_answers(tx, run.run_id).await?;
     }
@@ -190,13 +205,14 @@ pub(super) async fn end(
     Ok(())
 }
 
-/// Ends a run that cannot go on; `said` is what there is left to say.
+/// Ends a run with the status `error`, after emitting the events that were not sent yet. Cancels the thread's open
+/// steering requests.
 pub(super) async fn fail(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     error: RunError,
-    said: Vec<Event>,
+    output: Vec<Event>,
 ) -> Result<(), Error> {
     let (held, run, usage) = (lease.clone(), loaded.run.clone(), loaded.usage.clone());
     context
@@ -205,25 +221,25 @@ pub(super) async fn fail(
             Box::pin(async move {
                 queue::hold(tx, &held).await?;
                 threads::find_and_lock(tx, run.deployment_id, run.thread_id).await?;
-                let spoken = utter(tx, run.deployment_id, said).await?;
+                let new_messages = emit_output(tx, run.deployment_id, output).await?;
                 steering::cancel_all(tx, run.thread_id).await?;
-                end(tx, &held, &run, RunStatus::Error, Some(error), spoken, &usage).await
+                end(tx, &held, &run, RunStatus::Error, Some(error), new_messages, &usage).await
             })
         })
         .await
 }
 
-/// Lets go of a run whose model call failed, until it is time to make it again, be it of another model. Meanwhile it is
-/// a row.
-pub(super) async fn wait_to_call_again(
+/// Puts a run back into the queue after a failed model call. The next attempt is due after `delay_ms` and calls the
+/// model that `intent` names, which may be a fallback model.
+pub(super) async fn postpone_model_call(
     context: &Context,
     lease: &Lease,
-    loaded: &Loaded,
+    loaded: &LoadedRun,
     step_no: i64,
     intent: ModelIntent,
     delay_ms: i64,
 ) -> Result<(), Error> {
-    let (held, model) = (lease.clone(), fallback::model(&loaded.deployment, intent.model).to_owned());
+    let (held, model) = (lease.clone(), fallback::model_at(&loaded.deployment, intent.model).to_owned());
     let position = position(&loaded.run, step_no, 0);
     context
         .store
@@ -232,7 +248,8 @@ pub(super) async fn wait_to_call_again(
                 queue::hold(tx, &held).await?;
                 let text = serde_json::to_string(&intent)?;
                 journal::record_intent(tx, position, StepKind::Model, &model, &text).await?;
-                // Who asked for it to be cancelled while it was in hand does not wait for the next attempt.
+                // If cancellation was requested in the meantime, the run is due at once, so that it is cancelled
+                // without waiting for the next attempt.
                 let is_cancelled = runs::is_cancel_requested(tx, position.run_id).await?;
                 queue::postpone(tx, &held, if is_cancelled { 0 } else { delay_ms }).await
             })
@@ -240,17 +257,17 @@ pub(super) async fn wait_to_call_again(
         .await
 }
 
-/// A tool call that is about to be made.
+/// The intent of a tool call, which is recorded before the call is executed.
 #[derive(Clone, Debug)]
 pub(super) struct ToolIntent {
     pub(super) call_no: i64,
     pub(super) tool: String,
-    /// The arguments as the model wrote them.
+    /// The arguments as a JSON string, as the model wrote them or a person edited them.
     pub(super) arguments: String,
     pub(super) event: Event,
 }
 
-/// Writes that these tool calls are about to be made, and shows them.
+/// Records the intents of tool calls and emits the event of each intent.
 pub(super) async fn begin_tools(
     tx: &mut Tx,
     run: &Run,
@@ -266,7 +283,7 @@ pub(super) async fn begin_tools(
     Ok(())
 }
 
-/// Records what a tool call gave, and shows it.
+/// Records the result of a tool call and emits `event`.
 pub(super) async fn finish_tool(
     context: &Context,
     lease: &Lease,

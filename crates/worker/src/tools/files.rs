@@ -1,4 +1,5 @@
-//! `read_file`, `write_file`, `edit_file`: on the workspace itself, without starting a sandbox.
+//! The tools `read_file`, `write_file` and `edit_file`. They access the workspace on the server's disk directly,
+//! without starting a sandbox.
 
 use std::path::Path;
 
@@ -6,35 +7,46 @@ use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, ReadFile, ToolRequest, Wri
 use herm_sandbox::workspace::{Error, Quotas, Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
 
-use super::Place;
+use super::ToolCallContext;
 use crate::worker::Context;
 
-/// Bytes of a file that these tools read or write at most.
+/// The maximum size of a file that the file tools read or write, in bytes. Calls for larger files fail.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 
-pub(super) async fn run(context: &Context, place: &Place, request: ToolRequest) -> ToolOutcome {
-    let dir = place.sandbox.workspace_dir.clone();
-    let quota = Quota { quotas: context.quotas.clone(), disk_bytes: place.sandbox.settings.disk_bytes() };
+pub(super) async fn run(
+    context: &Context,
+    call_context: &ToolCallContext,
+    request: ToolRequest,
+) -> ToolOutcome {
+    let dir = call_context.sandbox.workspace_dir.clone();
+    let quota =
+        Quota { quotas: context.quotas.clone(), disk_bytes: call_context.sandbox.settings.disk_bytes() };
     let work = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
         match request {
             ToolRequest::ReadFile(request) => read(&workspace, &request),
             ToolRequest::WriteFile(request) => write(&workspace, &dir, &quota, &request),
             ToolRequest::EditFile(request) => edit(&workspace, &dir, &quota, &request),
-            ToolRequest::Shell(_) | ToolRequest::AskHuman(_) => Err("this is no file tool".to_owned()),
+            ToolRequest::Shell(_) | ToolRequest::AskHuman(_) => {
+                Err("This tool is not a file tool.".to_owned())
+            }
         }
     });
     match work.await {
         Ok(Ok(text)) => ToolOutcome { text, is_error: false },
         Ok(Err(text)) => ToolOutcome { text, is_error: true },
         Err(error) => {
-            tracing::error!(%error, "a file tool panicked");
-            ToolOutcome { text: "The file could not be reached.".to_owned(), is_error: true }
+            tracing::error!(call_name = call_context.call_name, %error, "a file tool call panicked");
+            ToolOutcome {
+                text: "Internal error: the file tool failed. The file may or may not have been changed."
+                    .to_owned(),
+                is_error: true,
+            }
         }
     }
 }
 
-/// A path as a model writes it: relative to the workspace, or absolute within `/workspace`.
+/// Parses a path as models write it: relative to the workspace, or absolute and within `/workspace`.
 fn parse(path: &str) -> Result<WorkspacePath, String> {
     let relative =
         path.strip_prefix("/workspace/").or_else(|| (path == "/workspace").then_some("")).unwrap_or(path);
@@ -57,16 +69,18 @@ fn read(workspace: &Workspace, request: &ReadFile) -> Result<String, String> {
     let total = text.lines().count();
     let lines: String = text.split_inclusive('\n').skip(first - 1).take(limit).collect();
     if lines.is_empty() {
-        return Ok(format!("[no lines from {first} on: the file has {total}]"));
+        return Ok(format!(
+            "[no lines: the file has {total} lines, and the requested range begins at line {first}]"
+        ));
     }
     if total > first - 1 + limit {
         let last = first - 1 + limit;
-        return Ok(format!("{lines}[lines {first} to {last} of {total}; give offset to read on]"));
+        return Ok(format!("{lines}[lines {first} to {last} of {total}; set `offset` to read more]"));
     }
     Ok(lines)
 }
 
-/// What a workspace may hold.
+/// The disk quota of one workspace, which every write must respect.
 struct Quota {
     quotas: Quotas,
     disk_bytes: u64,
@@ -76,10 +90,10 @@ impl Quota {
     fn write(&self, workspace: &Workspace, dir: &Path, path: &str, bytes: &[u8]) -> Result<(), String> {
         let parsed = parse(path)?;
         let written = workspace.freed_by_write(&parsed).and_then(|freed| {
-            let mut room = self.quotas.enter(dir, self.disk_bytes, freed);
-            room.take(bytes.len() as u64)?;
+            let mut reservation = self.quotas.begin_write(dir, self.disk_bytes, freed);
+            reservation.grow_to(bytes.len() as u64)?;
             workspace.write_atomic(&parsed, bytes, MAX_FILE_BYTES)?;
-            room.fill();
+            reservation.commit();
             Ok(())
         });
         written.map_err(|error| failed("write", path, &error))
@@ -94,14 +108,14 @@ fn write(workspace: &Workspace, dir: &Path, quota: &Quota, request: &WriteFile) 
 
 fn edit(workspace: &Workspace, dir: &Path, quota: &Quota, request: &EditFile) -> Result<String, String> {
     if request.old_text.is_empty() {
-        return Err("old_text is empty: give the text to replace, or use write_file.".to_owned());
+        return Err("`old_text` is empty. Set it to the text to replace, or use `write_file`.".to_owned());
     }
     let text = read_text(workspace, &request.path)?;
     let found = text.matches(&request.old_text).count();
     match found {
         0 => {
             return Err(format!(
-                "old_text does not occur in {:?}; read the file and give it exactly.",
+                "`old_text` does not occur in {:?}. Read the file and copy the text exactly.",
                 request.path
             ));
         }
@@ -109,7 +123,7 @@ fn edit(workspace: &Workspace, dir: &Path, quota: &Quota, request: &EditFile) ->
         _ if request.replace_all => {}
         _ => {
             return Err(format!(
-                "old_text occurs {found} times; give more of its surroundings, or replace_all."
+                "`old_text` occurs {found} times. Include more of the surrounding text, or set `replace_all`."
             ));
         }
     }

@@ -1,37 +1,39 @@
-//! Large output: it goes to a file of the workspace, and the model gets its ends and the path.
+//! Truncates large tool results. The whole text is saved to a file in the workspace, and the model receives the
+//! beginning, the end and the path of the file.
 
 use herm_sandbox::workspace::{Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
 
-use super::Place;
+use super::ToolCallContext;
 
-/// Characters of a result that go to the model whole.
+/// The maximum length of a tool result that the model receives in full, in characters. Longer results are truncated.
 const MAX_CHARS: usize = 100_000;
-/// Characters of each end that a preview shows.
+/// The number of characters that a truncated result retains from its beginning, and as many from its end.
 const PREVIEW_CHARS: usize = 4_000;
-/// Bytes of a result that are kept in a file.
+/// The maximum size of a result that is saved to a file, in bytes. Of a larger result, only the beginning and the end
+/// are retained.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bounds what goes to the model.
-pub(super) async fn bound(place: &Place, outcome: ToolOutcome) -> ToolOutcome {
+/// Returns the result as the model receives it. A result that is too long is saved to a file and truncated.
+pub(super) async fn bound(call_context: &ToolCallContext, outcome: ToolOutcome) -> ToolOutcome {
     let count = outcome.text.chars().count();
     if count <= MAX_CHARS {
         return outcome;
     }
-    let path = format!(".herm/outputs/{}.txt", place.call);
-    let (dir, file, text) = (place.sandbox.workspace_dir.clone(), path.clone(), outcome.text.clone());
-    let kept = tokio::task::spawn_blocking(move || {
+    let path = format!(".herm/outputs/{}.txt", call_context.call_name);
+    let (dir, file, text) = (call_context.sandbox.workspace_dir.clone(), path.clone(), outcome.text.clone());
+    let saved = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
         let path = WorkspacePath::parse(&file).map_err(|error| error.to_string())?;
         workspace.write_atomic(&path, text.as_bytes(), MAX_FILE_BYTES).map_err(|error| error.to_string())
     });
-    let whole = match kept.await {
-        Ok(Ok(_)) => format!("all of it is in {path}"),
-        Ok(Err(error)) => format!("the rest could not be kept: {error}"),
-        Err(error) => format!("the rest could not be kept: {error}"),
+    let note = match saved.await {
+        Ok(Ok(_)) => format!("the full output is in {path}"),
+        Ok(Err(error)) => format!("failed to save the full output: {error}"),
+        Err(error) => format!("failed to save the full output: {error}"),
     };
     let head: String = outcome.text.chars().take(PREVIEW_CHARS).collect();
     let tail: String = outcome.text.chars().skip(count - PREVIEW_CHARS).collect();
-    let text = format!("{head}\n[… {count} characters; {whole} …]\n{tail}");
+    let text = format!("{head}\n[… {count} characters; {note} …]\n{tail}");
     ToolOutcome { text, is_error: outcome.is_error }
 }

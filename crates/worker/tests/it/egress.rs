@@ -1,4 +1,4 @@
-//! What egress is told of a deployment, and what is written down of its connections.
+//! Tests of the egress policy and secrets of deployments, and of the connection log.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,7 +8,7 @@ use herm_app::keys::{self, NewKey};
 use herm_app::{Sealer, master_key as key_check};
 use herm_crypto::{KeyRing, master_key};
 use herm_egress::{Attempt, Policy, Traffic, Unavailable, Verdict};
-use herm_store::connections::{self, OfCall};
+use herm_store::connections::{self, CallConnections};
 use herm_store::journal::{self, Position};
 use herm_store::{DatabaseClock, Error, Location, Options, Store, deployments, runs, secrets, threads};
 use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus};
@@ -17,7 +17,7 @@ use herm_types::sandbox::{Egress, EgressMode, SandboxSettings, SandboxType};
 use herm_types::secret::{Inject, Secret};
 use herm_types::time::{ManualClock, SystemRng};
 use herm_types::{AccountId, IdSource, Rng as _, RunId, SecretId, Timestamp};
-use herm_worker::egress::{self, WaysOut};
+use herm_worker::egress::{self, EgressService};
 use secrecy::{ExposeSecret as _, SecretString};
 
 const VALUE: &str = "sk-live-Zq8fP2mWn4Lx7Vt1";
@@ -39,7 +39,7 @@ impl World {
         let store = Store::open(Options {
             location: Location::Sqlite(dir.path().to_owned()),
             clock,
-            database_clock: DatabaseClock::Given,
+            database_clock: DatabaseClock::FromOptions,
             migrate: true,
             exclusive: true,
         })
@@ -49,12 +49,13 @@ impl World {
         Self { store, sealer: sealer(), account_id, ids, _dir: dir }
     }
 
-    fn ways_out(&self, default_mode: EgressMode) -> WaysOut {
+    fn egress_service(&self, default_mode: EgressMode) -> EgressService {
         let (store, sealer, rng) = (self.store.clone(), self.sealer.clone(), Arc::new(SystemRng));
-        WaysOut::new(egress::Options { store, sealer, rng, default_mode })
+        EgressService::new(egress::Options { store, sealer, rng, default_mode })
     }
 
-    /// A deployment that has these secrets, each under the name of its id.
+    /// Inserts a deployment that uses these secrets. The name of each secret's environment variable is the secret's
+    /// id in upper case.
     async fn deployment(&self, secret_ids: &[&str], egress: Option<Egress>) -> Deployment {
         let mut sandbox = SandboxSettings::new(SandboxType::Docker, Some(SandboxType::Local));
         sandbox.egress = egress;
@@ -100,7 +101,7 @@ impl World {
         .await;
     }
 
-    /// Writes a secret, or gives it another value and hosts.
+    /// Inserts a secret, or updates the value and the hosts of an existing one.
     async fn put_secret(&self, id: &str, value: &str, hosts: &[&str]) {
         let secret = Secret {
             secret_id: id.parse().unwrap(),
@@ -133,7 +134,7 @@ impl World {
         self.store.transaction("test", body).await.unwrap()
     }
 
-    /// A run with one open tool call.
+    /// Inserts a run with one unfinished tool call.
     async fn open_call(&self, deployment: &Deployment) -> RunId {
         let (run_id, deployment_id) = (self.ids.next(), deployment.deployment_id);
         let thread_id = deployment.default_thread_id;
@@ -149,7 +150,7 @@ impl World {
         run_id
     }
 
-    async fn of_call(&self, deployment: &Deployment, run_id: RunId) -> OfCall {
+    async fn connections_of_call(&self, deployment: &Deployment, run_id: RunId) -> CallConnections {
         let id = deployment.deployment_id;
         let read = self
             .store
@@ -176,19 +177,20 @@ fn attempt(user: Option<String>, verdict: Verdict) -> Attempt {
 }
 
 #[tokio::test]
-async fn a_placeholder_is_of_one_deployment_alone_and_stays_the_same() {
+async fn placeholders_are_unique_per_deployment_and_stable() {
     let world = World::new().await;
     world.put_secret("sec_a", VALUE, &["api.acme.example"]).await;
     let (one, other) = (world.deployment(&["sec_a"], None).await, world.deployment(&["sec_a"], None).await);
-    let ways_out = world.ways_out(EgressMode::Open);
+    let egress_service = world.egress_service(EgressMode::Open);
     let environment = async |deployment: &Deployment| {
-        let env = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
+        let env =
+            egress_service.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
         let [(name, placeholder)] = env.as_slice() else { panic!("{env:?}") };
         assert_eq!(name, "SEC_A");
         placeholder.clone()
     };
-    let owner = ways_out.owner(one.deployment_id);
-    assert_eq!(placeholders(&owner.policy().await.unwrap()), [""; 0], "none was needed yet");
+    let owner = egress_service.owner(one.deployment_id);
+    assert_eq!(placeholders(&owner.policy().await.unwrap()), [""; 0], "no placeholder was created yet");
     let (first, again) = tokio::join!(environment(&one), environment(&one));
     assert_eq!(first, again);
     let random = first.strip_prefix("herm_ph_").unwrap();
@@ -196,45 +198,52 @@ async fn a_placeholder_is_of_one_deployment_alone_and_stays_the_same() {
     let elsewhere = environment(&other).await;
     assert_ne!(first, elsewhere);
     assert_eq!(placeholders(&owner.policy().await.unwrap()), [first.as_str()]);
-    let others = ways_out.owner(other.deployment_id).policy().await.unwrap();
+    let others = egress_service.owner(other.deployment_id).policy().await.unwrap();
     assert_eq!(placeholders(&others), [elsewhere.as_str()]);
-    // After a restart it is the same.
-    let next = world.ways_out(EgressMode::Open);
+    // A new service simulates a restart of the server. It returns the same placeholder.
+    let next = world.egress_service(EgressMode::Open);
     let env = next.environment(one.deployment_id, &one.settings.secrets).await.unwrap();
     assert_eq!(env, [("SEC_A".to_owned(), first)]);
 }
 
 #[tokio::test]
-async fn what_is_changed_of_a_secret_acts_at_the_next_request() {
+async fn changes_of_a_secret_take_effect_at_the_next_request() {
     let world = World::new().await;
     world.put_secret("sec_a", VALUE, &["api.acme.example"]).await;
     let deployment = world.deployment(&["sec_a"], None).await;
-    let ways_out = world.ways_out(EgressMode::Open);
-    let env = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
-    let owner = ways_out.owner(deployment.deployment_id);
+    let egress_service = world.egress_service(EgressMode::Open);
+    let env =
+        egress_service.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
+    let owner = egress_service.owner(deployment.deployment_id);
     let old = owner.policy().await.unwrap().secrets[0].clone();
     assert_eq!(owner.value(old.clone()).await.unwrap().expose_secret(), VALUE);
     world.put_secret("sec_a", ROTATED, &["new.acme.example"]).await;
-    assert_eq!(owner.value(old).await.unwrap_err(), Unavailable, "the new value is not for the old hosts");
+    assert_eq!(
+        owner.value(old).await.unwrap_err(),
+        Unavailable,
+        "the new value must not be sent to the old hosts"
+    );
     let policy = owner.policy().await.unwrap();
     let new = policy.secrets[0].clone();
     assert_eq!(policy.secrets[0].allowed_hosts[0].to_string(), "new.acme.example");
-    assert_eq!(placeholders(&policy), [env[0].1.as_str()], "the placeholder stays");
+    assert_eq!(placeholders(&policy), [env[0].1.as_str()], "the placeholder does not change");
     assert_eq!(owner.value(new.clone()).await.unwrap().expose_secret(), ROTATED);
-    // Taken away, it ends for what runs, too; a run that knew it knows it no more.
+    // After the secret is removed from the deployment, commands that are still running cannot use it either.
     world.bind(&deployment, Vec::new()).await;
     assert!(owner.policy().await.unwrap().secrets.is_empty());
     assert_eq!(owner.value(new).await.unwrap_err(), Unavailable);
-    let after = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
+    let after =
+        egress_service.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
     assert_eq!(after, []);
-    // Given back, it has another placeholder.
+    // Adding the secret to the deployment again creates a new placeholder.
     world.bind(&deployment, vec!["sec_a".parse().unwrap()]).await;
-    let anew = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
-    assert_ne!(anew, env);
+    let re_added =
+        egress_service.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
+    assert_ne!(re_added, env);
 }
 
 #[tokio::test]
-async fn the_policy_is_the_deployments_own_else_the_servers() {
+async fn a_deployment_without_a_policy_has_the_servers_default() {
     let world = World::new().await;
     world.put_secret("sec_a", VALUE, &["api.acme.example", "*.acme.test:8443"]).await;
     let own = Egress { mode: EgressMode::Allowlist, hosts: vec!["pypi.org".to_owned()] };
@@ -245,93 +254,95 @@ async fn the_policy_is_the_deployments_own_else_the_servers() {
         (EgressMode::Deny, vec![]),
         (EgressMode::Allowlist, vec!["api.acme.example", "*.acme.test:8443"]),
     ] {
-        let ways_out = world.ways_out(default);
-        let policy = ways_out.owner(silent.deployment_id).policy().await.unwrap();
+        let egress_service = world.egress_service(default);
+        let policy = egress_service.owner(silent.deployment_id).policy().await.unwrap();
         assert_eq!(
             (policy.mode, hosts(&policy)),
             (default, expected.iter().map(ToString::to_string).collect())
         );
-        let policy = ways_out.owner(listed.deployment_id).policy().await.unwrap();
+        let policy = egress_service.owner(listed.deployment_id).policy().await.unwrap();
         assert_eq!((policy.mode, hosts(&policy)), (EgressMode::Allowlist, vec!["pypi.org".to_owned()]));
     }
-    // A change of the deployment acts at once, whatever its runs keep to.
-    let owner = world.ways_out(EgressMode::Open).owner(listed.deployment_id);
+    // A change of the egress settings takes effect at once, even for runs that use an older version of the
+    // deployment.
+    let owner = world.egress_service(EgressMode::Open).owner(listed.deployment_id);
     listed.version += 1;
     listed.settings.sandbox.egress = Some(Egress { mode: EgressMode::Deny, hosts: Vec::new() });
     let changed = listed.clone();
     world.write(move |tx| Box::pin(async move { deployments::update(tx, &changed).await })).await;
     assert_eq!(owner.policy().await.unwrap().mode, EgressMode::Deny);
-    // A deployment that is gone reaches nothing.
+    // The sandbox of a deleted deployment cannot reach any host.
     world.write(move |tx| Box::pin(async move { deployments::delete(tx, &listed).await })).await;
     assert_eq!(owner.policy().await.unwrap_err(), Unavailable);
     assert_eq!(owner.record(attempt(None, Verdict::Allowed)).await, Err(Unavailable));
 }
 
 #[tokio::test]
-async fn an_attempt_is_written_before_it_is_made_and_its_end_when_the_server_stops() {
+async fn attempts_are_recorded_at_once_and_their_ends_at_the_latest_on_shutdown() {
     let world = World::new().await;
     let deployment = world.deployment(&[], None).await;
     let run_id = world.open_call(&deployment).await;
-    let ways_out = world.ways_out(EgressMode::Open);
-    let owner = ways_out.owner(deployment.deployment_id);
+    let egress_service = world.egress_service(EgressMode::Open);
+    let owner = egress_service.owner(deployment.deployment_id);
     let user = Some(format!("{run_id}.1.1"));
     let record = owner.record(attempt(user, Verdict::Allowed)).await.unwrap();
     let denied = Verdict::Denied { reason: "the address is private".to_owned() };
     owner.record(attempt(Some("\0nonsense.1.1".to_owned()), denied)).await.unwrap();
-    let open = world.of_call(&deployment, run_id).await;
+    let open = world.connections_of_call(&deployment, run_id).await;
     assert_eq!((open.total, open.listed[0].sent_bytes, open.listed[0].ended_at), (2, None, None));
     owner.ended(record, Traffic { sent_bytes: 7, received_bytes: u64::MAX, error: Some("reset".to_owned()) });
-    ways_out.close().await;
-    let ended = world.of_call(&deployment, run_id).await.listed.remove(0);
+    egress_service.close().await;
+    let ended = world.connections_of_call(&deployment, run_id).await.listed.remove(0);
     assert_eq!((ended.sent_bytes, ended.received_bytes), (Some(7), Some(i64::MAX)));
     assert_eq!(ended.error.as_deref(), Some("reset"));
     assert!(ended.ended_at.is_some());
-    // What is told after it is lost, and does no harm.
+    // The service is closed, so a report that a connection has ended is ignored.
     owner.ended(record, Traffic::default());
 }
 
 #[tokio::test]
-async fn without_a_database_nothing_is_let_through() {
+async fn connections_are_refused_while_the_database_is_unavailable() {
     let world = World::new().await;
     let deployment = world.deployment(&[], None).await;
-    let owner = world.ways_out(EgressMode::Open).owner(deployment.deployment_id);
+    let owner = world.egress_service(EgressMode::Open).owner(deployment.deployment_id);
     world.store.close().await;
     assert_eq!(owner.record(attempt(None, Verdict::Allowed)).await, Err(Unavailable));
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_refuses_and_what_it_wrote_too_late_is_ended() {
+async fn an_attempt_recorded_after_its_timeout_is_refused_and_ended() {
     let world = World::new().await;
     let deployment = world.deployment(&[], None).await;
     let run_id = world.open_call(&deployment).await;
-    let ways_out = world.ways_out(EgressMode::Open);
-    let owner = ways_out.owner(deployment.deployment_id);
-    // The writer stands until it is let go.
-    let (let_go, wait) = std::sync::mpsc::channel::<()>();
-    let (stands, is_standing) = tokio::sync::oneshot::channel();
+    let egress_service = world.egress_service(EgressMode::Open);
+    let owner = egress_service.owner(deployment.deployment_id);
+    // This transaction simulates a slow database: it blocks the writer until `unblock` is sent.
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let (started, is_started) = tokio::sync::oneshot::channel();
     let store = world.store.clone();
     let hanging = tokio::spawn(async move {
         store
             .transaction("hang", move |_| {
                 Box::pin(async move {
-                    stands.send(()).unwrap();
-                    let _ = wait.recv();
+                    started.send(()).unwrap();
+                    let _ = blocked.recv();
                     Ok::<_, Error>(())
                 })
             })
             .await
     });
-    is_standing.await.unwrap();
-    // From here on nothing but the limit can come: it is not waited for.
+    is_started.await.unwrap();
+    // The writer is blocked, so the attempt can only time out. Tokio's clock is paused, so the test does not really
+    // wait for the timeout.
     tokio::time::pause();
     assert_eq!(owner.record(attempt(None, Verdict::Allowed)).await, Err(Unavailable));
     tokio::time::resume();
-    let_go.send(()).unwrap();
+    unblock.send(()).unwrap();
     hanging.await.unwrap().unwrap();
-    // It is ended as soon as it is written: two looks are enough, one at either.
+    // Waits for the row of the refused attempt, which is marked as ended right after it is written.
     let mut ended = None;
     while ended.is_none() {
-        let written = world.of_call(&deployment, run_id).await.listed;
+        let written = world.connections_of_call(&deployment, run_id).await.listed;
         ended = written.into_iter().next().filter(|connection| connection.ended_at.is_some());
     }
     let ended = ended.unwrap();
@@ -340,16 +351,16 @@ async fn a_database_that_hangs_refuses_and_what_it_wrote_too_late_is_ended() {
 }
 
 #[tokio::test]
-async fn another_master_key_is_noticed() {
+async fn a_changed_master_key_is_rejected() {
     let world = World::new().await;
     assert!(!key_check::is_needed(&world.store).await.unwrap());
     key_check::check(&world.store, &world.sealer).await.unwrap();
     assert!(key_check::is_needed(&world.store).await.unwrap());
     key_check::check(&world.store, &world.sealer).await.unwrap();
     let error = key_check::check(&world.store, &sealer()).await.unwrap_err();
-    assert!(error.to_string().contains("another master key"), "{error}");
+    assert!(error.to_string().contains("does not match this database"), "{error}");
     key_check::check(&world.store, &world.sealer).await.unwrap();
-    // Who makes keys needs none.
+    // Creating API keys does not need the master key.
     let new = NewKey {
         name: "k".to_owned(),
         account: "default".to_owned(),
@@ -361,7 +372,7 @@ async fn another_master_key_is_noticed() {
     keys::create(&world.store, &world.ids, &SystemRng, new).await.unwrap();
 }
 
-/// Everything that is traced, at the most verbose level.
+/// A writer that captures the log output.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -377,7 +388,7 @@ impl Write for Lines {
 }
 
 #[tokio::test]
-async fn no_value_reaches_a_log_or_a_text() {
+async fn secret_values_do_not_appear_in_logs_or_debug_output() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -389,20 +400,21 @@ async fn no_value_reaches_a_log_or_a_text() {
     let world = World::new().await;
     world.put_secret("sec_a", VALUE, &["api.acme.example"]).await;
     let deployment = world.deployment(&["sec_a"], None).await;
-    let ways_out = world.ways_out(EgressMode::Open);
-    let owner = ways_out.owner(deployment.deployment_id);
-    let env = ways_out.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
+    let egress_service = world.egress_service(EgressMode::Open);
+    let owner = egress_service.owner(deployment.deployment_id);
+    let env =
+        egress_service.environment(deployment.deployment_id, &deployment.settings.secrets).await.unwrap();
     let policy = owner.policy().await.unwrap();
     let value = owner.value(policy.secrets[0].clone()).await.unwrap();
     assert_eq!(value.expose_secret(), VALUE);
-    // Also where it fails: another key opens nothing, and says so.
+    // The error for a value that was encrypted with another master key must not contain the value either.
     let (store, rng) = (world.store.clone(), Arc::new(SystemRng));
     let foreign = egress::Options { store, sealer: sealer(), rng, default_mode: EgressMode::Open };
-    let foreign = WaysOut::new(foreign).owner(deployment.deployment_id);
+    let foreign = EgressService::new(foreign).owner(deployment.deployment_id);
     assert_eq!(foreign.value(policy.secrets[0].clone()).await.unwrap_err(), Unavailable);
     let texts = format!("{env:?} {policy:?} {value:?} {:?}", BTreeMap::from([("v", &value)]));
     let traced = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
-    assert!(traced.contains("failed to open a secret"), "nothing was traced");
+    assert!(traced.contains("read and decrypt a secret"), "the failure was not logged");
     for leaked in [VALUE, "Zq8fP2mWn4Lx7Vt1"] {
         assert!(!traced.contains(leaked) && !texts.contains(leaked), "{leaked}");
     }

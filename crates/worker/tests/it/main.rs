@@ -1,4 +1,4 @@
-//! What the worker does by itself.
+//! Tests of the worker's background tasks and its egress service.
 
 #![cfg(test)]
 

@@ -1,17 +1,17 @@
-//! What has been kept long enough is removed, whatever there is of it.
+//! Tests of the removal of expired data, including removals that take more than one batch.
 
 use std::sync::Arc;
 
-use herm_store::idempotent_requests::{self as records, KEPT_MS, RequestKey};
+use herm_store::idempotent_requests::{self as records, RECORD_LIFETIME_MS, RequestKey};
 use herm_store::{DatabaseClock, Error, Location, Options, Store, deployments};
 use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus};
 use herm_types::event::Event;
 use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::time::{ManualClock, SystemRng};
 use herm_types::{DeploymentId, IdSource, KeyId, Timestamp};
-use herm_worker::{sweep, sweep_events};
+use herm_worker::{sweep_events, sweep_idempotency_records};
 
-/// More than one batch.
+/// The number of idempotency records that the test inserts: more than are removed in one batch.
 const RECORDS: usize = 1201;
 
 async fn add(store: &Store, key_id: KeyId, records: usize) {
@@ -41,7 +41,7 @@ async fn open() -> (tempfile::TempDir, Arc<ManualClock>, IdSource, Store) {
     let store = Store::open(Options {
         location: Location::Sqlite(dir.path().to_owned()),
         clock: Arc::clone(&clock) as _,
-        database_clock: DatabaseClock::Given,
+        database_clock: DatabaseClock::FromOptions,
         migrate: true,
         exclusive: true,
     })
@@ -51,15 +51,15 @@ async fn open() -> (tempfile::TempDir, Arc<ManualClock>, IdSource, Store) {
 }
 
 #[tokio::test]
-async fn idempotency_records_of_yesterday_go_and_those_of_today_stay() {
+async fn idempotency_records_are_removed_after_their_retention_period() {
     let (_dir, clock, ids, store) = open().await;
     add(&store, ids.next(), RECORDS).await;
-    clock.advance_ms(KEPT_MS);
+    clock.advance_ms(RECORD_LIFETIME_MS);
     add(&store, ids.next(), 3).await;
-    assert_eq!(sweep(&store).await.unwrap(), RECORDS as u64);
-    assert_eq!(sweep(&store).await.unwrap(), 0);
-    clock.advance_ms(KEPT_MS);
-    assert_eq!(sweep(&store).await.unwrap(), 3);
+    assert_eq!(sweep_idempotency_records(&store).await.unwrap(), RECORDS as u64);
+    assert_eq!(sweep_idempotency_records(&store).await.unwrap(), 0);
+    clock.advance_ms(RECORD_LIFETIME_MS);
+    assert_eq!(sweep_idempotency_records(&store).await.unwrap(), 3);
 }
 
 async fn emit(store: &Store, deployment_id: DeploymentId, events: usize) {
@@ -73,7 +73,7 @@ async fn emit(store: &Store, deployment_id: DeploymentId, events: usize) {
 }
 
 #[tokio::test]
-async fn events_go_when_they_are_as_old_as_was_said() {
+async fn events_older_than_the_retention_period_are_removed() {
     const DAY_MS: i64 = 24 * 60 * 60 * 1000;
     let (_dir, clock, ids, store) = open().await;
     let agents = [deployment(&ids), deployment(&ids), deployment(&ids)];
@@ -87,7 +87,8 @@ async fn events_go_when_they_are_as_old_as_was_said() {
         })
     });
     insert.await.unwrap();
-    // More than one batch of one, and some of another.
+    // The events of the first deployment are removed in more than one batch. The second deployment has only a few
+    // events.
     emit(&store, agents[0].deployment_id, 1201).await;
     emit(&store, agents[1].deployment_id, 2).await;
     clock.advance_ms(7 * DAY_MS);

@@ -1,32 +1,32 @@
-//! Snapshots that came of age go with their files, and so does every file that belongs to none.
+//! Tests that expired snapshots are removed with their files, and that files without a snapshot are removed.
 
 use std::sync::Arc;
 
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::archive::Stop;
 use herm_store::{DatabaseClock, Location, Options, Store, snapshots};
-use herm_types::snapshot::{KEPT_MS, Snapshot, SnapshotStatus};
+use herm_types::snapshot::{RETENTION_MS, Snapshot, SnapshotStatus};
 use herm_types::time::{ManualClock, SystemRng};
 use herm_types::{Clock as _, IdSource, SnapshotId, Timestamp};
 use herm_worker::sweep_snapshots;
 
 #[tokio::test]
-async fn files_go_when_their_snapshot_expires_or_there_is_none() {
+async fn files_are_removed_when_their_snapshot_expired_or_does_not_exist() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_800_000_000_000_000)));
     let ids = IdSource::new(Arc::clone(&clock) as _, Arc::new(SystemRng));
     let store = Store::open(Options {
         location: Location::Sqlite(dir.path().to_owned()),
         clock: Arc::clone(&clock) as _,
-        database_clock: DatabaseClock::Given,
+        database_clock: DatabaseClock::FromOptions,
         migrate: true,
         exclusive: true,
     })
     .await
     .unwrap();
-    let kept = Snapshots::new(dir.path().join("snapshots"));
+    let storage = Snapshots::new(dir.path().join("snapshots"));
     let write = |id: SnapshotId| {
-        kept.write(id, &dir.path().join("workspace"), &Stop::default()).unwrap().put().unwrap();
+        storage.write(id, &dir.path().join("workspace"), &Stop::default()).unwrap().commit().unwrap();
     };
     let add = async || {
         let now = clock.now();
@@ -39,7 +39,7 @@ async fn files_go_when_their_snapshot_expires_or_there_is_none() {
             contents: None,
             error: None,
             created_at: now,
-            expires_at: now.plus_ms(KEPT_MS),
+            expires_at: now.plus_ms(RETENTION_MS),
         };
         let id = snapshot.snapshot_id;
         store
@@ -49,18 +49,18 @@ async fn files_go_when_their_snapshot_expires_or_there_is_none() {
         write(id);
         id
     };
-    let old = add().await;
+    let first = add().await;
     clock.advance_ms(1);
-    let young = add().await;
-    let nobodys = ids.next();
-    write(nobodys);
-    assert_eq!(sweep_snapshots(&store, &kept).await.unwrap(), 1);
-    assert!(kept.open(old).is_ok() && kept.open(nobodys).is_err());
-    clock.advance_ms(KEPT_MS - 1);
-    assert_eq!(sweep_snapshots(&store, &kept).await.unwrap(), 1);
-    assert!(kept.open(old).is_err() && kept.open(young).is_ok());
-    assert_eq!(sweep_snapshots(&store, &kept).await.unwrap(), 0);
+    let second = add().await;
+    let orphan = ids.next();
+    write(orphan);
+    assert_eq!(sweep_snapshots(&store, &storage).await.unwrap(), 1);
+    assert!(storage.open(first).is_ok() && storage.open(orphan).is_err());
+    clock.advance_ms(RETENTION_MS - 1);
+    assert_eq!(sweep_snapshots(&store, &storage).await.unwrap(), 1);
+    assert!(storage.open(first).is_err() && storage.open(second).is_ok());
+    assert_eq!(sweep_snapshots(&store, &storage).await.unwrap(), 0);
     clock.advance_ms(1);
-    assert_eq!(sweep_snapshots(&store, &kept).await.unwrap(), 1);
-    assert_eq!(kept.sweep().unwrap(), []);
+    assert_eq!(sweep_snapshots(&store, &storage).await.unwrap(), 1);
+    assert_eq!(storage.sweep().unwrap(), []);
 }

@@ -1,4 +1,5 @@
-//! Workspaces of threads: kept while somebody works with them or waits, and gone a day later.
+//! Tests of the retention of thread workspaces: a workspace is retained while a run of its thread is active or waits,
+//! and destroyed a day after the thread's last activity.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ impl World {
         let store = Store::open(Options {
             location: Location::Sqlite(dir.path().to_owned()),
             clock: Arc::clone(&clock) as _,
-            database_clock: DatabaseClock::Given,
+            database_clock: DatabaseClock::FromOptions,
             migrate: true,
             exclusive: true,
         })
@@ -48,11 +49,11 @@ impl World {
         std::fs::write(dir.join("file"), "text").unwrap();
     }
 
-    fn is_there(&self, thread_id: ThreadId) -> bool {
+    fn exists(&self, thread_id: ThreadId) -> bool {
         self.workspaces.dir_of(self.id(thread_id)).join("file").exists()
     }
 
-    /// A thread with files, and perhaps a run that has not ended.
+    /// Inserts a thread, and creates a file in its workspace.
     async fn thread(&self, active_run: Option<RunId>) -> ThreadId {
         let (thread_id, deployment_id) = (self.ids.next(), self.deployment_id);
         self.store
@@ -68,13 +69,13 @@ impl World {
         thread_id
     }
 
-    async fn sweep(&self, is_used: Option<ThreadId>) -> u64 {
-        let used = is_used.map(|thread_id| self.id(thread_id));
+    async fn sweep(&self, in_use: Option<ThreadId>) -> u64 {
+        let used = in_use.map(|thread_id| self.id(thread_id));
         let stop = |workspace| async move { Ok::<_, Error>(Some(workspace) != used) };
         sweep_threads(&self.store, &self.workspaces, stop).await.unwrap()
     }
 
-    fn left(&self) -> usize {
+    fn entries(&self) -> usize {
         count(self.workspaces.dir_of(self.id(self.ids.next())).parent().unwrap())
     }
 }
@@ -84,44 +85,44 @@ fn count(dir: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn a_workspace_stays_while_a_run_waits_and_goes_a_day_after_its_last_use() {
+async fn a_workspace_is_retained_while_a_run_waits_and_destroyed_a_day_after_its_last_use() {
     let world = World::new().await;
     let (idle, waiting) = (world.thread(None).await, world.thread(Some(world.ids.next())).await);
-    let gone: ThreadId = world.ids.next();
-    world.fill(world.id(gone));
+    let deleted: ThreadId = world.ids.next();
+    world.fill(world.id(deleted));
     world.fill(WorkspaceId::Deployment(world.deployment_id));
-    assert_eq!(world.sweep(None).await, 1, "only that of a thread that is no more");
-    assert!(!world.is_there(gone) && world.is_there(idle));
+    assert_eq!(world.sweep(None).await, 1, "only the workspace of the deleted thread is destroyed");
+    assert!(!world.exists(deleted) && world.exists(idle));
     world.clock.advance_ms(DAY_MS - 1);
     let fresh = world.thread(None).await;
     assert_eq!(world.sweep(None).await, 0);
     world.clock.advance_ms(1);
-    assert_eq!(world.sweep(Some(idle)).await, 0, "somebody is still in its sandbox");
+    assert_eq!(world.sweep(Some(idle)).await, 0, "its sandbox is still in use");
     assert_eq!(world.sweep(None).await, 1);
-    assert!(!world.is_there(idle) && world.is_there(waiting) && world.is_there(fresh));
-    assert_eq!(world.left(), 2, "nothing that was set aside is left");
-    // For days, if it must be.
+    assert!(!world.exists(idle) && world.exists(waiting) && world.exists(fresh));
+    assert_eq!(world.entries(), 2, "no renamed workspace is left");
+    // While a run waits, its thread's workspace is retained without a time limit.
     world.clock.advance_ms(9 * DAY_MS);
     assert_eq!(world.sweep(None).await, 1);
-    assert!(world.is_there(waiting));
+    assert!(world.exists(waiting));
     assert!(
         world.workspaces.dir_of(WorkspaceId::Deployment(world.deployment_id)).exists(),
-        "its skills stay"
+        "the deployment's own workspace is retained"
     );
-    let all = world.workspaces.of_deployment(world.deployment_id).unwrap();
+    let all = world.workspaces.list(world.deployment_id).unwrap();
     assert_eq!(all, [world.id(waiting), WorkspaceId::Deployment(world.deployment_id)]);
     world.workspaces.destroy(world.deployment_id).unwrap();
     assert_eq!(count(world.workspaces.dir_of(all[1]).parent().unwrap()), 0);
 }
 
 #[tokio::test]
-async fn what_was_set_aside_and_not_destroyed_goes_with_the_next_sweep() {
+async fn a_renamed_workspace_that_was_not_destroyed_is_destroyed_by_the_next_sweep() {
     let world = World::new().await;
     let thread_id = world.thread(None).await;
     world.workspaces.set_aside(world.deployment_id, thread_id).unwrap();
     world.workspaces.set_aside(world.deployment_id, thread_id).unwrap();
-    assert!(!world.is_there(thread_id));
-    assert_eq!(world.left(), 1);
+    assert!(!world.exists(thread_id));
+    assert_eq!(world.entries(), 1);
     world.sweep(None).await;
-    assert_eq!(world.left(), 0);
+    assert_eq!(world.entries(), 0);
 }

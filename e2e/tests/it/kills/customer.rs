@@ -1,70 +1,75 @@
-//! A deployment's clients: each has a message under way at all times, on one thread after the other.
+//! A customer of the load test: one deployment, and the clients that send it messages. Each client uses one thread
+//! after another.
 
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use super::follower::{Follower, Next};
-use super::place::Place;
-use super::script;
-use crate::history::dice::Dice;
-use crate::history::{Acknowledged, OfDeployment, marks};
+use super::load_test::LoadTest;
+use super::model_script;
+use super::run_tracker::{RunProgress, RunTracker};
+use crate::history::seeded_random::SeededRandom;
+use crate::history::{AcknowledgedMessage, DeploymentHistory, markers};
 use crate::world::text;
 
-/// Messages of a thread, after which another one is begun.
-const MESSAGES: u64 = 6;
-/// Of a hundred messages: those that are sent without waiting for the end of the run before.
-const RACING: u64 = 25;
-/// Of a hundred messages: those whose run is cancelled.
-const CANCELLED: u64 = 10;
-/// Of a hundred questions: those that are answered by a message.
-const BY_MESSAGE: u64 = 30;
+/// The maximum number of messages that a client sends on a thread, not counting answers and the final probe message.
+/// After them, the client creates another thread.
+const MESSAGES_PER_THREAD: u64 = 6;
+/// The percentage of messages after which the client sends the next message without waiting for the end of the run, so
+/// that messages also arrive during runs.
+const RACING_PERCENT: u64 = 25;
+/// The percentage of messages after which the client cancels the run.
+const CANCELLED_PERCENT: u64 = 10;
+/// The percentage of the agent's questions that the client answers by sending a message to the thread. It answers all
+/// others through the steering endpoint.
+const ANSWERED_BY_MESSAGE_PERCENT: u64 = 30;
 
-/// What was done on a thread.
+/// A thread, and the messages on it that the server acknowledged.
 pub(super) struct Thread {
     pub(super) thread_id: String,
-    pub(super) acknowledged: Vec<Acknowledged>,
+    pub(super) acknowledged: Vec<AcknowledgedMessage>,
 }
 
 pub(super) struct Customer<'a> {
-    place: &'a Place,
+    test: &'a LoadTest,
     name: String,
     pub(super) deployment_id: String,
     pub(super) path: String,
     pub(super) has_sandbox: bool,
-    pub(super) follower: Follower<'a>,
+    pub(super) tracker: RunTracker<'a>,
 }
 
 impl<'a> Customer<'a> {
-    pub(super) async fn new(place: &'a Place, name: String, model: &str, has_sandbox: bool) -> Self {
+    pub(super) async fn new(test: &'a LoadTest, name: String, model: &str, has_sandbox: bool) -> Self {
         let sandbox = if has_sandbox { json!({"type": "local"}) } else { json!({"enabled": false}) };
         let body = json!({
             "customer_id": name, "name": "Ada", "system_prompt": "Be brief.", "model": model, "sandbox": sandbox,
         });
-        let made = place.post("/v1/deployments", &format!("create.{name}"), &body).await;
-        assert_eq!(made.status, 201, "{}", made.text());
-        let deployment_id = text(&made.json(), "deployment_id");
-        let follower = Follower::new(place, &deployment_id);
+        let created = test.post("/v1/deployments", &format!("create.{name}"), &body).await;
+        assert_eq!(created.status, 201, "{}", created.text());
+        let deployment_id = text(&created.json(), "deployment_id");
+        let tracker = RunTracker::new(test, &deployment_id);
         let path = format!("/v1/deployments/{deployment_id}");
-        Self { place, name, deployment_id, path, has_sandbox, follower }
+        Self { test, name, deployment_id, path, has_sandbox, tracker }
     }
 
-    /// Talks on one thread after the other until all is over.
-    pub(super) async fn talk(&self, client: u64) -> Vec<Thread> {
+    /// Creates and uses one thread after another until the load ends. Returns the threads.
+    pub(super) async fn send_messages(&self, client: u64) -> Vec<Thread> {
         let mut threads = Vec::new();
-        while !self.place.is_over() {
-            threads.extend(self.thread(&format!("{client}.{}", threads.len())).await);
+        while !self.test.is_load_over() {
+            threads.extend(self.use_thread(&format!("{client}.{}", threads.len())).await);
         }
         threads
     }
 
-    /// Leads a thread to its end, with a last message that is sent when all else has ended.
-    pub(super) async fn thread(&self, thread: &str) -> Option<Thread> {
+    /// Creates a thread and sends messages to it. After all its runs have ended, sends a last message, the probe, to
+    /// find out which history the model receives. Returns `None` if the deployment is deleted meanwhile.
+    pub(super) async fn use_thread(&self, thread: &str) -> Option<Thread> {
         let thread = format!("{}.{thread}", self.name);
-        let mut dice = Dice::of(self.place.seed, &format!("client {thread}"));
-        let mut acknowledged: Vec<Acknowledged> = Vec::new();
-        for number in 0..MESSAGES {
-            if number > 0 && self.place.is_over() {
+        let mut random = SeededRandom::with_label(self.test.seed, &format!("client {thread}"));
+        let mut acknowledged: Vec<AcknowledgedMessage> = Vec::new();
+        for number in 0..MESSAGES_PER_THREAD {
+            if number > 0 && self.test.is_load_over() {
                 break;
             }
             let name = format!("{thread}.{number}");
@@ -72,71 +77,79 @@ impl<'a> Customer<'a> {
             let sent = self.send(to, &name).await?;
             let run_id = sent.run_id.clone();
             acknowledged.push(sent);
-            if dice.percent(CANCELLED) {
+            if random.percent(CANCELLED_PERCENT) {
                 let path = format!("{}/runs/{run_id}/cancel", self.path);
-                self.place.post(&path, &format!("cancel.{name}"), &json!({})).await;
+                self.test.post(&path, &format!("cancel.{name}"), &json!({})).await;
             }
-            if !dice.percent(RACING) {
-                self.until_ended(&run_id, &mut acknowledged).await?;
+            if !random.percent(RACING_PERCENT) {
+                self.answer_until_ended(&run_id, &mut acknowledged).await?;
             }
         }
         let mut ended = 0;
-        // An answer that comes too late makes a run more.
+        // If the run ends before the answer arrives, the server treats the answer as a message and starts another run.
         while let Some(sent) = acknowledged.get(ended).cloned() {
-            self.until_ended(&sent.run_id, &mut acknowledged).await?;
+            self.answer_until_ended(&sent.run_id, &mut acknowledged).await?;
             ended += 1;
         }
         let thread_id = acknowledged.last()?.thread_id.clone();
-        let probe = self.send(&thread_id, &script::probe(&thread)).await?;
-        self.until_ended(&probe.run_id, &mut acknowledged).await?;
+        let probe = self.send(&thread_id, &model_script::probe_name(&thread)).await?;
+        self.answer_until_ended(&probe.run_id, &mut acknowledged).await?;
         acknowledged.push(probe);
         Some(Thread { thread_id, acknowledged })
     }
 
-    /// `None` if the deployment is gone.
-    pub(super) async fn send(&self, thread_id: &str, name: &str) -> Option<Acknowledged> {
-        let body = json!({"content": marks::marked(name), "thread_id": thread_id});
-        let sent = self.place.post(&format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
-        Acknowledged::read(&sent, name)
+    /// Sends a message to a thread. Returns `None` if the deployment has been deleted.
+    pub(super) async fn send(&self, thread_id: &str, name: &str) -> Option<AcknowledgedMessage> {
+        let body = json!({"content": markers::marked_text(name), "thread_id": thread_id});
+        let sent = self.test.post(&format!("{}/messages", self.path), &format!("send.{name}"), &body).await;
+        AcknowledgedMessage::from_response(&sent, name)
     }
 
-    /// Answers what the run asks until it ends; `None` if the deployment does before. Answers by message are added to
-    /// what was acknowledged on its thread.
-    async fn until_ended(&self, run_id: &str, acknowledged: &mut Vec<Acknowledged>) -> Option<()> {
+    /// Answers the run's questions until the run ends. Adds answers that are sent as messages to `acknowledged`.
+    /// Returns `None` if the deployment is deleted meanwhile.
+    async fn answer_until_ended(
+        &self,
+        run_id: &str,
+        acknowledged: &mut Vec<AcknowledgedMessage>,
+    ) -> Option<()> {
         loop {
-            match self.follower.next_of(run_id).await {
-                Next::Ended => return Some(()),
-                Next::Gone => return None,
-                Next::Asked(steering_id) if self.answers_by_message(&steering_id) => {
+            match self.tracker.wait_for_progress(run_id).await {
+                RunProgress::Ended => return Some(()),
+                RunProgress::Deleted => return None,
+                RunProgress::Question(steering_id) if self.answers_by_message(&steering_id) => {
                     let sent = acknowledged.last()?.clone();
                     let name = format!("{}.answer", sent.name);
                     acknowledged.push(self.send(&sent.thread_id, &name).await?);
-                    self.place.steered.fetch_add(1, Ordering::SeqCst);
+                    self.test.answered_questions.fetch_add(1, Ordering::SeqCst);
                 }
-                Next::Asked(steering_id) => {
+                RunProgress::Question(steering_id) => {
                     let body = json!({"decision": "answer", "message": "Go on."});
                     let path = format!("{}/steering/{steering_id}", self.path);
-                    let answer = self.place.post(&path, &format!("answer.{steering_id}"), &body).await;
-                    self.place.steered.fetch_add(u64::from(answer.status == 200), Ordering::SeqCst);
+                    let response = self.test.post(&path, &format!("answer.{steering_id}"), &body).await;
+                    self.test
+                        .answered_questions
+                        .fetch_add(u64::from(response.status == 200), Ordering::SeqCst);
                 }
             }
         }
     }
 
     fn answers_by_message(&self, steering_id: &str) -> bool {
-        Dice::of(self.place.seed, steering_id).percent(BY_MESSAGE)
+        SeededRandom::with_label(self.test.seed, steering_id).percent(ANSWERED_BY_MESSAGE_PERCENT)
     }
 
-    /// Reads everything when nothing goes wrong any more, and lets the reader come to the same end.
-    pub(super) async fn look_back(&self) -> OfDeployment {
-        let runs = self.place.list(&format!("{}/runs?limit=100", self.path)).await;
-        let mut events = self.place.list(&format!("{}/events?after=evt_0&limit=100", self.path)).await;
+    /// Reads the deployment's stored runs and events after the last injected failure. Waits until the run tracker has
+    /// received all these events from the event stream, then stops the tracker.
+    pub(super) async fn read_final_state(&self) -> DeploymentHistory {
+        let runs = self.test.list(&format!("{}/runs?limit=100", self.path)).await;
+        let mut events = self.test.list(&format!("{}/events?after=evt_0&limit=100", self.path)).await;
         for event in &mut events {
-            // A stream does not say when an event came.
+            // Removes `created_at`, which streamed events do not have, so that stored and streamed events can be
+            // compared.
             event.as_object_mut().unwrap().retain(|key, _| ["id", "event", "data"].contains(&key.as_str()));
         }
-        self.follower.has_read(events.len()).await;
-        self.follower.is_done();
-        OfDeployment { runs, events, ..OfDeployment::default() }
+        self.tracker.wait_for_events(events.len()).await;
+        self.tracker.stop();
+        DeploymentHistory { runs, events, ..DeploymentHistory::default() }
     }
 }

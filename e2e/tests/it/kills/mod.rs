@@ -1,19 +1,21 @@
-//! Load that never stops, on the real binary, while it is killed at random instants, stopped, and robbed of its sandboxes'
-//! guests: nothing that was acknowledged is lost, nothing is done twice, nothing is left behind, nothing grows.
+//! Load test with failures. Clients continuously send requests to the real binary, while the server is killed or
+//! stopped at random moments and the guests of its sandboxes are killed. No acknowledged message may be lost, nothing
+//! may be done twice, no deleted deployment may leave anything behind, and memory and file descriptors may not grow.
 //!
-//! `HERM_TEST_SECONDS` says how long; without it a fixed number of troubles comes, and memory is told but not judged.
-//! `HERM_TEST_SEED` says what is asked for and which troubles come when; how threads take turns it does not.
+//! `HERM_TEST_SECONDS` sets the duration in seconds. Without it, the test injects a fixed number of failures, and
+//! reports memory use without checking its growth. `HERM_TEST_SEED` determines the requests and the failures, but not
+//! how the operating system schedules threads.
 
-mod aftermath;
 mod customer;
-mod flat;
-mod follower;
-mod place;
-mod script;
+mod failure_injector;
+mod final_state;
+mod growth;
+mod load_test;
+mod model_script;
+mod run_tracker;
+mod short_lived;
 mod summary;
-mod troubles;
 mod usage;
-mod visitor;
 
 use std::time::Duration;
 
@@ -22,23 +24,23 @@ use herm_types::Rng as _;
 use herm_types::time::SystemRng;
 
 use self::customer::{Customer, Thread};
-use self::place::Place;
+use self::failure_injector::{FailureInjector, Length};
+use self::load_test::LoadTest;
 use self::summary::Summary;
-use self::troubles::{Length, Troubles};
 use crate::history::History;
 use crate::world::{World, on_both_databases};
 
 on_both_databases!(random_kills_lose_and_double_nothing);
 
-/// The seed of `make test`; the soak takes another one each time.
-const USUAL_SEED: u64 = 20_261_124;
-/// Threads of each deployment that always have a message under way.
-const THREADS: u64 = 3;
-/// A life that takes longer than a quarter more than its time says where it stands, each time that so much more has gone:
-/// it hangs, or the machine is busy. Whoever runs the test ends one that hangs.
-const TELL_EVERY: Duration = Duration::from_secs(120);
+/// The seed of `make test`. A soak uses a random seed, unless `HERM_TEST_SEED` is set.
+const DEFAULT_SEED: u64 = 20_261_124;
+/// The number of clients per deployment. Each client uses one thread at a time.
+const CLIENTS: u64 = 3;
+/// The interval at which the test prints its state once it takes longer than expected, because it hangs or the machine
+/// is busy. The test has no timeout of its own. The test runner ends a test that hangs.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(120);
 
-/// A deployment that stays: its model, and whether it has a sandbox.
+/// The deployments that exist during the whole test, each as its model and a flag that is true if it has a sandbox.
 const DEPLOYMENTS: [(&str, bool); 4] = [
     ("anthropic/claude-sonnet-4.5", true),
     ("openai/gpt-5", true),
@@ -51,7 +53,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {value:?}")))
 }
 
-fn any_seed() -> u64 {
+fn random_seed() -> u64 {
     let mut bytes = [0; 4];
     SystemRng.fill(&mut bytes);
     u32::from_be_bytes(bytes).into()
@@ -60,62 +62,66 @@ fn any_seed() -> u64 {
 async fn random_kills_lose_and_double_nothing(world: World) {
     let seconds = number("HERM_TEST_SECONDS");
     let length = seconds.map_or(Length::Rounds, Length::Seconds);
-    let seed = number("HERM_TEST_SEED").unwrap_or_else(|| seconds.map_or(USUAL_SEED, |_| any_seed()));
+    let seed = number("HERM_TEST_SEED").unwrap_or_else(|| seconds.map_or(DEFAULT_SEED, |_| random_seed()));
     let database = if world.postgres.is_some() { "PostgreSQL" } else { "SQLite" };
     eprintln!("{database}, HERM_TEST_SEED={seed}");
-    let place = Place::new(world, seed);
-    let usual = Duration::from_secs(seconds.unwrap_or(0)) * 5 / 4;
-    let mut life = std::pin::pin!(live(&place, length));
-    let mut patience = usual + TELL_EVERY;
+    let test = LoadTest::new(world, seed);
+    let expected = Duration::from_secs(seconds.unwrap_or(0)) * 5 / 4;
+    let mut load_test = std::pin::pin!(run(&test, length));
+    let mut limit = expected + PROGRESS_INTERVAL;
     let summary = loop {
-        if let Ok(summary) = tokio::time::timeout(patience, &mut life).await {
+        if let Ok(summary) = tokio::time::timeout(limit, &mut load_test).await {
             break summary;
         }
-        // Its server is still there to be asked.
-        eprintln!("HERM_TEST_SEED={seed} on {database} takes long: {}", place.tell().await);
-        patience = TELL_EVERY;
+        // The test was not cancelled when the interval elapsed, so its server is still running and can be queried.
+        eprintln!("HERM_TEST_SEED={seed} on {database} has not finished yet: {}", test.describe().await);
+        limit = PROGRESS_INTERVAL;
     };
     eprintln!("{}", summary.line(database, seed));
-    if let Err(fault) = summary.check() {
-        panic!("HERM_TEST_SEED={seed} on {database}: {fault}");
+    if let Err(reason) = summary.check() {
+        panic!("HERM_TEST_SEED={seed} on {database}: {reason}");
     }
 }
 
-/// Leads a life to its end, and looks at all that it leaves.
-async fn live(place: &Place, length: Length) -> Summary {
-    let mut troubles = Troubles::start(place).await;
-    let settled = DEPLOYMENTS.iter().enumerate();
+/// Runs the load with injected failures, deletes all deployments, and checks that nothing is left of them.
+async fn run(test: &LoadTest, length: Length) -> Summary {
+    let mut injector = FailureInjector::start(test).await;
+    let deployments = DEPLOYMENTS.iter().enumerate();
     let customers =
-        join_all(settled.map(|(number, (model, has_sandbox))| {
-            Customer::new(place, number.to_string(), model, *has_sandbox)
+        join_all(deployments.map(|(number, (model, has_sandbox))| {
+            Customer::new(test, number.to_string(), model, *has_sandbox)
         }));
     let customers = customers.await;
-    let works = async {
-        let talks = customers.iter().flat_map(|customer| (0..THREADS).map(|number| customer.talk(number)));
-        let (threads, visits, ()) =
-            tokio::join!(join_all(talks), visitor::visits(place), troubles.make(length, &customers));
-        place.reaches("all is read");
-        let seen = join_all(customers.iter().map(Customer::look_back)).await;
-        (threads, visits, seen)
+    let load = async {
+        let clients =
+            customers.iter().flat_map(|customer| (0..CLIENTS).map(|number| customer.send_messages(number)));
+        let (threads, short_lived, ()) = tokio::join!(
+            join_all(clients),
+            short_lived::create_and_delete_deployments(test),
+            injector.run(length, &customers)
+        );
+        test.set_stage("reading the final state");
+        let histories = join_all(customers.iter().map(Customer::read_final_state)).await;
+        (threads, short_lived, histories)
     };
-    // Readers follow to the end of everything.
-    let follow = join_all(customers.iter().map(|customer| customer.follower.follow()));
-    let ((threads, visits, mut histories), seen) = tokio::join!(works, follow);
-    place.reaches("what is left is looked at");
+    // Reads all event streams in parallel with the load. `read_final_state` makes these readers stop.
+    let streams = join_all(customers.iter().map(|customer| customer.tracker.read_stream()));
+    let ((threads, short_lived, mut histories), streamed) = tokio::join!(load, streams);
+    test.set_stage("checking the history and the files");
     let mut threads = threads.into_iter();
-    for (of_it, seen) in histories.iter_mut().zip(seen) {
-        let of_its: Vec<Thread> = threads.by_ref().take(THREADS as usize).flatten().collect();
-        aftermath::tell_apart(place, of_it, of_its, &seen);
+    for (deployment, streamed) in histories.iter_mut().zip(streamed) {
+        let own_threads: Vec<Thread> = threads.by_ref().take(CLIENTS as usize).flatten().collect();
+        final_state::add_client_records(test, deployment, own_threads, &streamed);
     }
     let mut history = History { deployments: histories, ..History::default() };
-    history.begun = aftermath::begun(place, &customers);
-    history.troubles = troubles.made.clone();
-    aftermath::check_files(place, &customers, &history);
-    place.reaches("the queue gets empty");
-    history.queued = aftermath::queued(place).await;
-    place.reaches("all is deleted");
-    aftermath::delete(place, &customers, &visits).await;
-    let summary = Summary::new(place, history, &troubles, length, visits.len());
-    troubles.stop().await;
+    history.command_starts = final_state::count_started_commands(test, &customers);
+    history.injected_failures = injector.counts.clone();
+    final_state::check_files(test, &customers, &history);
+    test.set_stage("waiting for an empty queue");
+    history.queued_work_items = final_state::wait_for_empty_queue(test).await;
+    test.set_stage("deleting all deployments");
+    final_state::delete_all(test, &customers, &short_lived).await;
+    let summary = Summary::new(test, history, &injector, length, short_lived.len());
+    injector.stop().await;
     summary
 }

@@ -1,103 +1,115 @@
-//! What a life came to, in one line.
+//! The result of a load test: a line of JSON for the log, and the final checks.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::aftermath::lost_and_doubled;
-use super::flat::{self, FDS, RSS_KIB};
-use super::place::Place;
-use super::troubles::{Length, Troubles};
+use super::failure_injector::{FailureInjector, Length};
+use super::final_state::count_lost_and_doubled;
+use super::growth::{self, FDS, RSS_KIB};
+use super::load_test::LoadTest;
 use super::usage::Usage;
-use crate::history::{History, check};
+use crate::history::{History, checker};
 
-/// Lives that are shorter are compared with each other, and so are the others: a server grows warm with its age.
-const YOUNG: Duration = Duration::from_secs(3);
+/// Server processes that ran for less time than this are compared only with each other. They use less memory than
+/// others, because their caches have not yet filled.
+const SHORT_PROCESS: Duration = Duration::from_secs(3);
 
 pub(super) struct Summary {
     history: History,
     seconds: u64,
-    visitors: usize,
-    steered: u64,
-    asked_again: u64,
-    lives: Vec<Usage>,
-    calm: Vec<Usage>,
-    /// Memory and descriptors are judged, and not only told: where time was what the soak says.
-    is_judged: bool,
+    short_lived_deployments: usize,
+    answered_questions: u64,
+    retries: u64,
+    end_samples: Vec<Usage>,
+    calm_samples: Vec<Usage>,
+    /// True in a soak: the test then fails if memory or file descriptors grew. Other tests only report the growth.
+    checks_growth: bool,
 }
 
 impl Summary {
     pub(super) fn new(
-        place: &Place,
+        test: &LoadTest,
         history: History,
-        troubles: &Troubles<'_>,
+        injector: &FailureInjector<'_>,
         length: Length,
-        visitors: usize,
+        short_lived_deployments: usize,
     ) -> Self {
         Self {
             history,
-            seconds: troubles.seconds(),
-            visitors,
-            steered: place.steered.load(Ordering::SeqCst),
-            asked_again: place.asked_again.load(Ordering::SeqCst),
-            lives: troubles.lives.clone(),
-            calm: troubles.calm.clone(),
-            is_judged: matches!(length, Length::Seconds(_)),
+            seconds: injector.seconds(),
+            short_lived_deployments,
+            answered_questions: test.answered_questions.load(Ordering::SeqCst),
+            retries: test.retries.load(Ordering::SeqCst),
+            end_samples: injector.end_samples.clone(),
+            calm_samples: injector.calm_samples.clone(),
+            checks_growth: matches!(length, Length::Seconds(_)),
         }
     }
 
-    fn runs(&self, status: &str) -> usize {
-        let runs = self.history.deployments.iter().flat_map(|of_it| &of_it.runs);
+    fn count_runs(&self, status: &str) -> usize {
+        let runs = self.history.deployments.iter().flat_map(|deployment| &deployment.runs);
         runs.filter(|run| run["status"] == status).count()
     }
 
-    fn events(&self, is_it: impl Fn(&Value) -> bool) -> usize {
-        self.history.deployments.iter().flat_map(|of_it| &of_it.events).filter(|event| is_it(event)).count()
+    fn count_events(&self, predicate: impl Fn(&Value) -> bool) -> usize {
+        self.history
+            .deployments
+            .iter()
+            .flat_map(|deployment| &deployment.events)
+            .filter(|event| predicate(event))
+            .count()
     }
 
     pub(super) fn line(&self, database: &str, seed: u64) -> String {
-        let made = |what| self.history.troubles.get(what).copied().unwrap_or_default();
-        let acknowledged: usize = self.history.deployments.iter().map(|of_it| of_it.acknowledged.len()).sum();
-        let (lost, doubled) = lost_and_doubled(&self.history);
-        let series = |looks: &[Usage]| {
-            let of = |value: fn(&Usage) -> u64| flat::medians(&looks.iter().map(value).collect::<Vec<_>>());
-            json!({"looks": looks.len(), "rss_kib": of(|look| look.rss_kib), "fds": of(|look| look.fds)})
+        let injected = |kind| self.history.injected_failures.get(kind).copied().unwrap_or_default();
+        let acknowledged: usize =
+            self.history.deployments.iter().map(|deployment| deployment.acknowledged.len()).sum();
+        let (lost, doubled) = count_lost_and_doubled(&self.history);
+        let series = |samples: &[Usage]| {
+            let of =
+                |value: fn(&Usage) -> u64| growth::medians(&samples.iter().map(value).collect::<Vec<_>>());
+            json!({"samples": samples.len(), "rss_kib": of(|sample| sample.rss_kib), "fds": of(|sample| sample.fds)})
         };
-        let (young, old) = self.by_age();
+        let (short, long) = self.by_age();
         json!({
             "database": database, "seed": seed, "seconds": self.seconds,
-            "kills": made("kills"), "stops": made("stops"), "guests_killed": made("guests killed"),
-            "visitors": self.visitors, "messages_acknowledged": acknowledged, "asked_again": self.asked_again,
-            "questions_answered": self.steered,
+            "kills": injected("kills"), "stops": injected("stops"), "guests_killed": injected("guests killed"),
+            "short_lived_deployments": self.short_lived_deployments, "messages_acknowledged": acknowledged, "retries": self.retries,
+            "questions_answered": self.answered_questions,
             "runs": {
-                "completed": self.runs("completed"), "cancelled": self.runs("cancelled"), "failed": self.runs("error"),
+                "completed": self.count_runs("completed"), "cancelled": self.count_runs("cancelled"), "failed": self.count_runs("error"),
             },
-            "tool_calls": self.events(|event| event["event"] == "tool_call"),
-            "unknown_outcomes": self.events(check::is_untold),
-            "events": self.events(|_| true),
-            "lives_under_3_s": series(&young), "lives_over_3_s": series(&old), "calm": series(&self.calm),
+            "tool_calls": self.count_events(|event| event["event"] == "tool_call"),
+            "unknown_outcomes": self.count_events(checker::is_unknown_outcome),
+            "events": self.count_events(|_| true),
+            "processes_under_3_s": series(&short), "processes_over_3_s": series(&long), "calm": series(&self.calm_samples),
             "lost": lost, "doubled": doubled,
         })
         .to_string()
     }
 
     fn by_age(&self) -> (Vec<Usage>, Vec<Usage>) {
-        self.lives.iter().partition(|life| life.age < YOUNG)
+        self.end_samples.iter().partition(|sample| sample.age < SHORT_PROCESS)
     }
 
-    /// What is wrong, if anything is.
+    /// Checks the history and, in a soak, the growth of memory and file descriptors.
     pub(super) fn check(&self) -> Result<(), String> {
-        check::check(&self.history)?;
-        if !self.is_judged {
+        checker::check(&self.history)?;
+        if !self.checks_growth {
             return Ok(());
         }
-        let (young, old) = self.by_age();
-        for (of, looks) in [("short lives", &young), ("long lives", &old), ("one life", &self.calm)] {
-            let rss: Vec<u64> = looks.iter().map(|look| look.rss_kib).collect();
-            let fds: Vec<u64> = looks.iter().map(|look| look.fds).collect();
-            flat::check(&format!("the memory of {of}, in KiB,"), &rss, RSS_KIB)?;
-            flat::check(&format!("the number of file descriptors of {of}"), &fds, FDS)?;
+        let (short, long) = self.by_age();
+        for (name, samples) in [
+            ("short server processes", &short),
+            ("long server processes", &long),
+            ("the last server process", &self.calm_samples),
+        ] {
+            let rss: Vec<u64> = samples.iter().map(|sample| sample.rss_kib).collect();
+            let fds: Vec<u64> = samples.iter().map(|sample| sample.fds).collect();
+            growth::check(&format!("the memory of {name}, in KiB,"), &rss, RSS_KIB)?;
+            growth::check(&format!("the number of file descriptors of {name}"), &fds, FDS)?;
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
-//! What a process holds, as the kernel counts it.
+//! The memory and file descriptors of a process, read from `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
-/// One look at a server.
+/// The memory and file descriptors of a server process at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
-    /// Since it was ready.
+    /// The time from when the server became ready until the measurement.
     pub(super) age: Duration,
     pub(super) rss_kib: u64,
     pub(super) fds: u64,

@@ -1,56 +1,59 @@
-//! A request as it goes over the wire, made right.
+//! Valid random HTTP requests, derived from the OpenAPI document.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::dice::Dice;
 use super::document::Document;
+use super::seeded_random::SeededRandom;
 use super::wire::Response;
 
-/// Ids of a kind that are remembered.
+/// The maximum number of ids of created resources that are remembered per prefix. Older ids are forgotten.
 const MAX_IDS: usize = 50;
 
-/// The ids that the server gave, by their prefix.
+/// The ids of existing resources, by id prefix, for example `dep`.
 #[derive(Default)]
 pub(super) struct Ids {
-    kept: BTreeMap<String, Vec<String>>,
-    learnt: BTreeMap<String, Vec<String>>,
+    /// Ids of resources that the test created at its start and that requests must not delete.
+    permanent: BTreeMap<String, Vec<String>>,
+    /// Ids of resources that mutated requests created and that requests may delete.
+    created: BTreeMap<String, Vec<String>>,
 }
 
 impl Ids {
-    /// Remembers those that stay.
-    pub(super) fn keep(&mut self, value: &Value) {
-        gather(value, &mut self.kept);
+    /// Adds all ids in `value` as ids of resources that requests must not delete.
+    pub(super) fn add_permanent(&mut self, value: &Value) {
+        collect_ids(value, &mut self.permanent);
     }
 
-    /// Remembers what a request made.
-    pub(super) fn learn(&mut self, request: &Request, response: &Response) {
+    /// Adds all ids in the response if the request successfully created a resource.
+    pub(super) fn add_created(&mut self, request: &Request, response: &Response) {
         if request.method == "POST" && response.status < 300 {
-            gather(&serde_json::from_slice(&response.body).unwrap_or_default(), &mut self.learnt);
-            for ids in self.learnt.values_mut() {
+            collect_ids(&serde_json::from_slice(&response.body).unwrap_or_default(), &mut self.created);
+            for ids in self.created.values_mut() {
                 ids.drain(..ids.len().saturating_sub(MAX_IDS));
             }
         }
     }
 
-    /// One that is there, most of the time.
-    pub(super) fn any(&self, prefix: &str, dice: &mut Dice) -> String {
-        let learnt = self.learnt.get(prefix).filter(|_| dice.once_in(5));
-        match learnt.or_else(|| self.kept.get(prefix)).filter(|ids| !ids.is_empty()) {
-            Some(ids) => dice.pick(ids).clone(),
-            None => self.learnt_or_made_up(prefix, dice),
+    /// Returns a random id with this prefix, usually the id of an existing resource.
+    pub(super) fn any(&self, prefix: &str, random: &mut SeededRandom) -> String {
+        let created = self.created.get(prefix).filter(|_| random.one_in(5));
+        match created.or_else(|| self.permanent.get(prefix)).filter(|ids| !ids.is_empty()) {
+            Some(ids) => random.pick(ids).clone(),
+            None => self.deletable(prefix, random),
         }
     }
 
-    /// One that nothing else needs: it may be deleted.
-    pub(super) fn learnt_or_made_up(&self, prefix: &str, dice: &mut Dice) -> String {
-        let learnt = self.learnt.get(prefix).filter(|ids| !ids.is_empty());
-        learnt.map_or_else(|| format!("{prefix}_01h455vb4pex5vsknk084sn02q"), |ids| dice.pick(ids).clone())
+    /// Returns an id with this prefix whose resource may be deleted: the id of a created resource, or an id that does
+    /// not exist.
+    pub(super) fn deletable(&self, prefix: &str, random: &mut SeededRandom) -> String {
+        let created = self.created.get(prefix).filter(|ids| !ids.is_empty());
+        created.map_or_else(|| format!("{prefix}_01h455vb4pex5vsknk084sn02q"), |ids| random.pick(ids).clone())
     }
 }
 
-fn gather(value: &Value, ids: &mut BTreeMap<String, Vec<String>>) {
+fn collect_ids(value: &Value, ids: &mut BTreeMap<String, Vec<String>>) {
     match value {
         Value::String(text) => {
             let parts = text.split_once('_').filter(|(_, rest)| rest.len() == 26);
@@ -58,8 +61,8 @@ fn gather(value: &Value, ids: &mut BTreeMap<String, Vec<String>>) {
                 ids.entry(prefix.to_owned()).or_default().push(text.clone());
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| gather(item, ids)),
-        Value::Object(fields) => fields.values().for_each(|field| gather(field, ids)),
+        Value::Array(items) => items.iter().for_each(|item| collect_ids(item, ids)),
+        Value::Object(fields) => fields.values().for_each(|field| collect_ids(field, ids)),
         _ => {}
     }
 }
@@ -67,20 +70,20 @@ fn gather(value: &Value, ids: &mut BTreeMap<String, Vec<String>>) {
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// Path and query, as they are sent.
+    /// The path and query of the request line, exactly as sent.
     pub(super) target: String,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
-    /// Bytes that are announced and do not come.
+    /// The number of bytes by which the `Content-Length` header exceeds the length of the body.
     pub(super) missing_bytes: usize,
-    /// What is sent may not be HTTP any more: then there need not be an answer.
-    pub(super) is_broken: bool,
+    /// True if the request may be invalid HTTP. The server may then close the connection without a response.
+    pub(super) is_invalid_http: bool,
 }
 
 impl Request {
-    /// A request for any operation of the document.
-    pub(super) fn right(document: &Document, ids: &mut Ids, key: &str, dice: &mut Dice) -> Self {
-        let (method, template, operation) = dice.pick(&document.operations()).clone();
+    /// Returns a valid request for a random operation of the OpenAPI document.
+    pub(super) fn valid(document: &Document, ids: &mut Ids, key: &str, random: &mut SeededRandom) -> Self {
+        let (method, template, operation) = random.pick(&document.operations()).clone();
         let mut target = template;
         let mut headers = vec![
             ("Host".to_owned(), b"herm.example".to_vec()),
@@ -93,14 +96,16 @@ impl Request {
             let schema = &parameter["schema"];
             match parameter["in"].as_str().unwrap() {
                 "path" => {
-                    target = target.replace(&format!("{{{name}}}"), &in_path(name, operation, ids, dice));
+                    target =
+                        target.replace(&format!("{{{name}}}"), &path_value(name, operation, ids, random));
                 }
-                _ if parameter["required"] != true && !dice.once_in(4) => {}
-                "query" => query.push(format!("{name}={}", encoded(&of_schema(document, schema, ids, dice)))),
+                _ if parameter["required"] != true && !random.one_in(4) => {}
+                "query" => query
+                    .push(format!("{name}={}", percent_encode(&schema_text(document, schema, ids, random)))),
                 "header" => {
-                    headers.push((name.to_owned(), of_schema(document, schema, ids, dice).into_bytes()));
+                    headers.push((name.to_owned(), schema_text(document, schema, ids, random).into_bytes()));
                 }
-                other => panic!("parameters in {other} are new"),
+                other => panic!("unknown parameter location: {other}"),
             }
         }
         if !query.is_empty() {
@@ -111,20 +116,22 @@ impl Request {
             operation["requestBody"]["content"].as_object().and_then(|all| all.iter().next())
         {
             headers.push(("Content-Type".to_owned(), kind.clone().into_bytes()));
-            body = document.value(&content["schema"], ids, dice, 0).to_string().into_bytes();
+            body = document.value(&content["schema"], ids, random, 0).to_string().into_bytes();
         }
-        Self { method, target, headers, body, missing_bytes: 0, is_broken: false }
+        Self { method, target, headers, body, missing_bytes: 0, is_invalid_http: false }
     }
 
     pub(super) fn path(&self) -> &str {
         self.target.split('?').next().unwrap()
     }
 
-    pub(super) fn header(&mut self, name: &str, value: impl Into<Vec<u8>>) {
-        self.headers.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
+    /// Sets a header, replacing all headers of the same name.
+    pub(super) fn set_header(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.headers.retain(|(existing, _)| !existing.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
     }
 
+    /// Returns the complete request as bytes: request line, headers and body.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
@@ -139,13 +146,13 @@ impl Request {
         bytes
     }
 
-    /// What is sent, as far as it helps.
-    pub(super) fn shown(&self) -> String {
+    /// Returns the first 2,000 characters of the request, for failure messages.
+    pub(super) fn preview(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).chars().take(2_000).collect()
     }
 }
 
-fn in_path(name: &str, operation: &Value, ids: &Ids, dice: &mut Dice) -> String {
+fn path_value(name: &str, operation: &Value, ids: &Ids, random: &mut SeededRandom) -> String {
     let id = operation["operationId"].as_str().unwrap();
     let prefix = match name {
         "deployment_id" => "dep",
@@ -156,22 +163,22 @@ fn in_path(name: &str, operation: &Value, ids: &Ids, dice: &mut Dice) -> String 
         "key_id" => "key",
         "steering_id" => "str",
         "approval_id" => "apr",
-        // A name that the test made up, and may have given to something.
+        // The parameter is a name, for example of a tool or an MCP server. A resource with this name may not exist.
         _ => return "Ada".to_owned(),
     };
-    // The ground stays; a key could be the one that all of this is done with.
-    let is_gone_after = (id.starts_with("delete_deployment") && prefix == "dep") || id.contains("key");
-    if is_gone_after { ids.learnt_or_made_up(prefix, dice) } else { ids.any(prefix, dice) }
+    // These operations could delete a deployment that later requests need, or revoke this test's own API key.
+    let needs_deletable_id = (id.starts_with("delete_deployment") && prefix == "dep") || id.contains("key");
+    if needs_deletable_id { ids.deletable(prefix, random) } else { ids.any(prefix, random) }
 }
 
-fn of_schema(document: &Document, schema: &Value, ids: &Ids, dice: &mut Dice) -> String {
-    match document.value(schema, ids, dice, 0) {
+fn schema_text(document: &Document, schema: &Value, ids: &Ids, random: &mut SeededRandom) -> String {
+    match document.value(schema, ids, random, 0) {
         Value::String(text) => text,
         other => other.to_string(),
     }
 }
 
-fn encoded(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: a client library would not send what is sent here.
+//! A minimal HTTP/1.1 client. It can send invalid requests, which HTTP libraries refuse to send.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,22 +16,23 @@ impl Response {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
-            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .find(|(existing, _)| existing.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
 }
 
-/// Sends a request over a connection of its own, and waits for the answer however long it takes; `None` if the server closed it without an answer.
+/// Sends a request over a new connection and waits for the response, without a time limit. Returns `None` if the server
+/// closes the connection without a response.
 pub(super) async fn send(base_url: &str, request: &Request) -> Option<Response> {
     let address = base_url.trim_start_matches("http://");
-    let mut connection = TcpStream::connect(address).await.expect("the server takes no connections");
+    let mut connection = TcpStream::connect(address).await.expect("failed to connect to the server");
     let (mut reader, mut writer) = connection.split();
     let bytes = request.bytes();
     let writing = async {
-        // A server that has answered already may have stopped to read.
+        // Writing may fail: the server may respond and close the connection before it has read the whole request.
         let _ = writer.write_all(&bytes).await;
-        if request.is_broken {
-            // The server may wait for more of it.
+        if request.is_invalid_http {
+            // Signals the end of the request. The server might otherwise wait for more bytes of an incomplete request.
             let _ = writer.shutdown().await;
         }
     };
@@ -43,28 +44,29 @@ async fn read(reader: &mut (impl tokio::io::AsyncRead + Unpin)) -> Option<Respon
     let mut received = Vec::new();
     loop {
         if let Some(response) = parse(&received) {
-            // An answer to the announcement of a body, or a stream that has no end: no more of it is wanted.
+            // Returns the response once its body is complete. An event stream never completes, so its headers are
+            // enough.
             let is_stream = response.header("content-type") == Some("text/event-stream");
             let length = response.header("content-length").and_then(|length| length.parse::<usize>().ok());
             if is_stream || length.is_some_and(|length| response.body.len() >= length) {
                 return Some(response);
             }
         }
-        // One that is reset has said what it had to say.
+        // A connection reset counts as the end of the response.
         if reader.read_buf(&mut received).await.unwrap_or(0) == 0 {
             return parse(&received);
         }
     }
 }
 
-/// The response that begins here, once its head is whole.
+/// Parses a response, with the part of the body that has been received. Returns `None` until the headers are complete.
 fn parse(received: &[u8]) -> Option<Response> {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     let received = received.strip_prefix(CONTINUE).unwrap_or(received);
     let end = received.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&received[..end]).expect("a head that is no text");
+    let head = std::str::from_utf8(&received[..end]).expect("the head of the response is not UTF-8");
     let mut lines = head.split("\r\n");
-    let status = lines.next()?.split(' ').nth(1)?.parse().expect("a status that is no number");
+    let status = lines.next()?.split(' ').nth(1)?.parse().expect("the status is not a number");
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))

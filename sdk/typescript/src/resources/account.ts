@@ -1,4 +1,4 @@
-/** What belongs to the account rather than to one deployment. */
+/** Resources that belong to an account and not to one deployment: secrets, keys, browser tokens and models. */
 
 import { paged, type PagePromise } from "../page.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
@@ -17,7 +17,7 @@ import type {
 } from "../types.js";
 
 export interface AccountListParams {
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
@@ -38,7 +38,7 @@ function listOf<T>(
   );
 }
 
-/** Values that agents use without seeing them. No answer ever has one. */
+/** Secrets: values that agents can use without seeing them. No method returns a secret's value. */
 export class Secrets {
   readonly #transport: Transport;
 
@@ -46,17 +46,17 @@ export class Secrets {
     this.#transport = transport;
   }
 
-  /** Stores a value, for the hosts it may be sent to. */
+  /** Creates a secret from a value and the hosts that may receive it. */
   create(params: SecretParams, options?: RequestOptions): Promise<Secret> {
     return this.#transport.json({ method: "POST", path: "/v1/secrets", json: params, options });
   }
 
-  /** The account's secrets, newest first. */
+  /** Lists the account's secrets, newest first. */
   list(params: AccountListParams = {}, options?: RequestOptions): PagePromise<Secret> {
     return listOf(this.#transport, "/v1/secrets", params, options);
   }
 
-  /** Changes a secret; `value` rotates it. */
+  /** Changes a secret. A new `value` replaces the old one. */
   update(secretId: string, params: SecretUpdateParams, options?: RequestOptions): Promise<Secret> {
     return this.#transport.json({
       method: "PATCH",
@@ -66,18 +66,18 @@ export class Secrets {
     });
   }
 
-  /** Removes a secret that no deployment uses any more. */
+  /** Deletes a secret. Throws `ConflictError` if a deployment uses the secret. */
   delete(secretId: string, options?: RequestOptions): Promise<DeletedSecret> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/secrets/${secretId}`,
       options,
-      whenGone: { secret_id: secretId, status: "deleted" },
+      whenDeleted: { secret_id: secretId, status: "deleted" },
     });
   }
 }
 
-/** The account's API keys. */
+/** The API keys of the account. */
 export class Keys {
   readonly #transport: Transport;
 
@@ -85,28 +85,28 @@ export class Keys {
     this.#transport = transport;
   }
 
-  /** Makes a key. This answer is the only one that has it. */
+  /** Creates an API key. The result contains the key value (`herm_sk_…`), which no other method returns. */
   create(params: KeyParams, options?: RequestOptions): Promise<CreatedKey> {
     return this.#transport.json({ method: "POST", path: "/v1/keys", json: params, options });
   }
 
-  /** The account's keys, newest first, without their texts. */
+  /** Lists the account's API keys, newest first, without the key values. */
   list(params: AccountListParams = {}, options?: RequestOptions): PagePromise<Key> {
     return listOf(this.#transport, "/v1/keys", params, options);
   }
 
-  /** Revokes a key at once; streams that it opened end. */
+  /** Revokes an API key immediately. The server closes the streams that were opened with it. */
   delete(keyId: string, options?: RequestOptions): Promise<RevokedKey> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/keys/${keyId}`,
       options,
-      whenGone: { key_id: keyId, status: "revoked" },
+      whenDeleted: { key_id: keyId, status: "revoked" },
     });
   }
 }
 
-/** Short-lived tokens for browsers, each for one deployment. */
+/** Browser tokens: short-lived keys for web pages, each restricted to one deployment. */
 export class Tokens {
   readonly #transport: Transport;
 
@@ -114,13 +114,13 @@ export class Tokens {
     this.#transport = transport;
   }
 
-  /** Makes a token that a page can be given in place of a key. */
+  /** Creates a browser token, which a web page uses instead of an API key. */
   create(params: TokenParams, options?: RequestOptions): Promise<Token> {
     return this.#transport.json({ method: "POST", path: "/v1/tokens", json: params, options });
   }
 }
 
-/** What `model` of a deployment may be. */
+/** The models that deployments can use. */
 export class Models {
   readonly #transport: Transport;
 
@@ -128,7 +128,7 @@ export class Models {
     this.#transport = transport;
   }
 
-  /** The server's providers with the models that are known by name. */
+  /** Lists the server's model providers, each with the models that the server knows. */
   list(params: AccountListParams = {}, options?: RequestOptions): PagePromise<ModelProvider> {
     return listOf(this.#transport, "/v1/models", params, options);
   }

@@ -16,17 +16,17 @@ import { Messages } from "./messages.js";
 export interface DeploymentListParams {
   customer_id?: string;
   status?: DeploymentStatus;
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
 export interface DeploymentDeleteParams {
-  /** Keeps the workspace as a snapshot for 30 days. */
+  /** If true, the files of the workspace are retained as a snapshot, which is stored for 30 days. */
   retain_filesystem?: boolean;
 }
 
-/** Agents: each is one customer's own. */
+/** Deployments. Each is an agent dedicated to one customer. */
 export class Deployments {
   readonly messages: Messages;
   readonly events: Events;
@@ -39,8 +39,8 @@ export class Deployments {
   }
 
   /**
-   * Makes an agent for a customer. Of a `file` skill whose path is on this machine's disk, the text is sent along and
-   * written there in the workspace.
+   * Creates a deployment: an agent for one customer. If the path of a `file` skill exists on this machine, the file's
+   * text is sent with the request, and the server writes it to the same path in the workspace.
    */
   async create(params: DeploymentCreateParams, options?: RequestOptions): Promise<Deployment> {
     return this.#transport.json({
@@ -51,12 +51,12 @@ export class Deployments {
     });
   }
 
-  /** A deployment with all its settings. */
+  /** Returns a deployment with all its settings. */
   get(deploymentId: string, options?: RequestOptions): Promise<Deployment> {
     return this.#transport.json({ method: "GET", path: path`/v1/deployments/${deploymentId}`, options });
   }
 
-  /** The account's deployments, newest first. */
+  /** Lists the account's deployments, newest first. */
   list(params: DeploymentListParams = {}, options?: RequestOptions): PagePromise<DeploymentItem> {
     return paged(cursor =>
       this.#transport.json({
@@ -68,7 +68,10 @@ export class Deployments {
     );
   }
 
-  /** Changes settings, from the agent's next run on. Memory, files and history stay. */
+  /**
+   * Changes the deployment's settings. The changes take effect with the agent's next run. Memory, files and history
+   * stay unchanged.
+   */
   async update(
     deploymentId: string,
     params: DeploymentUpdateParams,
@@ -82,14 +85,17 @@ export class Deployments {
     });
   }
 
-  /** Ends the agent and destroys all it has, at once: a stream of its events gets `deployment_status: deleted`. */
+  /**
+   * Deletes a deployment with its threads, events and files. Its open event streams end after the event
+   * `deployment_status` with status `deleted`.
+   */
   delete(
     deploymentId: string,
     params: DeploymentDeleteParams = {},
     options?: RequestOptions,
   ): Promise<DeletedDeployment> {
-    // A retry that finds it gone cannot know the snapshot; then the caller is told that it was not found.
-    const whenGone = params.retain_filesystem
+    // A retry that finds the deployment already deleted cannot return the snapshot's id, so it throws NotFoundError.
+    const whenDeleted = params.retain_filesystem
       ? undefined
       : { deployment_id: deploymentId, status: "deleted" };
     return this.#transport.json({
@@ -97,11 +103,11 @@ export class Deployments {
       path: path`/v1/deployments/${deploymentId}`,
       query: { retain_filesystem: params.retain_filesystem },
       options,
-      whenGone,
+      whenDeleted,
     });
   }
 
-  /** Provisions a deployment in `error` again. */
+  /** Starts another attempt to provision a deployment whose status is `error`. */
   retry(deploymentId: string, options?: RequestOptions): Promise<Deployment> {
     return this.#transport.json({
       method: "POST",
@@ -111,9 +117,9 @@ export class Deployments {
   }
 
   /**
-   * Waits while a deployment is `provisioning`.
+   * Waits until the status of a deployment is no longer `provisioning`. Returns the ready deployment.
    *
-   * @throws {@link DeploymentFailedError} if its status is then `error`, {@link WaitTimeoutError} if it takes too long.
+   * @throws {@link DeploymentFailedError} if the status becomes `error`, {@link WaitTimeoutError} after the timeout.
    */
   waitUntilReady(deploymentId: string, options: WaitOptions = {}): Promise<Deployment> {
     const { signal } = options;

@@ -12,16 +12,16 @@ export interface EventListParams {
   thread_id?: string;
   run_id?: string;
   types?: readonly HermEventType[];
-  /** Everything after this event id. */
+  /** Selects only events after this event id. */
   after?: string;
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
 type EventItem = { event: string; id: string; data: unknown; created_at: string };
 
-/** What happens in a deployment. */
+/** The events of a deployment. */
 export class Events {
   readonly #transport: Transport;
 
@@ -30,8 +30,8 @@ export class Events {
   }
 
   /**
-   * Streams what happens, live: `for await (const event of client.deployments.events.stream(id))`. Awaited first, it is
-   * connected, and misses nothing of what is caused afterwards. It reconnects by itself; see {@link EventStream}.
+   * Streams live events: `for await (const event of client.deployments.events.stream(id))`. Once the promise has
+   * resolved, the stream is connected and misses no later event. It reconnects automatically, see {@link EventStream}.
    */
   stream(
     deploymentId: string,
@@ -46,7 +46,7 @@ export class Events {
     );
   }
 
-  /** What has happened, oldest first. */
+  /** Lists the stored events of a deployment, oldest first. */
   list(
     deploymentId: string,
     params: EventListParams = {},

@@ -4,29 +4,32 @@ import { path, type Query, type RequestOptions, type Transport } from "../transp
 import type { DeletedFile, FileListing, WrittenFile } from "../types.js";
 
 /**
- * Where a file is: its path relative to the workspace. Of a deployment without a persistent file system, also the
- * thread whose workspace is meant; the default thread's when it is left out.
+ * The path of a file, relative to the workspace. If each thread of the deployment has its own workspace
+ * (`persistent_filesystem: false`), `thread_id` selects the thread. Without it, the default thread is used.
  */
 export type FileTarget = string | { path: string; thread_id?: string };
 
 export interface FileReadOptions extends RequestOptions {
-  /** Only these bytes: the first, and the last if not the file's own. */
+  /**
+   * Reads only a part of the file: the bytes from `start` to `end`, both inclusive. `end` defaults to the end of the
+   * file.
+   */
   range?: { start: number; end?: number };
 }
 
 export interface FileWriteOptions extends RequestOptions {
-  /** Writes only over the version that has this ETag. */
+  /** Writes only if the existing file has this entity tag. Otherwise throws `ConflictError`. */
   ifMatch?: string;
-  /** `*`: writes only where there is no file yet. */
+  /** If `*`, writes only if the file does not exist. Otherwise throws `ConflictError`. */
   ifNoneMatch?: "*";
 }
 
 export interface FileDeleteOptions extends RequestOptions {
-  /** Removes only the version that has this ETag. */
+  /** Deletes the file only if it has this entity tag. Otherwise throws `ConflictError`. */
   ifMatch?: string;
 }
 
-/** The files of an agent's workspace. */
+/** The files in an agent's workspace. */
 export class Files {
   readonly #transport: Transport;
 
@@ -34,7 +37,7 @@ export class Files {
     this.#transport = transport;
   }
 
-  /** A directory's entries, by name; the workspace's own when `target` is left out. */
+  /** Lists the entries of the directory `target`, sorted by name. `target` defaults to the root of the workspace. */
   list(deploymentId: string, target: FileTarget = "", options?: RequestOptions): Promise<FileListing> {
     return this.#transport.json({
       method: "GET",
@@ -44,23 +47,23 @@ export class Files {
     });
   }
 
-  /** A file's bytes, read by `text()`, `bytes()` or `stream()` of what this gives. */
+  /** Starts the download of a file. Read the content with `text()`, `bytes()` or `stream()` of the result. */
   async read(deploymentId: string, target: FileTarget, options: FileReadOptions = {}): Promise<FileContent> {
     const { range, ...rest } = options;
-    const answer = await this.#transport.open({
+    const response = await this.#transport.open({
       method: "GET",
       path: path`/v1/deployments/${deploymentId}/files/content`,
       query: query(target),
       headers: { Accept: "*/*", Range: range && `bytes=${range.start}-${range.end ?? ""}` },
       options: rest,
     });
-    return new FileContent(answer);
+    return new FileContent(response);
   }
 
   /**
-   * Writes a file, over the one that is there; parents are made. A `ReadableStream` is sent as it comes and therefore
-   * never sent again. Everything else is, but under a condition only where the server cannot have written it yet.
-   * A large file on a slow line needs a longer `timeout`.
+   * Writes a file. Replaces an existing file and creates missing parent directories. A `ReadableStream` can be read
+   * only once, so its upload is never retried. A write with `ifMatch` or `ifNoneMatch` is retried only if the server
+   * cannot have executed it. For a large file on a slow connection, set a longer `timeout`.
    */
   async write(
     deploymentId: string,
@@ -69,7 +72,7 @@ export class Files {
     options: FileWriteOptions = {},
   ): Promise<WrittenFile> {
     const { ifMatch, ifNoneMatch, ...rest } = options;
-    // Not every browser can send a stream; one that cannot would send its name.
+    // Some browsers cannot send a stream as request body, and would send the string "[object ReadableStream]" instead.
     const isStream = content instanceof ReadableStream;
     const bytes = isStream && isBrowser() ? await new Response(content).blob() : content;
     return this.#transport.json({
@@ -87,18 +90,18 @@ export class Files {
     });
   }
 
-  /** Removes a file, or a directory with all that is in it. */
+  /** Deletes a file, or a directory with its content. */
   delete(deploymentId: string, target: FileTarget, options: FileDeleteOptions = {}): Promise<DeletedFile> {
     const { ifMatch, ...rest } = options;
-    const where = query(target);
+    const targetQuery = query(target);
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/files`,
-      query: where,
+      query: targetQuery,
       headers: { "If-Match": ifMatch },
       options: rest,
       isConditional: ifMatch !== undefined,
-      whenGone: { path: where.path, status: "deleted" },
+      whenDeleted: { path: targetQuery.path, status: "deleted" },
     });
   }
 }

@@ -2,7 +2,7 @@ import { paged, type PagePromise } from "../page.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
 import type { DeletedMcpServer, McpServer, McpServerParams, McpServerUpdateParams } from "../types.js";
 
-/** The MCP servers whose tools an agent has. */
+/** The MCP servers of a deployment. The agent can use their tools. */
 export class McpServers {
   readonly #transport: Transport;
 
@@ -10,7 +10,7 @@ export class McpServers {
     this.#transport = transport;
   }
 
-  /** Gives the agent the tools of a server, which need not be reachable yet. */
+  /** Adds an MCP server to a deployment. The MCP server need not be reachable yet. */
   create(deploymentId: string, params: McpServerParams, options?: RequestOptions): Promise<McpServer> {
     return this.#transport.json({
       method: "POST",
@@ -20,7 +20,7 @@ export class McpServers {
     });
   }
 
-  /** A deployment's servers: whether they can be reached, the last error, the tools seen. */
+  /** Lists a deployment's MCP servers, each with its connection state, last error and known tools. */
   list(deploymentId: string, options?: RequestOptions): PagePromise<McpServer> {
     return paged(cursor =>
       this.#transport.json({
@@ -32,7 +32,7 @@ export class McpServers {
     );
   }
 
-  /** Changes a server's settings. */
+  /** Changes the settings of an MCP server. */
   update(
     deploymentId: string,
     name: string,
@@ -47,13 +47,13 @@ export class McpServers {
     });
   }
 
-  /** Takes a server and its tools away. */
+  /** Removes an MCP server and its tools from a deployment. */
   delete(deploymentId: string, name: string, options?: RequestOptions): Promise<DeletedMcpServer> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/mcp_servers/${name}`,
       options,
-      whenGone: { name, status: "deleted" },
+      whenDeleted: { name, status: "deleted" },
     });
   }
 }

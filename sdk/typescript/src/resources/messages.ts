@@ -2,7 +2,7 @@ import { type FinishedRun, sendAndWait, type SendAndWaitOptions } from "../send-
 import { path, type RequestOptions, type Transport } from "../transport.js";
 import type { MessageParams, SentMessage } from "../types.js";
 
-/** What is said to an agent. */
+/** Messages to an agent. */
 export class Messages {
   readonly #transport: Transport;
 
@@ -10,7 +10,7 @@ export class Messages {
     this.#transport = transport;
   }
 
-  /** Sends a message. The answer comes at once; the work on it streams as events. */
+  /** Sends a message and returns immediately. The agent's work and reply are published as events. */
   send(deploymentId: string, params: MessageParams, options?: RequestOptions): Promise<SentMessage> {
     return this.#transport.json({
       method: "POST",
@@ -21,10 +21,10 @@ export class Messages {
   }
 
   /**
-   * Sends a message and waits until the run that works on it is done, through broken connections and a restarting
-   * server. Gives the run, and as `text` the last thing the agent said in it.
+   * Sends a message and waits until its run ends. The wait survives broken connections and restarts of the server.
+   * Returns the completed run, with the content of the agent's last message as `text`.
    *
-   * @throws {@link RunFailedError} if the run ends in any other way, {@link WaitTimeoutError} if it takes too long.
+   * @throws {@link RunFailedError} if the run is not completed, {@link WaitTimeoutError} after the timeout.
    */
   sendAndWait(
     deploymentId: string,

@@ -5,18 +5,18 @@ import type { Run, RunStatus, RunStep } from "../types.js";
 export interface RunListParams {
   thread_id?: string;
   status?: RunStatus;
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
 export interface RunStepsParams {
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
-/** Pieces of work: from a message to the agent's last word on it. */
+/** Runs: the work of an agent from a message to its last reply. */
 export class Runs {
   readonly #transport: Transport;
 
@@ -24,7 +24,7 @@ export class Runs {
     this.#transport = transport;
   }
 
-  /** A deployment's runs, newest first. */
+  /** Lists a deployment's runs, newest first. */
   list(deploymentId: string, params: RunListParams = {}, options?: RequestOptions): PagePromise<Run> {
     return paged(cursor =>
       this.#transport.json({
@@ -36,7 +36,7 @@ export class Runs {
     );
   }
 
-  /** A run: its status, what it used, why it failed. */
+  /** Returns a run with its status and usage, and with its error if it failed. */
   get(deploymentId: string, runId: string, options?: RequestOptions): Promise<Run> {
     return this.#transport.json({
       method: "GET",
@@ -45,7 +45,7 @@ export class Runs {
     });
   }
 
-  /** Each model call and tool call of a run. */
+  /** Lists the model calls and tool calls of a run, in order. */
   steps(
     deploymentId: string,
     runId: string,
@@ -62,7 +62,7 @@ export class Runs {
     );
   }
 
-  /** Asks a run to end; it does at the next moment at which it can. */
+  /** Requests the cancellation of a run and returns immediately. The run ends shortly afterwards. */
   cancel(deploymentId: string, runId: string, options?: RequestOptions): Promise<Run> {
     return this.#transport.json({
       method: "POST",

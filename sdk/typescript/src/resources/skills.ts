@@ -3,7 +3,9 @@ import { withLocalFile } from "../skill-files.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
 import type { DeletedSkill, Skill, SkillParams, SkillUpdateParams, SkillWithContent } from "../types.js";
 
-/** What an agent knows how to do: texts that it loads when it needs them. Its next run sees a change. */
+/**
+ * The skills of a deployment: instructions for certain kinds of tasks. A change takes effect with the agent's next run.
+ */
 export class Skills {
   readonly #transport: Transport;
 
@@ -11,7 +13,10 @@ export class Skills {
     this.#transport = transport;
   }
 
-  /** Gives the agent a skill. Of a `file` skill whose path is on this machine's disk, the text is sent along. */
+  /**
+   * Adds a skill to a deployment. If the path of a `file` skill exists on this machine, the file's text is sent with
+   * the request.
+   */
   async add(deploymentId: string, params: SkillParams, options?: RequestOptions): Promise<Skill> {
     return this.#transport.json({
       method: "POST",
@@ -21,7 +26,7 @@ export class Skills {
     });
   }
 
-  /** A deployment's skills, without their texts. */
+  /** Lists a deployment's skills, without their texts. */
   list(deploymentId: string, options?: RequestOptions): PagePromise<Skill> {
     return paged(cursor =>
       this.#transport.json({
@@ -33,7 +38,7 @@ export class Skills {
     );
   }
 
-  /** A skill with its text. */
+  /** Returns a skill with its text. */
   get(deploymentId: string, skillId: string, options?: RequestOptions): Promise<SkillWithContent> {
     return this.#transport.json({
       method: "GET",
@@ -42,7 +47,7 @@ export class Skills {
     });
   }
 
-  /** Replaces a skill's text or source; a `url` skill is fetched again. */
+  /** Replaces the text or the source of a skill. The server fetches a `url` skill again. */
   async update(
     deploymentId: string,
     skillId: string,
@@ -57,13 +62,13 @@ export class Skills {
     });
   }
 
-  /** Takes a skill away. */
+  /** Removes a skill from a deployment. */
   remove(deploymentId: string, skillId: string, options?: RequestOptions): Promise<DeletedSkill> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/skills/${skillId}`,
       options,
-      whenGone: { skill_id: skillId, status: "deleted" },
+      whenDeleted: { skill_id: skillId, status: "deleted" },
     });
   }
 }

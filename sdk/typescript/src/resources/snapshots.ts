@@ -7,12 +7,12 @@ import type { FileReadOptions } from "./files.js";
 export interface SnapshotListParams {
   customer_id?: string;
   status?: SnapshotStatus;
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
-/** The files of deployments that were deleted with `retain_filesystem`, for 30 days. */
+/** Snapshots: the files of deployments that were deleted with `retain_filesystem`, stored for 30 days. */
 export class Snapshots {
   readonly #transport: Transport;
 
@@ -20,7 +20,7 @@ export class Snapshots {
     this.#transport = transport;
   }
 
-  /** The account's snapshots, newest first. */
+  /** Lists the account's snapshots, newest first. */
   list(params: SnapshotListParams = {}, options?: RequestOptions): PagePromise<Snapshot> {
     return paged(cursor =>
       this.#transport.json({
@@ -32,30 +32,33 @@ export class Snapshots {
     );
   }
 
-  /** A snapshot; it can be read and restored when its status is `ready`. */
+  /** Returns a snapshot. It can be downloaded and restored once its status is `ready`. */
   get(snapshotId: string, options?: RequestOptions): Promise<Snapshot> {
     return this.#transport.json({ method: "GET", path: path`/v1/snapshots/${snapshotId}`, options });
   }
 
-  /** The archive, a tar compressed with zstd, read by `bytes()` or `stream()` of what this gives. */
+  /**
+   * Starts the download of the snapshot's archive, a tar file compressed with zstd. Read it with `bytes()` or
+   * `stream()` of the result.
+   */
   async content(snapshotId: string, options: FileReadOptions = {}): Promise<FileContent> {
     const { range, ...rest } = options;
-    const answer = await this.#transport.open({
+    const response = await this.#transport.open({
       method: "GET",
       path: path`/v1/snapshots/${snapshotId}/content`,
       headers: { Accept: "*/*", Range: range && `bytes=${range.start}-${range.end ?? ""}` },
       options: rest,
     });
-    return new FileContent(answer);
+    return new FileContent(response);
   }
 
-  /** Erases a snapshot for good. */
+  /** Deletes a snapshot permanently. */
   delete(snapshotId: string, options?: RequestOptions): Promise<DeletedSnapshot> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/snapshots/${snapshotId}`,
       options,
-      whenGone: { snapshot_id: snapshotId, status: "deleted" },
+      whenDeleted: { snapshot_id: snapshotId, status: "deleted" },
     });
   }
 }

@@ -9,31 +9,34 @@ import type {
 } from "../types.js";
 
 export interface SteeringListParams {
-  /** What waits for an answer, or what no longer does. */
+  /** Selects only pending or only resolved requests. Defaults to all. */
   status?: SteeringStatus;
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
 export interface SteeringAnswerParams {
-  /** `approve` or `deny` an approval; `answer` or `deny` a question. */
+  /** The decision: `approve` or `deny` for an approval request, `answer` or `deny` for a question. */
   decision: SteeringDecision;
-  /** The answer to a question; the reason of a denial; what goes with an approval. The agent reads it. */
+  /** A text for the agent: the answer to a question, the reason for a denial, or a note to an approval. */
   message?: string;
-  /** What the call is made with, in place of what the agent wrote. */
+  /** Arguments that replace those of the approved tool call. */
   arguments?: Record<string, unknown>;
-  /** How far an approval reaches: this call (`once`), the same call in this `run`, or `always`. */
+  /**
+   * The duration of an approval: only this tool call (`once`), also the same calls in this run (`run`), or also the
+   * same calls in all later runs (`always`).
+   */
   remember?: SteeringRemember;
 }
 
 export interface ApprovalListParams {
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
-/** What runs ask people: approvals and questions. */
+/** Steering requests: a run asks a person to approve a tool call or to answer a question. */
 export class Steering {
   readonly #transport: Transport;
 
@@ -41,7 +44,7 @@ export class Steering {
     this.#transport = transport;
   }
 
-  /** What the runs of all deployments ask, newest first. */
+  /** Lists the steering requests of all deployments, newest first. */
   listAll(params: SteeringListParams = {}, options?: RequestOptions): PagePromise<SteeringRequest> {
     return paged(cursor =>
       this.#transport.json({
@@ -53,7 +56,7 @@ export class Steering {
     );
   }
 
-  /** What a deployment's runs ask, newest first. */
+  /** Lists the steering requests of a deployment, newest first. */
   list(
     deploymentId: string,
     params: SteeringListParams = {},
@@ -69,6 +72,7 @@ export class Steering {
     );
   }
 
+  /** Returns a steering request. */
   get(deploymentId: string, steeringId: string, options?: RequestOptions): Promise<SteeringRequest> {
     return this.#transport.json({
       method: "GET",
@@ -77,7 +81,10 @@ export class Steering {
     });
   }
 
-  /** Answers; the run goes on. The first answer stands: another one is refused with `ConflictError`. */
+  /**
+   * Answers a steering request, so that its run continues. The first answer is final. Any different answer throws
+   * `ConflictError`.
+   */
   answer(
     deploymentId: string,
     steeringId: string,
@@ -93,7 +100,10 @@ export class Steering {
   }
 }
 
-/** Calls that need not be asked about again, as they were approved with `remember: "always"`. */
+/**
+ * Stored approvals of a deployment: tool calls that were approved with `remember: "always"` and can be repeated without
+ * another approval.
+ */
 export class Approvals {
   readonly #transport: Transport;
 
@@ -101,7 +111,7 @@ export class Approvals {
     this.#transport = transport;
   }
 
-  /** A deployment's approvals, newest first. */
+  /** Lists the stored approvals of a deployment, newest first. */
   list(
     deploymentId: string,
     params: ApprovalListParams = {},
@@ -117,17 +127,17 @@ export class Approvals {
     );
   }
 
-  /** Withdraws one: such a call is asked about again. */
+  /** Withdraws a stored approval. The tool call then needs an approval again. */
   delete(deploymentId: string, approvalId: string, options?: RequestOptions): Promise<{ withdrawn: number }> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/approvals/${approvalId}`,
       options,
-      whenGone: { withdrawn: 1 },
+      whenDeleted: { withdrawn: 1 },
     });
   }
 
-  /** Withdraws all of them. */
+  /** Withdraws all stored approvals of a deployment. */
   deleteAll(deploymentId: string, options?: RequestOptions): Promise<{ withdrawn: number }> {
     return this.#transport.json({
       method: "DELETE",

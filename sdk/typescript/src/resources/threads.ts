@@ -3,22 +3,22 @@ import { path, type RequestOptions, type Transport } from "../transport.js";
 import type { DeletedThread, Thread, ThreadInfo, ThreadItem } from "../types.js";
 
 export interface ThreadParams {
-  /** 1 to 256 characters; `null`: none. */
+  /** The title of the thread, 1 to 256 characters, or `null` for no title. */
   title?: string | null;
 }
 
 export interface ThreadListParams {
-  /** Items of a page: 1 to 100, 20 when left out. */
+  /** Maximum number of items per page, 1 to 100. Defaults to 20. */
   limit?: number;
   cursor?: string;
 }
 
 export interface ThreadGetParams {
-  /** Of a thread that was got: for the messages before those. */
+  /** The `messages_cursor` of a previous result. Selects the messages that precede those of that result. */
   messages_cursor?: string;
 }
 
-/** Conversations: each has a history of its own; memory and files are the deployment's. */
+/** Threads: conversations with one agent. Each has its own history. By default they share the deployment's files. */
 export class Threads {
   readonly #transport: Transport;
 
@@ -26,7 +26,7 @@ export class Threads {
     this.#transport = transport;
   }
 
-  /** Begins a thread, with an empty history. */
+  /** Creates a thread with an empty history. */
   create(deploymentId: string, params: ThreadParams = {}, options?: RequestOptions): Promise<ThreadInfo> {
     return this.#transport.json({
       method: "POST",
@@ -36,7 +36,7 @@ export class Threads {
     });
   }
 
-  /** A deployment's threads, newest first. */
+  /** Lists a deployment's threads, newest first. */
   list(
     deploymentId: string,
     params: ThreadListParams = {},
@@ -52,7 +52,7 @@ export class Threads {
     );
   }
 
-  /** A thread with its last hundred messages, oldest first. */
+  /** Returns a thread with its last 100 messages, oldest first. For older messages, pass `messages_cursor`. */
   get(
     deploymentId: string,
     threadId: string,
@@ -67,7 +67,7 @@ export class Threads {
     });
   }
 
-  /** Gives a thread another title. */
+  /** Changes the title of a thread. */
   update(
     deploymentId: string,
     threadId: string,
@@ -82,13 +82,15 @@ export class Threads {
     });
   }
 
-  /** Cancels the thread's run and erases its messages and events. The default thread cannot be deleted. */
+  /**
+   * Deletes a thread: cancels its active run and erases its messages and events. The default thread cannot be deleted.
+   */
   delete(deploymentId: string, threadId: string, options?: RequestOptions): Promise<DeletedThread> {
     return this.#transport.json({
       method: "DELETE",
       path: path`/v1/deployments/${deploymentId}/threads/${threadId}`,
       options,
-      whenGone: { thread_id: threadId, status: "deleted" },
+      whenDeleted: { thread_id: threadId, status: "deleted" },
     });
   }
 }

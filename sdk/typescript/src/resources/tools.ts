@@ -2,7 +2,7 @@ import { paged, type PagePromise } from "../page.js";
 import { path, type RequestOptions, type Transport } from "../transport.js";
 import type { Tool, ToolUpdateParams } from "../types.js";
 
-/** What an agent may do, and whether it must ask first. */
+/** The tools of an agent and their permissions. */
 export class Tools {
   readonly #transport: Transport;
 
@@ -10,7 +10,7 @@ export class Tools {
     this.#transport = transport;
   }
 
-  /** A deployment's tools: those built in and those of its MCP servers. */
+  /** Lists a deployment's tools: the built-in tools and the tools of its MCP servers. */
   list(deploymentId: string, options?: RequestOptions): PagePromise<Tool> {
     return paged(cursor =>
       this.#transport.json({
@@ -22,7 +22,7 @@ export class Tools {
     );
   }
 
-  /** Switches a tool on or off, or says whether the agent must ask before it uses it. */
+  /** Enables or disables a tool, or changes its permission. */
   update(
     deploymentId: string,
     name: string,

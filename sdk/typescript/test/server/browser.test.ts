@@ -10,7 +10,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { TestServer, TOUR } from "../support/server.js";
 
 const BROWSER = process.env["HERM_BROWSER"] ?? "chromium";
-/** A page of its own and nothing else: no sandbox, as tests run as root; no talk with the browser's maker. */
+/**
+ * Chromium flags. `--no-sandbox` lets the tests run as root. The other flags turn off background requests to the
+ * vendor.
+ */
 const FLAGS = [
   "--headless",
   "--no-sandbox",
@@ -22,15 +25,15 @@ const FLAGS = [
   "--disable-sync",
   "--disable-dev-shm-usage",
 ];
-/** What a folder says that got a file while it was removed. */
-const IS_FILLED = ["ENOTEMPTY", "EBUSY", "EEXIST"];
+/** Error codes of a directory removal that failed because another process created a file in the directory meanwhile. */
+const NOT_EMPTY = ["ENOTEMPTY", "EBUSY", "EEXIST"];
 const DIST = resolve("dist/esm");
 
-/** What a page does with a token, as a script of that page. */
+/** The script of the test page. It uses the library with a browser token and posts its results to the test. */
 const SCRIPT = `
 import Herm from "/esm/index.js";
-const { token, secret, url, id } = await (await fetch("/given")).json();
-const tell = result => fetch("/result", { method: "POST", body: JSON.stringify(result) });
+const { token, secret, url, id } = await (await fetch("/input")).json();
+const report = result => fetch("/result", { method: "POST", body: JSON.stringify(result) });
 try {
   const refused = (() => { try { new Herm({ apiKey: secret, baseURL: url }); return null; } catch (error) { return String(error); } })();
   const client = new Herm({ apiKey: token, baseURL: url });
@@ -41,9 +44,9 @@ try {
   const shown = await client.deployments.get(id);
   const changed = await client.deployments.update(id, { name: "Eve" }).then(() => null, error => error.status);
   const missing = await client.threads.get(id, "thr_01h455vb4pex5vsknk084sn02q").then(() => null, error => error.requestId);
-  await tell({ refused, text: run.text, kinds: [...kinds], file: text, prompt: shown.system_prompt ?? null, changed, missing });
+  await report({ refused, text: run.text, kinds: [...kinds], file: text, prompt: shown.system_prompt ?? null, changed, missing });
 } catch (error) {
-  await tell({ failed: String(error.stack ?? error) });
+  await report({ failed: String(error.stack ?? error) });
 }
 `;
 
@@ -62,17 +65,17 @@ let server: TestServer;
 let pages: Server;
 let browser: ChildProcess | undefined;
 const profile = mkdtempSync(join(tmpdir(), "herm-browser-"));
-let tellResult: (result: Result) => void;
-const result = new Promise<Result>(tell => (tellResult = tell));
-let given = "{}";
+let resolveResult: (result: Result) => void;
+const result = new Promise<Result>(resolve => (resolveResult = resolve));
+let input = "{}";
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
   let body = "";
-  for await (const piece of request) body += String(piece);
+  for await (const chunk of request) body += String(chunk);
   return body;
 }
 
-/** Ends the browser with the processes it has begun. */
+/** Kills the browser and its child processes. */
 async function endBrowser(): Promise<void> {
   if (!browser?.pid) return;
   const running = browser.exitCode === null && browser.signalCode === null;
@@ -80,19 +83,22 @@ async function endBrowser(): Promise<void> {
   try {
     process.kill(-browser.pid, "SIGKILL");
   } catch {
-    // All of them have ended.
+    // The browser's processes have already ended.
   }
   await ended;
 }
 
-/** Removes its files; a process that is still on its way out may add one meanwhile, until it is gone. */
+/**
+ * Removes the browser's profile directory. Repeats the removal until it succeeds, because an exiting browser process
+ * may still create files in it.
+ */
 async function removeProfile(): Promise<void> {
   for (;;) {
     try {
       rmSync(profile, { recursive: true, force: true });
       return;
     } catch (error) {
-      if (!IS_FILLED.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+      if (!NOT_EMPTY.includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
       await sleep(100);
     }
   }
@@ -103,9 +109,9 @@ before(async () => {
     const path = new URL(request.url ?? "/", "http://page").pathname;
     const module = /^\/esm\/([\w./-]+\.js)$/.exec(path)?.[1];
     if (path === "/result") {
-      void bodyOf(request).then(body => tellResult(JSON.parse(body) as Result));
+      void bodyOf(request).then(body => resolveResult(JSON.parse(body) as Result));
       response.end();
-    } else if (path === "/given") response.end(given);
+    } else if (path === "/input") response.end(input);
     else if (module && !module.includes("..")) {
       response.setHeader("content-type", "text/javascript");
       response.end(readFileSync(join(DIST, module)));
@@ -127,14 +133,14 @@ after(async () => {
   await removeProfile();
 });
 
-test("a page with a browser token talks to its agent, and cannot change it", async () => {
+test("a page with a browser token can use its agent but cannot change it", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create(TOUR);
   const { token } = await client.tokens.create({
     deployment_id: id,
     scopes: ["messages:send", "deployments:read", "files:read", "files:write"],
   });
-  given = JSON.stringify({ token, secret: server.key, url: server.url, id });
+  input = JSON.stringify({ token, secret: server.key, url: server.url, id });
   const origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
   browser = spawn(BROWSER, [...FLAGS, `--user-data-dir=${profile}`, `${origin}/`], {
     stdio: "ignore",
@@ -142,18 +148,18 @@ test("a page with a browser token talks to its agent, and cannot change it", asy
   });
   const ended = new Promise<never>((_, fail) => {
     browser?.once("error", error =>
-      fail(new Error(`failed to start ${BROWSER}: install it`, { cause: error })),
+      fail(new Error(`failed to start ${BROWSER}; install it or set HERM_BROWSER`, { cause: error })),
     );
     browser?.once("exit", code => fail(new Error(`${BROWSER} ended with ${code}`)));
   });
-  const got = await Promise.race([result, ended]);
-  assert.equal(got.failed, undefined);
-  assert.match(got.refused ?? "", /readable by every visitor/);
-  assert.match(got.text, /Done\./);
+  const outcome = await Promise.race([result, ended]);
+  assert.equal(outcome.failed, undefined);
+  assert.match(outcome.refused ?? "", /readable by every visitor/);
+  assert.match(outcome.text, /Done\./);
   for (const kind of ["token", "message", "tool_call", "tool_result", "run_status"])
-    assert.ok(got.kinds.includes(kind), kind);
-  assert.equal(got.file, "from a page");
-  assert.equal(got.prompt, null);
-  assert.equal(got.changed, 403);
-  assert.match(got.missing ?? "", /^req_/);
+    assert.ok(outcome.kinds.includes(kind), kind);
+  assert.equal(outcome.file, "from a page");
+  assert.equal(outcome.prompt, null);
+  assert.equal(outcome.changed, 403);
+  assert.match(outcome.missing ?? "", /^req_/);
 });

@@ -6,13 +6,13 @@ import test, { after, before } from "node:test";
 import { promisify } from "node:util";
 import { TestServer } from "../support/server.js";
 
-/** Each example, and what it says. */
-const EXAMPLES: Record<string, { says: RegExp[] }> = {
+/** Maps the name of each example to patterns that its output must match. */
+const EXAMPLES: Record<string, { prints: RegExp[] }> = {
   "first-agent": {
-    says: [/The agent says: .*Done\./, /The file says: Hello/, /Ada is ready/, /The agent is gone\./],
+    prints: [/The agent says: .*Done\./, /The file says: Hello/, /Ada is ready/, /The agent is deleted\./],
   },
   "send-and-stream": {
-    says: [
+    prints: [
       /\[write_file \{/,
       /\[shell took \d+ ms\]/,
       /messages, the first: .*"role":"user"/,
@@ -20,9 +20,9 @@ const EXAMPLES: Record<string, { says: RegExp[] }> = {
       /model demo/,
     ],
   },
-  threads: { says: [/completed, completed/, /Invoices of November: user, agent/, /0 messages, idle/] },
+  threads: { prints: [/completed, completed/, /Invoices of November: user, agent/, /0 messages, idle/] },
   everything: {
-    says: [
+    prints: [
       /demo: demo\/tour/,
       /refunds is ready, tone is ready/,
       /Ada Lovelace: \{"plan":"pro","tier":"gold"\}, 0 MCP/,
@@ -30,7 +30,7 @@ const EXAMPLES: Record<string, { says: RegExp[] }> = {
     ],
   },
   files: {
-    says: [
+    prints: [
       /stream\.txt: 13 bytes/,
       /bread,3/,
       /from byte 9 on: bread/,
@@ -39,10 +39,10 @@ const EXAMPLES: Record<string, { says: RegExp[] }> = {
     ],
   },
   "skills-and-tools": {
-    says: [/Always ask a person/, /refunds: How refunds are handled/, /shell: always_ask/, /shop: https:/],
+    prints: [/Always ask a person/, /refunds: How refunds are handled/, /shell: always_ask/, /shop: https:/],
   },
   account: {
-    says: [/Shop token: mcp\.shop\.example/, /0 deployments/, /Done\./],
+    prints: [/Shop token: mcp\.shop\.example/, /0 deployments/, /Done\./],
   },
 };
 
@@ -50,7 +50,7 @@ let server: TestServer;
 before(async () => (server = await TestServer.start()));
 after(() => server?.remove());
 
-test("each example is run here", () => {
+test("every example has an entry in this test", () => {
   const files = readdirSync("examples").filter(name => name.endsWith(".ts"));
   assert.deepEqual(
     files.sort(),
@@ -60,11 +60,11 @@ test("each example is run here", () => {
   );
 });
 
-for (const [name, { says }] of Object.entries(EXAMPLES)) {
-  test(`the example ${name} does what it says`, async () => {
+for (const [name, { prints }] of Object.entries(EXAMPLES)) {
+  test(`the example ${name} prints the expected output`, async () => {
     const env = { PATH: process.env["PATH"], HERM_API_KEY: server.key, HERM_BASE_URL: server.url };
     const script = resolve(`build/examples/${name}.js`);
     const { stdout } = await promisify(execFile)(process.execPath, [script], { cwd: "examples", env });
-    for (const said of says) assert.match(stdout, said);
+    for (const pattern of prints) assert.match(stdout, pattern);
   });
 }

@@ -7,7 +7,7 @@ let server: TestServer;
 before(async () => (server = await TestServer.start()));
 after(() => server?.remove());
 
-test("files outlive their deployment, and another one begins with them", async () => {
+test("a snapshot of a deleted deployment can be restored into another one", async () => {
   const client = server.client();
   const { deployment_id } = await client.deployments.create(TOUR);
   await client.files.write(deployment_id, "notes/a.txt", "kept");

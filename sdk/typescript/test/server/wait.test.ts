@@ -3,7 +3,7 @@ import test, { after, before } from "node:test";
 import Herm, { type HermEvent, type Runtime } from "herm";
 import { CuttingProxy } from "../support/cutting-proxy.js";
 import { ModelServer } from "../support/model-server.js";
-import { hurried, seeded } from "../support/runtime.js";
+import { hurried, seededRandom } from "../support/runtime.js";
 import { TestServer, TOUR } from "../support/server.js";
 
 const CHAT = { ...TOUR, model: "openai/scripted", sandbox: { enabled: false } };
@@ -19,10 +19,10 @@ after(async () => {
   model?.stop();
 });
 
-test("a message is sent and its run waited for", async () => {
+test("sendAndWait sends a message and waits for its run", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create(CHAT);
-  model.says = "Grüße aus dem Modell 👋";
+  model.reply = "Grüße aus dem Modell 👋";
   const events: HermEvent[] = [];
   const run = await client.deployments.messages.sendAndWait(
     id,
@@ -30,15 +30,15 @@ test("a message is sent and its run waited for", async () => {
     { onEvent: e => void events.push(e) },
   );
   assert.deepEqual([run.status, run.text], ["completed", "Grüße aus dem Modell 👋"]);
-  const spoken = events.map(event => (event.type === "token" ? event.delta : "")).join("");
-  assert.equal(spoken, run.text);
+  const streamedText = events.map(event => (event.type === "token" ? event.delta : "")).join("");
+  assert.equal(streamedText, run.text);
   assert.deepEqual(
     events.filter(event => event.type === "run_status").map(event => event.status),
     ["queued", "running", "completed"],
   );
 });
 
-test("the text is the last that the agent said, and other threads do not matter", async () => {
+test("the text is the agent's last message, independently of other threads", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create(TOUR);
   const [first, second] = await Promise.all([
@@ -49,8 +49,8 @@ test("the text is the last that the agent said, and other threads do not matter"
   for (const run of [first, second]) assert.match(run.text, /Done\. The command saw/);
 });
 
-test("a message is waited for through cut connections", async () => {
-  const proxy = await CuttingProxy.start(server.url, seeded(7));
+test("sendAndWait works across cut connections", async () => {
+  const proxy = await CuttingProxy.start(server.url, seededRandom(7));
   try {
     const { deployment_id: id } = await server.client().deployments.create(TOUR);
     const client = server.client({ baseURL: proxy.url, maxRetries: 1000 });
@@ -59,33 +59,33 @@ test("a message is waited for through cut connections", async () => {
     assert.ok(proxy.cuts > 0);
     const runs = await server.client().runs.list(id);
     assert.deepEqual(
-      runs.data.map(one => one.run_id),
+      runs.data.map(run => run.run_id),
       [run.run_id],
-      "the message was taken once",
+      "the message was accepted once",
     );
   } finally {
     proxy.stop();
   }
 });
 
-test("a message is waited for while the server is killed and comes back", async () => {
-  const mortal = await TestServer.startMortal();
+test("sendAndWait survives a kill and restart of the server", async () => {
+  const ownServer = await TestServer.startOnFixedPort();
   try {
-    const client = mortal.client({ maxRetries: 1000 });
+    const client = ownServer.client({ maxRetries: 1000 });
     const { deployment_id: id } = await client.deployments.create(TOUR);
     let restarting: Promise<void> | undefined;
     const onEvent = (event: HermEvent) => {
-      if (event.type === "tool_call") restarting ??= mortal.kill().then(() => mortal.run());
+      if (event.type === "tool_call") restarting ??= ownServer.kill().then(() => ownServer.run());
     };
     const run = await client.deployments.messages.sendAndWait(id, { content: "go" }, { onEvent });
     await restarting;
     assert.match(run.text, /Done\. The command saw/);
   } finally {
-    await mortal.remove();
+    await ownServer.remove();
   }
 });
 
-test("a run that fails says why", async () => {
+test("a failed run throws its error", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create({
     ...CHAT,
@@ -98,10 +98,10 @@ test("a run that fails says why", async () => {
   });
 });
 
-test("a run that is cancelled, or waited for no more, says so", async () => {
+test("aborting the wait or cancelling the run throws an error", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create(CHAT);
-  model.says = undefined;
+  model.reply = undefined;
   const wait = (options: { signal?: AbortSignal; onEvent?: (event: HermEvent) => void }) =>
     client.deployments.messages.sendAndWait(id, { content: "hi", thread_id: "new" }, options);
   const ending = new AbortController();
@@ -122,30 +122,30 @@ test("a run that is cancelled, or waited for no more, says so", async () => {
     await client.runs.cancel(id, run.run_id);
 });
 
-test("a run that takes too long is waited for no more, and says so", async () => {
-  // The time that is given runs out when the test says so.
-  let runOut = () => {};
+test("a wait that times out throws an error, and the run continues", async () => {
+  // The test itself fires the timeout while the run is active.
+  let fireTimeout = () => {};
   const after: Runtime["after"] = (ms, act) => {
     if (ms !== 777) return hurried.after(ms, act);
-    runOut = act;
+    fireTimeout = act;
     return () => {};
   };
   const client = server.client({}, { ...hurried, after });
   const { deployment_id: id } = await client.deployments.create(CHAT);
-  model.says = undefined;
-  const onEvent = (event: HermEvent) => void (event.type === "token" && runOut());
-  const late = client.deployments.messages.sendAndWait(id, { content: "hi" }, { timeout: 777, onEvent });
-  const error: unknown = await late.catch((thrown: unknown) => thrown);
+  model.reply = undefined;
+  const onEvent = (event: HermEvent) => void (event.type === "token" && fireTimeout());
+  const waiting = client.deployments.messages.sendAndWait(id, { content: "hi" }, { timeout: 777, onEvent });
+  const error: unknown = await waiting.catch((thrown: unknown) => thrown);
   assert.ok(error instanceof Herm.WaitTimeoutError);
   const run = await client.runs.get(id, error.runId ?? "");
-  assert.equal(run.status, "running", "it goes on");
+  assert.equal(run.status, "running", "the run continues");
   await client.deployments.delete(id);
 });
 
-test("a deployment that goes takes its waiting with it", async () => {
+test("deleting the deployment ends the wait", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create(CHAT);
-  model.says = undefined;
+  model.reply = undefined;
   const onEvent = (event: HermEvent) => void (event.type === "token" && client.deployments.delete(id));
   await assert.rejects(
     client.deployments.messages.sendAndWait(id, { content: "hi" }, { onEvent }),
@@ -153,7 +153,7 @@ test("a deployment that goes takes its waiting with it", async () => {
   );
 });
 
-test("a deployment is waited for until it is ready", async () => {
+test("waitUntilReady returns the ready deployment", async () => {
   const client = server.client();
   const { deployment_id: id } = await client.deployments.create(CHAT);
   assert.equal((await client.deployments.waitUntilReady(id)).status, "ready");

@@ -1,40 +1,38 @@
 import { createServer, connect, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 
-/** Longest piece of a conversation that comes through before it is cut. */
+/** Maximum number of response bytes that the proxy forwards on a connection before it cuts the connection. */
 const MAX_BYTES = 1500;
 
-/** Passes connections on to a server, and cuts each after a number of bytes that the generator chooses. */
+/** Forwards connections to a server and cuts each connection after a random number of response bytes. */
 export class CuttingProxy {
-  /** Connections cut so far. */
+  /** Number of connections cut so far. */
   cuts = 0;
-  /** Lets everything through from now on. */
-  isGentle = false;
   readonly #server: Server;
   readonly #open = new Set<Socket>();
 
   private constructor(target: URL, random: () => number) {
-    this.#server = createServer(near => {
-      const far = connect(Number(target.port), target.hostname);
+    this.#server = createServer(client => {
+      const upstream = connect(Number(target.port), target.hostname);
       let left = Math.floor(random() * MAX_BYTES);
       const cut = () => {
-        near.destroy();
-        far.destroy();
+        client.destroy();
+        upstream.destroy();
       };
-      for (const socket of [near, far]) {
+      for (const socket of [client, upstream]) {
         this.#open.add(socket);
         socket.on("error", cut);
         socket.on("close", () => (this.#open.delete(socket), cut()));
       }
-      near.on("data", bytes => far.write(bytes));
-      far.on("data", bytes => {
-        if (this.isGentle || bytes.length <= left) {
+      client.on("data", bytes => upstream.write(bytes));
+      upstream.on("data", bytes => {
+        if (bytes.length <= left) {
           left -= bytes.length;
-          near.write(bytes);
+          client.write(bytes);
           return;
         }
         this.cuts += 1;
-        near.write(bytes.subarray(0, left), cut);
+        client.write(bytes.subarray(0, left), cut);
       });
     });
   }

@@ -10,7 +10,10 @@ const document = JSON.parse(readFileSync("../../openapi/v1.json", "utf8")) as {
   paths: Record<string, Record<string, Operation>>;
 };
 
-/** The server's operations: `METHOD /path`, with `{}` for each of the path's parameters, to the operation's id. */
+/**
+ * Maps each operation of the OpenAPI document to its operation id. A key is the method and the path, with `{}` for each
+ * path parameter, for example `GET /v1/deployments/{}`.
+ */
 export const OPERATIONS: ReadonlyMap<string, string> = new Map(
   Object.entries(document.paths).flatMap(([path, item]) =>
     Object.entries(item)

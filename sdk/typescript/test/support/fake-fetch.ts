@@ -1,8 +1,8 @@
 import Herm, { type ClientOptions } from "herm";
 import { TestRuntime } from "./runtime.js";
 
-/** A request as the fake server saw it. */
-export interface Seen {
+/** A request that the client passed to the fake `fetch`. */
+export interface RecordedRequest {
   method: string;
   url: URL;
   headers: Headers;
@@ -10,50 +10,58 @@ export interface Seen {
   signal: AbortSignal;
 }
 
-export type Reply = Response | Error | ((seen: Seen) => Response | Promise<Response>);
+export type Reply = Response | Error | ((request: RecordedRequest) => Response | Promise<Response>);
 
-/** A `fetch` that gives these replies one after another, and the last one for ever. */
-export function fakeFetch(...replies: Reply[]): { fetch: typeof fetch; seen: Seen[] } {
-  const seen: Seen[] = [];
+/**
+ * Returns a fake `fetch` that returns these replies in order, one per request, and repeats the last one. Also returns
+ * the recorded requests.
+ */
+export function fakeFetch(...replies: Reply[]): { fetch: typeof fetch; requests: RecordedRequest[] } {
+  const requests: RecordedRequest[] = [];
   const fake = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     const { method = "GET", headers, body, signal } = init;
-    const one = { method, url: new URL(String(input)), headers: new Headers(headers), body, signal: signal! };
-    const reply = replies[Math.min(seen.length, replies.length - 1)];
-    seen.push(one);
-    if (reply === undefined) throw new Error("no reply was prepared");
+    const url = new URL(String(input));
+    const request = { method, url, headers: new Headers(headers), body, signal: signal! };
+    const reply = replies[Math.min(requests.length, replies.length - 1)];
+    requests.push(request);
+    if (reply === undefined) throw new Error("no reply was prepared for this request");
     if (reply instanceof Error) throw reply;
-    if (typeof reply === "function") return reply(one);
-    // What is said once may be said again; a stream runs once.
+    if (typeof reply === "function") return reply(request);
+    // A reply may be returned several times, so it is cloned. A stream is not cloned: it can be read only once.
     return reply.headers.get("content-type") === "text/event-stream" ? reply : reply.clone();
   };
-  return { fetch: fake as typeof fetch, seen };
+  return { fetch: fake as typeof fetch, requests };
 }
 
 export const KEY = "herm_sk_of_the_tests";
 
-/** A client of a fake server, in a time of its own. */
+/** Creates a client that receives these replies from a fake `fetch` and whose time is simulated. */
 export function fakeClient(replies: Reply[], options: ClientOptions = {}, runtime = new TestRuntime()) {
-  const { fetch, seen } = fakeFetch(...replies);
+  const { fetch, requests } = fakeFetch(...replies);
   const client = new Herm({ apiKey: KEY, baseURL: "http://herm.test", fetch, ...options }, runtime);
-  return { client, seen, runtime };
+  return { client, requests, runtime };
 }
 
-export function json(body: unknown, status = 200, headers: Record<string, string> = {}): Response {
+export function jsonResponse(body: unknown, status = 200, headers: Record<string, string> = {}): Response {
   return new Response(JSON.stringify(body), {
     status,
     headers: { "content-type": "application/json", ...headers },
   });
 }
 
-export function refusal(status: number, error: string, headers: Record<string, string> = {}): Response {
-  return json({ error, message: `It is ${error}.`, request_id: "req_1" }, status, {
+/** Returns an error response in the format of the API. */
+export function errorResponse(status: number, error: string, headers: Record<string, string> = {}): Response {
+  return jsonResponse({ error, message: `It is ${error}.`, request_id: "req_1" }, status, {
     "x-request-id": "req_1",
     ...headers,
   });
 }
 
-/** An answer that streams these pieces and then ends, fails or stays open. */
-export function streamed(pieces: (string | Uint8Array)[], end: "end" | "fail" | "open" = "end"): Response {
+/** Returns an event stream response that sends these pieces and then ends, fails or stays open. */
+export function streamResponse(
+  pieces: (string | Uint8Array)[],
+  end: "end" | "fail" | "open" = "end",
+): Response {
   const rest = pieces.map(piece => (typeof piece === "string" ? new TextEncoder().encode(piece) : piece));
   const source: UnderlyingDefaultSource<Uint8Array> = {
     async pull(controller) {
@@ -64,7 +72,7 @@ export function streamed(pieces: (string | Uint8Array)[], end: "end" | "fail" | 
       return new Promise(() => {});
     },
   };
-  // Nothing is fetched ahead: what is when the stream fails would be lost.
+  // Turns off read-ahead, because pieces that are buffered when the stream fails would be lost.
   const body = new ReadableStream(source, { highWaterMark: 0 });
   return new Response(body, { headers: { "content-type": "text/event-stream" } });
 }

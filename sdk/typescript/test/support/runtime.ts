@@ -1,15 +1,15 @@
 import type { Runtime } from "herm";
 import { systemRuntime } from "#dist/runtime.js";
 
-/** Time that stands still until something sleeps, and dice that always fall alike. */
+/** A runtime with simulated time, which advances only when code sleeps. Its random numbers are constant. */
 export class TestRuntime implements Runtime {
   time = Date.UTC(2026, 0, 1);
   readonly sleeps: number[] = [];
   readonly timers: { ms: number; act: () => void }[] = [];
-  #made = 0;
-  #whenTimer: (() => void)[] = [];
+  #uniqueCount = 0;
+  #timerListeners: (() => void)[] = [];
 
-  constructor(readonly dice = 0.5) {}
+  constructor(readonly randomValue = 0.5) {}
 
   now(): number {
     return this.time;
@@ -23,7 +23,7 @@ export class TestRuntime implements Runtime {
   after(ms: number, act: () => void): () => void {
     const timer = { ms, act };
     this.timers.push(timer);
-    this.#whenTimer.splice(0).forEach(tell => tell());
+    this.#timerListeners.splice(0).forEach(notify => notify());
     return () => {
       const at = this.timers.indexOf(timer);
       if (at >= 0) this.timers.splice(at, 1);
@@ -31,32 +31,35 @@ export class TestRuntime implements Runtime {
   }
 
   random(): number {
-    return this.dice;
+    return this.randomValue;
   }
 
   unique(): string {
-    return `unique-${++this.#made}`;
+    return `unique-${++this.#uniqueCount}`;
   }
 
-  /** Lets the timer of so many milliseconds run out, once there is one. */
+  /** Fires the timer with this duration. If no such timer exists, waits until one is created. */
   async fire(ms: number): Promise<void> {
     for (;;) {
       const at = this.timers.findIndex(timer => timer.ms === ms);
       const timer = at < 0 ? undefined : this.timers.splice(at, 1)[0];
       if (timer) return timer.act();
-      await new Promise<void>(tell => this.#whenTimer.push(tell));
+      await new Promise<void>(notify => this.#timerListeners.push(notify));
     }
   }
 }
 
-/** Waits that take a hundredth of what they should, for tests against a real server; limits stay as they are. */
+/**
+ * A runtime for tests against a real server. It shortens sleeps, for example before retries, to a hundredth. Timeouts
+ * have their normal duration.
+ */
 export const hurried: Runtime = {
   ...systemRuntime,
   sleep: (ms, signal) => systemRuntime.sleep(ms / 100, signal),
 };
 
-/** A generator of numbers from 0 up to 1 that gives the same ones for the same seed (mulberry32). */
-export function seeded(seed: number): () => number {
+/** Returns a random number generator (mulberry32) for numbers from 0 to 1. The same seed produces the same numbers. */
+export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

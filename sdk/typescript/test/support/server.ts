@@ -9,41 +9,41 @@ import { hurried } from "./runtime.js";
 
 const READY = "listening on ";
 
-/** The server's binary, which `npm test` has found. */
+/** Returns the path of the `herm` binary. `npm test` sets it as `HERM_BINARY`. */
 function findBinary(): string {
   const binary = process.env["HERM_BINARY"];
   if (binary) return binary;
-  throw new Error("HERM_BINARY is not set: run the tests by `npm test`");
+  throw new Error("HERM_BINARY is not set: run the tests with `npm test`");
 }
 
-/** The first port that the kernel gives to whoever asks for any. */
+/** Returns the lowest port of the kernel's ephemeral port range. */
 function firstEphemeralPort(): number {
   const range = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8");
   return Number(range.trim().split(/\s+/)[0]);
 }
 
 /**
- * A free port that stays free while a server is away: the kernel gives it to no connection, not even to one that is
- * made to the server meanwhile.
+ * Returns a free port below the ephemeral port range. The kernel never assigns this port to an outgoing connection
+ * while the server is down, not even to a client's attempt to connect to the port.
  */
-async function portOfItsOwn(): Promise<number> {
+async function findFixedPort(): Promise<number> {
   const end = firstEphemeralPort();
   const begin = Math.ceil(end / 2);
-  // Test files run side by side, each in a process of its own.
-  for (let tried = 0; tried < end - begin; tried++) {
-    const port = begin + ((process.pid * 16 + tried) % (end - begin));
+  // Test files run in parallel in separate processes, so each process begins the search at a different port.
+  for (let attempt = 0; attempt < end - begin; attempt++) {
+    const port = begin + ((process.pid * 16 + attempt) % (end - begin));
     const probe = createServer();
-    const isFree = await new Promise<boolean>(tell => {
-      probe.once("error", () => tell(false));
-      probe.listen(port, "127.0.0.1", () => tell(true));
+    const isFree = await new Promise<boolean>(resolve => {
+      probe.once("error", () => resolve(false));
+      probe.listen(port, "127.0.0.1", () => resolve(true));
     });
-    await new Promise<void>(closed => (isFree ? probe.close(() => closed()) : closed()));
+    if (isFree) await new Promise<void>(resolve => probe.close(() => resolve()));
     if (isFree) return port;
   }
   throw new Error(`no port from ${begin} to ${end} is free`);
 }
 
-/** The real server, on a data directory of its own. */
+/** A real Herm server with its own data directory. */
 export class TestServer {
   readonly binary = findBinary();
   readonly folder = mkdtempSync(join(tmpdir(), "herm-sdk-"));
@@ -64,10 +64,12 @@ export class TestServer {
     return server;
   }
 
-  /** One that is to be killed and to come back at the same address. */
-  static async startMortal(): Promise<TestServer> {
+  /**
+   * Starts a server on a port that stays free while the server is down, so that the server can restart on the same URL.
+   */
+  static async startOnFixedPort(): Promise<TestServer> {
     const server = new TestServer({});
-    await server.run(`127.0.0.1:${await portOfItsOwn()}`);
+    await server.run(`127.0.0.1:${await findFixedPort()}`);
     return server;
   }
 
@@ -75,7 +77,7 @@ export class TestServer {
     return this.#url;
   }
 
-  /** Starts it, and waits until it takes requests. */
+  /** Starts the server process, and waits until it accepts requests. */
   async run(listen = new URL(this.#url).host): Promise<void> {
     const args = ["serve", "--listen", listen, "--data-dir", join(this.folder, "data")];
     const child = spawn(this.binary, args, {
@@ -88,14 +90,14 @@ export class TestServer {
     for await (const line of createInterface({ input: child.stdout })) {
       if (!line.startsWith(READY)) continue;
       this.#url = line.slice(READY.length);
-      // A server whose words nobody reads must not wait for a reader.
+      // Keeps reading the server's standard output, because a full pipe would block the server.
       child.stdout.resume();
       return;
     }
     throw new Error(`the server did not start:\n${this.#log}`);
   }
 
-  /** Ends it as `kill -9` does. */
+  /** Kills the server process with SIGKILL and waits until it has exited. */
   async kill(): Promise<void> {
     const child = this.#process;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
@@ -109,13 +111,13 @@ export class TestServer {
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }
 
-  /** A client of it, whose waits are short. */
+  /** Returns a client for the server. By default, it waits only briefly before retries. */
   client(options: ClientOptions = {}, runtime: Runtime = hurried): Herm {
     return new Herm({ apiKey: this.key, baseURL: this.#url, ...options }, runtime);
   }
 }
 
-/** A deployment whose model is the built-in script. */
+/** The settings of a deployment whose model is a built-in script, which needs no provider. */
 export const TOUR = {
   customer_id: "acme",
   name: "Ada",

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { inspect } from "node:util";
 import Herm, { VERSION } from "herm";
-import { fakeClient, json, KEY, refusal } from "../support/fake-fetch.js";
+import { fakeClient, jsonResponse, KEY, errorResponse } from "../support/fake-fetch.js";
 
 function withEnvironment(variables: Record<string, string | undefined>, act: () => void): void {
   const before = { ...process.env };
@@ -20,13 +20,13 @@ async function keyUsed(options: { apiKey?: string } = {}): Promise<string | null
   let used: string | null = null;
   const fetch = (async (_: unknown, init: RequestInit) => {
     used = new Headers(init.headers).get("authorization");
-    return json({});
+    return jsonResponse({});
   }) as typeof globalThis.fetch;
   await new Herm({ ...options, fetch }).deployments.get("dep_1");
   return used;
 }
 
-test("the key comes from the option, HERM_API_KEY, PRISM_API_KEY, in this order", async () => {
+test("the key is taken from the option, then HERM_API_KEY, then PRISM_API_KEY", async () => {
   const used: Promise<string | null>[] = [];
   withEnvironment({ HERM_API_KEY: "h\n", PRISM_API_KEY: "p" }, () =>
     used.push(keyUsed({ apiKey: "o" }), keyUsed()),
@@ -36,7 +36,7 @@ test("the key comes from the option, HERM_API_KEY, PRISM_API_KEY, in this order"
   withEnvironment({}, () => assert.throws(() => new Herm(), /HERM_API_KEY/));
 });
 
-test("the server comes from the option, HERM_BASE_URL, or is the local one", () => {
+test("the server URL is taken from the option, then HERM_BASE_URL, then the local default", () => {
   withEnvironment({ HERM_API_KEY: "h", HERM_BASE_URL: "https://herm.example/api/" }, () => {
     assert.equal(new Herm().baseURL, "https://herm.example/api");
     assert.equal(new Herm({ baseURL: "http://[::1]:80//" }).baseURL, "http://[::1]");
@@ -52,27 +52,31 @@ test("the server comes from the option, HERM_BASE_URL, or is the local one", () 
   }
 });
 
-test("a key is in no error, no log and no print of the client", async () => {
-  const said: string[] = [];
-  const logger = { debug: (text: string) => said.push(text), warn: (text: string) => said.push(text) };
-  const replies = [new TypeError("fetch failed"), refusal(500, "server_error"), refusal(400, KEY)];
+test("the key appears in no error, log or printed client", async () => {
+  const output: string[] = [];
+  const logger = { debug: (text: string) => output.push(text), warn: (text: string) => output.push(text) };
+  const replies = [
+    new TypeError("fetch failed"),
+    errorResponse(500, "server_error"),
+    errorResponse(400, KEY),
+  ];
   const { client } = fakeClient(replies, { logger });
   const thrown = await client.deployments.get("dep_1").catch((error: unknown) => error);
   assert.ok(thrown instanceof Herm.BadRequestError);
-  said.push(
+  output.push(
     inspect(thrown, { depth: 9 }),
     JSON.stringify(thrown),
     inspect(client, { depth: 9, showHidden: true }),
   );
-  assert.equal(said.filter(text => text.includes(KEY)).length, 0);
-  assert.equal(said.length, 7, "two retries and two answers were logged");
+  assert.equal(output.filter(text => text.includes(KEY)).length, 0);
+  assert.equal(output.length, 7, "two retries and two responses were logged");
   assert.throws(
     () => new Herm({ apiKey: "herm_sk_with a blank" }),
     (error: Error) => !error.message.includes("herm_sk_with"),
   );
 });
 
-test("a secret key does not belong into a page, a token does", () => {
+test("a page cannot use a secret key, but can use a token", () => {
   const page = globalThis as { window?: unknown };
   page.window = { document: {} };
   try {
@@ -84,26 +88,29 @@ test("a secret key does not belong into a page, a token does", () => {
   }
 });
 
-test("an id cannot lead to another path", async () => {
-  const { client, seen } = fakeClient([json({})]);
-  for (const id of ["", ".", ".."]) assert.throws(() => client.deployments.get(id), /must be a text/);
+test("an id cannot change the path", async () => {
+  const { client, requests } = fakeClient([jsonResponse({})]);
+  for (const id of ["", ".", ".."])
+    assert.throws(() => client.deployments.get(id), /must be a non-empty string/);
   await client.threads.get("dep/1", "a?b#c");
-  assert.equal(seen[0]?.url.href, "http://herm.test/v1/deployments/dep%2F1/threads/a%3Fb%23c");
+  assert.equal(requests[0]?.url.href, "http://herm.test/v1/deployments/dep%2F1/threads/a%3Fb%23c");
 });
 
-test("headers are those of the client, then those of the request", async () => {
-  const { client, seen } = fakeClient([json({})], { defaultHeaders: { "x-a": "client", "x-b": "client" } });
+test("headers of a request override headers of the client", async () => {
+  const { client, requests } = fakeClient([jsonResponse({})], {
+    defaultHeaders: { "x-a": "client", "x-b": "client" },
+  });
   await client.threads.create("dep_1", {}, { headers: { "x-b": "request" }, idempotencyKey: "mine" });
-  const { headers } = seen[0]!;
+  const { headers } = requests[0]!;
   assert.deepEqual(
     ["x-a", "x-b", "idempotency-key", "content-type", "user-agent"].map(name => headers.get(name)),
     ["client", "request", "mine", "application/json", `herm-typescript/${VERSION}`],
   );
 });
 
-test("an answer that is not the API's says so", async () => {
+test("a response that is not from the API throws a clear error", async () => {
   const { client } = fakeClient([new Response("<html>", { headers: { "content-type": "text/html" } })]);
-  await assert.rejects(client.deployments.get("dep_1"), /not JSON \(text\/html\): does baseURL/);
+  await assert.rejects(client.deployments.get("dep_1"), /not JSON \(text\/html\)\. Check that baseURL/);
   const proxy = fakeClient([new Response("<html>".repeat(100), { status: 403 })]);
   await assert.rejects(proxy.client.deployments.get("dep_1"), (thrown: unknown) => {
     assert.ok(thrown instanceof Herm.PermissionDeniedError);
@@ -112,10 +119,10 @@ test("an answer that is not the API's says so", async () => {
   });
 });
 
-test("an error names each fault", async () => {
+test("an error message lists each field error", async () => {
   const details = [{ path: "skills[1].url", message: "not a URL" }];
   const { client } = fakeClient([
-    json({ error: "validation_error", message: "No.", details, request_id: "req_9" }, 400),
+    jsonResponse({ error: "validation_error", message: "No.", details, request_id: "req_9" }, 400),
   ]);
   await assert.rejects(client.deployments.get("dep_1"), (thrown: unknown) => {
     assert.ok(thrown instanceof Herm.APIError);
@@ -127,6 +134,6 @@ test("an error names each fault", async () => {
   });
 });
 
-test("the version is that of the package", () => {
+test("the version equals the version of the package", () => {
   assert.equal(VERSION, (JSON.parse(readFileSync("package.json", "utf8")) as { version: string }).version);
 });

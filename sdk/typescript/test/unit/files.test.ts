@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after } from "node:test";
 import Herm, { type SkillParams } from "herm";
-import { fakeClient, json, refusal } from "../support/fake-fetch.js";
+import { fakeClient, jsonResponse, errorResponse } from "../support/fake-fetch.js";
 
 const folder = mkdtempSync(join(tmpdir(), "herm-sdk-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -13,17 +13,18 @@ writeFileSync(join(folder, "SKILL.md"), SKILL);
 mkdirSync(join(folder, "directory"));
 writeFileSync(join(folder, "large.md"), Buffer.alloc(1024 * 1024 + 1));
 
-async function sent(skill: SkillParams): Promise<unknown> {
-  const { client, seen } = fakeClient([json({})]);
+/** Adds a skill through a fake server. Returns the body of the request that the client sent. */
+async function sentSkill(skill: SkillParams): Promise<unknown> {
+  const { client, requests } = fakeClient([jsonResponse({})]);
   await client.skills.add("dep_1", skill);
-  return JSON.parse(String(seen[0]?.body));
+  return JSON.parse(String(requests[0]?.body));
 }
 
-test("a file skill that is on this disk is sent along", async () => {
+test("the text of a local file skill is sent", async () => {
   const path = join(folder, "SKILL.md");
   const skill: SkillParams = { source: "file", name: "refunds", path };
-  assert.deepEqual(await sent(skill), { ...skill, content: SKILL });
-  const { client, seen } = fakeClient([json({})]);
+  assert.deepEqual(await sentSkill(skill), { ...skill, content: SKILL });
+  const { client, requests } = fakeClient([jsonResponse({})]);
   const inline: SkillParams = { source: "inline", name: "tone", content: "Be kind." };
   await client.deployments.create({
     customer_id: "a",
@@ -33,36 +34,41 @@ test("a file skill that is on this disk is sent along", async () => {
   });
   await client.deployments.update("dep_1", { skills: [skill] });
   await client.skills.update("dep_1", "skl_1", skill);
-  const bodies = seen.map(one => JSON.parse(String(one.body)) as Record<string, unknown>);
+  const bodies = requests.map(request => JSON.parse(String(request.body)) as Record<string, unknown>);
   assert.deepEqual(bodies[0]?.skills, [{ ...skill, content: SKILL }, inline]);
   assert.deepEqual(bodies[1]?.skills, [{ ...skill, content: SKILL }]);
   assert.deepEqual(bodies[2], { ...skill, content: SKILL });
 });
 
-test("a file skill that is not on this disk, or says its text, is sent as it is", async () => {
-  const elsewhere: SkillParams = { source: "file", name: "x", path: "skills/nowhere/SKILL.md" };
-  assert.deepEqual(await sent(elsewhere), elsewhere);
+test("a file skill without a local file, or with its own text, is sent unchanged", async () => {
+  const missing: SkillParams = { source: "file", name: "x", path: "skills/nowhere/SKILL.md" };
+  assert.deepEqual(await sentSkill(missing), missing);
   const directory: SkillParams = { source: "file", name: "x", path: join(folder, "directory") };
-  assert.deepEqual(await sent(directory), directory);
+  assert.deepEqual(await sentSkill(directory), directory);
   const beneath: SkillParams = { source: "file", name: "x", path: join(folder, "SKILL.md", "y") };
-  assert.deepEqual(await sent(beneath), beneath);
-  const said: SkillParams = { source: "file", name: "x", path: join(folder, "SKILL.md"), content: "mine" };
-  assert.deepEqual(await sent(said), said);
+  assert.deepEqual(await sentSkill(beneath), beneath);
+  const withText: SkillParams = {
+    source: "file",
+    name: "x",
+    path: join(folder, "SKILL.md"),
+    content: "mine",
+  };
+  assert.deepEqual(await sentSkill(withText), withText);
 });
 
-test("a file skill that is too large is not sent", async () => {
+test("a file skill that is too large throws an error", async () => {
   const skill: SkillParams = { source: "file", name: "x", path: join(folder, "large.md") };
-  await assert.rejects(sent(skill), /larger than 1048576 bytes/);
+  await assert.rejects(sentSkill(skill), /larger than 1048576 bytes/);
 });
 
-test("a file is read as text, as bytes and as a stream, once", async () => {
+test("a file can be read once, as text, bytes or a stream", async () => {
   const reply = () =>
     new Response("Grüße", { headers: { "content-type": "text/plain", "content-length": "7", etag: '"v1"' } });
-  const { client, seen } = fakeClient([reply]);
+  const { client, requests } = fakeClient([reply]);
   const text = await client.files.read("dep_1", "a b.txt");
   assert.deepEqual([text.size, text.contentType, text.etag], [7, "text/plain", '"v1"']);
   assert.equal(await text.text(), "Grüße");
-  await assert.rejects(text.text(), /read already/);
+  await assert.rejects(text.text(), /already read/);
   const bytes = await client.files.read(
     "dep_1",
     { path: "a.txt", thread_id: "thr_1" },
@@ -72,7 +78,7 @@ test("a file is read as text, as bytes and as a stream, once", async () => {
   const streamed = (await client.files.read("dep_1", "a.txt", { range: { start: 0, end: 9 } })).stream();
   assert.equal(await new Response(streamed).text(), "Grüße");
   assert.deepEqual(
-    seen.map(one => [one.url.search, one.headers.get("range")]),
+    requests.map(request => [request.url.search, request.headers.get("range")]),
     [
       ["?path=a+b.txt", null],
       ["?path=a.txt&thread_id=thr_1", "bytes=2-"],
@@ -81,7 +87,7 @@ test("a file is read as text, as bytes and as a stream, once", async () => {
   );
 });
 
-test("a file that breaks off is a connection's error", async () => {
+test("a file that breaks off throws a connection error", async () => {
   const body = () =>
     new ReadableStream({ pull: controller => controller.error(new TypeError("terminated")) });
   const { client } = fakeClient([() => new Response(body())]);
@@ -89,21 +95,21 @@ test("a file that breaks off is a connection's error", async () => {
   await assert.rejects(file.bytes(), Herm.APIConnectionError);
 });
 
-test("a file is written as it is, under a condition if asked for", async () => {
-  const { client, seen } = fakeClient([json({ path: "a.txt", size: 1 })]);
+test("a file is written unchanged, with a precondition if requested", async () => {
+  const { client, requests } = fakeClient([jsonResponse({ path: "a.txt", size: 1 })]);
   await client.files.write("dep_1", "a.txt", "x", { ifMatch: '"v1"' });
-  const { headers, body, method, url } = seen[0]!;
+  const { headers, body, method, url } = requests[0]!;
   assert.deepEqual([method, url.search, body, headers.get("if-match")], ["PUT", "?path=a.txt", "x", '"v1"']);
   assert.equal(headers.get("idempotency-key"), null);
 });
 
-test("a conditional write is not tried again once it may have been done", async () => {
+test("a write with a precondition is not retried once it may have succeeded", async () => {
   const write = async (first: Response | Error) => {
-    const { client, seen } = fakeClient([first, json({})]);
+    const { client, requests } = fakeClient([first, jsonResponse({})]);
     await client.files.write("dep_1", "a.txt", "x", { ifNoneMatch: "*" }).catch(() => undefined);
-    assert.equal(seen[0]?.headers.get("if-none-match"), "*");
-    return seen.length;
+    assert.equal(requests[0]?.headers.get("if-none-match"), "*");
+    return requests.length;
   };
   assert.equal(await write(new TypeError("fetch failed")), 1);
-  assert.equal(await write(refusal(503, "unavailable")), 2);
+  assert.equal(await write(errorResponse(503, "unavailable")), 2);
 });

@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import Herm from "herm";
-import { fakeClient, json } from "../support/fake-fetch.js";
+import { fakeClient, jsonResponse } from "../support/fake-fetch.js";
 import { OPERATIONS } from "../support/document.js";
 
 const BODY = { customer_id: "a", name: "b", system_prompt: "c" };
 
-/** Each operation of the server, the method that makes it, and a call of that method. */
+/**
+ * Maps each operation of the OpenAPI document to the name of the client method that sends it, and to a call of that
+ * method.
+ */
 const METHODS: Record<string, [method: string, call: (client: Herm) => PromiseLike<unknown>]> = {
   "POST /v1/deployments": ["deployments.create", c => c.deployments.create(BODY)],
   "GET /v1/deployments": ["deployments.list", c => c.deployments.list()],
@@ -77,10 +80,13 @@ const METHODS: Record<string, [method: string, call: (client: Herm) => PromiseLi
   "GET /v1/models": ["models.list", c => c.models.list()],
 };
 
-/** Operations for those who run a server. */
+/** Operations that only operators need, so the client has no methods for them. */
 const NOT_FOR_CLIENTS = ["GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json"];
 
-/** Methods that make an operation which has another method, or several. */
+/**
+ * Methods that are not in `METHODS`: they use several operations, or an operation that `METHODS` maps to another
+ * method.
+ */
 const HELPERS = [
   "deployments.events.stream",
   "deployments.messages.sendAndWait",
@@ -102,21 +108,21 @@ test("each operation of the server has a method", () => {
   const missing = [...OPERATIONS].filter(
     ([operation]) => !(operation in METHODS) && !NOT_FOR_CLIENTS.includes(operation),
   );
-  assert.deepEqual(missing, [], "add a method, and its row to the table of this test");
+  assert.deepEqual(missing, [], "add a method, and its row in the table of this test");
 });
 
-test("each method has its operation", () => {
-  const wrong = Object.keys(METHODS).filter(operation => !OPERATIONS.has(operation));
-  assert.deepEqual(wrong, [], "the server's document does not have these operations");
+test("each method has an operation", () => {
+  const unknown = Object.keys(METHODS).filter(operation => !OPERATIONS.has(operation));
+  assert.deepEqual(unknown, [], "the OpenAPI document does not have these operations");
   const known = [...Object.values(METHODS).map(([method]) => method), ...HELPERS].sort();
   assert.deepEqual(methodsOf(fakeClient([]).client, "").sort(), known);
 });
 
 for (const [operation, [method, call]] of Object.entries(METHODS)) {
-  test(`${method} makes ${operation}`, async () => {
-    const { client, seen } = fakeClient([json({ data: [], next_cursor: null })]);
+  test(`${method} requests ${operation}`, async () => {
+    const { client, requests } = fakeClient([jsonResponse({ data: [], next_cursor: null })]);
     await call(client);
-    const made = `${seen[0]?.method} ${seen[0]?.url.pathname}`;
-    assert.equal(made.replaceAll("/x", "/{}"), operation);
+    const requested = `${requests[0]?.method} ${requests[0]?.url.pathname}`;
+    assert.equal(requested.replaceAll("/x", "/{}"), operation);
   });
 }

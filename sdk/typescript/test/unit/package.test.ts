@@ -8,7 +8,7 @@ import test, { after, before } from "node:test";
 
 const TSC = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 
-/** An empty project into which the packed library is installed. */
+/** The directory of an empty project in which the packed library is installed. */
 let project: string;
 
 function run(command: string, args: string[], cwd: string): string {
@@ -21,7 +21,7 @@ before(() => {
     filename: string;
   }[];
   writeFileSync(join(project, "package.json"), '{ "name": "empty", "private": true }\n');
-  // Under its name, which on the registry is another's.
+  // Installs the library from the packed file, because the npm registry has another package called `herm`.
   const install = ["install", `herm@file:./${packed?.filename}`, "--offline", "--no-audit", "--no-fund"];
   run("npm", install, project);
 });
@@ -33,11 +33,11 @@ const USES = [
 ] as const;
 
 for (const [file, imports] of USES) {
-  test(`the packed library is loaded by ${file}`, () => {
+  test(`${file} can load the packed library`, () => {
     const body = 'const client = new Herm({ apiKey: "k" });\n';
-    const says =
+    const print =
       "console.log(Herm === Named, Herm.APIError === APIError, typeof client.deployments.create);\n";
-    writeFileSync(join(project, file), `${imports}\n${body}${says}`);
+    writeFileSync(join(project, file), `${imports}\n${body}${print}`);
     assert.equal(run(process.execPath, [file], project), "true true function\n");
   });
 }
@@ -47,7 +47,7 @@ for (const [file, settings] of [
   ["common.cts", ["--module", "nodenext"]],
   ["bundled.ts", ["--module", "esnext", "--moduleResolution", "bundler"]],
 ] as const) {
-  test(`the packed library's types are found by ${file}, without those of Node.js`, () => {
+  test(`${file} can use the types of the packed library without those of Node.js`, () => {
     const text = [
       'import Herm, { type HermEvent } from "herm";',
       'const client = new Herm({ apiKey: "k" });',
@@ -55,10 +55,10 @@ for (const [file, settings] of [
       '  const { deployment_id } = await client.deployments.create({ customer_id: "a", name: "b", system_prompt: "c" });',
       "  for await (const event of client.deployments.events.stream(deployment_id)) {",
       '    if (event.type === "tool_call") return event.tool;',
-      "    // @ts-expect-error: only a tool call has it",
+      "    // @ts-expect-error: only tool calls have arguments",
       "    event.arguments;",
       "  }",
-      "  // @ts-expect-error: a text is expected",
+      "  // @ts-expect-error: the id must be a string",
       "  await client.deployments.get(1);",
       "  return deployment_id;",
       "}",
@@ -71,18 +71,18 @@ for (const [file, settings] of [
   });
 }
 
-test("only what belongs there is packed", () => {
+test("the package contains only the intended files", () => {
   const packed = join(project, "node_modules", "herm");
   assert.deepEqual(readdirSync(packed).sort(), ["README.md", "dist", "package.json", "src"]);
   const manifest = JSON.parse(readFileSync(join(packed, "package.json"), "utf8")) as Record<string, unknown>;
   assert.deepEqual(
     [manifest["private"], manifest["dependencies"]],
     [true, undefined],
-    "nobody publishes it by accident",
+    "cannot be published by accident",
   );
 });
 
-test("nothing of Node.js is imported before it is needed", () => {
+test("no Node.js module is imported statically", () => {
   const folder = join(project, "node_modules", "herm", "dist");
   const scripts = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter(name =>
     name.endsWith(".js"),

@@ -26,7 +26,7 @@ for (const [name, end] of [
   ["CRLF", "\r\n"],
   ["CR", "\r"],
 ] as const) {
-  test(`a stream with ${name} reads the same, split at every byte`, () => {
+  test(`a stream with ${name} can be split at any byte`, () => {
     const whole = bytes(STREAM.replaceAll("\n", end));
     assert.deepEqual(parse(whole), FRAMES);
     for (let at = 0; at <= whole.length; at++) {
@@ -36,7 +36,7 @@ for (const [name, end] of [
   });
 }
 
-test("ends of lines may be mixed, and an LF belongs to the CR before it", () => {
+test("line endings can be mixed, and an LF belongs to the CR before it", () => {
   assert.deepEqual(parse(bytes("data: a\r\n\rdata: b\n\r\ndata: c\r\r")), [
     { data: "a" },
     { data: "b" },
@@ -44,11 +44,11 @@ test("ends of lines may be mixed, and an LF belongs to the CR before it", () => 
   ]);
 });
 
-test("what is broken as UTF-8 does not stop the stream", () => {
+test("invalid UTF-8 does not stop the stream", () => {
   assert.deepEqual(parse(Uint8Array.of(...bytes("data: "), 0xff, 0x0a, 0x0a)), [{ data: "\uFFFD" }]);
 });
 
-test("a chunk's memory may be used again", () => {
+test("the memory of a chunk can be reused", () => {
   const parser = new SseParser();
   const chunk = bytes("data: kept");
   parser.push(chunk);
@@ -56,7 +56,7 @@ test("a chunk's memory may be used again", () => {
   assert.deepEqual(parser.push(bytes("\n\n")), [{ data: "kept" }]);
 });
 
-test("a line and an event have a limit", () => {
+test("lines and events have a size limit", () => {
   const parser = new SseParser(100);
   assert.throws(() => parser.push(bytes("x".repeat(101))), /longer than 100 bytes/);
   const lines = new SseParser(100);

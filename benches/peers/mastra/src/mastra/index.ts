@@ -1,4 +1,4 @@
-// An agent of no tools that asks the scripted model and keeps its threads in LibSQL, Mastra's own default store.
+// An agent without tools. It calls the scripted model and stores its threads in LibSQL, Mastra's default store.
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { Mastra } from '@mastra/core';
 import { Agent } from '@mastra/core/agent';

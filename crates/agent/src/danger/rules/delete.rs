@@ -1,45 +1,50 @@
-//! Deleting more than anybody should at once.
+//! Danger rules for deleting broad paths.
 
 use super::super::expand::is_partly_unknown;
 use super::super::wrappers;
-use super::Act;
+use super::Invocation;
 
-/// `rm -r`, and `shred` of the same, on what is broad or not known.
-pub(super) fn recursive(act: &Act<'_>) -> Option<String> {
+/// Detects the recursive deletion of a broad or unknown path, by `rm -r` and similar commands.
+pub(super) fn recursive(invocation: &Invocation<'_>) -> Option<String> {
     let option = |arg: &str| match arg.strip_prefix('-') {
         Some(rest) if rest.starts_with('-') => rest.len() > 3 && "-recursive".starts_with(rest),
         Some(rest) => rest.contains(['r', 'R']) || is_partly_unknown(rest),
         None => false,
     };
-    let options = act.texts().take_while(|arg| *arg != "--");
-    let is_sure = act.name == "rimraf" || options.clone().any(option);
-    // An argument of which nothing is known may be the option.
-    let may_be = act.args.iter().any(super::Text::is_unknown);
-    if !matches!(act.name, "rm" | "rimraf" | "srm" | "trash") || !(is_sure || may_be) {
+    let options = invocation.texts().take_while(|arg| *arg != "--");
+    let is_recursive = invocation.name == "rimraf" || options.clone().any(option);
+    // An argument whose value is unknown may be the option `-r`.
+    let may_be_recursive = invocation.args.iter().any(super::Value::is_unknown);
+    if !matches!(invocation.name, "rm" | "rimraf" | "srm" | "trash") || !(is_recursive || may_be_recursive) {
         return None;
     }
-    let known = || act.operands().filter(|path| is_sure || !is_partly_unknown(path));
-    known().find_map(|path| act.is_broad(path)).map(|what| format!("it deletes {what}"))
+    let paths = || invocation.operands().filter(|path| is_recursive || !is_partly_unknown(path));
+    paths().find_map(|path| invocation.is_broad(path)).map(|description| format!("it deletes {description}"))
 }
 
-/// `find` with `-delete` or `-exec rm`, without anything that narrows it down.
-pub(super) fn found(act: &Act<'_>) -> Option<String> {
+/// Detects `find` with `-delete` or `-exec rm` on a broad path, unless a test such as `-name` narrows the
+/// results.
+pub(super) fn find_delete(invocation: &Invocation<'_>) -> Option<String> {
     let removes = |arg: &str| matches!(arg.rsplit('/').next(), Some("rm" | "shred" | "unlink"));
-    let runs = act.has(&["-exec", "-execdir", "-ok", "-okdir"]);
-    if act.name != "find"
-        || !(act.has(&["-delete"]) || (runs && act.texts().any(removes) && act.has(&["{}"])))
+    let runs = invocation.has(&["-exec", "-execdir", "-ok", "-okdir"]);
+    if invocation.name != "find"
+        || !(invocation.has(&["-delete"])
+            || (runs && invocation.texts().any(removes) && invocation.has(&["{}"])))
     {
         return None;
     }
-    let found = wrappers::found(act.args);
-    found.iter().find_map(|path| act.is_broad(&path.text)).map(|what| format!("it deletes {what}"))
+    let found = wrappers::find_results(invocation.args);
+    found
+        .iter()
+        .find_map(|path| invocation.is_broad(&path.text))
+        .map(|description| format!("it deletes {description}"))
 }
 
-/// `rsync --delete` into what is broad.
-pub(super) fn mirrored(act: &Act<'_>) -> Option<String> {
-    if act.name != "rsync" || !act.texts().any(|arg| arg.starts_with("--del")) {
+/// Detects `rsync --delete` with a broad path as its destination.
+pub(super) fn rsync_delete(invocation: &Invocation<'_>) -> Option<String> {
+    if invocation.name != "rsync" || !invocation.texts().any(|arg| arg.starts_with("--del")) {
         return None;
     }
-    let what = act.is_broad(act.operands().last()?)?;
-    Some(format!("it deletes what is not in the source from {what}"))
+    let description = invocation.is_broad(invocation.operands().last()?)?;
+    Some(format!("it deletes files that the source does not have from {description}"))
 }

@@ -1,4 +1,4 @@
-//! Commands that a person should see first, each with the rule that finds it.
+//! Dangerous commands, each with the name of the danger rule that must report it.
 
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[(&str, &str)] = &[

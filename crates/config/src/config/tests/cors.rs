@@ -1,18 +1,18 @@
-//! Origins of web pages.
+//! Tests of the setting for CORS origins.
 
 use super::*;
 
 fn origins(value: &str) -> CorsOrigins {
-    good(&[("HERM_CORS_ORIGINS", value)], "").server.cors_origins
+    load_valid(&[("HERM_CORS_ORIGINS", value)], "").server.cors_origins
 }
 
 #[test]
-fn origins_are_kept_as_browsers_write_them() {
+fn origins_are_stored_as_browsers_send_them() {
     let list =
         "https://app.example.com, http://localhost:3000,http://[::1]:8080,https://a-b.example.com:8443";
-    let CorsOrigins::List(kept) = origins(list) else { panic!("not a list") };
+    let CorsOrigins::List(list_entries) = origins(list) else { panic!("not a list") };
     assert_eq!(
-        kept,
+        list_entries,
         [
             "https://app.example.com",
             "http://localhost:3000",
@@ -20,20 +20,20 @@ fn origins_are_kept_as_browsers_write_them() {
             "https://a-b.example.com:8443"
         ]
     );
-    let file = good(&[], "cors_origins = ['https://app.example.com']").server.cors_origins;
+    let file = load_valid(&[], "cors_origins = ['https://app.example.com']").server.cors_origins;
     assert_eq!(file, CorsOrigins::List(vec!["https://app.example.com".to_owned()]));
 }
 
 #[test]
-fn everybody_is_allowed_by_a_star_alone() {
+fn a_star_alone_allows_every_origin() {
     assert_eq!(origins("*"), CorsOrigins::Any);
     for value in ["*, https://app.example.com", "https://*.example.com", "https://*", "**"] {
-        says(&[("HERM_CORS_ORIGINS", value)], "", &["HERM_CORS_ORIGINS", "`*` alone"]);
+        assert_error(&[("HERM_CORS_ORIGINS", value)], "", &["HERM_CORS_ORIGINS", "`*` alone"]);
     }
 }
 
 #[test]
-fn what_no_browser_would_send_is_refused() {
+fn an_origin_that_no_browser_sends_is_rejected() {
     for value in [
         "app.example.com",
         "https://",
@@ -50,15 +50,19 @@ fn what_no_browser_would_send_is_refused() {
         "ftp://app.example.com",
         "null",
     ] {
-        says(&[("HERM_CORS_ORIGINS", value)], "", &["HERM_CORS_ORIGINS", value]);
+        assert_error(&[("HERM_CORS_ORIGINS", value)], "", &["HERM_CORS_ORIGINS", value]);
     }
     for value in ["https://app.example.com:443", "http://app.example.com:80"] {
-        says(&[("HERM_CORS_ORIGINS", value)], "", &["HERM_CORS_ORIGINS", "leave the scheme's own port out"]);
+        assert_error(
+            &[("HERM_CORS_ORIGINS", value)],
+            "",
+            &["HERM_CORS_ORIGINS", "contains the default port"],
+        );
     }
 }
 
 #[test]
-fn an_empty_variable_takes_back_what_the_file_allows() {
-    let config = good(&[("HERM_CORS_ORIGINS", "")], "cors_origins = ['https://app.example.com']");
+fn an_empty_variable_overrides_the_file() {
+    let config = load_valid(&[("HERM_CORS_ORIGINS", "")], "cors_origins = ['https://app.example.com']");
     assert_eq!(config.server.cors_origins, CorsOrigins::List(Vec::new()));
 }

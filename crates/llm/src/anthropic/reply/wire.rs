@@ -1,5 +1,5 @@
-//! The events of Anthropic's stream, as far as they are read. Kinds that are not known are skipped, as Anthropic
-//! asks its clients to.
+//! The streaming events of Anthropic, with only those JSON fields that are used. Unknown event types are
+//! ignored, as the documentation of Anthropic requires.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,7 +26,7 @@ pub(super) enum Event {
     Error {
         error: Value,
     },
-    /// `ping`, `content_block_stop`, and what is yet to come.
+    /// The event types `ping` and `content_block_stop`, and types that Anthropic adds later.
     #[serde(other)]
     Unknown,
 }
@@ -55,7 +55,8 @@ pub(super) enum ContentBlock {
     ToolUse {
         id: String,
         name: String,
-        /// Empty here, and sent in pieces; some gateways send it whole.
+        /// The input of the tool call. Usually it is empty, because the input follows in deltas. Some
+        /// gateways send the whole input here.
         #[serde(default)]
         input: Value,
     },

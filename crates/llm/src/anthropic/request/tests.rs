@@ -99,7 +99,7 @@ fn a_request_is_in_the_wire_format_with_four_breakpoints() {
 }
 
 #[test]
-fn without_system_prompt_and_tools_neither_is_sent() {
+fn an_empty_system_prompt_and_empty_tools_are_omitted() {
     let request = ModelRequest { system: String::new(), tools: vec![], ..request(vec![user("Hello")]) };
     let keys: Vec<String> = sent(&request).as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["model", "max_tokens", "stream", "messages"]);
@@ -126,7 +126,7 @@ fn turns_of_one_role_become_one_message_with_tool_results_first() {
 }
 
 #[test]
-fn what_anthropic_refuses_is_not_sent() {
+fn content_that_anthropic_rejects_is_not_sent() {
     let messages = messages_of(vec![
         user(" \n"),
         Turn::Assistant {
@@ -147,7 +147,7 @@ fn what_anthropic_refuses_is_not_sent() {
         .iter()
         .map(|block| block["text"].as_str().unwrap())
         .collect();
-    assert_eq!(texts, ["(an empty message)", "Hello"]);
+    assert_eq!(texts, ["(empty message)", "Hello"]);
     assert_eq!(messages[1]["content"][0]["input"], json!({"INVALID_JSON": "{broken"}));
     assert_eq!(messages[1]["content"][0]["id"], "call_0");
     assert_eq!(messages[2]["content"][0]["tool_use_id"], "call_0");
@@ -156,7 +156,7 @@ fn what_anthropic_refuses_is_not_sent() {
 }
 
 #[test]
-fn arguments_are_sent_byte_for_byte() {
+fn arguments_are_sent_unchanged() {
     let arguments = r#"{ "b": 1.50, "a": 12345678901234567890123 }"#;
     let turns = vec![user("Hello"), Turn::Assistant { blocks: vec![call("a", arguments)] }];
     let body = String::from_utf8(body(&request(turns)).unwrap()).unwrap();

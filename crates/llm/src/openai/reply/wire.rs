@@ -1,11 +1,12 @@
-//! The chunks of a Chat Completions stream, as far as they are read. Every field may be missing or `null`.
+//! The chunks of a Chat Completions stream, with only those JSON fields that are used. Every field can be
+//! missing or `null`.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Chunk {
-    /// Empty in the chunk that carries the usage.
+    /// The completions. The list is empty in the chunk that contains the token usage.
     pub(crate) choices: Option<Vec<Choice>>,
     pub(crate) usage: Option<Usage>,
     pub(crate) error: Option<Value>,
@@ -23,9 +24,9 @@ pub(crate) struct Choice {
 pub(crate) struct Delta {
     pub(crate) content: Option<String>,
     pub(crate) refusal: Option<String>,
-    /// Reasoning, as DeepSeek and vLLM name it.
+    /// The reasoning text, under the name that DeepSeek and vLLM use.
     pub(crate) reasoning_content: Option<String>,
-    /// Reasoning, as OpenRouter names it.
+    /// The reasoning text, under the name that OpenRouter uses.
     pub(crate) reasoning: Option<String>,
     pub(crate) tool_calls: Option<Vec<ToolCallDelta>>,
 }

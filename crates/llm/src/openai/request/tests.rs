@@ -81,7 +81,7 @@ fn a_request_is_in_the_wire_format() {
 }
 
 #[test]
-fn other_servers_are_told_the_limit_under_its_old_name() {
+fn other_servers_receive_the_limit_under_its_old_name() {
     let request = ModelRequest { system: String::new(), tools: vec![], turns: vec![], ..request() };
     assert_eq!(
         sent(&request, MaxTokensField::MaxTokens),

@@ -1,13 +1,14 @@
-//! The manifest's lines: each made of what the archive holds, so that the reader makes the same ones.
+//! Creates the lines of an archive's manifest. Each line depends only on a member of the archive, so the reader
+//! computes the same lines as the writer.
 
 use serde_json::{Value, json};
 
 use super::member::{Kind, Member};
 
-/// The first line.
+/// The first line of every manifest.
 pub(super) const FIRST: &str = "{\"format\":\"herm-workspace\",\"version\":1}\n";
 
-/// The line of a member; `sha256` is that of a file's bytes.
+/// Returns the manifest line for a member. `sha256` is the hash of the content if the member is a file.
 pub(super) fn line(member: &Member, sha256: Option<&[u8]>) -> String {
     let kind = match member.kind {
         Kind::File => "file",
@@ -32,17 +33,17 @@ pub(super) fn line(member: &Member, sha256: Option<&[u8]>) -> String {
     format!("{line}\n")
 }
 
-/// The line of an entry that the archive does not hold.
+/// Returns the manifest line for an entry that was omitted from the archive.
 pub(super) fn left_out(path: &[u8], why: &str) -> String {
     format!("{}\n", json!({"path": text(path), "left_out": why}))
 }
 
-/// The line that counts what is left out and not named.
+/// Returns the last line about omitted entries: the number of those that do not have a line of their own.
 pub(super) fn more_left_out(count: u64) -> String {
     format!("{}\n", json!({"left_out_too": count}))
 }
 
-/// A path as text; as hexadecimal digits if it is none.
+/// Encodes a path as a JSON string, or as hexadecimal digits if the path is not UTF-8.
 fn text(path: &[u8]) -> Value {
     match std::str::from_utf8(path) {
         Ok(text) => text.into(),

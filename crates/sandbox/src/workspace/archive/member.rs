@@ -1,18 +1,18 @@
-//! Members of the archive: a tar header each, and before it one in the pax format (POSIX.1-2001) with what has no room
-//! there: the whole path, a link's target, the size, the time to the nanosecond.
+//! The members of an archive. Each has a tar header, preceded by a pax header (POSIX.1-2001) with the values that do
+//! not fit into the tar header: the full path, a link's target, the size, and the modification time in nanoseconds.
 
 use std::io::{self, Read};
 
 use super::{ArchiveError, MAX_DEPTH, MAX_PATH_BYTES};
 
 pub(super) const BLOCK_BYTES: usize = 512;
-/// What stands before each path.
+/// The prefix of every member's path, except the manifest's.
 pub(super) const PREFIX: &[u8] = b"workspace/";
 pub(super) const MANIFEST_PATH: &[u8] = b"manifest.jsonl";
-/// Bytes of a pax header at most: two paths and some numbers.
+/// The maximum size of a pax header in bytes, enough for two paths and a few numbers. Larger headers are rejected.
 const MAX_PAX_BYTES: u64 = 16 * 1024;
 const MAX_NAME_BYTES: usize = 255;
-/// Permissions that are kept. What makes somebody else of who runs a file is not.
+/// The permission bits that are stored and restored. The setuid, setgid and sticky bits are dropped.
 const PERMISSIONS: u32 = 0o777;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     File,
     Directory,
     Symlink,
-    /// A further name of a file that came before.
+    /// A hard link to a file that precedes it in the archive.
     HardLink,
 }
 
@@ -37,7 +37,7 @@ impl Kind {
     }
 }
 
-/// An instant as files have it.
+/// The modification time of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mtime {
     pub(super) seconds: i64,
@@ -58,29 +58,30 @@ impl Mtime {
     }
 }
 
-/// What the archive says of one entry.
+/// The metadata of a workspace entry in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) kind: Kind,
-    /// Relative to the workspace.
+    /// The path, relative to the workspace directory.
     pub(super) path: Vec<u8>,
     pub(super) mode: u32,
     pub(super) mtime: Mtime,
-    /// Bytes; zero of what is no file.
+    /// The size in bytes, which is zero unless the entry is a file.
     pub(super) size: u64,
-    /// Of a link: as it stands of a symbolic one, relative to the workspace of a hard one.
+    /// The target of a link. A symbolic link's target is stored unchanged. A hard link's target is a path relative to
+    /// the workspace directory.
     pub(super) target: Option<Vec<u8>>,
 }
 
-/// What the reader comes upon.
-pub(super) enum Found {
+/// The next member that the reader found in an archive.
+pub(super) enum NextMember {
     Member(Member),
-    /// The manifest, and how many bytes it has.
+    /// The manifest. The number is its size in bytes.
     Manifest(u64),
 }
 
 impl Member {
-    /// The headers, as they stand in the archive.
+    /// Encodes the member's pax header and tar header.
     pub(super) fn encode(&self) -> Vec<u8> {
         let path = [PREFIX, &self.path].concat();
         let target = self.target.as_ref().map(|target| match self.kind {
@@ -114,7 +115,7 @@ fn encode(path: &[u8], flag: u8, mode: u32, mtime: Mtime, size: u64, target: Opt
     bytes
 }
 
-/// One record of a pax header: its own length, key and value.
+/// Appends a record to a pax header: the record's own length, the key and the value.
 fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
@@ -126,7 +127,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     records.push(b'\n');
 }
 
-/// Where the fields of a header are.
+/// The byte ranges of a tar header's fields, one constant for each field.
 const NAME: std::ops::Range<usize> = 0..100;
 const MODE: std::ops::Range<usize> = 100..108;
 const OWNER: std::ops::Range<usize> = 108..116;
@@ -142,22 +143,22 @@ type Block = [u8; BLOCK_BYTES];
 
 fn header(name: &[u8], flag: u8, mode: u32, seconds: i64, size: u64) -> Block {
     let mut block = [0u8; BLOCK_BYTES];
-    put(&mut block, NAME, name);
-    put(&mut block, MODE, format!("{mode:07o}").as_bytes());
-    put(&mut block, OWNER, b"0001750");
-    put(&mut block, GROUP, b"0001750");
-    // A number that has no room here stands in the pax header alone.
+    write_field(&mut block, NAME, name);
+    write_field(&mut block, MODE, format!("{mode:07o}").as_bytes());
+    write_field(&mut block, OWNER, b"0001750");
+    write_field(&mut block, GROUP, b"0001750");
+    // If a number is too large for its field in the tar header, write zeros. The pax header contains the number.
     let octal = |number: u64| if number < 1 << 33 { format!("{number:011o}") } else { "0".repeat(11) };
-    put(&mut block, SIZE, octal(size).as_bytes());
-    put(&mut block, MTIME, octal(u64::try_from(seconds).unwrap_or(0)).as_bytes());
-    put(&mut block, FLAG, &[flag]);
-    put(&mut block, MAGIC, USTAR);
+    write_field(&mut block, SIZE, octal(size).as_bytes());
+    write_field(&mut block, MTIME, octal(u64::try_from(seconds).unwrap_or(0)).as_bytes());
+    write_field(&mut block, FLAG, &[flag]);
+    write_field(&mut block, MAGIC, USTAR);
     let sum = checksum(&block);
-    put(&mut block, CHECKSUM, format!("{sum:06o}\0 ").as_bytes());
+    write_field(&mut block, CHECKSUM, format!("{sum:06o}\0 ").as_bytes());
     block
 }
 
-fn put(block: &mut Block, range: std::ops::Range<usize>, bytes: &[u8]) {
+fn write_field(block: &mut Block, range: std::ops::Range<usize>, bytes: &[u8]) {
     if let Some(field) = block.get_mut(range) {
         field.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     }
@@ -167,45 +168,45 @@ fn field(block: &Block, range: std::ops::Range<usize>) -> &[u8] {
     block.get(range).unwrap_or_default()
 }
 
-/// The sum of all bytes, those of the sum itself taken as spaces.
+/// Returns the checksum of a tar header: the sum of all its bytes, computed as if the checksum field contained spaces.
 fn checksum(block: &Block) -> u32 {
-    let at = |(index, byte): (usize, &u8)| u32::from(if CHECKSUM.contains(&index) { b' ' } else { *byte });
-    block.iter().enumerate().map(at).sum()
+    let value = |(index, byte): (usize, &u8)| u32::from(if CHECKSUM.contains(&index) { b' ' } else { *byte });
+    block.iter().enumerate().map(value).sum()
 }
 
-/// Reads the next headers.
-pub(super) fn read(from: &mut impl Read) -> Result<Found, ArchiveError> {
+/// Reads the pax header and the tar header of the next member.
+pub(super) fn read(from: &mut impl Read) -> Result<NextMember, ArchiveError> {
     let pax = read_block(from)?;
     if field(&pax, FLAG) != b"x" {
         return Err(damaged("a member has no pax header"));
     }
     let length = octal(&pax, SIZE).filter(|length| *length <= MAX_PAX_BYTES);
-    let length = length.ok_or_else(|| damaged("a pax header is too long"))?;
+    let length = length.ok_or_else(|| damaged("a pax header is too long or has an invalid length"))?;
     let mut text = Vec::new();
     from.take(length.next_multiple_of(BLOCK_BYTES as u64)).read_to_end(&mut text)?;
     if text.len() as u64 != length.next_multiple_of(BLOCK_BYTES as u64) {
-        return Err(cut_off());
+        return Err(truncated());
     }
     text.truncate(usize::try_from(length).unwrap_or(0));
-    let records = Records::parse(&text).ok_or_else(|| damaged("a pax header cannot be read"))?;
+    let records = PaxRecords::parse(&text).ok_or_else(|| damaged("a pax header is malformed"))?;
     let header = read_block(from)?;
     let flag = field(&header, FLAG);
     let kind = Kind::ALL.into_iter().find(|kind| flag == [kind.flag()]);
-    let kind = kind.ok_or_else(|| damaged("a member is neither a file nor a directory nor a link"))?;
+    let kind = kind.ok_or_else(|| damaged("a member is not a file, directory or link"))?;
     let mode = octal(&header, MODE).and_then(|mode| u32::try_from(mode).ok());
-    let mode = mode.ok_or_else(|| damaged("a member has no permissions"))?;
+    let mode = mode.ok_or_else(|| damaged("a member has no valid permissions"))?;
     records.member(kind, mode & PERMISSIONS)
 }
 
 fn read_block(from: &mut impl Read) -> Result<Block, ArchiveError> {
     let mut block = [0u8; BLOCK_BYTES];
     from.read_exact(&mut block).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => cut_off(),
+        io::ErrorKind::UnexpectedEof => truncated(),
         _ => error.into(),
     })?;
     let sum = field(&block, CHECKSUM);
     if field(&block, MAGIC) != USTAR || sum != format!("{:06o}\0 ", checksum(&block)).as_bytes() {
-        return Err(damaged("a header is not sound"));
+        return Err(damaged("a header has an unknown format or a wrong checksum"));
     }
     Ok(block)
 }
@@ -216,33 +217,33 @@ fn octal(block: &Block, range: std::ops::Range<usize>) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
-fn damaged(what: &str) -> ArchiveError {
-    ArchiveError::Damaged(what.to_owned())
+fn damaged(problem: &str) -> ArchiveError {
+    ArchiveError::Damaged(problem.to_owned())
 }
 
-pub(super) fn cut_off() -> ArchiveError {
-    damaged("it ends in the middle")
+pub(super) fn truncated() -> ArchiveError {
+    damaged("the archive ends unexpectedly")
 }
 
-/// What a pax header says.
+/// The values that a pax header's records contain.
 #[derive(Default)]
-struct Records<'a> {
+struct PaxRecords<'a> {
     path: Option<&'a [u8]>,
     target: Option<&'a [u8]>,
     mtime: Option<Mtime>,
     size: Option<u64>,
 }
 
-impl<'a> Records<'a> {
+impl<'a> PaxRecords<'a> {
     fn parse(mut text: &'a [u8]) -> Option<Self> {
         let mut records = Self::default();
         while !text.is_empty() {
             let space = text.iter().take(8).position(|byte| *byte == b' ')?;
             let length: usize = std::str::from_utf8(text.get(..space)?).ok()?.parse().ok()?;
-            let one = text.get(space + 1..length)?.strip_suffix(b"\n")?;
+            let record = text.get(space + 1..length)?.strip_suffix(b"\n")?;
             text = text.get(length..)?;
-            let equals = one.iter().position(|byte| *byte == b'=')?;
-            let (key, value) = (one.get(..equals)?, one.get(equals + 1..)?);
+            let equals = record.iter().position(|byte| *byte == b'=')?;
+            let (key, value) = (record.get(..equals)?, record.get(equals + 1..)?);
             let is_first = match key {
                 b"path" => records.path.replace(value).is_none(),
                 b"linkpath" => records.target.replace(value).is_none(),
@@ -261,39 +262,46 @@ impl<'a> Records<'a> {
         Some(records)
     }
 
-    fn member(self, kind: Kind, mode: u32) -> Result<Found, ArchiveError> {
+    fn member(self, kind: Kind, mode: u32) -> Result<NextMember, ArchiveError> {
         let (Some(path), Some(mtime), Some(size)) = (self.path, self.mtime, self.size) else {
-            return Err(damaged("a pax header lacks a record"));
+            return Err(damaged("a pax header lacks one of the records `path`, `mtime` and `size`"));
         };
         if path == MANIFEST_PATH && kind == Kind::File {
-            return Ok(Found::Manifest(size));
+            return Ok(NextMember::Manifest(size));
         }
         if kind != Kind::File && size != 0 {
-            return Err(damaged("a member that is no file has bytes"));
+            return Err(damaged("a member that is not a file has content"));
         }
         let target = match (kind, self.target) {
             (Kind::File | Kind::Directory, None) => None,
-            (Kind::HardLink, Some(target)) => Some(within(target)?),
-            (Kind::Symlink, Some(target)) if is_target(target) => Some(target.to_vec()),
-            _ => return Err(damaged("a link has no target that a link can have")),
+            (Kind::HardLink, Some(target)) => Some(relative_path(target)?),
+            (Kind::Symlink, Some(target)) if is_valid_target(target) => Some(target.to_vec()),
+            _ => return Err(damaged("a member has an invalid, missing or unexpected link target")),
         };
-        Ok(Found::Member(Member { kind, path: within(path)?, mode, mtime, size, target }))
+        Ok(NextMember::Member(Member { kind, path: relative_path(path)?, mode, mtime, size, target }))
     }
 }
 
-fn is_target(target: &[u8]) -> bool {
+fn is_valid_target(target: &[u8]) -> bool {
     (1..=MAX_PATH_BYTES).contains(&target.len()) && !target.contains(&0)
 }
 
-/// A path in the archive as one in the workspace: it stays there by its text alone.
-fn within(path: &[u8]) -> Result<Vec<u8>, ArchiveError> {
-    let inside = path.strip_prefix(PREFIX).filter(|path| is_path(path));
-    let shown = || ArchiveError::Damaged(format!("{:?} is no path in it", String::from_utf8_lossy(path)));
-    inside.map(<[u8]>::to_vec).ok_or_else(shown)
+/// Converts a path in the archive to a path relative to the workspace. Fails if the path could lead outside the
+/// workspace.
+fn relative_path(path: &[u8]) -> Result<Vec<u8>, ArchiveError> {
+    let inside = path.strip_prefix(PREFIX).filter(|path| is_valid_path(path));
+    let invalid = || {
+        ArchiveError::Damaged(format!(
+            "{:?} is not a valid path in an archive",
+            String::from_utf8_lossy(path)
+        ))
+    };
+    inside.map(<[u8]>::to_vec).ok_or_else(invalid)
 }
 
-/// Whether a path has a place in an archive.
-pub(super) fn is_path(path: &[u8]) -> bool {
+/// Returns true if the path is allowed in an archive: not too long, not too deep, and without the components `.` and
+/// `..`.
+pub(super) fn is_valid_path(path: &[u8]) -> bool {
     let is_name = |name: &[u8]| {
         (1..=MAX_NAME_BYTES).contains(&name.len())
             && ![b".".as_slice(), b".."].contains(&name)

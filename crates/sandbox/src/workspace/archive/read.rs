@@ -1,4 +1,5 @@
-//! Reading an archive: every member looked at before anything is done with it, every hash compared.
+//! Reads an archive. Each member is checked before it is passed to the sink, and each file's hash is compared with the
+//! manifest.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,24 +8,26 @@ use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
-use super::member::{self, BLOCK_BYTES, Found, Kind, Member, cut_off};
+use super::member::{self, BLOCK_BYTES, Kind, Member, NextMember, truncated};
 use super::{ArchiveError, CHUNK_BYTES, Contents, MAX_ENTRIES, Stop, manifest};
 
-/// The largest window that an archive may make the decompressor keep, as a power of two: 8 MiB.
+/// The maximum window size of the zstd decompressor, as a power of two: 8 MiB. Archives that need a larger window are
+/// rejected.
 const MAX_WINDOW_LOG: u32 = 23;
-/// Bytes of the manifest's lines on what was left out, at most.
+/// The maximum total size of the manifest's lines about omitted entries, in bytes. Archives that exceed it are
+/// rejected.
 const MAX_LEFT_OUT_BYTES: u64 = 32 * 1024 * 1024;
 
-/// What is done with the members, in their order.
+/// Receives the members of an archive in order.
 pub(super) trait Sink {
     fn begin_file(&mut self, member: &Member) -> Result<(), ArchiveError>;
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), ArchiveError>;
     fn end_file(&mut self, member: &Member) -> Result<(), ArchiveError>;
-    /// A member that is no file.
+    /// Called for each member that is not a file.
     fn add(&mut self, member: &Member) -> Result<(), ArchiveError>;
 }
 
-/// Nothing is done with them: they are looked at alone.
+/// A sink that discards the members. It is used to verify an archive without restoring it.
 pub(super) struct Verify;
 
 impl Sink for Verify {
@@ -45,11 +48,11 @@ impl Sink for Verify {
     }
 }
 
-/// What stands at a path of which something was seen.
+/// The type of the entry at a path that has occurred in the archive.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// A directory of which only what is in it has come.
-    Within,
+enum PathState {
+    /// A directory whose entries have occurred in the archive, but which has not occurred itself yet.
+    ImpliedDirectory,
     Directory,
     File,
     Other,
@@ -57,18 +60,19 @@ enum Seen {
 
 struct Reader<'a, R> {
     from: R,
-    /// By the first half of the SHA-256 of the path.
-    seen: HashMap<u128, Seen>,
+    /// All paths that have occurred so far. The key is the first half of the path's SHA-256.
+    paths: HashMap<u128, PathState>,
     contents: Contents,
     expected: Contents,
-    /// Of the manifest, as it must begin.
+    /// The running hash of the manifest lines computed from the members so far. The stored manifest must begin with the
+    /// same lines.
     lines: Context,
     lines_bytes: u64,
     stop: &'a Stop,
     buffer: Vec<u8>,
 }
 
-/// Reads an archive to its end.
+/// Reads a whole archive, passes its members to `sink` and checks the stored manifest.
 pub(super) fn read(
     archive: &File,
     expected: Contents,
@@ -79,7 +83,7 @@ pub(super) fn read(
     from.window_log_max(MAX_WINDOW_LOG)?;
     let mut reader = Reader {
         from,
-        seen: HashMap::new(),
+        paths: HashMap::new(),
         contents: Contents::default(),
         expected,
         lines: Context::new(&SHA256),
@@ -87,130 +91,141 @@ pub(super) fn read(
         stop,
         buffer: vec![0; CHUNK_BYTES],
     };
-    reader.note(manifest::FIRST);
+    reader.hash_line(manifest::FIRST);
     while let Some(member) = reader.next()? {
         if member.kind == Kind::File {
             sink.begin_file(&member)?;
             let sha256 = reader.copy(member.size, |bytes| sink.bytes(bytes))?;
-            reader.note(&manifest::line(&member, Some(sha256.as_ref())));
+            reader.hash_line(&manifest::line(&member, Some(sha256.as_ref())));
             sink.end_file(&member)?;
         } else {
-            reader.note(&manifest::line(&member, None));
+            reader.hash_line(&manifest::line(&member, None));
             sink.add(&member)?;
         }
     }
     if reader.contents.entries != expected.entries || reader.contents.bytes != expected.bytes {
-        return Err(ArchiveError::Damaged("it does not hold what it was made of".to_owned()));
+        return Err(ArchiveError::Damaged(
+            "the archive has fewer entries or bytes than the snapshot's record".to_owned(),
+        ));
     }
-    reader.end()
+    reader.check_end()
 }
 
 impl<R: Read> Reader<'_, R> {
-    /// The next member; `None` when the manifest has come, and is the one it must be.
+    /// Returns the next member. If it is the manifest, which comes last, checks the manifest and returns `None`.
     fn next(&mut self) -> Result<Option<Member>, ArchiveError> {
         self.stop.check()?;
         match member::read(&mut self.from)? {
-            Found::Manifest(size) => {
+            NextMember::Manifest(size) => {
                 self.check_manifest(size)?;
                 Ok(None)
             }
-            Found::Member(member) => {
-                self.check(&member)?;
+            NextMember::Member(member) => {
+                self.check_member(&member)?;
                 Ok(Some(member))
             }
         }
     }
 
-    fn check(&mut self, member: &Member) -> Result<(), ArchiveError> {
+    fn check_member(&mut self, member: &Member) -> Result<(), ArchiveError> {
         self.contents.entries += 1;
         self.contents.bytes = self.contents.bytes.saturating_add(member.size);
         if self.contents.entries > self.expected.entries.min(MAX_ENTRIES)
             || self.contents.bytes > self.expected.bytes
         {
-            return Err(ArchiveError::Damaged("it holds more than it was made of".to_owned()));
+            return Err(ArchiveError::Damaged(
+                "the archive has more entries or bytes than the snapshot's record".to_owned(),
+            ));
         }
-        let refuse = |what: &str| {
+        let damaged = |problem: &str| {
             let path = String::from_utf8_lossy(&member.path);
-            Err(ArchiveError::Damaged(format!("{path:?} {what}")))
+            Err(ArchiveError::Damaged(format!("{path:?} {problem}")))
         };
-        for above in parents(&member.path) {
-            let above = self.seen.entry(key(above)).or_insert(Seen::Within);
-            if *above != Seen::Within {
-                return refuse("comes after the directory that it is in, or is in none");
+        for parent in parents(&member.path) {
+            let state = self.paths.entry(key(parent)).or_insert(PathState::ImpliedDirectory);
+            if *state != PathState::ImpliedDirectory {
+                return damaged("is stored after its parent directory, or its parent is not a directory");
             }
         }
         if member.target.as_ref().is_some_and(|target| {
-            member.kind == Kind::HardLink && self.seen.get(&key(target)) != Some(&Seen::File)
+            member.kind == Kind::HardLink && self.paths.get(&key(target)) != Some(&PathState::File)
         }) {
-            return refuse("is another name of no file that came before");
+            return damaged("is a hard link to a file that is not an earlier member of the archive");
         }
         let kind = match member.kind {
-            Kind::File => Seen::File,
-            Kind::Directory => Seen::Directory,
-            Kind::Symlink | Kind::HardLink => Seen::Other,
+            Kind::File => PathState::File,
+            Kind::Directory => PathState::Directory,
+            Kind::Symlink | Kind::HardLink => PathState::Other,
         };
-        match self.seen.entry(key(&member.path)) {
-            Entry::Vacant(place) => {
-                place.insert(kind);
+        match self.paths.entry(key(&member.path)) {
+            Entry::Vacant(entry) => {
+                entry.insert(kind);
                 Ok(())
             }
-            Entry::Occupied(mut place) if *place.get() == Seen::Within && kind == Seen::Directory => {
-                place.insert(kind);
+            Entry::Occupied(mut entry)
+                if *entry.get() == PathState::ImpliedDirectory && kind == PathState::Directory =>
+            {
+                entry.insert(kind);
                 Ok(())
             }
-            Entry::Occupied(_) => refuse("is there twice"),
+            Entry::Occupied(_) => damaged("occurs twice"),
         }
     }
 
-    fn note(&mut self, line: &str) {
+    fn hash_line(&mut self, line: &str) {
         self.lines.update(line.as_bytes());
         self.lines_bytes += line.len() as u64;
     }
 
-    /// Reads so many bytes and the rest of their last block; gives their SHA-256.
+    /// Reads a file's `size` bytes and the padding after them, and passes the bytes to `to`. Returns their SHA-256.
     fn copy(
         &mut self,
         size: u64,
         mut to: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
     ) -> Result<aws_lc_rs::digest::Digest, ArchiveError> {
         let mut context = Context::new(&SHA256);
-        let mut left = size;
-        while left > 0 {
+        let mut remaining = size;
+        while remaining > 0 {
             self.stop.check()?;
-            let most = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-            let count = self.from.read(self.buffer.get_mut(..most).unwrap_or_default())?;
+            let max = usize::try_from(remaining).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let count = self.from.read(self.buffer.get_mut(..max).unwrap_or_default())?;
             let Some(bytes) = self.buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
-                return Err(cut_off());
+                return Err(truncated());
             };
             context.update(bytes);
             to(bytes)?;
-            left -= count as u64;
+            remaining -= count as u64;
         }
         self.skip_zeros(size.next_multiple_of(BLOCK_BYTES as u64) - size)?;
         Ok(context.finish())
     }
 
-    /// Reads what must be zeros.
+    /// Reads `count` bytes. Fails if any of them is not zero.
     fn skip_zeros(&mut self, count: u64) -> Result<(), ArchiveError> {
         let mut rest = Vec::new();
         (&mut self.from).take(count).read_to_end(&mut rest)?;
         if rest.len() as u64 != count {
-            return Err(cut_off());
+            return Err(truncated());
         }
         if rest.iter().any(|byte| *byte != 0) {
-            return Err(ArchiveError::Damaged("there are bytes where none belong".to_owned()));
+            return Err(ArchiveError::Damaged(
+                "the padding after an archive entry contains nonzero bytes".to_owned(),
+            ));
         }
         Ok(())
     }
 
-    /// The manifest must begin as what was read says; then come the entries that are not here.
+    /// Checks that the stored manifest begins with the lines computed from the members. The remaining lines are about
+    /// omitted entries and cannot be checked.
     fn check_manifest(&mut self, size: u64) -> Result<(), ArchiveError> {
         if size.checked_sub(self.lines_bytes).is_none_or(|rest| rest > MAX_LEFT_OUT_BYTES) {
-            return Err(ArchiveError::Damaged("its manifest is of something else".to_owned()));
+            return Err(ArchiveError::Damaged(
+                "the size of the manifest does not match the members".to_owned(),
+            ));
         }
-        let mut given = Context::new(&SHA256);
-        let mut left = self.lines_bytes;
-        let filled = size.next_multiple_of(BLOCK_BYTES as u64) - size;
+        let mut stored_lines = Context::new(&SHA256);
+        let mut remaining = self.lines_bytes;
+        let padding = size.next_multiple_of(BLOCK_BYTES as u64) - size;
         let mut lines = (&mut self.from).take(size);
         loop {
             self.stop.check()?;
@@ -219,31 +234,35 @@ impl<R: Read> Reader<'_, R> {
             if bytes.is_empty() {
                 break;
             }
-            let ours = usize::try_from(left).unwrap_or(usize::MAX).min(count);
-            given.update(bytes.get(..ours).unwrap_or_default());
-            left -= ours as u64;
+            let checked = usize::try_from(remaining).unwrap_or(usize::MAX).min(count);
+            stored_lines.update(bytes.get(..checked).unwrap_or_default());
+            remaining -= checked as u64;
         }
-        if lines.limit() > 0 || left > 0 {
-            return Err(cut_off());
+        if lines.limit() > 0 || remaining > 0 {
+            return Err(truncated());
         }
-        if given.finish().as_ref() != self.lines.clone().finish().as_ref() {
-            return Err(ArchiveError::Damaged("its files are not those of its manifest".to_owned()));
+        if stored_lines.finish().as_ref() != self.lines.clone().finish().as_ref() {
+            return Err(ArchiveError::Damaged("the members do not match the manifest".to_owned()));
         }
-        self.skip_zeros(filled)
+        self.skip_zeros(padding)
     }
 }
 
 impl Reader<'_, zstd::Decoder<'static, io::BufReader<&File>>> {
-    /// Nothing may come any more.
-    fn end(mut self) -> Result<(), ArchiveError> {
+    /// Checks that only the tar's end marker follows, and that no data follows the marker.
+    fn check_end(mut self) -> Result<(), ArchiveError> {
         self.skip_zeros(2 * BLOCK_BYTES as u64)?;
         let mut more = [0u8; 1];
         let has_more = self.from.read(&mut more)? > 0 || self.from.finish().read(&mut more)? > 0;
-        if has_more { Err(ArchiveError::Damaged("something comes after its end".to_owned())) } else { Ok(()) }
+        if has_more {
+            Err(ArchiveError::Damaged("the archive contains data after its end marker".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 }
 
-/// The directories that a path lies in.
+/// Returns all parent directories of a path, outermost first.
 pub(super) fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     ends.filter_map(|end| path.get(..end))

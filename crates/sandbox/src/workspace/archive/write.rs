@@ -1,4 +1,4 @@
-//! Making an archive of a workspace that nobody writes to any more.
+//! Writes an archive of a workspace. Nothing may write to the workspace in the meantime.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -10,29 +10,30 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, openat2, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::member::{self, BLOCK_BYTES, Kind, Member, Mtime, is_path};
+use super::member::{self, BLOCK_BYTES, Kind, Member, Mtime, is_valid_path};
 use super::{
     ArchiveError, CHUNK_BYTES, Contents, Error, MAX_CONTENT_BYTES, MAX_ENTRIES, MAX_PATH_BYTES, Stop,
     Workspace, manifest,
 };
-use crate::workspace::remove::{DIRECTORY, entered, is_dots};
-use crate::workspace::write::remove_left_over;
+use crate::workspace::remove::{DIRECTORY, is_dots, open_for_reading};
+use crate::workspace::write::remove_if_stale;
 use crate::workspace::{BENEATH, WorkspacePath};
 
-/// zstd's own default: fast, and small enough.
+/// The compression level, which is zstd's default.
 const LEVEL: i32 = 3;
-/// Entries that are left out and named; further ones are counted.
+/// The maximum number of omitted entries that the manifest lists. Beyond it, omitted entries are only counted.
 const MAX_NAMED: u64 = 1_000;
-/// Bytes of paths that are kept to find further names of the same files. What finds no room is kept as a file of its own.
+/// The maximum total size of the paths that are remembered to detect hard links, in bytes. Beyond it, hard links to
+/// further files are stored as separate files.
 const MAX_LINK_BYTES: usize = 64 * 1024 * 1024;
 
 struct Writer<'a, W: Write> {
     out: zstd::Encoder<'static, W>,
-    /// The manifest as far as it goes.
+    /// The lines of the manifest, which are first written to the scratch file.
     lines: io::BufWriter<File>,
-    /// What was left out, named.
+    /// The manifest's lines about omitted entries.
     left_out: String,
-    /// The first name of each file that has several, by device and inode.
+    /// The first path of each file that has several hard links. The key is the file's device and inode number.
     links: HashMap<(u64, u64), Vec<u8>>,
     link_bytes: usize,
     contents: Contents,
@@ -66,28 +67,28 @@ pub(super) fn write<W: Write>(
 }
 
 impl<W: Write> Writer<'_, W> {
-    /// Adds what is in a directory. It goes down as many levels as a path may have.
+    /// Adds a directory's entries recursively. The maximum depth of paths also limits the depth of the recursion.
     fn add_entries(&mut self, directory: &OwnedFd, path: &mut Vec<u8>) -> Result<(), ArchiveError> {
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            if is_dots(name) || remove_left_over(directory, &name.to_string_lossy()) {
+            if is_dots(name) || remove_if_stale(directory, &name.to_string_lossy()) {
                 continue;
             }
             self.stop.check()?;
-            let above = path.len();
-            if above > 0 {
+            let parent_len = path.len();
+            if parent_len > 0 {
                 path.push(b'/');
             }
             path.extend_from_slice(name.to_bytes());
             self.add(directory, name, path)?;
-            path.truncate(above);
+            path.truncate(parent_len);
         }
         Ok(())
     }
 
     fn add(&mut self, directory: &OwnedFd, name: &CStr, path: &mut Vec<u8>) -> Result<(), ArchiveError> {
-        if !is_path(path) {
+        if !is_valid_path(path) {
             return self.leave_out(path, "its path is too long or too deep");
         }
         let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -120,15 +121,16 @@ impl<W: Write> Writer<'_, W> {
         let directory = match openat2(parent, name, DIRECTORY | OFlags::RDONLY, Mode::empty(), BENEATH) {
             Err(Errno::XDEV) => return self.leave_out(path, "mount"),
             Err(Errno::ACCESS) => {
-                let found = openat2(parent, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH)?;
-                entered(&found)?
+                let directory_fd = openat2(parent, name, DIRECTORY | OFlags::PATH, Mode::empty(), BENEATH)?;
+                open_for_reading(&directory_fd)?
             }
             directory => directory?,
         };
         self.add_entries(&directory, path)?;
         let before = Mode::from_raw_mode(stat.st_mode);
         if Mode::from_raw_mode(fstat(&directory)?.st_mode) != before {
-            // Should this archive come to nothing, the next one finds what this one found.
+            // Restore the directory's original permissions, which may have been changed to read it: if this archive is
+            // discarded, the workspace may be archived again.
             fchmod(&directory, before)?;
         }
         self.add_member(&member(Kind::Directory, path, stat), None)
@@ -154,12 +156,13 @@ impl<W: Write> Writer<'_, W> {
         let member = member(Kind::File, path, &stat);
         self.contents.bytes = self.contents.bytes.saturating_add(member.size);
         if self.contents.bytes > MAX_CONTENT_BYTES {
-            let message = format!("the workspace has more than {MAX_CONTENT_BYTES} bytes");
+            let message =
+                format!("the files in the workspace have more than {MAX_CONTENT_BYTES} bytes in total");
             return Err(ArchiveError::TooLarge(message));
         }
         self.out.write_all(&member.encode())?;
         let sha256 = self.copy(file, member.size)?;
-        self.note(&member, Some(&sha256))?;
+        self.add_line(&member, Some(&sha256))?;
         if stat.st_nlink > 1 && self.link_bytes + path.len() <= MAX_LINK_BYTES {
             self.link_bytes += path.len();
             self.links.insert(inode, path.to_vec());
@@ -167,7 +170,7 @@ impl<W: Write> Writer<'_, W> {
         Ok(())
     }
 
-    /// Adds a file's bytes and fills its last block; gives their SHA-256.
+    /// Writes a file's content and padding to the archive. Returns the SHA-256 of the content.
     fn copy(&mut self, file: File, size: u64) -> Result<Vec<u8>, ArchiveError> {
         let mut context = Context::new(&SHA256);
         let mut file = file.take(size);
@@ -194,21 +197,21 @@ impl<W: Write> Writer<'_, W> {
 
     fn add_member(&mut self, member: &Member, sha256: Option<&[u8]>) -> Result<(), ArchiveError> {
         self.out.write_all(&member.encode())?;
-        self.note(member, sha256)
+        self.add_line(member, sha256)
     }
 
-    fn note(&mut self, member: &Member, sha256: Option<&[u8]>) -> Result<(), ArchiveError> {
+    fn add_line(&mut self, member: &Member, sha256: Option<&[u8]>) -> Result<(), ArchiveError> {
         self.count()?;
         self.contents.entries += 1;
         Ok(self.lines.write_all(manifest::line(member, sha256).as_bytes())?)
     }
 
-    fn leave_out(&mut self, path: &[u8], why: &str) -> Result<(), ArchiveError> {
+    fn leave_out(&mut self, path: &[u8], reason: &str) -> Result<(), ArchiveError> {
         self.count()?;
         self.contents.left_out += 1;
         if self.contents.left_out <= MAX_NAMED {
             let shown = path.get(..MAX_PATH_BYTES).unwrap_or(path);
-            self.left_out.push_str(&manifest::left_out(shown, why));
+            self.left_out.push_str(&manifest::left_out(shown, reason));
         }
         Ok(())
     }
@@ -220,7 +223,7 @@ impl<W: Write> Writer<'_, W> {
         Err(ArchiveError::TooLarge(format!("the workspace has more than {MAX_ENTRIES} entries")))
     }
 
-    /// Adds the manifest, and the two empty blocks that end a tar.
+    /// Completes the archive: adds the manifest and the two zero blocks that mark the end of a tar archive.
     fn finish(mut self) -> Result<(W, Contents), ArchiveError> {
         self.lines.write_all(self.left_out.as_bytes())?;
         if let more @ 1.. = self.contents.left_out.saturating_sub(MAX_NAMED) {
@@ -251,24 +254,29 @@ fn member(kind: Kind, path: &[u8], stat: &Stat) -> Member {
 }
 
 #[expect(clippy::allow_attributes, reason = "the field's type differs between architectures")]
-#[allow(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "see above")]
+#[allow(
+    clippy::unnecessary_fallible_conversions,
+    clippy::useless_conversion,
+    reason = "the field's type differs between architectures"
+)]
 pub(super) fn mtime(stat: &Stat) -> Mtime {
     Mtime { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
 }
 
-/// Opens a file that a listing has named; one that its owner may not read is given that right for this moment.
+/// Opens a file that was found in a directory listing. If the file's permissions deny its owner read access, grants
+/// that access for the duration of this call.
 fn open_file(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(parent, name, flags, Mode::empty(), BENEATH) {
         Err(Errno::ACCESS) => {}
         opened => return opened,
     }
-    let flags_to_find = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = openat2(parent, name, flags_to_find, Mode::empty(), BENEATH)?;
-    let before = Mode::from_raw_mode(fstat(&found)?.st_mode);
-    let by_number = format!("/proc/self/fd/{}", found.as_raw_fd());
-    rustix::fs::chmod(&by_number, before | Mode::RUSR)?;
+    let path_flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory_fd = openat2(parent, name, path_flags, Mode::empty(), BENEATH)?;
+    let before = Mode::from_raw_mode(fstat(&directory_fd)?.st_mode);
+    let fd_path = format!("/proc/self/fd/{}", directory_fd.as_raw_fd());
+    rustix::fs::chmod(&fd_path, before | Mode::RUSR)?;
     let opened = openat2(parent, name, flags, Mode::empty(), BENEATH);
-    rustix::fs::chmod(&by_number, before)?;
+    rustix::fs::chmod(&fd_path, before)?;
     opened
 }

@@ -3,24 +3,24 @@ use std::time::Duration;
 use herm_sandbox::{Error, Exec, Exit};
 use herm_testkit::process::wait_until;
 
-use super::{Host, every_engine, run, said, shell, text};
+use super::{Host, every_engine, run, shell, stdout_of, text};
 
 every_engine![
-    a_command_gives_both_its_streams_and_its_exit_status,
-    a_command_reads_its_input_its_environment_and_its_directory,
-    a_program_that_is_not_there_is_not_begun_and_the_sandbox_goes_on,
-    a_name_is_used_once_and_its_second_use_gives_the_first_ones_result,
-    a_result_is_kept_until_it_is_acknowledged,
-    a_command_that_takes_too_long_is_ended_with_its_whole_group,
-    a_command_that_is_killed_goes_with_its_whole_group,
-    of_too_much_output_the_beginning_and_the_end_are_kept,
-    what_goes_on_in_the_background_does_not_hold_the_command,
-    many_commands_run_side_by_side,
-    output_that_is_not_text_arrives_as_it_is,
-    common_programs_do_their_work,
+    a_command_returns_both_streams_and_its_exit_status,
+    a_command_gets_its_stdin_environment_and_directory,
+    a_missing_program_fails_to_start_and_the_sandbox_stays_usable,
+    a_command_runs_once_per_id_and_a_repeated_exec_returns_its_result,
+    a_result_is_retained_until_it_is_acknowledged,
+    a_command_that_times_out_is_killed_with_its_process_group,
+    killing_a_command_kills_its_process_group,
+    the_beginning_and_the_end_of_long_output_are_retained,
+    a_background_process_does_not_delay_the_result,
+    many_commands_run_concurrently,
+    binary_output_is_returned_unchanged,
+    common_programs_work,
 ];
 
-async fn a_command_gives_both_its_streams_and_its_exit_status(host: Host) {
+async fn a_command_returns_both_streams_and_its_exit_status(host: Host) {
     let sandbox = host.sandbox("one").await;
     let outcome = run(&sandbox, "echo out; echo err >&2; exit 7").await;
     assert_eq!(outcome.exit, Exit::Code(7));
@@ -30,9 +30,9 @@ async fn a_command_gives_both_its_streams_and_its_exit_status(host: Host) {
     host.stop().await;
 }
 
-async fn a_command_reads_its_input_its_environment_and_its_directory(host: Host) {
+async fn a_command_gets_its_stdin_environment_and_directory(host: Host) {
     let sandbox = host.sandbox("one").await;
-    said(&sandbox, "mkdir -p /workspace/below").await;
+    stdout_of(&sandbox, "mkdir -p /workspace/below").await;
     let exec = Exec {
         stdin: b"from outside".to_vec(),
         env: vec![("NAME".to_owned(), "Ada".to_owned())],
@@ -44,23 +44,23 @@ async fn a_command_reads_its_input_its_environment_and_its_directory(host: Host)
     host.stop().await;
 }
 
-async fn a_program_that_is_not_there_is_not_begun_and_the_sandbox_goes_on(host: Host) {
+async fn a_missing_program_fails_to_start_and_the_sandbox_stays_usable(host: Host) {
     let sandbox = host.sandbox("one").await;
     let exec = Exec { argv: vec!["no-such-program".to_owned()], ..shell("missing", "") };
     let failed = sandbox.exec(exec).await;
-    assert!(matches!(&failed, Err(Error::NotBegun(_))), "{failed:?}");
-    assert_eq!(said(&sandbox, "echo still here").await, "still here\n");
+    assert!(matches!(&failed, Err(Error::CommandNotStarted(_))), "{failed:?}");
+    assert_eq!(stdout_of(&sandbox, "echo still here").await, "still here\n");
     host.stop().await;
 }
 
-async fn a_name_is_used_once_and_its_second_use_gives_the_first_ones_result(host: Host) {
+async fn a_command_runs_once_per_id_and_a_repeated_exec_returns_its_result(host: Host) {
     let sandbox = host.sandbox("one").await;
     let command = "echo made >> log; wc -l < log";
     for _ in 0..2 {
         let outcome = sandbox.exec(shell("once", command)).await.unwrap();
         assert_eq!(text(&outcome.stdout), "1\n");
     }
-    // At the same time, too.
+    // The command is also run only once if two calls with the same id are concurrent.
     let (left, right) = tokio::join!(
         sandbox.exec(shell("twice", "echo made >> log; wc -l < log")),
         sandbox.exec(shell("twice", "echo made >> log; wc -l < log")),
@@ -72,28 +72,27 @@ async fn a_name_is_used_once_and_its_second_use_gives_the_first_ones_result(host
     host.stop().await;
 }
 
-async fn a_result_is_kept_until_it_is_acknowledged(host: Host) {
+async fn a_result_is_retained_until_it_is_acknowledged(host: Host) {
     let sandbox = host.sandbox("one").await;
-    let first = sandbox.exec(shell("kept", "echo kept")).await.unwrap();
-    assert_eq!(sandbox.attach("kept").await.unwrap(), Some(first));
-    sandbox.acknowledge("kept");
-    assert_eq!(sandbox.attach("kept").await.unwrap(), None);
-    assert_eq!(sandbox.attach("never-begun").await.unwrap(), None);
+    let first = sandbox.exec(shell("retained", "echo retained")).await.unwrap();
+    assert_eq!(sandbox.attach("retained").await.unwrap(), Some(first));
+    sandbox.acknowledge("retained");
+    assert_eq!(sandbox.attach("retained").await.unwrap(), None);
+    assert_eq!(sandbox.attach("never-started").await.unwrap(), None);
     host.stop().await;
 }
 
-/// What a command left in its process group goes with it; the marker says whether something went on.
-async fn a_command_that_takes_too_long_is_ended_with_its_whole_group(host: Host) {
+async fn a_command_that_times_out_is_killed_with_its_process_group(host: Host) {
     let sandbox = host.sandbox("one").await;
     let stubborn = "trap '' TERM; (trap '' TERM; while :; do date +%N > beat; sleep 0.01; done) & wait";
     let exec = Exec { timeout: Duration::from_millis(200), ..shell("slow", stubborn) };
     let outcome = sandbox.exec(exec).await.unwrap();
     assert_eq!(outcome.exit, Exit::TimedOut);
-    nothing_beats(&sandbox).await;
+    assert_nothing_beats(&sandbox).await;
     host.stop().await;
 }
 
-async fn a_command_that_is_killed_goes_with_its_whole_group(host: Host) {
+async fn killing_a_command_kills_its_process_group(host: Host) {
     let sandbox = host.sandbox("one").await;
     let exec = shell("killed", "(while :; do date +%N > beat; sleep 0.01; done) & wait");
     let beat = host.workspace("one").join("beat");
@@ -102,17 +101,18 @@ async fn a_command_that_is_killed_goes_with_its_whole_group(host: Host) {
         sandbox.kill("killed");
     });
     assert_eq!(outcome.unwrap().exit, Exit::Killed);
-    nothing_beats(&sandbox).await;
+    assert_nothing_beats(&sandbox).await;
     host.stop().await;
 }
 
-/// No process of the command goes on. One that was killed is there until the kernel gives it the processor, to end.
-async fn nothing_beats(sandbox: &herm_sandbox::Sandbox) {
-    let gone = "while grep -q '[b]eat' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.01; done; echo gone";
-    assert_eq!(said(sandbox, gone).await, "gone\n");
+/// Waits until the command has no processes left in the sandbox. A killed process disappears only after the kernel has
+/// scheduled it again.
+async fn assert_nothing_beats(sandbox: &herm_sandbox::Sandbox) {
+    let wait = "while grep -q '[b]eat' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.01; done; echo ended";
+    assert_eq!(stdout_of(sandbox, wait).await, "ended\n");
 }
 
-async fn of_too_much_output_the_beginning_and_the_end_are_kept(host: Host) {
+async fn the_beginning_and_the_end_of_long_output_are_retained(host: Host) {
     let sandbox = host.sandbox("one").await;
     let exec =
         Exec { output_limit_bytes: 8192, ..shell("flood", "echo first; yes | head -c 10000000; echo last") };
@@ -124,16 +124,16 @@ async fn of_too_much_output_the_beginning_and_the_end_are_kept(host: Host) {
     host.stop().await;
 }
 
-async fn what_goes_on_in_the_background_does_not_hold_the_command(host: Host) {
+async fn a_background_process_does_not_delay_the_result(host: Host) {
     let sandbox = host.sandbox("one").await;
-    let outcome = run(&sandbox, "setsid sleep 1000 & echo begun").await;
-    assert_eq!((outcome.exit, text(&outcome.stdout)), (Exit::Code(0), "begun\n".to_owned()));
+    let outcome = run(&sandbox, "setsid sleep 1000 & echo started").await;
+    assert_eq!((outcome.exit, text(&outcome.stdout)), (Exit::Code(0), "started\n".to_owned()));
     host.stop().await;
 }
 
-async fn many_commands_run_side_by_side(host: Host) {
+async fn many_commands_run_concurrently(host: Host) {
     let sandbox = host.sandbox("one").await;
-    // Each waits until all are there.
+    // Each command waits until all 20 commands are running, so the test passes only if they run concurrently.
     let command =
         |n: usize| format!("touch at.{n}; until set -- at.*; [ $# = 20 ]; do sleep 0.01; done; echo {n}");
     let all = (0..20).map(|n| {
@@ -146,15 +146,15 @@ async fn many_commands_run_side_by_side(host: Host) {
     host.stop().await;
 }
 
-async fn output_that_is_not_text_arrives_as_it_is(host: Host) {
+async fn binary_output_is_returned_unchanged(host: Host) {
     let sandbox = host.sandbox("one").await;
     let outcome = run(&sandbox, r"printf '\377\000\001\r\n'").await;
     assert_eq!(outcome.stdout, b"\xff\x00\x01\r\n");
     host.stop().await;
 }
 
-/// What the guest gives up is nothing that these need.
-async fn common_programs_do_their_work(host: Host) {
+/// Checks that common programs work despite the system call filter and the guest's other restrictions.
+async fn common_programs_work(host: Host) {
     let sandbox = host.sandbox("one").await;
     for (command, result) in [
         (
@@ -176,7 +176,7 @@ async fn common_programs_do_their_work(host: Host) {
         ("curl -sS file:///etc/passwd | head -c 4", "root"),
         ("date -d @0 -u +%Y; nice -n 5 true; timeout 5 true; nproc > /dev/null && echo well", "1970\nwell\n"),
     ] {
-        assert_eq!(said(&sandbox, command).await, result, "{command}");
+        assert_eq!(stdout_of(&sandbox, command).await, result, "{command}");
     }
     host.stop().await;
 }

@@ -1,24 +1,25 @@
-//! Each attack has a control: outside of a sandbox it succeeds.
+//! Tests that a sandbox is isolated from the host and from other sandboxes. Each attack has a control case, which
+//! succeeds outside a sandbox.
 
 use herm_sandbox::Exit;
 use herm_testkit::process::wait_until;
 use herm_types::sandbox::SandboxType;
 use tokio::net::TcpListener;
 
-use super::{Host, LISTING, every_engine, fails_inside, run, said, succeeds_outside};
+use super::{Host, LISTING, assert_fails_inside, every_engine, run, stdout_of, succeeds_outside};
 
 every_engine![
-    the_hosts_files_are_not_there,
-    another_sandboxs_workspace_and_processes_are_not_there,
-    there_is_no_network_not_even_the_hosts_loopback,
+    the_hosts_files_are_not_visible,
+    another_sandboxs_workspace_and_processes_are_not_visible,
+    there_is_no_network_and_no_access_to_the_hosts_loopback,
     the_servers_environment_is_not_inherited,
-    only_the_workspace_and_tmp_can_be_written,
-    nobody_inside_has_rights_or_gets_some,
-    what_proc_tells_of_the_whole_machine_is_hidden,
-    a_command_that_dials_the_server_as_the_guest_is_not_let_in,
+    only_the_workspace_and_temporary_directories_are_writable,
+    commands_have_no_capabilities_and_cannot_gain_any,
+    proc_files_about_the_whole_machine_are_hidden,
+    a_command_that_impersonates_the_guest_is_rejected,
 ];
 
-async fn the_hosts_files_are_not_there(host: Host) {
+async fn the_hosts_files_are_not_visible(host: Host) {
     let sandbox = host.sandbox("one").await;
     let (data_dir, secret) = (host.dir.path().display().to_string(), host.dir.path().join("secret"));
     std::fs::write(&secret, "secret").unwrap();
@@ -32,10 +33,10 @@ async fn the_hosts_files_are_not_there(host: Host) {
         "ls /sys/class".to_owned(),
     ];
     for attack in attacks {
-        fails_inside(&sandbox, &attack).await;
+        assert_fails_inside(&sandbox, &attack).await;
     }
     if host.engine == SandboxType::Local {
-        let seen = said(&sandbox, "ls -A /").await;
+        let seen = stdout_of(&sandbox, "ls -A /").await;
         let known =
             ["bin", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "tmp", "usr", "workspace"];
         assert!(seen.lines().all(|name| known.contains(&name)), "{seen}");
@@ -43,51 +44,57 @@ async fn the_hosts_files_are_not_there(host: Host) {
     host.stop().await;
 }
 
-async fn another_sandboxs_workspace_and_processes_are_not_there(host: Host) {
+async fn another_sandboxs_workspace_and_processes_are_not_visible(host: Host) {
     let (one, other) = (host.sandbox("one").await, host.sandbox("other").await);
-    said(&other, "echo theirs > file; setsid sleep 98765 >/dev/null 2>&1 &").await;
-    assert_eq!(said(&one, LISTING).await, "");
-    // A kernel of its own shows none of its processes to the host.
+    stdout_of(&other, "echo theirs > file; setsid sleep 98765 >/dev/null 2>&1 &").await;
+    assert_eq!(stdout_of(&one, LISTING).await, "");
+    // Skip the control case on gVisor: the processes in a gVisor sandbox are not visible on the host.
     let is_seen = || {
         host.engine == SandboxType::Gvisor
             || succeeds_outside("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -x 9876[5]")
     };
     wait_until(is_seen).await;
     assert_eq!(
-        said(&one, "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cx 9876[5] || true").await,
+        stdout_of(&one, "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cx 9876[5] || true").await,
         "0\n"
     );
-    assert_eq!(said(&one, "tr '\\0' ' ' < /proc/1/cmdline | cut -d ' ' -f 1").await, "/run/herm/guest\n");
+    assert_eq!(
+        stdout_of(&one, "tr '\\0' ' ' < /proc/1/cmdline | cut -d ' ' -f 1").await,
+        "/run/herm/guest\n"
+    );
     host.stop().await;
 }
 
-async fn there_is_no_network_not_even_the_hosts_loopback(host: Host) {
+async fn there_is_no_network_and_no_access_to_the_hosts_loopback(host: Host) {
     let sandbox = host.sandbox("one").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let connect = format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'");
-    fails_inside(&sandbox, &connect).await;
-    assert_eq!(said(&sandbox, "tail -n +3 /proc/net/dev | cut -d : -f 1 | tr -d ' '").await, "lo\n");
-    assert_eq!(said(&sandbox, "tail -n +2 /proc/net/route").await, "");
+    assert_fails_inside(&sandbox, &connect).await;
+    assert_eq!(stdout_of(&sandbox, "tail -n +3 /proc/net/dev | cut -d : -f 1 | tr -d ' '").await, "lo\n");
+    assert_eq!(stdout_of(&sandbox, "tail -n +2 /proc/net/route").await, "");
     host.stop().await;
 }
 
 async fn the_servers_environment_is_not_inherited(host: Host) {
     let sandbox = host.sandbox("one").await;
-    // Set by cargo for every test.
+    // Control case: the test process itself has this variable, because Cargo sets it for every test.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
-    let env =
-        said(&sandbox, "cat /proc/1/environ /proc/self/environ | tr '\\0' '\\n' | cut -d = -f 1 | sort -u")
-            .await;
+    let env = stdout_of(
+        &sandbox,
+        "cat /proc/1/environ /proc/self/environ | tr '\\0' '\\n' | cut -d = -f 1 | sort -u",
+    )
+    .await;
     let known =
         ["GREETING", "HOME", "HOSTNAME", "LANG", "OLDPWD", "PATH", "PWD", "SHLVL", "TERM", "USER", "_"];
     assert!(env.lines().all(|name| known.contains(&name)), "{env}");
     host.stop().await;
 }
 
-async fn only_the_workspace_and_tmp_can_be_written(host: Host) {
+async fn only_the_workspace_and_temporary_directories_are_writable(host: Host) {
     let sandbox = host.sandbox("one").await;
-    said(&sandbox, "echo mine > /workspace/file; echo mine > /tmp/file; echo mine > /dev/shm/file").await;
+    stdout_of(&sandbox, "echo mine > /workspace/file; echo mine > /tmp/file; echo mine > /dev/shm/file")
+        .await;
     for place in
         ["/", "/usr", "/etc", "/bin/", "/lib/", "/run", "/run/herm", "/run/herm/socket", "/proc/sys/kernel"]
     {
@@ -101,13 +108,14 @@ async fn only_the_workspace_and_tmp_can_be_written(host: Host) {
     host.stop().await;
 }
 
-async fn nobody_inside_has_rights_or_gets_some(host: Host) {
+async fn commands_have_no_capabilities_and_cannot_gain_any(host: Host) {
     let sandbox = host.sandbox("one").await;
-    let status = said(&sandbox, "grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -d '[:blank:]'").await;
+    let status =
+        stdout_of(&sandbox, "grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -d '[:blank:]'").await;
     let caps = ["CapPrm:0000000000000000", "CapEff:0000000000000000", "CapBnd:0000000000000000"];
-    // gVisor does not tell the last.
-    let told = (host.engine != SandboxType::Gvisor).then_some("NoNewPrivs:1");
-    for line in caps.into_iter().chain(told) {
+    // gVisor does not report `NoNewPrivs` in `/proc/self/status`.
+    let no_new_privs = (host.engine != SandboxType::Gvisor).then_some("NoNewPrivs:1");
+    for line in caps.into_iter().chain(no_new_privs) {
         assert!(status.lines().any(|found| found == line), "{line} is not in {status}");
     }
     for attack in [
@@ -123,18 +131,19 @@ async fn nobody_inside_has_rights_or_gets_some(host: Host) {
     host.stop().await;
 }
 
-async fn what_proc_tells_of_the_whole_machine_is_hidden(host: Host) {
+async fn proc_files_about_the_whole_machine_are_hidden(host: Host) {
     let sandbox = host.sandbox("one").await;
     for file in ["/proc/kallsyms", "/proc/keys", "/proc/timer_list", "/proc/vmallocinfo"] {
         if succeeds_outside(&format!("test -n \"$(head -c 1 {file})\"")) {
-            assert_eq!(said(&sandbox, &format!("cat {file} | wc -c")).await, "0\n", "{file}");
+            assert_eq!(stdout_of(&sandbox, &format!("cat {file} | wc -c")).await, "0\n", "{file}");
         }
     }
     host.stop().await;
 }
 
-/// Who listens at the guest's socket is the server; a command that dials it is not let in.
-async fn a_command_that_dials_the_server_as_the_guest_is_not_let_in(host: Host) {
+/// Commands can reach the socket on which the server listens for the guest. The server must reject a connection in
+/// which a command presents a wrong token.
+async fn a_command_that_impersonates_the_guest_is_rejected(host: Host) {
     let sandbox = host.sandbox("one").await;
     let hello = r#"import socket, struct
 s = socket.socket(socket.AF_UNIX); s.connect("/run/herm/socket/guest.sock")
@@ -146,7 +155,10 @@ except ConnectionResetError:
     print(0)
 "#;
     std::fs::write(host.workspace("one").join("dial.py"), hello).unwrap();
-    assert_eq!(said(&sandbox, "/usr/bin/python3 dial.py").await, "0\n");
-    assert_eq!(said(&sandbox, "echo the guest is served still").await, "the guest is served still\n");
+    assert_eq!(stdout_of(&sandbox, "/usr/bin/python3 dial.py").await, "0\n");
+    assert_eq!(
+        stdout_of(&sandbox, "echo the guest is still connected").await,
+        "the guest is still connected\n"
+    );
     host.stop().await;
 }

@@ -1,72 +1,77 @@
-//! What takes all it can get is contained, and neither the server nor a neighbour notices.
+//! Tests of resource limits. A sandbox that exhausts its limits must not affect the server or other sandboxes.
 
 use std::time::Duration;
 
 use herm_sandbox::{Error, Exec, Exit, Limits, Outcome, Sandbox, Spec};
 use herm_types::sandbox::SandboxType;
 
-use super::{Host, docker, every_engine, run, said, shell, text};
+use super::{Host, docker, every_engine, run, shell, stdout_of, text};
 
 every_engine![
     a_fork_bomb_is_contained,
-    a_memory_hog_is_stopped,
-    memory_is_counted_over_all_processes,
-    a_full_tmp_is_the_commands_own_trouble,
+    a_command_that_exceeds_the_memory_limit_is_killed,
+    the_memory_limit_applies_to_all_processes_together,
+    a_full_tmp_affects_only_its_own_sandbox,
     orphans_and_zombies_are_reaped,
     open_files_are_limited,
-    core_dumps_are_off,
-    limits_are_those_of_the_deployment,
+    core_dumps_are_disabled,
+    the_limits_of_the_specification_are_applied,
 ];
 
 const MIB: u64 = 1024 * 1024;
 
 impl Host {
-    async fn small(&self, name: &str) -> Sandbox {
+    async fn limited_sandbox(&self, name: &str) -> Sandbox {
         let limits = Limits { cpu_millis: 500, memory_bytes: 192 * MIB, processes: 200 };
         self.sandboxes.ensure(Spec { limits, ..self.spec(name) }).await.unwrap()
     }
 }
 
-/// A neighbour, and a new command in the same deployment, go on as before.
-async fn all_is_well(host: &Host, neighbour: &Sandbox) {
-    assert_eq!(said(neighbour, "echo well").await, "well\n");
-    let sandbox = host.small("one").await;
-    assert_eq!(said(&sandbox, "echo again").await, "again\n");
+/// Asserts that commands still run, both in a neighbouring sandbox and in the sandbox that reached its limit.
+async fn assert_unaffected(host: &Host, neighbour: &Sandbox) {
+    assert_eq!(stdout_of(neighbour, "echo well").await, "well\n");
+    let sandbox = host.limited_sandbox("one").await;
+    assert_eq!(stdout_of(&sandbox, "echo again").await, "again\n");
 }
 
-fn is_stopped(outcome: &Result<Outcome, Error>) -> bool {
+fn is_failure(outcome: &Result<Outcome, Error>) -> bool {
     match outcome {
         Ok(outcome) => outcome.exit != Exit::Code(0),
-        // Where all of a sandbox is one process to the host, all of it goes.
+        // A gVisor sandbox is a single process on the host, so the kernel may kill the whole sandbox.
         Err(error) => matches!(error, Error::Died),
     }
 }
 
 async fn a_fork_bomb_is_contained(host: Host) {
-    let (sandbox, neighbour) = (host.small("one").await, host.sandbox("other").await);
+    let (sandbox, neighbour) = (host.limited_sandbox("one").await, host.sandbox("other").await);
     let bomb =
         Exec { timeout: Duration::from_secs(3), ..shell("bomb", "b() { b | b & }; b; wait; sleep 100") };
     let outcome = sandbox.exec(bomb).await;
-    assert!(is_stopped(&outcome), "{outcome:?}");
-    // What it left is not of its group any more: it goes with the sandbox.
+    assert!(is_failure(&outcome), "{outcome:?}");
+    // Stop the sandbox, because some of the fork bomb's processes may still be running.
     host.sandboxes.stop("one").await.unwrap();
-    all_is_well(&host, &neighbour).await;
+    assert_unaffected(&host, &neighbour).await;
     host.stop().await;
 }
 
-async fn a_memory_hog_is_stopped(host: Host) {
-    let (sandbox, neighbour) = (host.small("one").await, host.sandbox("other").await);
+async fn a_command_that_exceeds_the_memory_limit_is_killed(host: Host) {
+    let (sandbox, neighbour) = (host.limited_sandbox("one").await, host.sandbox("other").await);
     let hog = "perl -e '$x = \"x\" x (512 * 1024 * 1024); print length $x'";
-    assert_eq!(said(&neighbour, hog).await, "536870912", "the control: with more memory it succeeds");
+    assert_eq!(
+        stdout_of(&neighbour, hog).await,
+        "536870912",
+        "the control: the command succeeds with more memory"
+    );
     let outcome = sandbox.exec(shell("hog", hog)).await;
-    assert!(is_stopped(&outcome), "{outcome:?}");
-    all_is_well(&host, &neighbour).await;
+    assert!(is_failure(&outcome), "{outcome:?}");
+    assert_unaffected(&host, &neighbour).await;
     host.stop().await;
 }
 
-async fn memory_is_counted_over_all_processes(host: Host) {
-    let (sandbox, neighbour) = (host.small("one").await, host.sandbox("other").await);
-    // Each holds what it has until all have theirs, or one of them has been ended.
+async fn the_memory_limit_applies_to_all_processes_together(host: Host) {
+    let (sandbox, neighbour) = (host.limited_sandbox("one").await, host.sandbox("other").await);
+    // Each process keeps its memory until all six processes have allocated theirs, or until one of them has been
+    // killed.
     let one = "perl -e '$x = \"x\" x (60 * 1024 * 1024); $| = 1; print \"held\\n\"; \
                open(F, \">\", \"held.$ARGV[0]\"); select(undef, undef, undef, 0.02) until -e \"go\"'";
     let many = format!(
@@ -79,50 +84,50 @@ async fn memory_is_counted_over_all_processes(host: Host) {
         Ok(outcome) => assert!(held(&outcome) < 6, "{outcome:?}"),
         Err(error) => assert!(matches!(error, Error::Died), "{error}"),
     }
-    all_is_well(&host, &neighbour).await;
+    assert_unaffected(&host, &neighbour).await;
     host.stop().await;
 }
 
-async fn a_full_tmp_is_the_commands_own_trouble(host: Host) {
-    let (sandbox, neighbour) = (host.small("one").await, host.sandbox("other").await);
+async fn a_full_tmp_affects_only_its_own_sandbox(host: Host) {
+    let (sandbox, neighbour) = (host.limited_sandbox("one").await, host.sandbox("other").await);
     let outcome = sandbox.exec(shell("fill", "head -c 2000000000 /dev/zero > /tmp/full")).await;
-    assert!(is_stopped(&outcome), "{outcome:?}");
+    assert!(is_failure(&outcome), "{outcome:?}");
     host.sandboxes.stop("one").await.unwrap();
-    all_is_well(&host, &neighbour).await;
+    assert_unaffected(&host, &neighbour).await;
     host.stop().await;
 }
 
 async fn orphans_and_zombies_are_reaped(host: Host) {
     let sandbox = host.sandbox("one").await;
-    // Each orphan's parent has gone before it ends.
-    said(&sandbox, "n=0; while [ $n -lt 300 ]; do (true &) ; n=$((n + 1)); done").await;
+    // The parent of each background process exits first. The process thus becomes an orphan, which the guest must reap.
+    stdout_of(&sandbox, "n=0; while [ $n -lt 300 ]; do (true &) ; n=$((n + 1)); done").await;
     let zombies =
         "until ! cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') Z '; do sleep 0.01; done; echo none";
-    assert_eq!(said(&sandbox, zombies).await, "none\n");
+    assert_eq!(stdout_of(&sandbox, zombies).await, "none\n");
     host.stop().await;
 }
 
 async fn open_files_are_limited(host: Host) {
     let sandbox = host.sandbox("one").await;
     let open = "perl -e 'for (1..5000) { open($f[$_], \"<\", \"/dev/null\") or do { print \"stopped\"; exit } } print \"all\"'";
-    assert_eq!(said(&sandbox, open).await, "stopped");
+    assert_eq!(stdout_of(&sandbox, open).await, "stopped");
     host.stop().await;
 }
 
-async fn core_dumps_are_off(host: Host) {
+async fn core_dumps_are_disabled(host: Host) {
     let sandbox = host.sandbox("one").await;
-    assert_eq!(said(&sandbox, "ulimit -c; ulimit -Hc").await, "0\n0\n");
+    assert_eq!(stdout_of(&sandbox, "ulimit -c; ulimit -Hc").await, "0\n0\n");
     host.stop().await;
 }
 
-async fn limits_are_those_of_the_deployment(host: Host) {
-    let _sandbox = host.small("one").await;
+async fn the_limits_of_the_specification_are_applied(host: Host) {
+    let _sandbox = host.limited_sandbox("one").await;
     let (cpu, memory) = match host.engine {
         SandboxType::Docker | SandboxType::Gvisor => {
             let format = "{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}";
-            let told = docker(&["inspect", "--format", format], &[&host.containers()[0]]);
-            let numbers: Vec<u64> = told.split_whitespace().map(|number| number.parse().unwrap()).collect();
-            assert_eq!(numbers[1], numbers[2], "nothing is swapped");
+            let output = docker(&["inspect", "--format", format], &[&host.containers()[0]]);
+            let numbers: Vec<u64> = output.split_whitespace().map(|number| number.parse().unwrap()).collect();
+            assert_eq!(numbers[1], numbers[2], "swapping must be disabled");
             (numbers[0] / 1_000_000, numbers[1])
         }
         SandboxType::Local => {

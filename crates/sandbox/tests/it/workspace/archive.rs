@@ -1,7 +1,7 @@
-//! A workspace as one file, and back; and files that somebody made who wants to get out.
+//! Tests of archiving and restoring workspaces, including forged archives.
 
 mod forged;
-mod kept;
+mod round_trip;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use herm_sandbox::workspace::archive::{self, ArchiveError, Contents, Stop};
 
-/// An archive of the workspace in `dir`, and what it holds.
+/// Archives the workspace in `dir`. Returns the archive and the size of its content.
 fn archive_of(dir: &Path) -> (File, Contents) {
     let (out, scratch) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let (out, contents) = archive::write(dir, out, scratch, &Stop::default()).unwrap();
@@ -20,7 +20,7 @@ fn restore(archive: &File, dir: &Path, expected: Contents) -> Result<(), Archive
     archive::restore(archive, dir, expected, &Stop::default())
 }
 
-/// The tar within.
+/// Decompresses an archive and returns the bytes of the tar.
 fn unpacked(mut archive: &File) -> Vec<u8> {
     archive.rewind().unwrap();
     let mut tar = Vec::new();
@@ -38,7 +38,7 @@ fn packed(tar: &[u8]) -> File {
     file_of(&zstd::encode_all(tar, 1).unwrap())
 }
 
-/// The manifest's text.
+/// Returns an archive's manifest.
 fn manifest(archive: &File) -> String {
     let tar = String::from_utf8_lossy(&unpacked(archive)).into_owned();
     let from = tar.find("{\"format\"").unwrap();

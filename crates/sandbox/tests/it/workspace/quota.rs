@@ -5,7 +5,7 @@ use herm_sandbox::workspace::{Error, Quotas};
 use herm_types::Timestamp;
 use herm_types::time::ManualClock;
 
-use super::{Ground, ground};
+use super::{Fixture, fixture};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -14,59 +14,62 @@ fn quotas() -> (Quotas, Arc<ManualClock>) {
     (Quotas::new(Arc::clone(&clock) as _), clock)
 }
 
-fn put(ground: &Ground, name: &str, mib: u64) {
-    let path = ground.inside.join(name);
+fn put(fixture: &Fixture, name: &str, mib: u64) {
+    let path = fixture.inside.join(name);
     fs::write(&path, vec![1; usize::try_from(mib * MIB).unwrap()]).unwrap();
     File::open(path).unwrap().sync_all().unwrap();
 }
 
 #[test]
-fn writers_share_the_room_that_there_is_and_give_back_what_they_do_not_use() {
-    let ground = ground();
+fn writers_share_the_quota_and_release_unused_reservations() {
+    let fixture = fixture();
     let (quotas, _) = quotas();
-    put(&ground, "there", 2);
-    let mut first = quotas.enter(&ground.inside, 10 * MIB, 0);
-    first.take(MIB).unwrap();
-    first.take(5 * MIB).unwrap();
-    let mut second = quotas.enter(&ground.inside, 10 * MIB, 0);
-    let Err(Error::OverQuota { limit, used }) = second.take(4 * MIB) else { panic!("there is no room") };
+    put(&fixture, "existing", 2);
+    let mut first = quotas.begin_write(&fixture.inside, 10 * MIB, 0);
+    first.grow_to(MIB).unwrap();
+    first.grow_to(5 * MIB).unwrap();
+    let mut second = quotas.begin_write(&fixture.inside, 10 * MIB, 0);
+    let Err(Error::OverQuota { limit, used }) = second.grow_to(4 * MIB) else {
+        panic!("the quota must be exceeded")
+    };
     assert!(limit == 10 * MIB && (7 * MIB..8 * MIB).contains(&used), "{used}");
-    second.take(2 * MIB).unwrap();
+    second.grow_to(2 * MIB).unwrap();
     drop(first);
-    second.take(7 * MIB).unwrap();
+    second.grow_to(7 * MIB).unwrap();
     drop(second);
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(7 * MIB).unwrap();
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(7 * MIB).unwrap();
 }
 
 #[test]
-fn what_is_in_its_place_counts_and_what_it_replaced_does_not() {
-    let ground = ground();
+fn a_written_file_counts_and_the_file_that_it_replaced_does_not() {
+    let fixture = fixture();
     let (quotas, _) = quotas();
-    put(&ground, "file", 6);
-    // Only by what it replaces is there room.
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(7 * MIB).unwrap_err();
-    let mut room = quotas.enter(&ground.inside, 10 * MIB, 6 * MIB);
-    room.take(7 * MIB).unwrap();
-    put(&ground, "file", 7);
-    room.fill();
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(4 * MIB).unwrap_err();
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(2 * MIB).unwrap();
+    put(&fixture, "file", 6);
+    // A file of 7 MiB fits into the quota only if the write replaces the file of 6 MiB.
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(7 * MIB).unwrap_err();
+    let mut reservation = quotas.begin_write(&fixture.inside, 10 * MIB, 6 * MIB);
+    reservation.grow_to(7 * MIB).unwrap();
+    put(&fixture, "file", 7);
+    reservation.commit();
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(4 * MIB).unwrap_err();
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(2 * MIB).unwrap();
 }
 
 #[test]
-fn nobody_is_refused_by_an_old_measurement_and_a_new_one_comes_in_time() {
-    let ground = ground();
+fn only_a_fresh_measurement_rejects_a_write_and_an_old_one_expires() {
+    let fixture = fixture();
     let (quotas, clock) = quotas();
-    put(&ground, "large", 8);
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(MIB).unwrap();
-    fs::remove_file(ground.inside.join("large")).unwrap();
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(9 * MIB).unwrap();
-    // What an agent adds is seen after a while.
-    put(&ground, "large", 8);
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(9 * MIB).unwrap();
+    put(&fixture, "large", 8);
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(MIB).unwrap();
+    fs::remove_file(fixture.inside.join("large")).unwrap();
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(9 * MIB).unwrap();
+    // Simulate a write by the agent. The quota notices it only at the next measurement, which is made when the last one
+    // has expired.
+    put(&fixture, "large", 8);
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(9 * MIB).unwrap();
     clock.advance_ms(10_001);
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(9 * MIB).unwrap_err();
-    fs::remove_file(ground.inside.join("large")).unwrap();
-    quotas.forget(&ground.inside);
-    quotas.enter(&ground.inside, 10 * MIB, 0).take(9 * MIB).unwrap();
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(9 * MIB).unwrap_err();
+    fs::remove_file(fixture.inside.join("large")).unwrap();
+    quotas.invalidate(&fixture.inside);
+    quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(9 * MIB).unwrap();
 }

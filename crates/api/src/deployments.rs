@@ -60,7 +60,7 @@ pub(crate) async fn list_deployments(
     mut query: Query,
 ) -> Result<Json<Page<DeploymentItem>>, Failure> {
     let filter = deployments::ListFilter {
-        customer_id: query.take("customer_id"),
+        customer_id: query.take_non_empty("customer_id"),
         status: query.choice("status", DeploymentStatus::parse, "`provisioning`, `ready`, `error`"),
     };
     let page = query.page::<DeploymentId>();

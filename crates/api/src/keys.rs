@@ -5,7 +5,7 @@ use axum::extract::State;
 use herm_app::keys::ApiKey;
 use herm_app::keys::account_keys::{self, NewKey};
 use herm_types::error::ErrorBody;
-use herm_types::key::{KeyInfo, Scope};
+use herm_types::key::{KeyInfo, MAX_CUSTOMER_CHARS, Scope};
 use herm_types::paging::Page;
 use herm_types::{AccountId, DeploymentId, Error, KeyId, Timestamp};
 use http::StatusCode;
@@ -19,7 +19,6 @@ use crate::input::{FieldErrors, IdPath, JsonBody, Object, Query};
 use crate::router::ApiState;
 
 const MAX_NAME_CHARS: usize = 256;
-const MAX_CUSTOMER_CHARS: usize = 256;
 
 /// An API key to create.
 #[derive(utoipa::ToSchema)]

@@ -31,7 +31,7 @@ pub(crate) async fn list_snapshots(
     mut query: Query,
 ) -> Result<Json<Page<Snapshot>>, Failure> {
     let filter = ListFilter {
-        customer_id: query.take("customer_id"),
+        customer_id: query.take_non_empty("customer_id"),
         status: query.choice("status", SnapshotStatus::parse, "`creating`, `ready`, `error`"),
     };
     let page = query.page::<SnapshotId>();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as Arguments, Parser, Subcommand};
 use herm_config::Flags;
-use herm_types::key::Scope;
+use herm_types::key::{MAX_CUSTOMER_CHARS, Scope};
 use herm_types::{DeploymentId, KeyId};
 use secrecy::SecretString;
 
@@ -112,7 +112,7 @@ pub(crate) struct CreateKey {
     #[arg(long, value_name = "ID")]
     pub(crate) deployment: Option<DeploymentId>,
     /// Restrict the key to one customer
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = customer_id)]
     pub(crate) customer: Option<String>,
     /// Lifetime of the key, for example 30d, 12h or 45m [default: until it is revoked]
     #[arg(long, value_name = "TIME", value_parser = lifetime_ms)]
@@ -192,6 +192,14 @@ fn scope(text: &str) -> Result<Scope, String> {
     })
 }
 
+fn customer_id(text: &str) -> Result<String, String> {
+    let count = text.chars().count();
+    if !(1..=MAX_CUSTOMER_CHARS).contains(&count) {
+        return Err(format!("must be 1 to {MAX_CUSTOMER_CHARS} characters long, but has {count}"));
+    }
+    Ok(text.to_owned())
+}
+
 fn lifetime_ms(text: &str) -> Result<i64, String> {
     let invalid = || "must be a number with a unit, for example 30d, 12h or 45m".to_owned();
     let unit = text.chars().last().ok_or_else(invalid)?;
@@ -214,6 +222,14 @@ mod tests {
     #[test]
     fn the_command_line_definition_is_valid() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_customer_id_is_rejected() {
+        assert_eq!(customer_id("acme"), Ok("acme".to_owned()));
+        assert!(customer_id("").is_err());
+        assert!(customer_id(&"é".repeat(MAX_CUSTOMER_CHARS)).is_ok());
+        assert!(customer_id(&"é".repeat(MAX_CUSTOMER_CHARS + 1)).is_err());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AccountId, DeploymentId, KeyId};
 use crate::time::Timestamp;
 
+/// The maximum length of the customer id that a key is restricted to, in characters. The minimum is 1.
+pub const MAX_CUSTOMER_CHARS: usize = 256;
+
 /// A right that a key carries. Every operation requires one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Scope {

@@ -40,6 +40,16 @@ impl Query {
         values.pop().map(|(_, value)| value)
     }
 
+    /// Reads an optional parameter that must not be empty. An empty filter would match everything, although the caller
+    /// probably has an unset variable.
+    pub(crate) fn take_non_empty(&mut self, name: &str) -> Option<String> {
+        let text = self.take(name)?;
+        if text.is_empty() {
+            self.errors.add(name, "must not be empty; omit the parameter to list all");
+        }
+        Some(text)
+    }
+
     /// Reads an optional parameter and parses it with `FromStr`. If parsing fails, the parser's error message becomes
     /// the message of the field error.
     pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Option<T> {

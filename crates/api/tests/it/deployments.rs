@@ -323,6 +323,7 @@ async fn deployments_are_listed_with_the_documented_fields_and_filters() {
         ("limit=x", "limit"),
         ("cursor=nonsense", "cursor"),
         ("status=odd", "status"),
+        ("customer_id=", "customer_id"),
         ("color=red", "color"),
         ("limit=1&limit=2", "limit"),
     ] {

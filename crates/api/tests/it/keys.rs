@@ -228,3 +228,16 @@ async fn revoking_an_unknown_key_is_not_found() {
         assert_eq!(revoke(&world, &json!(id)).await.status_and_code(), (404, "not_found".to_owned()));
     }
 }
+
+/// The API and the command line do not create such keys, but an earlier version of the command line did.
+#[tokio::test]
+async fn a_key_restricted_to_an_empty_customer_is_rejected() {
+    let world = World::new().await;
+    world.deployment().await;
+    let new = NewKey { customer_id: Some(String::new()), ..limited(&[Scope::DeploymentsRead]) };
+    let (key, _) = world.limited_key(new).await;
+    for path in ["/v1/deployments", "/v1/steering", "/v1/snapshots"] {
+        let rejected = world.call(&key, Method::GET, path, None).await;
+        assert_eq!(rejected.status_and_code(), (401, "unauthorized".to_owned()), "{path}");
+    }
+}

@@ -44,7 +44,7 @@ const END_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const FAILURE_TICKS: u64 = 200;
 /// The maximum time that a server's runtime gets to end its blocking tasks. A task that outlived its runtime would run
 /// at the same time as the next server.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(600);
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(120);
 
 /// The panic payload that unwinds the tasks of a killed server. It is raised with `resume_unwind`, which prints
 /// nothing.

@@ -69,10 +69,12 @@ async fn steps_of_a_thread_are_returned_in_order(world: World) {
         intend(&world, position, "x").await;
     }
     let thread_id = deployment.default_thread_id;
-    let told = |from| world.store.read("steps", move |tx| Box::pin(journal::of_thread(tx, thread_id, from)));
-    let positions: Vec<Position> = told(first).await.unwrap().into_iter().map(|step| step.position).collect();
+    let steps_from =
+        |from| world.store.read("steps", move |tx| Box::pin(journal::of_thread(tx, thread_id, from)));
+    let positions: Vec<Position> =
+        steps_from(first).await.unwrap().into_iter().map(|step| step.position).collect();
     assert_eq!(positions, expected);
-    assert_eq!(told(second).await.unwrap().len(), 1);
+    assert_eq!(steps_from(second).await.unwrap().len(), 1);
 }
 
 async fn a_context_advances_by_whole_blocks(world: World) {

@@ -1,5 +1,5 @@
--- The same text runs on SQLite and PostgreSQL. Ids and enums are TEXT, instants are BIGINT (microseconds since 1970,
--- UTC), documents are TEXT holding JSON. Each statement ends with a semicolon at the end of a line.
+-- The same statements run on SQLite and PostgreSQL. Ids and enums are TEXT, times are BIGINT (microseconds since
+-- 1970-01-01 UTC), JSON documents are TEXT. Each statement ends with a semicolon at the end of a line.
 
 CREATE TABLE accounts (
     account_id TEXT NOT NULL PRIMARY KEY,
@@ -36,8 +36,8 @@ CREATE TABLE deployments (
 CREATE INDEX deployments_of_account ON deployments (account_id, deployment_id);
 CREATE INDEX deployments_of_customer ON deployments (account_id, customer_id, deployment_id);
 
--- One row for each change of a deployment. A run uses the version with which it started. The next change deletes versions
--- that are neither current nor used by an active run.
+-- One row for each version of a deployment. Every update of the deployment adds a version. A run uses the version with
+-- which it started. An update also deletes the earlier versions that no active run uses.
 CREATE TABLE deployment_versions (
     deployment_id TEXT NOT NULL,
     version BIGINT NOT NULL,
@@ -47,8 +47,9 @@ CREATE TABLE deployment_versions (
     PRIMARY KEY (deployment_id, version)
 );
 
--- The event counter has its own narrow table because every writer of a deployment locks its row, as the last one.
--- closed = 1 means that the deployment is deleted and no event can be appended.
+-- last_seq is the number of the deployment's latest event. The counter has its own table because every transaction
+-- that appends events locks this row, as the last of its locks. closed = 1 means that the deployment is deleted and
+-- that no event can be appended.
 CREATE TABLE event_counters (
     deployment_id TEXT NOT NULL PRIMARY KEY,
     last_seq BIGINT NOT NULL,
@@ -81,7 +82,7 @@ CREATE TABLE runs (
     run_id TEXT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
     thread_id TEXT NOT NULL,
-    -- The deployment's version. NULL until the run starts.
+    -- The version of the deployment that the run uses. NULL until the run starts.
     version BIGINT,
     status TEXT NOT NULL,
     error TEXT,
@@ -93,7 +94,7 @@ CREATE TABLE runs (
 CREATE INDEX runs_of_deployment ON runs (deployment_id, run_id);
 CREATE INDEX runs_of_thread ON runs (thread_id, run_id);
 
--- before_step is the first step of the run that reads a user's message. NULL until a step has read it.
+-- before_step is the number of the step that first read a user's message. NULL until a step has read the message.
 CREATE TABLE messages (
     message_id TEXT NOT NULL PRIMARY KEY,
     thread_id TEXT NOT NULL,
@@ -106,8 +107,9 @@ CREATE TABLE messages (
 CREATE INDEX messages_of_thread ON messages (thread_id, message_id);
 CREATE INDEX messages_pending ON messages (run_id) WHERE before_step IS NULL AND role = 'user';
 
--- The journal. An intent is written before its effect, the result after it. Step n of a run is a model call (call_no 0)
--- and the tool calls that its reply requests (call_no from 1).
+-- The journal of all runs, with one row for each model call and tool call. The intent to make the call is written
+-- first, the result afterwards. Step n of a run is a model call (call_no 0) and the tool calls that its reply requests
+-- (call_no from 1).
 CREATE TABLE steps (
     run_id TEXT NOT NULL,
     step_no BIGINT NOT NULL,
@@ -121,7 +123,8 @@ CREATE TABLE steps (
     PRIMARY KEY (run_id, step_no, call_no)
 );
 
--- The queue. fence grows with every claim. A worker may write only while its fence equals that of the row.
+-- The queue of work items. fence grows with every claim of a work item. A worker may write only while the fence of its
+-- claim equals the fence of the row.
 CREATE TABLE work (
     work_id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -136,7 +139,7 @@ CREATE TABLE work (
 CREATE INDEX work_due ON work (due_at, work_id);
 CREATE INDEX work_of_deployment ON work (deployment_id);
 
--- Deleted resources, so that an interrupted teardown continues and nothing reappears.
+-- One row for each deleted deployment, as a record of the deletion.
 CREATE TABLE tombstones (
     subject_id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,

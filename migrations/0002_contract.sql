@@ -1,21 +1,21 @@
 -- Tables and columns for the rest of the API.
 
--- Events up to this one were removed by retention.
+-- The number of the latest event that retention has removed. 0 if it has removed none.
 ALTER TABLE event_counters ADD COLUMN trimmed_seq BIGINT NOT NULL DEFAULT 0;
 
--- Set when a client cancels the run. The worker that holds the run's lease ends it.
+-- Set when a client requests the cancellation of the run. The worker that executes the run then ends it.
 ALTER TABLE runs ADD COLUMN cancel_requested_at BIGINT;
--- A JSON array, or NULL if the message has none.
+-- A JSON array, or NULL if the message has no attachments.
 ALTER TABLE messages ADD COLUMN attachments TEXT;
--- 1: the message was cut off. Its text was published and stays.
+-- 1 if the text is incomplete, because the model call broke off or the run was cancelled.
 ALTER TABLE messages ADD COLUMN truncated BIGINT NOT NULL DEFAULT 0;
 
--- Browser tokens are keys with a parent. They end when the parent ends.
+-- A browser token is a row with a parent: the key that created it. When the parent is revoked, so is the token.
 ALTER TABLE api_keys ADD COLUMN parent_key_id TEXT;
--- Retention deletes expired tokens, the oldest first.
+-- Finds expired browser tokens, oldest first, so that they can be deleted.
 CREATE INDEX api_keys_tokens ON api_keys (expires_at, key_id) WHERE parent_key_id IS NOT NULL;
 
--- value is sealed for its row. allowed_hosts and inject are JSON arrays.
+-- value is encrypted and can be decrypted only in its own row. allowed_hosts and inject are JSON arrays.
 CREATE TABLE secrets (
     account_id TEXT NOT NULL,
     secret_id TEXT NOT NULL,
@@ -29,8 +29,9 @@ CREATE TABLE secrets (
 );
 CREATE INDEX secrets_by_age ON secrets (account_id, created_at, secret_id);
 
--- The secrets that each deployment uses, so that a secret in use is not deleted. The deployment's settings hold the name
--- of each one's variable. placeholder replaces the value in the deployment's sandbox. NULL until a command needs it.
+-- The secrets that each deployment uses. A secret in use cannot be deleted. The deployment's settings contain the name
+-- of the environment variable for each secret. placeholder is the text that programs in the sandbox see instead of the
+-- secret's value. It is NULL until a command needs it.
 CREATE TABLE secret_uses (
     deployment_id TEXT NOT NULL,
     account_id TEXT NOT NULL,
@@ -56,9 +57,9 @@ CREATE TABLE skills (
     UNIQUE (deployment_id, name)
 );
 
--- Requests with an idempotency key. While a request is being executed, status and response are NULL, and the row belongs
--- to the holder of claim_id until lease_expires_at. body_hash and response are encrypted: a body may contain a secret that
--- could be guessed from a plain hash, and a response may contain a secret that is shown only once.
+-- Requests with an idempotency key. While a request is being executed, status and response are NULL, and the row
+-- belongs to the holder of claim_id until lease_expires_at. body_hash and response are encrypted: a body may contain a
+-- secret that could be guessed from a plain hash, and a response may contain a secret that is shown only once.
 CREATE TABLE idempotent_requests (
     key_id TEXT NOT NULL,
     method TEXT NOT NULL,
@@ -74,7 +75,8 @@ CREATE TABLE idempotent_requests (
 );
 CREATE INDEX idempotent_requests_age ON idempotent_requests (created_at);
 
--- Snapshots of the workspaces of deleted deployments. The archive is a file in the data directory.
+-- One row for each snapshot of a deleted deployment's workspace. The archive of the snapshot is a file in the data
+-- directory.
 CREATE TABLE snapshots (
     snapshot_id TEXT NOT NULL PRIMARY KEY,
     account_id TEXT NOT NULL,
@@ -91,20 +93,21 @@ CREATE TABLE snapshots (
 CREATE INDEX snapshots_of_account ON snapshots (account_id, snapshot_id);
 CREATE INDEX snapshots_by_expiry ON snapshots (expires_at, snapshot_id);
 
--- The snapshot to restore into a new deployment, until it is restored. error is the error of the provisioning, as JSON.
+-- restore_snapshot_id is the snapshot to restore into a new deployment. NULL once it is restored. error is the error
+-- with which provisioning failed, as JSON.
 ALTER TABLE deployments ADD COLUMN restore_snapshot_id TEXT;
 ALTER TABLE deployments ADD COLUMN error TEXT;
 
--- One row with a sealed text, by which a server detects that it has a different master key.
+-- One row with an encrypted text. A server that cannot decrypt the text has the wrong master key.
 CREATE TABLE master_key_check (
     name TEXT NOT NULL PRIMARY KEY,
     sealed TEXT NOT NULL
 );
 
--- Hosts that programs in sandboxes reached, or tried to reach. If no tool call was running, run_id is '' and step_no and
--- call_no are 0. ended_at is NULL while a connection is open. sent_bytes and received_bytes are NULL while they are
--- unknown. The number of rows for each call is limited: the last row has the verdict 'summed' and stands for all further
--- attempts.
+-- Connections that programs in sandboxes made or attempted to make. If no tool call was running, run_id is '' and
+-- step_no and call_no are 0. ended_at is NULL while a connection is open. sent_bytes and received_bytes are NULL while
+-- they are unknown. The number of rows for each tool call is limited. Once the limit is reached, one more row with the
+-- verdict 'summed' counts all further attempts.
 CREATE TABLE connections (
     connection_id BIGINT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
@@ -125,11 +128,12 @@ CREATE TABLE connections (
     UNIQUE (deployment_id, run_id, step_no, call_no, connection_no)
 );
 CREATE INDEX connections_open ON connections (connection_id) WHERE ended_at IS NULL;
--- These two indexes find the running tool calls of a deployment, independently of its past calls.
+-- These two indexes find the running tool calls of a deployment without reading its finished ones.
 CREATE INDEX threads_active ON threads (deployment_id) WHERE active_run_id IS NOT NULL;
 CREATE INDEX steps_open ON steps (run_id) WHERE result IS NULL AND call_no > 0;
 
--- Requests of runs to people. outcome is NULL while a request is pending.
+-- Steering requests: a run asks a person to approve a tool call or to answer a question. outcome is NULL while the
+-- request is pending.
 CREATE TABLE steering_requests (
     steering_id TEXT NOT NULL PRIMARY KEY,
     account_id TEXT NOT NULL,
@@ -142,19 +146,19 @@ CREATE TABLE steering_requests (
     summary TEXT NOT NULL,
     tool TEXT NOT NULL,
     tool_call_id TEXT NOT NULL,
-    -- JSON. NULL for a question.
+    -- The arguments of the tool call, as JSON. NULL if the request is a question.
     arguments TEXT,
-    -- JSON.
+    -- The answers that the agent suggests for a question, as a JSON array.
     options TEXT NOT NULL,
-    -- Fingerprint of the call: the tool with the requested or the approved arguments.
+    -- A hash of the tool and its arguments. If the person edited the arguments, a hash of the edited call.
     fingerprint TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT,
     outcome TEXT,
-    -- The duration of an approval. NULL if there is none.
+    -- For which further calls an approval is valid: 'once', 'run' or 'always'. NULL if there is no approval.
     remember TEXT,
     answered_by TEXT,
-    -- JSON. NULL if no person answered.
+    -- The person's answer, as JSON. NULL if no person answered.
     answer TEXT,
     resolved_at BIGINT,
     UNIQUE (run_id, step_no, call_no)
@@ -165,13 +169,13 @@ CREATE INDEX steering_of_thread ON steering_requests (thread_id);
 CREATE INDEX steering_pending ON steering_requests (account_id, steering_id) WHERE outcome IS NULL;
 CREATE INDEX steering_pending_of_thread ON steering_requests (thread_id, steering_id) WHERE outcome IS NULL;
 
--- Calls that need no further approval.
+-- Tool calls that need no further approval in a deployment, because a person approved them with "always".
 CREATE TABLE approvals (
     approval_id TEXT NOT NULL PRIMARY KEY,
     deployment_id TEXT NOT NULL,
     tool TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
-    -- JSON.
+    -- The arguments of the tool call, as JSON.
     arguments TEXT NOT NULL,
     steering_id TEXT NOT NULL,
     granted_by TEXT NOT NULL,
@@ -179,6 +183,6 @@ CREATE TABLE approvals (
     UNIQUE (deployment_id, fingerprint)
 );
 
--- The steering request that a message answered. Such a message is not input.
+-- The steering request that a user's message answers. The model receives such a message as a tool result.
 ALTER TABLE messages ADD COLUMN answers TEXT;
 CREATE INDEX messages_that_answer ON messages (answers) WHERE answers IS NOT NULL;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::event_stream::EventStream;
 
-/// A client for one server. It authenticates with the server's API key.
+/// A client for one server. It authenticates with an API key of that server.
 #[derive(Clone)]
 pub(crate) struct Api {
     http: reqwest::Client,
@@ -24,7 +24,7 @@ impl Api {
         self.create_with(None).await
     }
 
-    /// Creates a deployment with this sandbox type, or with the default type for `None`, and returns its id.
+    /// Creates a deployment and returns its id. `None` selects the default sandbox type.
     pub(crate) async fn create_with(&self, sandbox_type: Option<&str>) -> anyhow::Result<String> {
         let mut body = json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."});
         if let (Some(kind), Some(fields)) = (sandbox_type, body.as_object_mut()) {
@@ -33,8 +33,9 @@ impl Api {
         text(&self.post("/v1/deployments", &body).await?, "deployment_id")
     }
 
-    /// Creates a deployment with a `local` sandbox and a secret that only `host` may receive. In the sandbox, the
-    /// environment variable `API_TOKEN` contains the secret's placeholder. Returns the deployment's id.
+    /// Creates a deployment with a `local` sandbox and a secret that only `host` may receive. The sandbox never sees
+    /// the secret: its environment variable `API_TOKEN` contains a random placeholder, which the egress proxy replaces
+    /// with the secret in requests to `host`. Returns the deployment's id.
     pub(crate) async fn create_with_secret(&self, host: &str) -> anyhow::Result<String> {
         let secret = json!({"name": "API", "value": "sk-bench-Zq8fP2mWn4Lx7Vt1", "allowed_hosts": [host]});
         let secret_id = text(&self.post("/v1/secrets", &secret).await?, "secret_id")?;

@@ -1,4 +1,5 @@
-//! A conversation in one thread of a Herm server. Each message is sent after the previous run has completed.
+//! A conversation in one thread on a Herm server. Each message starts a run of the agent, and the next message is sent
+//! only after that run has completed.
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
@@ -14,8 +15,8 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// Creates a thread by sending `content`, and waits until the run has completed. This first run starts the
-    /// deployment's sandbox and fills caches, so that it does not distort the measurement.
+    /// Creates a thread by sending `content`, and waits until the run has completed. This run starts the
+    /// deployment's sandbox and fills caches. It is not measured, because later runs do not repeat that work.
     pub(crate) async fn begin(api: &Api, deployment_id: &str, content: &str) -> anyhow::Result<Self> {
         let thread_id = api.send(deployment_id, "new", content).await?;
         let query = format!("?thread_id={thread_id}&after=evt_0");

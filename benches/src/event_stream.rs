@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 pub(crate) struct EventStream {
     response: reqwest::Response,
     buffer: Vec<u8>,
-    /// The number of bytes at the beginning of `buffer` that were already parsed.
+    /// The number of bytes at the beginning of `buffer` that have already been parsed.
     read: usize,
 }
 
@@ -28,7 +28,7 @@ impl EventStream {
     /// Waits for the next event and returns it.
     ///
     /// # Errors
-    /// Fails if the server ends the stream, which it never does during a benchmark.
+    /// Fails if the connection is lost, or if the server ends the stream, which it never does during a benchmark.
     pub(crate) async fn next(&mut self) -> anyhow::Result<StreamEvent<'_>> {
         let (start, end) = loop {
             match self.find_frame() {
@@ -47,7 +47,7 @@ impl EventStream {
     /// Fails if one of the skipped events reports that a run failed or was cancelled.
     pub(crate) async fn wait_for(&mut self, name: &str) -> anyhow::Result<StreamEvent<'_>> {
         loop {
-            // If a run has failed, the expected event will never arrive.
+            // Check each skipped event: if it reports a failed run, the expected event will never arrive.
             let is_match = {
                 let frame = self.next().await?;
                 frame.ensure_not_failed()?;
@@ -71,7 +71,7 @@ impl EventStream {
         }
     }
 
-    /// Returns the most recently returned event again.
+    /// Returns the event that [`Self::next`] returned last.
     fn last(&self) -> anyhow::Result<StreamEvent<'_>> {
         let read = self.buffer.get(..self.read.saturating_sub(2)).unwrap_or_default();
         let start = read.windows(2).rposition(|pair| pair == b"\n\n").map_or(0, |end| end + 2);
@@ -79,7 +79,7 @@ impl EventStream {
         StreamEvent::parse(std::str::from_utf8(frame)?).context("a received event lacks its type, id or data")
     }
 
-    /// Returns the number of the most recently returned event.
+    /// Returns the number of the event that [`Self::next`] returned last.
     pub(crate) fn last_number(&self) -> anyhow::Result<u64> {
         Ok(self.last()?.number)
     }
@@ -106,7 +106,7 @@ impl EventStream {
     }
 }
 
-/// Returns true if the frame is an event, and false if it is a comment or a `retry` field.
+/// Returns true if the bytes from `start` to `end` are an event, and false if they are a comment or a `retry` field.
 fn is_event(buffer: &[u8], start: usize, end: usize) -> bool {
     buffer.get(start..end).is_some_and(|frame| frame.starts_with(b"event: "))
 }

@@ -70,12 +70,13 @@ pub(crate) fn describe() -> anyhow::Result<String> {
     ))
 }
 
-/// Returns today's date and the commit's short hash. A `+` follows if files of the server have uncommitted changes.
+/// Returns today's date and the short hash of the current commit. A `+` follows the hash if the server's source files
+/// have uncommitted changes.
 pub(crate) fn date_and_commit() -> anyhow::Result<String> {
     let now = SystemClock.now().to_string();
     let date = now.split('T').next().context("the current time has no date")?;
     let commit = output("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "no commit".to_owned());
-    // Only files that affect the server count. Changes of the benchmark itself and of the page that it writes do not.
+    // Ignore changes to files that are not part of the server, such as the benchmark and the performance page.
     let changed =
         output("git", &["status", "--porcelain", "--", "../crates", "../migrations", "../Cargo.lock"]);
     Ok(format!("{date}, {commit}{}", if changed.is_some() { "+" } else { "" }))
@@ -90,7 +91,7 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// Returns the value of the field `name` in a file with lines of the form `name: value`.
+/// Returns the value of the field `name` in a text with lines of the form `name: value`.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;

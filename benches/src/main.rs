@@ -1,9 +1,9 @@
 //! `make bench`: measures the server through its API and writes the figures into the performance reference.
 //!
-//! Each part of the benchmark starts its own servers. Their data is in a new directory next to the binary, on the same
-//! disk as the build. The part sends HTTP requests to the servers and returns the rows of a table. The model is
-//! scripted, replies without latency, and runs in the process of the benchmark. The benchmark and the server share the
-//! CPU cores of the machine.
+//! The benchmark consists of parts. Each part starts its own servers, sends HTTP requests to them, and returns the
+//! measured values as rows of a table. The servers store their data in a new directory next to the binary, on the same
+//! disk as the build. A scripted model, which replies without latency, runs inside the benchmark process. The benchmark
+//! and the servers share the CPU cores of the machine.
 
 mod api;
 mod conversation;

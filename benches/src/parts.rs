@@ -1,4 +1,4 @@
-//! The parts of the benchmark. Each part is one module.
+//! The parts of the benchmark. Each part measures one aspect of the server and is one module.
 
 mod bytes;
 mod create;
@@ -35,7 +35,7 @@ pub(crate) enum Part {
     Peers,
 }
 
-/// The amount of work that a part does. The quick mode only checks that the benchmark works.
+/// The mode that determines how much work a part does. The quick mode only checks that the benchmark works.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mode {
     pub(crate) quick: bool,

@@ -10,8 +10,8 @@ const HEIGHT: f64 = 400.0;
 const AREA: [f64; 4] = [80.0, 560.0, 50.0, 340.0];
 /// The vertical distance between two entries of the legend, in SVG units.
 const LEGEND_STEP: f64 = 20.0;
-/// The colours depend on the reader's colour scheme. The background is drawn too, because the page that shows the plot
-/// may have another scheme.
+/// The style sheet of a plot. The colours depend on the reader's colour scheme, light or dark. The background is drawn
+/// too, because the page that shows the plot may use a different scheme.
 const STYLE: &str = "<style>\n\
     svg { font: 13px system-ui, sans-serif }\n\
     .page { fill: #ffffff } text { fill: #1f2328 } .grid { stroke: #d1d9e0 }\n\
@@ -33,7 +33,7 @@ pub(crate) struct Plot {
 
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// The index of the line's colour in the style sheet, modulo 4.
+    /// The index of the line's colour in the style sheet. There are four colours, and index 4 selects the first again.
     pub(crate) colour: usize,
     pub(crate) is_dashed: bool,
     /// The x and y coordinates of the points. Points with a coordinate of zero or below are omitted, because a

@@ -33,12 +33,12 @@ pub(crate) enum Target {
 pub(crate) struct Measured {
     /// The part's rows in the table of figures.
     pub(crate) rows: Vec<Row>,
-    /// A separate section of the page, if the part writes one.
+    /// A separate section of the performance page, if the part writes one.
     pub(crate) section: Option<Section>,
     pub(crate) plots: Vec<PlotFile>,
 }
 
-/// A section of the page, whose text is written between the two markers with its name.
+/// A section of the performance page. Its text is written between the two marker comments that contain its name.
 pub(crate) struct Section {
     pub(crate) name: &'static str,
     pub(crate) text: String,
@@ -130,7 +130,7 @@ pub(crate) fn median_and_range(values: &Samples) -> String {
     if values.len() == 1 { median } else { format!("{median} ({min}–{max})") }
 }
 
-/// Writes the section of a part, with the date and the commit, into the page. Also writes the part's plots.
+/// Writes the section of a part, with the date and the commit, into the performance page. Also writes the part's plots.
 pub(crate) fn write_extras(measured: &Measured) -> anyhow::Result<()> {
     let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     if let Some(section) = &measured.section {
@@ -157,7 +157,7 @@ fn replace_section(page: &str, section: &Section, when: &str) -> anyhow::Result<
     Ok(format!("{before}{begin}\n\n{}\nMeasured {when}.\n\n{end}{after}", section.text))
 }
 
-/// Writes rows into the table of figures. The existing rows of parts other than `parts` are left unchanged.
+/// Replaces the rows of the measured parts in the table of figures. The rows of all other parts remain unchanged.
 pub(crate) fn write(parts: &[Part], rows: &[Row]) -> anyhow::Result<()> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;

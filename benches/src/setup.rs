@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use crate::api::Api;
 
-/// The time that a server needs to finish its background work, for example starting sandboxes.
+/// The time that the benchmark gives a server to finish its background work, for example starting sandboxes.
 const BACKGROUND_WORK_TIME: Duration = Duration::from_secs(2);
 
-/// The configuration and data directory of a server, which can be started several times.
+/// The configuration and data directory with which a server can be started several times.
 pub(crate) struct ServerSetup {
     pub(crate) model: ModelServer,
     launch: Launch,
@@ -49,7 +49,7 @@ impl ServerSetup {
         Ok(Self { model, launch, key, dir })
     }
 
-    /// Configures the Docker engine at `host` and the image for sandboxes.
+    /// Makes the server create container sandboxes from `image` with the Docker engine at the address `host`.
     pub(crate) fn with_docker(self, host: &str, image: &str) -> Self {
         let launch = self.launch.env("HERM_DOCKER_HOST", host).env("HERM_SANDBOX_IMAGE", image);
         Self { launch: launch.env("HERM_SANDBOX", "refuse"), ..self }

@@ -21,8 +21,8 @@ impl Samples {
         Ok(Self(values))
     }
 
-    /// Returns the percentile by the nearest-rank method: the smallest value such that at least `percent` of all values
-    /// are not greater than it.
+    /// Returns the percentile by the nearest-rank method: the smallest value for which at least `percent` percent of
+    /// all values are less than or equal to it.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).clamp(1, self.0.len());
         self.0.get(rank - 1).copied().unwrap_or(f64::NAN)

@@ -1,8 +1,8 @@
 //! The servers that are compared: Herm and other agent servers.
 //!
 //! The benchmark sends the same messages to each server through that server's own HTTP API. All servers use the same
-//! kind of scripted model. An "agent" is the object that the server itself calls an agent, without tools. A "thread" is
-//! a conversation that the server stores.
+//! kind of scripted model. An "agent" is whatever the server itself calls an agent; it is configured without tools. A
+//! "thread" is a conversation that the server stores.
 
 mod chat;
 mod herm;
@@ -125,7 +125,7 @@ impl Running {
         }
     }
 
-    /// Creates a thread of this agent and completes the first turn.
+    /// Creates a thread with this agent and completes the first turn.
     pub(crate) async fn begin_chat(&self, agent: &str) -> anyhow::Result<Chat> {
         match self {
             Self::Herm(herm) => Chat::begin_herm(&herm.api, agent).await,

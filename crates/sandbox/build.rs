@@ -1,5 +1,5 @@
-//! Build script: compiles the guest program, which the library embeds. The guest is linked statically, so that it runs
-//! in any image.
+//! Build script: compiles the guest, the program that is PID 1 in every sandbox, so that this crate can embed its
+//! executable. The guest is linked statically, so that it runs in any container image.
 
 use std::env;
 use std::path::PathBuf;
@@ -38,8 +38,8 @@ fn main() {
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    // Remove the variables that the outer cargo or clippy process set for its own compiler. They must not affect the
-    // build of the guest.
+    // Remove the environment variables that the outer cargo or clippy process set for its own build. They must not
+    // affect the build of the guest.
     for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CLIPPY_ARGS", "CARGO_MAKEFLAGS"] {
         cargo.env_remove(name);
     }

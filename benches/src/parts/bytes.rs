@@ -12,11 +12,12 @@ use crate::setup::{ServerSetup, stop};
 /// The size of each user message and of each reply, in bytes.
 const MESSAGE_BYTES: usize = 512;
 const TURNS: usize = 100;
-/// The size of each delta of a streamed reply, in bytes. With the interval between deltas, it corresponds to a model
-/// that produces about 90 tokens per second.
+/// The size of each delta of a streamed reply, in bytes. Together with [`PIECE_INTERVAL`], it imitates a model that
+/// produces about 90 tokens per second.
 const PIECE_BYTES: usize = 16;
 const PIECE_INTERVAL: Duration = Duration::from_millis(45);
-/// The number of threads whose replies stream concurrently. One thread alone would need minutes for the same data.
+/// The number of threads (conversations) whose replies stream concurrently. A single thread would need minutes to
+/// produce the same amount of data.
 const STREAMING_THREADS: usize = 20;
 
 pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
@@ -35,7 +36,7 @@ pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// Completes `turns` turns in each thread. Returns the growth of the database in bytes, divided by the bytes of the
+/// Completes `turns` turns in each thread. Returns the growth of the database divided by the total size of the
 /// messages' text.
 async fn ratio(
     threads: usize,
@@ -63,7 +64,7 @@ async fn ratio(
     Ok(added as f64 / (threads * turns * 2 * MESSAGE_BYTES) as f64)
 }
 
-/// Creates a reply that streams as fast as a real model.
+/// Creates a reply that is streamed at the speed of a real model.
 fn paced() -> Reply {
     let content = text(MESSAGE_BYTES);
     let mut reply = Reply::new();

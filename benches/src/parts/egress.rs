@@ -1,6 +1,7 @@
-//! Measures the overhead of the egress proxy. The time of a request from a sandbox through the proxy is compared with
-//! the time of the same request without sandbox and proxy. The upstream host runs in this process and responds
-//! immediately. Each curl command sends all its requests over one connection.
+//! Measures the overhead of the egress proxy, through which all network traffic of a sandbox passes. Compares the time
+//! of a request sent from a sandbox with the time of the same request sent directly from this machine. The server that
+//! receives the requests (the upstream server) runs inside the benchmark process and responds immediately. Each curl
+//! command sends all its requests over one connection.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use crate::report::{Row, Target};
 use crate::setup::{ServerSetup, fresh_dir};
 use crate::stats::Samples;
 
-/// The IP address of the upstream host. It is not 127.0.0.1, because inside a sandbox that address is the sandbox's own
-/// loopback interface.
+/// The IP address of the upstream server. It is not 127.0.0.1, because a sandbox sends requests to 127.0.0.1 without
+/// the proxy: its variable `NO_PROXY` contains that address.
 const HOST: &str = "127.0.0.2";
 
 pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
@@ -116,7 +117,7 @@ fn tls() -> anyhow::Result<(TlsAcceptor, String)> {
     Ok((TlsAcceptor::from(Arc::new(config)), generated.cert.pem()))
 }
 
-/// Starts the upstream host and returns its port. The host speaks HTTPS if there is an acceptor, and HTTP otherwise.
+/// Starts the upstream server and returns its port. It speaks HTTPS if `acceptor` is set, and HTTP otherwise.
 async fn start_host(acceptor: Option<TlsAcceptor>) -> anyhow::Result<u16> {
     let listener = TcpListener::bind((HOST, 0)).await?;
     let port = listener.local_addr()?.port();

@@ -7,11 +7,11 @@ use crate::report::{Row, Target};
 use crate::setup::{ServerSetup, wait_for_background_work};
 use crate::stats::Samples;
 
-/// The time until the first token of one message's reply, in milliseconds.
+/// The time until the first token of the reply to one message arrives, in milliseconds.
 struct Latency {
-    /// The time since the response to the POST request that sent the message.
+    /// Measured from the response to the POST request that sent the message.
     from_accepted: f64,
-    /// The time since the start of the POST request that sent the message.
+    /// Measured from the start of the POST request that sent the message.
     from_sent: f64,
 }
 

@@ -23,15 +23,16 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// conversations.
 const MAX_FIRST_TOKEN_MS: f64 = 5_000.0;
 
-/// The measurements of one server at all numbers of conversations.
+/// The measurements of one server, at each number of concurrent conversations.
 struct Curve {
     name: String,
     running: Running,
-    /// The numbers of concurrent conversations, each with the measurements.
+    /// One pair for each number of concurrent conversations: that number, and the measurements.
     points: Vec<(usize, TurnStats)>,
-    /// The reason why the benchmark stopped before the largest planned number of conversations. `None` if it ran them all.
+    /// The reason why this server is not measured with more conversations, or `None` while there is no such reason.
     stop_reason: Option<String>,
-    /// Owns the server's directory and model, so it must be dropped after `running`. Fields are dropped in order.
+    /// Owns the server's directory and model, so it must be dropped after `running`. Rust drops fields in the order of
+    /// their declaration.
     _subject: crate::subject::Subject,
 }
 

@@ -81,8 +81,8 @@ async fn growth_per_run(mode: Mode) -> anyhow::Result<f64> {
     Ok(slope(&points))
 }
 
-/// Completes `runs` runs in each deployment. The deployments work concurrently, the runs of a deployment one after the
-/// other.
+/// Completes `runs` runs in each deployment. Different deployments execute runs concurrently, but each deployment
+/// executes its runs one after the other.
 async fn complete_runs(api: &Api, deployments: &[String], runs: usize) -> anyhow::Result<()> {
     let clients = deployments.iter().map(|deployment_id| async move {
         let mut stream = api.stream(deployment_id, "").await?;

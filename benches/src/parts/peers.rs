@@ -16,14 +16,16 @@ use crate::turns::measure_turns;
 const ROUNDS: usize = 3;
 /// The number of concurrent conversations for the metric "turns, 20 threads".
 const CONCURRENT_CHATS: usize = 20;
-/// The number of turns before the measurement begins. They let the peers' runtimes compile the code and fill pools.
+/// The number of turns before the measurement begins. During these turns, just-in-time compilers compile code and
+/// connection pools fill up.
 const WARM_UP_TURNS: usize = 20;
 const WINDOW: Duration = Duration::from_secs(8);
 /// The number of agents, and also of threads, that are created on each server in each round to measure how long one
 /// creation takes.
 const CREATIONS: usize = 50;
 const MB: f64 = 1e6;
-/// The message of the last turn before the server is killed. After a restart, the benchmark searches for this text.
+/// The message of the last turn before the server is killed. After a restart, the benchmark searches the
+/// thread's history for this text.
 const LAST_MESSAGE: &str = "remember-the-heron";
 
 /// A server that takes part in the comparison.
@@ -85,8 +87,8 @@ pub(super) async fn measure(mode: Mode) -> anyhow::Result<Measured> {
     Ok(Measured { rows: Vec::new(), section: Some(Section { name: "peers", text }), plots: Vec::new() })
 }
 
-/// Returns Herm and all peers that could be installed, each without data from earlier rounds. Also returns one sentence
-/// for each peer that could not be installed.
+/// Returns Herm and all peers that could be installed, each without any data. For each peer that could not be
+/// installed, also returns a sentence that states the reason.
 pub(super) async fn participants(mode: Mode) -> anyhow::Result<(Vec<Participant>, Vec<String>)> {
     let herm =
         Participant { name: "Herm".to_owned(), subject: Subject::herm().await?, can_create_agents: true };

@@ -1,5 +1,6 @@
-//! Measures commands in sandboxes, as runs execute them. `docker` and `gvisor` sandboxes are measured only if the
-//! environment variable `HERM_TEST_DOCKER_HOST` is set, which `make bench` does.
+//! Measures sandboxes: the duration of the commands that the agent executes in them, the rate at which they can be
+//! created and deleted, and their resident memory. `docker` and `gvisor` sandboxes are measured only if the environment
+//! variable `HERM_TEST_DOCKER_HOST` is set. `make bench` sets it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::report::{Row, Target};
 use crate::setup::ServerSetup;
 use crate::stats::Samples;
 
-/// The durations of a batch of commands that one reply of the model requests, in milliseconds.
+/// The durations of one batch, in milliseconds. A batch is the set of commands that a single model reply requests.
 struct BatchTimes {
     /// The time from receiving the first `tool_call` event to receiving the last `tool_result` event.
     call_to_result: f64,
@@ -36,8 +37,8 @@ pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Measures sandboxes of the types `docker` and `gvisor`. Batches are not measured, because the guest executes them in
-/// the same way in every type of sandbox.
+/// Measures sandboxes of the types `docker` and `gvisor`. Batches of several commands are measured only for `local`
+/// sandboxes, because the program that executes them is the same in every type of sandbox.
 async fn measure_containers(mode: Mode, docker_host: &str) -> anyhow::Result<Vec<Row>> {
     let setup = ServerSetup::new().await?.with_docker(docker_host, "herm-sandbox:test");
     setup.respond_with(call_each_line);
@@ -119,8 +120,8 @@ async fn measure_local(mode: Mode) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// Returns several measurements of the rate, in deployments per second, at which deployments are created, execute one
-/// command and are deleted. Each measurement uses `batch` deployments.
+/// Creates a deployment, executes one command in it and deletes it, `batch` times in sequence. Repeats this several
+/// times and returns each repetition's rate in deployments per second.
 async fn lifecycle_rates(mode: Mode, api: &Api, engine: &str, batch: usize) -> anyhow::Result<Vec<f64>> {
     let mut rates = Vec::new();
     for _ in 0..mode.count(5, 1) {
@@ -137,7 +138,7 @@ async fn lifecycle_rates(mode: Mode, api: &Api, engine: &str, batch: usize) -> a
     Ok(rates)
 }
 
-/// Returns the resident memory of all processes of an idle `local` sandbox in MB, once for each of several sandboxes.
+/// Measures several idle `local` sandboxes. Returns the total resident memory of each sandbox's processes, in MB.
 async fn local_resident_mb(mode: Mode, setup: &ServerSetup, api: &Api) -> anyhow::Result<Vec<f64>> {
     let instance = std::fs::read_to_string(setup.data_dir().join("sandboxes/.shared/instance"))?;
     let mut resident = Vec::new();
@@ -153,9 +154,9 @@ async fn local_resident_mb(mode: Mode, setup: &ServerSetup, api: &Api) -> anyhow
     Ok(resident)
 }
 
-/// Returns the resident memory of all processes of an idle container in MB, once for each of several containers. The
-/// engine's helper processes are found by the container's id in their command lines. All other processes of the
-/// container are their descendants.
+/// Measures several idle containers. Returns the total resident memory of each container's processes, in MB.
+/// The engine's helper processes are found by the container id in their command lines. All other processes of the
+/// container are descendants of these helper processes.
 async fn container_resident_mb(
     mode: Mode,
     setup: &ServerSetup,
@@ -210,7 +211,7 @@ fn call_each_line(request: &RecordedRequest) -> Reply {
     message.lines().fold(Reply::new(), |reply, command| reply.tool_call("shell", json!({"command": command})))
 }
 
-/// Lets the model execute the commands, one per line, as one batch, and measures the durations.
+/// Makes the scripted model request all `commands`, one per line, in a single reply, and measures the durations.
 async fn run_batch(
     api: &Api,
     deployment_id: &str,

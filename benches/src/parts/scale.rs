@@ -135,7 +135,7 @@ impl Dimension {
         }
     }
 
-    /// Creates data until the server stores the amount `size`.
+    /// Creates data of this kind until the server stores `size` items.
     async fn fill(self, api: &Api, deployment_id: &str, size: usize) -> anyhow::Result<()> {
         let clients = (0..CLIENTS).map(|client| async move {
             // If `size` is not divisible by the number of clients, the first clients each create one more item.

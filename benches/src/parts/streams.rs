@@ -1,9 +1,10 @@
 //! Measures the delay with which events are delivered while many streams are open.
 //!
-//! The scripted model waits before each delta of its replies. The benchmark releases the deltas at a fixed interval and
-//! records the time of each release. The text of a delta is its number, so that the reader of a stream can find the
-//! time of its release. The measured delay therefore includes the model's stream, the commit and the delivery, all on
-//! the same clock.
+//! A reply consists of deltas, which are pieces of streamed text. The scripted model sends each delta only when the
+//! benchmark releases it. The benchmark releases the deltas at a fixed interval and records the time of each release.
+//! The text of a delta is the delta's index, by which a reader finds that time. The delay is the time from the release
+//! until the reader receives the delta. In that time, the model sends the delta to the server, and the server commits
+//! it and delivers it to the reader.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,12 +24,14 @@ use crate::stats::Samples;
 /// The number of replies that stream concurrently.
 const REPLIES: usize = 20;
 const STREAMS: usize = 2_000;
-/// The interval between the releases of two deltas, across all replies.
+/// The interval at which the benchmark lets the model send the next delta. Consecutive deltas belong to different
+/// replies.
 const EVENT_INTERVAL: Duration = Duration::from_millis(10);
-/// The number of open files that are reserved for everything other than streams. The real number is lower.
+/// An upper bound for the number of files that this process opens in addition to the streams.
 const OTHER_FILES: u64 = 500;
 
-/// A delta: the gate that the model waits for before sending it, and the time at which the gate was opened.
+/// A delta of a reply: the gate at which the model waits before it sends the delta, and the time at which the benchmark
+/// opened the gate.
 struct Piece {
     gate: Gate,
     released_at: OnceLock<Instant>,
@@ -83,8 +86,8 @@ async fn delivery_delays(deployments: usize, streams: usize, mode: Mode) -> anyh
     setup.respond_with(move |request| reply(&reply_pieces, replies, &request.last_user_text()));
     let (_server, api) = setup.start().await?;
     let deployments = api.create_many(deployments).await?;
-    // Deltas are assigned to replies round-robin, and replies to deployments likewise, so every deployment receives the
-    // same number of deltas.
+    // The deltas are distributed over the replies round-robin, and the replies over the deployments likewise. Every
+    // deployment therefore receives the same number of deltas.
     let expected = pieces.len() / deployments.len();
     let readers = open_streams(&api, &deployments, streams).await?;
     let readers: Vec<_> = readers
@@ -117,7 +120,8 @@ impl Piece {
     }
 }
 
-/// Creates the reply `number`, which consists of the deltas that belong to it.
+/// Creates the reply with the index `number`. It consists of every `replies`-th delta in `pieces`, beginning with the
+/// delta at that index.
 fn reply(pieces: &[Piece], replies: usize, number: &str) -> Reply {
     let number = number.parse().unwrap_or(0);
     let own = pieces.iter().enumerate().skip(number).step_by(replies);

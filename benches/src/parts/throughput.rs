@@ -8,7 +8,7 @@ use crate::conversation::{Conversation, take_turns};
 use crate::report::{Row, Target};
 use crate::setup::{ServerSetup, wait_for_background_work};
 
-/// The number of threads in which runs are executed concurrently.
+/// The number of threads (conversations) in which runs are executed concurrently.
 const THREADS: usize = 20;
 
 pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
@@ -42,8 +42,8 @@ pub(super) async fn measure(mode: Mode) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// Returns several measurements of the completed runs per second. Each measurement uses one new thread for each id in
-/// `deployments`.
+/// Measures several times how many runs per second the server completes. Each measurement creates one thread for each
+/// id in `deployments`, which can contain the same id several times.
 async fn rates(api: &Api, deployments: &[String], turns: usize, mode: Mode) -> anyhow::Result<Vec<f64>> {
     let mut rates = Vec::new();
     for _ in 0..mode.count(5, 1) {

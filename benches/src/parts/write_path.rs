@@ -1,8 +1,8 @@
-//! Measures the store alone: how many transactions of runs its single writer commits per second, compared with the
-//! number of fsyncs per second that the disk can do.
+//! Measures the store alone: how many runs per second its single writer can commit, with five transactions per run. For
+//! comparison, also measures how many fsyncs per second the disk can do.
 //!
-//! Each transaction executes the same statements as the server's transaction of the same name. The code of the
-//! transactions is repeated here, so that the writer is measured without HTTP, model calls and scheduling.
+//! Each transaction executes the same statements as the server's transaction of the same name. The transactions are
+//! reimplemented here, so that the writer is measured without HTTP, model calls and scheduling.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -31,11 +31,11 @@ const WRITERS: usize = 20;
 const LEASE_MS: i64 = 30_000;
 const MODEL: &str = "anthropic/scripted";
 const TEXT: &str = "ok";
-/// The reply of the model, in the form in which the journal stores it.
+/// The reply of the model as JSON, in the form in which the journal (the table of a run's steps) stores it.
 const REPLY: &str =
     r#"{"blocks":[{"type":"text","text":"ok"}],"stop":"end_turn","usage":{"input":10,"output":5}}"#;
-/// The number of bytes that the comparison without a database writes before each fsync. It is SQLite's page size, the
-/// least that a commit writes.
+/// The number of bytes written before each fsync when the speed of the disk alone is measured. It is SQLite's page
+/// size, and thus the minimum that a commit writes.
 const PAGE_BYTES: usize = 4096;
 
 type Result<T> = std::result::Result<T, herm_store::Error>;
@@ -113,7 +113,7 @@ async fn runs_per_second(runs_each: usize) -> anyhow::Result<f64> {
     Ok((WRITERS * runs_each) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// A client of the store. It completes runs one after the other.
+/// A client of the store. It completes one run after another.
 #[derive(Clone)]
 struct StoreClient {
     store: Store,
@@ -122,13 +122,13 @@ struct StoreClient {
     thread_id: ThreadId,
 }
 
-/// A run that was claimed, with the lease on its work item.
+/// A run whose work item this client has claimed, and the lease on that work item.
 #[derive(Clone)]
 struct ClaimedRun {
     lease: Lease,
     run_id: RunId,
     thread_id: ThreadId,
-    /// The id of the message that the agent's reply becomes.
+    /// The id of the message that contains the agent's reply.
     message_id: MessageId,
 }
 

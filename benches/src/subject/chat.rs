@@ -21,7 +21,7 @@ pub(crate) struct Chat {
 enum Transport {
     /// Each message is a separate request, and one stream that stays open receives all replies.
     Herm { api: Api, stream: EventStream },
-    /// The response to each message streams the reply to it.
+    /// Each message is a separate request, and the response to that request streams the reply.
     Peer(Client),
 }
 

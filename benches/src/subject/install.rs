@@ -1,4 +1,5 @@
-//! Installs a peer into the user's cache directory. A peer is installed again only if its version or sources change.
+//! Installs a peer (an agent server that Herm is compared with) into the user's cache directory. A peer is installed
+//! again only if its version, its packages or the sources of its application change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ fn cache_dir() -> anyhow::Result<PathBuf> {
 }
 
 async fn run(dir: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    // A program name that contains a slash is a path relative to `dir`. Other programs are found by `PATH`.
+    // A program name that contains a slash is a path relative to `dir`. Other programs are searched for in `PATH`.
     let path = if program.contains('/') { dir.join(program) } else { PathBuf::from(program) };
     let command = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(path)

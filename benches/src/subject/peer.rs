@@ -14,11 +14,11 @@ use tokio::process::{Child, Command};
 
 use super::install::{Installation, write_sources};
 
-/// The API key of the Hermes gateway. It is not secret, because the API listens only on the loopback interface.
+/// The API key of the Hermes gateway. It need not be secret, because the API listens only on the loopback interface.
 const HERMES_KEY: &str = "a-key-for-the-benchmark-on-loopback";
 /// The maximum number of runs that the LangGraph server executes concurrently.
 const LANGGRAPH_JOBS: &str = "20";
-/// The id of the resource that owns all threads on the Mastra server.
+/// The owner of all threads on the Mastra server. Mastra calls an owner of threads a resource.
 const RESOURCE: &str = "acme";
 /// The maximum number of characters of a peer's log that an error message contains. Only the end of the log is shown.
 const LOG_SHOWN_CHARS: usize = 400;
@@ -156,7 +156,7 @@ impl PeerServer {
         matches!(child.try_wait(), Ok(Some(_)))
     }
 
-    /// Returns the last characters of the peer's log.
+    /// Returns the tail of the peer's log, at most [`LOG_SHOWN_CHARS`] characters.
     pub(super) fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let skipped = text.chars().count().saturating_sub(LOG_SHOWN_CHARS);
@@ -263,7 +263,7 @@ impl Client {
         Ok(response.await?.error_for_status()?)
     }
 
-    /// Returns a string that the response stream contains as soon as it contains the first token of the reply `ok`.
+    /// Returns a string that appears in the response stream at the first token of the reply `ok`, and not earlier.
     pub(super) fn first_token_marker(&self) -> &'static str {
         match self.peer {
             Peer::Hermes => "event: assistant.delta",

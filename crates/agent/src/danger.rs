@@ -1,14 +1,14 @@
 //! Static analysis that decides if a shell command needs a person's approval before it runs.
 //!
-//! The analyzer interprets the command like a shell would: quotes, expansions, pipes, and scripts within
-//! scripts. It checks every program that the command would start against a list of rules. This is not a
-//! security boundary, because the sandbox is. The analysis prevents an agent from doing something
-//! irreversible by accident. Two requirements follow: an obfuscated dangerous command must be recognized, and
-//! a command that only mentions something dangerous must not be reported.
+//! The analyzer interprets the command as a shell would: quotes, expansions, pipes, and scripts within
+//! scripts. It checks every program that the command would start against a list of rules. The security
+//! boundary is the sandbox, not this analysis: it only prevents an agent from doing something irreversible by
+//! accident. Even so, a dangerous command must be recognized if it is written in an unusual or obfuscated
+//! way, and a command that only mentions something dangerous must not be reported.
 //!
-//! If shells interpret a command differently, or a value is unknown, the analyzer checks every possible
-//! meaning. A command that nests too deeply, is too long, or takes too much work to analyze is itself
-//! reported, with the rule `unreadable`.
+//! If shells differ in how they interpret a command, or a value is unknown, the analyzer considers the
+//! possible meanings and reports the command if one of them is dangerous. A command that is nested too
+//! deeply, is too long, or takes too much work to analyze is itself reported, with the rule `unreadable`.
 
 mod analyzer;
 mod budget;
@@ -50,8 +50,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Creates a finding. `command` is the expanded command that the rule applies to, or an empty string if
-    /// there is none.
+    /// Creates a finding. `effect` is a clause that says what makes the command dangerous. `command` is the
+    /// command after shell expansion, or an empty string to leave it out of the reason.
     fn new(rule: &'static str, effect: &str, command: &str) -> Self {
         let command = command.trim();
         let reason =
@@ -64,15 +64,19 @@ impl Finding {
 /// danger rule applies. Never panics, and its running time is limited.
 pub fn analyze(command: &str) -> Option<Finding> {
     if command.len() > MAX_COMMAND_BYTES {
-        return Some(budget::unreadable("it is too long to be analyzed"));
+        return Some(budget::unreadable(&format!(
+            "it is longer than {MAX_COMMAND_BYTES} bytes and cannot be analyzed"
+        )));
     }
     let finding = Analyzer::default().analyze(command);
-    // The second pass replaces characters that look like ASCII characters. The first pass analyzes the
-    // original command, because the replacement could change its meaning and hide a danger.
+    // The second pass analyzes the command with lookalike characters replaced by the ASCII characters that
+    // they resemble. The first pass analyzes the original command, because the replacement could change its
+    // meaning and hide a danger.
     finding.or_else(|| Analyzer::default().analyze(&fold::fold(command)?))
 }
 
-/// Replaces line breaks and control characters, and truncates the command to [`MAX_COMMAND_CHARS`].
+/// Makes a command safe to show on one line: replaces line breaks and control characters, and truncates the
+/// command to [`MAX_COMMAND_CHARS`].
 fn sanitize(command: &str) -> String {
     let mut text = String::new();
     for (count, c) in command.chars().enumerate() {

@@ -6,7 +6,7 @@ use herm_types::run::RunError;
 use crate::run_state::{RunState, Step, turns};
 use crate::steering::Settlement;
 
-/// The maximum number of model calls of one run. A run that needs more fails with the code `step_limit`.
+/// The maximum number of model calls during one run. A run that needs more fails with the code `step_limit`.
 pub const MAX_STEPS: usize = 100;
 /// The number of consecutive empty replies after which a run fails with the code `empty_reply`. An empty
 /// reply contains no text and no tool calls.
@@ -20,10 +20,10 @@ const EMPTY_REPLY_REMINDER: &str = "(Your last reply was empty. Answer the user,
 pub enum Decision {
     /// Call the model with these turns. Its reply is recorded as step `step_no`.
     CallModel { step_no: i64, turns: Vec<Turn> },
-    /// Run these tool calls of step `step_no` in parallel. Each is paired with its call number, which starts
-    /// at 1.
+    /// Run these tool calls of step `step_no` in parallel. Each is paired with its call number. Call numbers
+    /// start at 1.
     RunTools { step_no: i64, calls: Vec<(i64, ToolCall)> },
-    /// Wait until a person answers a steering request. The run has no other work.
+    /// Wait until a person answers a steering request. The run has nothing else to do in the meantime.
     Wait,
     /// End the run as completed.
     Finish,

@@ -8,15 +8,15 @@ use herm_types::thread::Attachment;
 const PLATFORM: &str = include_str!("prompts/platform.md");
 const PLATFORM_WITHOUT_SANDBOX: &str = include_str!("prompts/platform_without_sandbox.md");
 
-/// Returns the system prompt: the platform's text, followed by the prompt of the deployment. The deployment's
-/// prompt comes last, because models give later instructions precedence.
+/// Returns the system prompt: built-in instructions, followed by the deployment's own prompt. The
+/// deployment's prompt comes last, because models give later instructions precedence.
 pub fn system_prompt(deployment_prompt: &str, has_sandbox: bool) -> String {
     let platform = if has_sandbox { PLATFORM } else { PLATFORM_WITHOUT_SANDBOX };
     format!("{platform}\n{deployment_prompt}")
 }
 
-/// Returns a user message as the model reads it: the text, then one marked line for each attachment. Paths
-/// and URLs are quoted, so that a line break in one of them cannot fake another attachment.
+/// Returns a user message as the model reads it: the text, then one line in brackets for each attachment.
+/// Paths and URLs are quoted, so that a line break in one of them cannot fake another attachment.
 pub fn user_text(content: &str, attachments: &[Attachment]) -> String {
     let mut text = content.to_owned();
     for Attachment { kind, url, path } in attachments {

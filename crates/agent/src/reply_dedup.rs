@@ -5,11 +5,11 @@
 //! longer, only the additional text is published. If the texts differ, the old message is closed as truncated
 //! and the whole new text is published as a new message.
 
-/// The text of one step, across all attempts of its model call.
+/// Tracks the text of one step across all attempts of its model call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplyDedup {
-    /// The text already published for the open message, which is the message that more text can still be
-    /// appended to.
+    /// The text already published for the open message, that is, for the message to which more text can still
+    /// be appended.
     published: String,
     /// The text that the current attempt has received so far.
     attempt: String,

@@ -130,8 +130,8 @@ pub fn settle(request: &SteeringRequest, on_expiry: OnExpiry) -> Settlement {
         (None, _) => Settlement::Pending,
         (Some(SteeringOutcome::Expired), _) => settle_expired(request.kind, on_expiry),
         (Some(_), Some(answer)) => settle_answered(request.kind, answer),
-        // A request that has not expired has an outcome without an answer only if it was cancelled because
-        // its run ended.
+        // A request that has an outcome, but has neither expired nor been answered, was cancelled because its
+        // run ended.
         (Some(_), None) => skip("Cancelled: the run was stopped before a person answered.", true),
     }
 }
@@ -191,7 +191,7 @@ fn settle_expired(kind: SteeringKind, on_expiry: OnExpiry) -> Settlement {
     }
 }
 
-/// The messages that approve a tool call. They are compared without case and punctuation.
+/// The messages that approve a tool call. Case and punctuation are ignored in the comparison.
 const APPROVALS: [&str; 6] = ["yes", "ok", "approve", "approved", "go ahead", "yes go ahead"];
 
 /// Interprets a user message as the answer to a steering request. For an approval request, a message that is
@@ -225,9 +225,8 @@ pub fn check_arguments(tool: &str, arguments: &serde_json::Value) -> Result<(), 
     tools::parse(&call).map(|_| ())
 }
 
-/// Returns a string that is equal for equivalent tool calls. For `shell` it contains only the command,
-/// without the timeout. For other tools it contains all arguments, independent of JSON whitespace and field
-/// order.
+/// Returns a string that is equal for equivalent tool calls. For `shell` it contains the command but not the
+/// timeout. For other tools it contains all arguments, independent of JSON whitespace and field order.
 pub fn canonical_call(tool: &str, arguments: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(arguments).ok();
     let command = parsed.as_ref().and_then(|value| value.get("command")).and_then(|value| value.as_str());

@@ -10,13 +10,13 @@ use serde_json::json;
 pub const DEFAULT_TIMEOUT_S: u64 = 120;
 /// The maximum timeout of a shell command, in seconds.
 pub const MAX_TIMEOUT_S: u64 = 1800;
-/// The maximum number of tool calls that one reply of the model can make. Further calls are not made, and an
-/// error that explains this is their result.
+/// The maximum number of tool calls in one reply of the model. Further calls are not made; their result is an
+/// error that explains this.
 pub const MAX_CALLS_PER_TURN: i64 = 32;
 /// The maximum number of lines that `read_file` returns if the call sets no limit.
 pub const DEFAULT_READ_LINES: usize = 2000;
 
-/// The maximum number of suggested answers of an `ask_human` question. A call with more is rejected.
+/// The maximum number of suggested answers to an `ask_human` question. A call with more is rejected.
 pub const MAX_OPTIONS: usize = 10;
 /// The maximum total length of an `ask_human` question and its suggested answers, in characters. A longer
 /// call is rejected.
@@ -32,7 +32,7 @@ pub enum ToolRequest {
     AskHuman(AskHuman),
 }
 
-/// The effect of making the same tool call again. It determines how the worker recovers a call whose result
+/// The effect of making the same tool call twice. It determines how the worker recovers a call whose result
 /// was lost in a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -40,12 +40,13 @@ pub enum Effect {
     Read,
     /// Repeating the tool call has no further effect. After a crash it is made again.
     Idempotent,
-    /// The tool call must not be repeated. After a crash, the worker asks the guest for the result. If the
-    /// guest has none, the model is told that the outcome is unknown.
+    /// The tool call must not be repeated. After a crash, the worker asks the guest (the program that runs
+    /// commands in the sandbox) for the result. If the guest has none, the model is told that the outcome is
+    /// unknown.
     Unsafe,
 }
 
-/// The arguments of a call of the tool `shell`.
+/// The arguments of the tool `shell`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shell {
@@ -54,7 +55,7 @@ pub struct Shell {
     pub timeout_s: Option<u64>,
 }
 
-/// The arguments of a call of the tool `read_file`.
+/// The arguments of the tool `read_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadFile {
@@ -66,7 +67,7 @@ pub struct ReadFile {
     pub limit: Option<usize>,
 }
 
-/// The arguments of a call of the tool `write_file`.
+/// The arguments of the tool `write_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriteFile {
@@ -74,7 +75,7 @@ pub struct WriteFile {
     pub content: String,
 }
 
-/// The arguments of a call of the tool `edit_file`.
+/// The arguments of the tool `edit_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EditFile {
@@ -85,7 +86,7 @@ pub struct EditFile {
     pub replace_all: bool,
 }
 
-/// The arguments of a call of the tool `ask_human`.
+/// The arguments of the tool `ask_human`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AskHuman {
@@ -120,8 +121,8 @@ pub fn is_available(settings: &DeploymentSettings, name: &str) -> bool {
     if name == ASK_HUMAN { settings.features.steering } else { settings.sandbox.enabled }
 }
 
-/// Returns the reason why this deployment never makes calls of the tool, as a text for the model. Returns
-/// `None` if such calls can be made, possibly only after an approval.
+/// If this deployment may not use the tool at all, returns a text that tells the model why. Returns `None` if
+/// the tool can be called, possibly only after an approval.
 pub fn refusal(settings: &DeploymentSettings, name: &str) -> Option<String> {
     if name == ASK_HUMAN && !is_available(settings, name) {
         return Some(

@@ -1,4 +1,4 @@
-//! Prints the OpenAPI document: `make openapi` writes it to `openapi/v1.json`.
+//! Prints the OpenAPI document. `make openapi` saves this output as `openapi/v1.json`.
 
 #[expect(clippy::print_stdout, reason = "the example writes to standard output")]
 fn main() {

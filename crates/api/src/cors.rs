@@ -1,6 +1,6 @@
-//! CORS: the origins whose scripts may call the API, and the headers that they may send and read.
+//! CORS: controls which origins' scripts may call the API, and which headers these scripts may send and read.
 //!
-//! Responses never allow credentials (cookies), because clients send API keys and browser tokens in a header. A
+//! Responses never allow credentials such as cookies: clients authenticate with a key in the `Authorization` header. A
 //! preflight response lists the methods that the path supports, and is sent only to allowed origins.
 
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::router::Options;
 
-/// The time in seconds for which a browser may cache a preflight response. It delays the effect of a change of the
-/// allowed origins by up to ten minutes.
+/// The time for which a browser may cache a preflight response, in seconds. After the allowed origins have changed, a
+/// browser may still use a cached response for up to ten minutes.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 /// Request headers that scripts may send, in addition to the CORS-safelisted ones.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -41,7 +41,7 @@ pub enum CorsOrigins {
 }
 
 impl CorsOrigins {
-    /// Returns the value of `Access-Control-Allow-Origin` for a request from `origin`, or `None` if scripts of that
+    /// Returns the value of `Access-Control-Allow-Origin` for a request from `origin`, or `None` if scripts from that
     /// origin may not call the API.
     fn allow(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         match self {

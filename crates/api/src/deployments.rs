@@ -1,4 +1,4 @@
-//! `/v1/deployments`: creates, lists, changes, provisions and deletes deployments.
+//! `/v1/deployments`: creates, lists, changes and deletes deployments, and retries their provisioning.
 
 mod body;
 mod sandbox;
@@ -109,7 +109,7 @@ pub(crate) async fn update_deployment(
 
 /// Retry the provisioning of a deployment whose status is `error`.
 ///
-/// If no image must be pulled and no snapshot restored, the deployment becomes `ready` immediately.
+/// If there is no image to pull and no snapshot to restore, the deployment becomes `ready` immediately.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/retry", operation_id = "retry_deployment",
     tag = "deployments", params(("deployment_id" = DeploymentId, Path)),
     responses((status = 200, body = DeploymentView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -147,7 +147,7 @@ pub(crate) struct DeletedDeployment {
     snapshot_expires_at: Option<Timestamp>,
 }
 
-/// The optional request body of `delete_deployment`. It has the same effect as the query parameter
+/// The optional request body of `delete_deployment`. Its field has the same effect as the query parameter
 /// `retain_filesystem`.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it only describes the schema")]

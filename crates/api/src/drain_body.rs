@@ -1,7 +1,7 @@
 //! Reads and discards the rest of a request body after the request was rejected.
 //!
-//! If the server closed the connection while the client is still sending the body, the connection would be reset, and
-//! the client might never read the error response. The server therefore sends the response immediately, while a
+//! If the server closed the connection while the client was still sending the body, the connection would be reset, and
+//! the client might never receive the error response. The server therefore sends the response immediately, while a
 //! background task reads and discards the rest of the body, up to a limit.
 
 use std::pin::Pin;
@@ -15,17 +15,18 @@ use http::header::EXPECT;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-/// The maximum number of bytes of one request body to discard: twice the default maximum size of a file upload. After
+/// The maximum number of bytes to discard from one request body: twice the default maximum size of a file upload. After
 /// that, the server stops reading the body.
 const MAX_BYTES: u64 = 200 * 1024 * 1024;
 /// The maximum time for discarding the rest of one request body. After that, the server stops reading the body.
 const MAX_TIME: Duration = Duration::from_secs(30);
 
-/// Wraps the body of a request. If the body is dropped before it was read completely, a background task reads and
+/// Wraps the body of a request. If the body is dropped before it has been read completely, a background task reads and
 /// discards the rest.
 pub(crate) fn drain_on_drop(request: Request) -> Request {
     if waits_for_continue(request.headers()) {
-        // There is nothing to discard: such a client sends the body only after it has received `100 Continue`.
+        // The request has `Expect: 100-continue`. Its client sends the body only after it has received `100 Continue`,
+        // so there is nothing to discard.
         return request;
     }
     request.map(|body| Body::new(DrainedBody { body }))

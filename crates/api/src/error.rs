@@ -1,4 +1,5 @@
-//! Error responses: maps each error code to an HTTP status and writes the error body that all operations share.
+//! Error responses: maps each error code to an HTTP status, and writes the JSON error body, which has the same format
+//! for all operations.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -69,12 +70,13 @@ fn status_of(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// The error of a failed request. A handler stores it in the response's extensions, where [`write_body`] reads it.
+/// The error of a failed request. It is stored in the response's extensions until [`write_body`] writes it into the
+/// body.
 #[derive(Clone)]
 struct PendingError(Error);
 
-/// A marker in the extensions of a response: the body is complete. [`write_body`] does not change such a response,
-/// whatever the status.
+/// A marker in the extensions of a response whose body is complete. [`write_body`] does not change such a response,
+/// whatever its status is.
 #[derive(Clone)]
 struct BodyComplete;
 

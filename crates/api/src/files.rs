@@ -48,7 +48,7 @@ pub(crate) struct FileContent(Vec<u8>);
 
 /// Write a file.
 ///
-/// The request body is the new content of the file. Its Content-Type is ignored. Missing directories of the path are
+/// The request body is the new content of the file. Its Content-Type is ignored. Missing directories in the path are
 /// created. An existing file is replaced atomically: if the request fails, the file is unchanged.
 #[utoipa::path(put, path = "/v1/deployments/{deployment_id}/files", operation_id = "write_file", tag = "files",
     params(("deployment_id" = DeploymentId, Path),
@@ -128,8 +128,8 @@ pub(crate) async fn delete_file(
     Ok(Json(DeletedFile { path, status: "deleted" }))
 }
 
-/// Returns the workspace that a file request refers to. The deployment id is in the path, and the optional query
-/// parameter `thread_id` selects a thread.
+/// Returns the workspace that a file request refers to. The deployment id is in the path. If each thread has its own
+/// workspace, the optional query parameter `thread_id` selects the thread.
 fn workspace_ref(path: &DeploymentPath, query: &mut Query) -> WorkspaceRef {
     WorkspaceRef { deployment_id: path.deployment_id, thread_id: query.parse("thread_id") }
 }

@@ -1,6 +1,6 @@
 //! The `Idempotency-Key` header, which every POST operation supports. The middleware claims the key before the handler
-//! runs: a claim is the right to execute the request with this key. If the key was already used for the same request,
-//! the middleware returns the stored response instead.
+//! runs: a claim is the right to execute the request with this key. If the same request was already executed with this
+//! key, the middleware returns the stored response instead.
 //!
 //! A handler extracts an [`OptionalClaim`], creates a [`Reply`] from it and passes the reply to the use case, the
 //! function of `herm-app` that executes the operation. The use case stores the response in the same transaction as the
@@ -27,15 +27,15 @@ use crate::router::ApiState;
 
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// The value of the `Retry-After` header, in seconds, in the 409 response to a request whose idempotency key belongs to
-/// an earlier request that is still in progress. Most requests complete in much less time.
+/// The value of the `Retry-After` header, in seconds, in a 409 response. The response is sent if an earlier request
+/// with the same idempotency key is still in progress. Most requests complete in much less time.
 const IN_PROGRESS_RETRY_AFTER_S: u64 = 1;
-/// The maximum size of an error body that is stored for a replay, in bytes. No error body comes close to this limit,
-/// because it lists at most 100 field errors.
+/// The maximum size, in bytes, of an error body that is stored under an idempotency key. A larger body would be
+/// replaced by an empty one, but none comes close to this limit, because an error body lists at most 100 field errors.
 const MAX_ERROR_BYTES: usize = 1024 * 1024;
 
 /// Extractor for a request's claim, the right to execute the request with its idempotency key. Contains `None` if the
-/// request has no key. The handler turns it into the [`Reply`] with which the use case stores the response.
+/// request has no key. The handler turns the claim into the [`Reply`] with which the use case stores the response.
 pub(crate) struct OptionalClaim(Option<Claim>);
 
 impl FromRequestParts<ApiState> for OptionalClaim {
@@ -47,14 +47,14 @@ impl FromRequestParts<ApiState> for OptionalClaim {
 }
 
 impl OptionalClaim {
-    /// Creates the reply for a use case. The response has this HTTP status, and its body is the result of the use case
-    /// as JSON.
+    /// Creates the [`Reply`] with which the use case stores its response. The HTTP status of the response is `status`,
+    /// and its body is the result of the use case as JSON.
     pub(crate) fn reply<T: Serialize + Clone + 'static>(self, status: StatusCode) -> Reply<T> {
         self.reply_with(status, T::clone)
     }
 
-    /// Creates the reply for a use case. The response has this HTTP status, and `view` converts the result of the use
-    /// case into the response body.
+    /// Creates the [`Reply`] with which the use case stores its response. The HTTP status of the response is `status`,
+    /// and `view` converts the result of the use case into its body.
     pub(crate) fn reply_with<T, V: Serialize>(
         self,
         status: StatusCode,
@@ -81,8 +81,8 @@ async fn run_idempotent(state: ApiState, request: Request, next: Next) -> Result
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
     let body = read_body(body, state.options.max_json_bytes).await?;
-    // The request runs in a separate task, which continues if the client disconnects. A retry then finds the stored
-    // response.
+    // The request runs in a separate task, so that it completes even if the client disconnects. A retry then gets the
+    // stored response.
     let task = tokio::spawn(execute(state, caller, parts, body, next).in_current_span());
     task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "the task that handles a request with an idempotency key panicked or was cancelled");
@@ -170,8 +170,8 @@ async fn record_outcome(claim: Claim, response: Response) -> Response {
 }
 
 /// Returns true if an error with this status is permanent: the same request would always fail in the same way. This is
-/// the case if the request is invalid, or if it names a missing resource, because ids are not reused. Other errors, for
-/// example a conflict or a missing scope, may disappear.
+/// the case if the request is invalid, or if it names a missing resource, because ids are not reused. After other
+/// errors, for example a conflict or a missing scope, a retry may succeed.
 fn is_permanent(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
 }

@@ -44,7 +44,7 @@ pub(crate) struct CreateKey {
     expires_at: Option<Timestamp>,
 }
 
-/// A new API key, with the text that authenticates requests.
+/// A new API key, including the text that clients send to authenticate.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct CreatedKey {
     key_id: KeyId,
@@ -123,7 +123,8 @@ pub(crate) fn scopes(
 /// Create an API key.
 ///
 /// The new key cannot have more access than the key that creates it. A key that is restricted to a deployment or a
-/// customer can create only keys with at least this restriction, and a key that expires only keys that expire no later.
+/// customer can create only keys with at least the same restriction. A key that expires can create only keys that
+/// expire no later.
 #[utoipa::path(post, path = "/v1/keys", operation_id = "create_key", tag = "keys", request_body = CreateKey,
     responses((status = 201, body = CreatedKey), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
@@ -135,7 +136,7 @@ pub(crate) async fn create_key(
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<CreatedKey>), Failure> {
     query.finish()?;
-    // Check the scope before the body, so that a caller without the scope gets 403 and not the errors of the body.
+    // Check the scope before the body, so that a caller without the scope gets 403 instead of errors about the body.
     caller.require(Scope::Admin)?;
     let new = parse(&body, state.app.now())?;
     let reply = claim.reply_with(StatusCode::CREATED, CreatedKey::new);
@@ -145,7 +146,7 @@ pub(crate) async fn create_key(
 
 /// List the account's API keys, newest first.
 ///
-/// The list includes revoked and expired keys. It contains neither the text of keys nor browser tokens.
+/// The list includes revoked and expired keys, but no browser tokens. It does not contain the text of any key.
 #[utoipa::path(get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
     params(("limit" = Option<u32>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),
     responses((status = 200, body = Page<KeyInfo>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),

@@ -23,7 +23,8 @@ use crate::skills::http_url;
 use crate::tools::PERMISSIONS;
 
 const MAX_NAME_CHARS: usize = 64;
-/// The maximum number of names in the field `tools`, which lists the tools of an MCP server that the agent may use.
+/// The maximum number of names in the field `tools`, which lists the tools of an MCP server that the agent may use. A
+/// longer list is rejected.
 const MAX_TOOLS: usize = 256;
 const MAX_TOOL_CHARS: usize = 128;
 const MAX_HEADERS: usize = 32;
@@ -57,8 +58,8 @@ pub(crate) struct NewMcpServerBody {
     #[schema(max_items = 256)]
     tools: Option<Vec<String>>,
     /// Headers that are sent with each request to the MCP server. `${NAME}` in a value is replaced by the value of the
-    /// deployment's secret `NAME`. A header value without `${NAME}` is never returned. In the `mcp_servers` of a
-    /// deployment update, `null` keeps the existing value of a header.
+    /// deployment's secret `NAME`. A value without `${NAME}` may itself be a secret, so the API never returns it.
+    /// To keep a header's stored value when `update_deployment` replaces the list `mcp_servers`, send `null`.
     headers: Option<BTreeMap<String, Option<String>>>,
     permission: Option<Permission>,
 }
@@ -72,12 +73,12 @@ pub(crate) struct UpdateMcpServer {
     /// The names of the server's tools that the agent may use. `null` allows all.
     #[schema(max_items = 256)]
     tools: Option<Vec<String>>,
-    /// Headers. They are merged into the existing ones by name. `null` as a value removes the header.
+    /// The headers to change. `null` as a value removes the header. Headers that are not listed are unchanged.
     headers: Option<BTreeMap<String, Option<String>>>,
     permission: Option<Permission>,
 }
 
-/// Add an MCP server to a deployment. It does not have to be reachable yet.
+/// Add an MCP server to a deployment. The MCP server does not have to be reachable yet.
 #[utoipa::path(post, path = "/v1/deployments/{deployment_id}/mcp_servers", operation_id = "add_mcp_server",
     tag = "mcp_servers", params(("deployment_id" = DeploymentId, Path)), request_body = NewMcpServerBody,
     responses((status = 201, body = McpServerItem), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -144,7 +145,7 @@ pub(crate) struct DeletedMcpServer {
     status: &'static str,
 }
 
-/// Remove an MCP server from a deployment, and the settings of the server's tools.
+/// Remove an MCP server and the settings of its tools from a deployment.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/mcp_servers/{name}",
     operation_id = "delete_mcp_server", tag = "mcp_servers",
     params(("deployment_id" = DeploymentId, Path), ("name" = String, Path)),
@@ -162,7 +163,8 @@ pub(crate) async fn delete_mcp_server(
     Ok(Json(DeletedMcpServer { name, status: "deleted" }))
 }
 
-/// Parses the JSON object that describes an MCP server to add. If it is invalid, adds field errors and returns `None`.
+/// Parses the JSON object that describes an MCP server to add. Adds a field error for each invalid field. Returns
+/// `None` if the name or the URL is missing or invalid.
 pub(crate) fn parse_new(mut object: Object<'_>, errors: &mut FieldErrors) -> Option<NewMcpServer> {
     let name = object.required_string("name", 1..=MAX_NAME_CHARS, errors);
     let name = name.filter(|name| {
@@ -224,7 +226,7 @@ fn headers(object: &mut Object<'_>, errors: &mut FieldErrors) -> BTreeMap<String
     let mut headers = BTreeMap::new();
     for (name, value) in input {
         let path = format!("{path}.{name}");
-        // Header names are case-insensitive. In lower case, two spellings of the same name are equal.
+        // Header names are case-insensitive, so they are compared in lower case.
         let lowercase = name.to_ascii_lowercase();
         if HeaderName::from_bytes(lowercase.as_bytes()).is_err()
             || RESERVED_HEADERS.contains(&lowercase.as_str())

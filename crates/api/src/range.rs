@@ -20,7 +20,8 @@ pub(crate) enum RequestedRange {
 /// Evaluates the `Range` and `If-Range` headers of a request for a file with the entity tag `etag` and `size` bytes.
 pub(crate) fn requested_range(headers: &HeaderMap, etag: &str, size: u64) -> RequestedRange {
     // With `If-Range`, a client resumes a download: it appends the range to the part of the file that it already has.
-    // If the file has changed since then, the two parts do not belong together, so the whole file is sent.
+    // If the file has changed since that part was downloaded, the old and the new part do not belong together, so the
+    // whole file is sent.
     let is_same = headers.get(IF_RANGE).is_none_or(|value| value == etag);
     let text = headers.get(RANGE).and_then(|range| range.to_str().ok());
     let range =
@@ -46,8 +47,8 @@ pub(crate) fn requested_range(headers: &HeaderMap, etag: &str, size: u64) -> Req
     }
 }
 
-/// Parses a number of ASCII digits. Returns `None` if the text contains anything else, and `u64::MAX` if the number
-/// does not fit into a `u64`.
+/// Parses a decimal number. Returns `None` if the text is empty or contains anything other than ASCII digits, and
+/// `u64::MAX` if the number does not fit into a `u64`.
 fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

@@ -1,9 +1,9 @@
 //! Limits the request rate of each API key, separately for reads, writes and opening streams. Requests without a valid
 //! key are limited by IP address.
 //!
-//! A limiter stores a timestamp for each client that it has recently seen, which determines when the client may send
-//! the next request. Pruning removes the entries of clients that may again send a full burst, because these entries no
-//! longer have an effect. A limiter never stores more than about [`MAX_TRACKED`] entries.
+//! For each client that it has recently seen, a limiter stores an entry: a timestamp that determines when the client
+//! may send the next request. Pruning removes the entries of clients that may again send a full burst, because these
+//! entries no longer have an effect. A limiter never stores more than about [`MAX_TRACKED`] entries.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -27,9 +27,9 @@ use crate::error::Failure;
 use crate::events::accepts_json;
 use crate::router::ApiState;
 
-/// The maximum number of keys and IP addresses that one limiter tracks individually. When it is reached, entries that
-/// no longer have an effect are pruned. If that does not make room, all requests count toward one shared quota until
-/// there is room again.
+/// The maximum number of keys and IP addresses that one limiter tracks individually. When it is reached, the limiter
+/// forgets clients that may again send a full burst. If that does not make room, all requests count toward one shared
+/// quota until there is room again.
 const MAX_TRACKED: usize = 100_000;
 /// The minimum time between two prunes of a limiter. Pruning is expensive, because it scans all entries.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,8 +54,8 @@ pub(crate) struct RateLimits {
 }
 
 impl RateLimits {
-    /// Creates the limiters. Each client may send `per_second` reads and `per_second` writes per second, or the same
-    /// number in one burst, and may open fewer streams (see [`STREAM_DIVISOR`]).
+    /// Creates the limiters. Each client may send `per_second` reads and `per_second` writes per second, and may send
+    /// them all in one burst. It may open fewer streams per second (see [`STREAM_DIVISOR`]).
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let stream = per_second.get().div_ceil(STREAM_DIVISOR);
         Self {
@@ -133,7 +133,8 @@ impl Limiter {
     /// Counts a request toward the quota of a client.
     ///
     /// # Errors
-    /// If the request exceeds the rate limit, returns the time after which the client may send the request again.
+    /// If the request exceeds the rate limit, returns the time for which the client must wait before it sends the
+    /// request again.
     fn check(&self, client: Client) -> Result<(), Duration> {
         let client = if self.has_room() { client } else { Client::Overflow };
         self.cells.check_key(&client).map_err(|until| until.wait_time_from(self.cells.clock().now()))
@@ -155,7 +156,7 @@ impl Limiter {
     }
 }
 
-/// A clock for the limiters that is unaffected by changes of the system time. It measures the time since its creation.
+/// A clock for the limiters that is unaffected by changes to the system time. It measures the time since its creation.
 #[derive(Clone, Debug)]
 struct MonotonicClock(Instant);
 

@@ -17,7 +17,8 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// The maximum length of a request id that the client chose, in characters. A longer one is replaced by a generated id.
 const MAX_CLIENT_ID_CHARS: usize = 128;
 
-/// The id of a request, which this middleware stores in the request's extensions for handlers and other middleware.
+/// The id of a request. The middleware [`layer`] stores it in the request's extensions for handlers and other
+/// middleware.
 #[derive(Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 

@@ -18,15 +18,16 @@ use crate::{
     secrets, skills, snapshots, steering, target, threads, tokens, tools,
 };
 
-/// The operator's settings of the HTTP API.
+/// The operator's settings for the HTTP API.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The base of absolute URLs in responses, without a trailing `/`. If `None`, URLs are built from the request's
     /// `Host` header.
     pub public_url: Option<String>,
-    /// The maximum size of a JSON request body, in bytes.
+    /// The maximum size of a JSON request body, in bytes. A larger body is rejected with 413.
     pub max_json_bytes: usize,
-    /// The maximum number of requests per second for each API key. `None` means no limit.
+    /// The maximum number of reads, and separately of writes, per second for each API key. Further requests are
+    /// rejected with 429. `None` means no limit.
     pub rate_limit: Option<NonZeroU32>,
     /// The origins whose scripts may call the API.
     pub cors: CorsOrigins,
@@ -117,8 +118,8 @@ pub fn router(app: App, options: Options) -> Router {
         .route("/healthz", get(health::get_health))
         .route("/readyz", get(health::get_readiness))
         .route("/openapi.json", get(openapi::get_openapi))
-        // The layer that is added last is the outermost, so a request passes through it first. The order is: request
-        // id, target, rate limit, idempotency.
+        // The layer that is added last is the outermost. A request therefore passes through these layers from the
+        // bottom to the top: request id, target, rate limit, idempotency.
         .route_layer(from_fn_with_state(state.clone(), idempotency::layer))
         .layer(from_fn_with_state(state.clone(), rate_limit::layer))
         .layer(from_fn(target::layer))

@@ -20,9 +20,10 @@ use crate::input::{FieldErrors, IdPath, JsonBody, Object, Query};
 use crate::router::ApiState;
 
 const MAX_NAME_CHARS: usize = 256;
-/// The maximum length of a secret's value, in characters. It suffices for keys and certificates in PEM format.
+/// The maximum length of a secret's value, in characters. A longer value is rejected. The limit suffices for keys and
+/// certificates in PEM format.
 const MAX_VALUE_CHARS: usize = 32_768;
-/// The maximum number of allowed hosts of one secret.
+/// The maximum number of allowed hosts of one secret. A longer list is rejected.
 const MAX_ALLOWED_HOSTS: usize = 50;
 
 /// A secret to create.
@@ -45,7 +46,8 @@ pub(crate) struct CreateSecret {
     /// the value is never sent. Connections to private addresses are rejected unless the operator allows them.
     #[schema(max_items = 50)]
     allowed_hosts: Option<Vec<String>>,
-    /// The parts of a program's HTTP requests in which the placeholder is replaced by the value.
+    /// Programs in the sandbox send a placeholder instead of the value. `inject` lists the parts of an HTTP request in
+    /// which the placeholder is replaced by the value.
     #[schema(min_items = 1, default = json!(["header"]))]
     inject: Option<Vec<Inject>>,
 }
@@ -60,7 +62,7 @@ pub(crate) struct CreateSecret {
 pub(crate) struct UpdateSecret {
     #[schema(min_length = 1, max_length = 256)]
     name: Option<String>,
-    /// The new value. It is used for all requests that programs make from now on.
+    /// The new value. It is used for all requests that programs in sandboxes make after the change.
     #[schema(min_length = 1, max_length = 32768, write_only)]
     value: Option<String>,
     /// Patterns of the hosts to which the value may be sent. If the list is empty, the value is never sent.
@@ -84,7 +86,7 @@ fn change(object: &mut Object<'_>, errors: &mut FieldErrors) -> SecretPatch {
     if inject.as_ref().is_some_and(Vec::is_empty) {
         errors.add(
             "inject",
-            "must contain at least one part of a request; to stop sending the value, set `allowed_hosts` to `[]`",
+            "must name at least one part of a request, for example `header`; to stop sending the value, set `allowed_hosts` to `[]`",
         );
     }
     SecretPatch { name, value, allowed_hosts, inject }

@@ -37,8 +37,8 @@ use write_timeout::WriteTimeout;
 /// The maximum number of open connections. When it is reached, the server accepts no further ones, and clients wait in
 /// the listen backlog of the socket.
 const MAX_CONNECTIONS: usize = 20_000;
-/// The maximum time from the start of a connection to the complete headers of its first request. A slower connection is
-/// closed.
+/// The maximum time from the start of a connection until the headers of its first request are complete. A slower
+/// connection is closed.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum time that a connection may be idle after a request. It is longer than the idle timeout of common load
 /// balancers, so that a load balancer in front of the server closes idle connections first.
@@ -48,7 +48,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum size of the request line and headers of a request, in bytes. A request that exceeds it is rejected.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// The maximum number of concurrent requests on one HTTP/2 connection. An open event stream counts as one request.
+/// The maximum number of concurrent requests on one HTTP/2 connection. When it is reached, the client must wait before
+/// it sends more. An open event stream counts as one request.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// The interval between the keep-alive pings that the server sends on an HTTP/2 connection. If a ping is not answered
 /// within the same time, the connection is closed.
@@ -74,7 +75,7 @@ pub async fn serve(listener: TcpListener, router: Router, close: CancellationTok
                 });
             }
             Err(error) => {
-                // The server continues, because the error may be temporary or affect only this connection.
+                // The server continues, because the error may be temporary or affect only one connection.
                 tracing::warn!(%error, "failed to accept an API connection");
                 close.run_until_cancelled(tokio::time::sleep(ACCEPT_RETRY_DELAY)).await;
             }

@@ -38,8 +38,8 @@ pub(crate) struct NewSkillBody {
     /// The path of the SKILL.md, relative to the workspace root. Required if `source` is `file`.
     #[schema(max_length = 4096)]
     path: Option<String>,
-    /// The content of the SKILL.md. Required if `source` is `inline`. Optional if it is `file`: the content is then
-    /// written to `path`.
+    /// The content of the SKILL.md. Required if `source` is `inline`. Optional if `source` is `file`; if present, the
+    /// content is written to `path`.
     #[schema(max_length = 262_144)]
     content: Option<String>,
     /// The URL of the SKILL.md. Required if `source` is `url`.
@@ -150,7 +150,7 @@ pub(crate) struct DeletedSkill {
     status: &'static str,
 }
 
-/// Delete a skill. The file of a `file` skill remains in the workspace.
+/// Delete a skill. If its source is `file`, the SKILL.md remains in the workspace.
 #[utoipa::path(delete, path = "/v1/deployments/{deployment_id}/skills/{skill_id}", operation_id = "delete_skill",
     tag = "skills", params(("deployment_id" = DeploymentId, Path), ("skill_id" = SkillId, Path)),
     responses((status = 200, body = DeletedSkill), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -224,8 +224,8 @@ pub(crate) fn http_url(object: &mut Object<'_>, name: &'static str, errors: &mut
     url
 }
 
-/// Builds the source of a skill from the fields of the request. Adds an error if the field that this kind of source
-/// requires is missing, and for each field that may not be set for this kind of source.
+/// Builds the source of a skill from the fields of the request. Each kind of source requires one field. Adds an error
+/// if this field is missing, and one for each field that the kind does not allow.
 fn build_source(
     source: SkillSource,
     fields: Fields,

@@ -14,7 +14,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
-/// The time after which the server sends a heartbeat comment on an idle stream. The API promises at most 15 seconds.
+/// The time after which the server sends a heartbeat comment on an idle stream. The API promises a heartbeat at least
+/// every 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The size at which a chunk of the response is full, in bytes. Further events are sent in the next chunk.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
@@ -107,7 +108,8 @@ async fn collect(chunk: &mut String, first: StreamItem, subscription: &mut Subsc
         if chunk.len() >= MAX_CHUNK_BYTES {
             return true;
         }
-        // An error can be ignored here: the following call of `next` returns the same error, which ends the stream.
+        // An error can be ignored here: the next call of `Subscription::next` returns the same error, which ends the
+        // stream.
         next = subscription.next().now_or_never().and_then(Result::ok);
     }
     true

@@ -151,7 +151,8 @@ fn parse(body: &Value) -> Result<SteeringAnswer, Error> {
 
 /// List a deployment's remembered approvals, newest first.
 ///
-/// These are tool calls that were approved with `remember: "always"`. Identical calls need no further approval.
+/// An approval is remembered if it was given with `remember: "always"`. Identical tool calls then need no further
+/// approval.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/approvals", operation_id = "list_approvals",
     tag = "steering", params(("deployment_id" = DeploymentId, Path),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100), ("cursor" = Option<String>, Query)),

@@ -24,14 +24,14 @@ pub struct Settings {
     pub default_model: ModelName,
     /// The names of the model providers that deployments may use, including providers without an API key.
     pub providers: Vec<String>,
-    /// The engine to use instead of `docker` if the Docker engine does not answer or lacks the configured
-    /// image. With `None` there is no substitute, and requests that need a Docker engine fail while it does
-    /// not answer.
+    /// The engine to use instead of `docker` if the Docker engine does not answer or lacks the image in the
+    /// server's configuration. If `None`, no other engine is used, and requests that need Docker fail while
+    /// the Docker engine does not answer.
     pub docker_fallback: Option<SandboxType>,
     pub workspaces: Workspaces,
     /// The storage of snapshot archives.
     pub snapshots: Snapshots,
-    /// Tracks the size of each workspace and the reservations of writes in progress.
+    /// Tracks the size of each workspace and the space that is reserved for writes in progress.
     pub quotas: Quotas,
     /// The maximum size of a file that is written through the API, in bytes. Larger files are rejected.
     pub max_file_bytes: u64,

@@ -146,7 +146,8 @@ impl App {
                 Box::pin(async move { herm_store::keys::find_by_hash(tx, &hash).await })
             })
             .await?;
-        // An empty restriction would act as no filter in the lists of the store.
+        // In the list queries of the store, an empty customer restriction would not exclude anything. Keys
+        // with such a restriction are therefore rejected.
         let has_empty_restriction = |key: &KeyInfo| key.customer_id.as_deref() == Some("");
         match found.filter(|key| key.is_live(self.clock.now()) && !has_empty_restriction(key)) {
             Some(key) => Ok(Caller { key }),

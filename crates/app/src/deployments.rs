@@ -79,7 +79,7 @@ pub async fn create(
     let now = app.clock.now();
     let NewDeployment { customer_id, name, system_prompt, sandbox, restore_snapshot, mut patch } = request;
     if let Some(snapshot_id) = restore_snapshot {
-        // Check the snapshot first, because the following steps may take long and write files.
+        // Check the snapshot first, because the steps below may take a long time and write files.
         snapshots::precheck_restore(app, caller, snapshot_id, &customer_id).await?;
     }
     let (new_skills, new_servers) = (patch.skills.take(), patch.mcp_servers.take());
@@ -134,7 +134,7 @@ pub async fn create(
         Err(error) => Err(error),
     };
     if created.is_err() {
-        // Nothing else refers to the workspace, because its deployment was not created.
+        // The deployment was not created, so nothing else uses its workspace directory.
         let result = tokio::task::spawn_blocking(move || Workspace::destroy(&dir)).await;
         if !matches!(result, Ok(Ok(()))) {
             tracing::warn!(%deployment_id, ?result, "failed to remove the workspace of a deployment that could not be created");
@@ -219,13 +219,12 @@ pub async fn retry(
 ) -> Result<DeploymentDetails, Error> {
     caller.require(Scope::DeploymentsWrite)?;
     app.refuse_while_draining()?;
-    // Read the skills before the transaction, because the response, which the transaction stores, contains
-    // them.
+    // Read the skills before the transaction, because it stores the response, which contains the skills.
     let DeploymentDetails { deployment, skills, .. } = find(app, caller, deployment_id).await?;
     let mut sandbox = deployment.settings.sandbox;
     let chosen = app.choose_engine(&sandbox).await;
     // Do not fail here if no engine could be selected. The transaction below first checks the status of the
-    // deployment and then returns that error.
+    // deployment and only then returns the selection error.
     let lacks_image =
         engines::assign_engine(&mut sandbox, &chosen).is_ok() && app.lacks_image(&sandbox).await;
     let own_user = app.own_user(&sandbox).await;
@@ -341,8 +340,8 @@ pub async fn delete(
                 if snapshot_id.is_some() {
                     snapshots::require_persistent_filesystem(&deployment, "retain_filesystem")?;
                 }
-                // Lock the work items before the event counter. Workers lock in the same order, so no
-                // deadlock is possible.
+                // This call locks the deployment's work items. They must be locked before the deployment's
+                // event counter: workers use this order too, and a different order could cause a deadlock.
                 queue::remove_of_deployment(tx, deployment_id).await?;
                 tx.emit(deployment_id, Event::deployment_status("deleted"));
                 if !deployments::delete(tx, &deployment).await? {

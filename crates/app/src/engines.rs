@@ -11,7 +11,7 @@ use herm_types::{Clock, ErrorCode, Timestamp};
 /// The time for which the result of an engine probe is reused, in microseconds.
 const CACHE_TTL_US: i64 = 10_000_000;
 
-/// The sandbox engines of this machine. Tests substitute an implementation without real engines.
+/// The sandbox engines of this machine. Tests use an implementation without real engines.
 #[async_trait]
 pub trait Engines: Send + Sync {
     /// Returns true if the engine already has the image. If `image` is `None`, checks the image in the
@@ -101,7 +101,7 @@ pub(crate) async fn choose(
             _ => "set `sandbox.type` to another type",
         };
         let message = format!(
-            "Sandboxes of type {} are not available: {error}. Alternatively, {alternative}.",
+            "Sandboxes of type {} are not available: {error}. Make them available, or {alternative}.",
             kind.as_str()
         );
         herm_types::Error::new(ErrorCode::Unavailable, message)

@@ -9,10 +9,10 @@ pub enum Error {
     #[error(transparent)]
     Rejected(#[from] herm_types::Error),
     /// The database failed. The client receives only a generic error.
-    #[error("the database failed")]
+    #[error("a database operation failed")]
     Store(#[from] herm_store::Error),
     /// A value could not be encrypted, or a stored value could not be decrypted.
-    #[error("failed to seal or open a stored value")]
+    #[error("failed to encrypt or decrypt a stored value")]
     Seal(#[from] herm_crypto::SealError),
     /// A response could not be serialized.
     #[error("failed to serialize a response")]
@@ -54,7 +54,8 @@ impl Error {
             Self::TooLarge(message) => herm_types::Error::new(ErrorCode::ValidationError, message),
             Self::Workspace(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "failed to access a workspace");
-                herm_types::Error::new(ErrorCode::ServerError, "The workspace could not be accessed.")
+                let message = "Internal error: the workspace could not be read or written.";
+                herm_types::Error::new(ErrorCode::ServerError, message)
             }
         }
     }

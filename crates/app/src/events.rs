@@ -110,8 +110,8 @@ async fn log_range(app: &App, caller: &Caller, deployment_id: DeploymentId) -> R
     app.store
         .read("events_kept", move |tx| {
             Box::pin(async move {
-                // Check the key again. The watch finds only revocations after it has started, and the key may
-                // have been revoked before.
+                // Check the key again: it may have been revoked before `key_watch` began to watch it, and
+                // `key_watch` reports only later revocations.
                 caller.check_live(tx, now).await?;
                 caller.deployment(tx, deployment_id).await?;
                 Ok(events::retained_range(tx, deployment_id).await?)
@@ -122,13 +122,13 @@ async fn log_range(app: &App, caller: &Caller, deployment_id: DeploymentId) -> R
 
 impl Subscription {
     /// Returns the id of the latest event that was read, even if the filter excluded it. A client that
-    /// resumes after this event misses nothing.
+    /// resumes after this event misses no event.
     pub fn position(&self) -> EventId {
         self.position
     }
 
-    /// Returns the id that a client can resume after if the connection breaks before the first item. Returns
-    /// `None` if the first item is a gap.
+    /// Returns the event id after which a client can resume if the connection breaks before the first item.
+    /// Returns `None` if the first item is a gap.
     pub fn beginning(&self) -> Option<EventId> {
         self.gap.is_none().then_some(self.position)
     }
@@ -186,8 +186,9 @@ impl Subscription {
                 Box::pin(async move {
                     let read = events::read_after(tx, deployment_id, position, events::MAX_READ).await?;
                     let is_contiguous = read.first().is_some_and(|first| first.event_id.0 == position.0 + 1);
-                    // Read the retained range after reading the events. In the opposite order, a trim between
-                    // the two reads would not be noticed.
+                    // First read the events, then the range of events that still exist. In the opposite
+                    // order, events that retention deletes between the two reads would be skipped without
+                    // a gap being reported.
                     let retained = if is_contiguous {
                         None
                     } else {
@@ -209,12 +210,12 @@ impl Subscription {
         Ok(())
     }
 
-    /// Waits for a live event. Returns `None` if there is no event to return: the received event was already
-    /// read, the event log must be read first, or the stream ends.
+    /// Waits for a live event. Returns `None` if the event log must be read first, if the received event was
+    /// already read, or if the stream ends.
     ///
-    /// If a subscriber takes too long between two calls and misses too many events, its stream ends. A
-    /// subscriber that was already waiting never counts as too slow. If it misses events, because of a burst
-    /// or an overloaded server, it reads them from the event log.
+    /// The stream of a slow subscriber ends: a subscriber is slow if it misses too many events between two
+    /// calls. A subscriber that was already waiting is never slow. If it misses events, because of a burst or
+    /// an overloaded server, it reads them from the event log.
     async fn next_live(&mut self, has_waited: &mut bool) -> Option<Arc<StoredEvent>> {
         let buffered = if *has_waited { Err(TryRecvError::Empty) } else { self.live.try_recv() };
         let is_slow =
@@ -238,8 +239,8 @@ impl Subscription {
                 None
             }
             Err(RecvError::Lagged(_)) => {
-                // A subscriber that missed events while it was reading the event log is not slow, because it
-                // could not receive live events meanwhile.
+                // A subscriber that missed events while it was reading the event log is not slow: it could
+                // not receive live events during that time.
                 self.behind = !is_slow;
                 self.ended = is_slow;
                 None

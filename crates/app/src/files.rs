@@ -83,14 +83,14 @@ pub async fn delete(
     Ok(removed)
 }
 
-/// The directory and the quota of a workspace.
+/// The directory of a workspace, and its quota.
 struct WorkspaceDir {
     dir: PathBuf,
     /// The maximum total size of the workspace's files, in bytes.
     disk_bytes: u64,
 }
 
-/// Identifies a workspace by its deployment and, if each thread has a workspace, its thread.
+/// Identifies a workspace by its deployment, and also by its thread if each thread has its own workspace.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkspaceRef {
     pub deployment_id: DeploymentId,
@@ -99,8 +99,8 @@ pub struct WorkspaceRef {
     pub thread_id: Option<ThreadId>,
 }
 
-/// Checks that the caller has the scope and may access the workspace. Returns the workspace's directory and
-/// quota.
+/// Checks that the caller has the scope `scope` and may access the workspace. Returns the workspace's
+/// directory and quota.
 async fn authorize(
     app: &App,
     caller: &Caller,
@@ -114,8 +114,8 @@ async fn authorize(
         .read("get_workspace", move |tx| Box::pin(async move { find(tx, &caller, workspace_ref).await }))
         .await?;
     if let (WorkspaceId::Thread(_, thread_id), true) = (workspace, writes) {
-        // Record a write as activity of the thread, because retention deletes the workspaces of inactive
-        // threads.
+        // A write counts as activity in the thread. Retention deletes the workspaces of threads without
+        // activity.
         app.store
             .transaction("note_activity", move |tx| Box::pin(threads::record_activity(tx, thread_id)))
             .await?;

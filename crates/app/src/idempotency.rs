@@ -3,8 +3,8 @@
 //!
 //! A request with an idempotency key is claimed before its use case runs. The use case receives a [`Reply`]
 //! and stores the response in the same transaction as the effect (`App::transaction`), so that neither is
-//! ever stored without the other. An error that would be the same on a retry is stored afterwards. After any
-//! other error the claim is released, so that the client can retry.
+//! ever stored without the other. If the use case fails with an error that would be the same on a retry, the
+//! error is stored. After any other error the claim is released, so that the client can retry.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ const LEASE_MS: i64 = 60_000;
 /// The maximum length of an idempotency key, in characters. Requests with a longer key are rejected.
 pub const MAX_KEY_CHARS: usize = 255;
 /// The maximum length of the path of a request with an idempotency key, in bytes. A longer path is answered
-/// with 404. No resource has such a path, and the path is part of a database index that cannot store longer
-/// values.
+/// with 404: no resource has so long a path, and the path is part of a database index that cannot store
+/// longer values.
 const MAX_PATH_BYTES: usize = 1024;
 
 pub use herm_store::idempotent_requests::RECORD_LIFETIME_MS;
@@ -124,11 +124,11 @@ fn validate(request: &Request<'_>) -> Result<(), herm_types::Error> {
     let key = request.idempotency_key;
     if !(1..=MAX_KEY_CHARS).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message =
-            format!("The header Idempotency-Key must have 1 to {MAX_KEY_CHARS} visible ASCII characters.");
+            format!("The Idempotency-Key header must have 1 to {MAX_KEY_CHARS} visible ASCII characters.");
         return Err(herm_types::Error::new(ErrorCode::ValidationError, message));
     }
     if request.path.len() > MAX_PATH_BYTES {
-        let message = format!("The path exceeds {MAX_PATH_BYTES} bytes.");
+        let message = format!("The request path exceeds {MAX_PATH_BYTES} bytes.");
         return Err(herm_types::Error::new(ErrorCode::NotFound, message));
     }
     Ok(())
@@ -142,8 +142,9 @@ impl Claim {
         if records::insert(tx, key, &sealed, claim_id, LEASE_MS).await? {
             return Ok(ClaimOutcome::New(self));
         }
-        // Another request held the claim during the insert and released it before this read. Report the
-        // request as in progress. The client's next retry can claim it.
+        // The insert failed because a request with the same idempotency key was already claimed. If that
+        // claim has since been released, return `InProgress` nevertheless: the client will retry, and the
+        // retry can claim the request.
         let Some(record) = records::find_and_lock(tx, key).await? else {
             return Ok(ClaimOutcome::InProgress);
         };
@@ -202,8 +203,8 @@ impl Claim {
 }
 
 /// Returns a string that identifies an idempotency record. The encrypted values of the record are bound to
-/// this string. Its components are separated by spaces. Only the last component may itself contain a space,
-/// so different records have different strings.
+/// this string. The parts of the string are separated by spaces, and no part except the last can contain a
+/// space, so different records have different strings.
 fn row(key: &RequestKey) -> String {
     format!("{} {} {} {}", key.key_id, key.method, key.path, key.idempotency_key)
 }
@@ -214,8 +215,8 @@ fn cell<'a>(row: &'a str, column: &'a str) -> Cell<'a> {
 
 type Render<T> = Box<dyn FnOnce(&T) -> Result<StoredResponse, serde_json::Error> + Send>;
 
-/// Builds the response to a request from the result of its use case. If the request has an idempotency key,
-/// the response is stored in the same transaction as the effect. Otherwise the reply does nothing.
+/// Builds the response to a request with an idempotency key from the result of its use case. The response is
+/// stored in the same transaction as the effect. For a request without a key, the reply does nothing.
 pub struct Reply<T>(Option<(Claim, Render<T>)>);
 
 impl<T> Reply<T> {

@@ -10,7 +10,7 @@ use crate::{Error, Sealer};
 const TEXT: &[u8] = b"herm";
 const CELL: Cell<'static> = Cell { table: "master_key_check", row: "check", column: "sealed" };
 
-/// The error of the master key check, which prevents the server from starting.
+/// The error for a failed check of the master key. The server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
     #[error(
@@ -22,18 +22,19 @@ pub enum MasterKeyError {
     Failed(#[from] Error),
 }
 
-/// Returns true if this database already contains encrypted values. Then the server needs the master key that
-/// encrypted them and must not generate a new one.
+/// Returns true if this database already contains encrypted values. In that case the server needs the master
+/// key that encrypted them, and must not generate a new one.
 pub async fn is_needed(store: &Store) -> Result<bool, Error> {
     let found = store.read("read_master_key_check", |tx| Box::pin(master_key::find_check(tx))).await?;
     Ok(found.is_some())
 }
 
 /// Checks that the master key can decrypt the values in this database. On the first start, stores a check
-/// value for later starts.
+/// value that later starts try to decrypt.
 ///
 /// # Errors
-/// Returns [`MasterKeyError::Mismatch`] for a wrong master key, or an error of the database.
+/// Returns [`MasterKeyError::Mismatch`] if the master key is wrong, or [`MasterKeyError::Failed`] if the
+/// check itself fails.
 pub async fn check(store: &Store, sealer: &Sealer) -> Result<(), MasterKeyError> {
     let sealed = sealer.seal(CELL, TEXT).map_err(Error::from)?;
     let stored = store

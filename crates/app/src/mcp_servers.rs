@@ -274,9 +274,9 @@ fn missing(name: &str) -> ApiError {
     ApiError::not_found("MCP server", name)
 }
 
-/// Returns a field error for each `${NAME}` in a header that does not refer to a secret of the deployment, or
-/// refers to a secret that may not be sent to the host of the MCP server. `secrets` contains the allowed
-/// hosts of each secret of the deployment, by name.
+/// Returns a field error for each `${NAME}` in a header if the deployment has no secret `NAME`, or if that
+/// secret may not be sent to the host of the MCP server. `secrets` contains the allowed hosts of each secret
+/// of the deployment, by name.
 pub(crate) fn secret_reference_errors(
     servers: &[McpServer],
     secrets: &BTreeMap<String, Vec<HostPattern>>,

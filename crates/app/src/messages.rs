@@ -83,7 +83,8 @@ async fn accept(
     ids: &IdSource,
     input: MessageInput,
 ) -> Result<AcceptedMessage, Error> {
-    // Lock the work item before the thread. Workers lock in the same order, so no deadlock is possible.
+    // `make_due` locks the work item. It must be locked before the thread, because workers lock in this order
+    // too. A different order could cause a deadlock.
     if let Some(run_id) = steering::waiting_run(tx, thread_id).await? {
         queue::make_due(tx, deployment_id, &run_id.to_string()).await?;
     }

@@ -70,8 +70,8 @@ pub async fn cancel(
                 caller.deployment(tx, deployment_id).await?;
                 let missing = || herm_types::Error::not_found("run", &run_id.to_string());
                 let run = runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?;
-                // Lock the work item and then the thread. The worker that ends the run locks in the same
-                // order, so no deadlock is possible.
+                // `make_due` locks the work item. It must be locked before the thread, because the worker
+                // that ends the run locks in this order too. A different order could cause a deadlock.
                 queue::make_due(tx, deployment_id, &run_id.to_string()).await?;
                 threads::find_and_lock(tx, deployment_id, run.thread_id).await?;
                 let run = runs::find(tx, deployment_id, run_id).await?.ok_or_else(missing)?;

@@ -8,7 +8,8 @@ use herm_crypto::{ApiKey, Cell, KeyKind, KeyRing, SealError};
 use herm_types::Rng;
 use zeroize::Zeroizing;
 
-/// Encrypts and decrypts values, each bound to one cell of the database. Cheap to clone.
+/// Encrypts and decrypts values. Each encrypted value can be decrypted only for the database cell (table, row
+/// and column) for which it was encrypted. Cheap to clone.
 #[derive(Clone)]
 pub struct Sealer {
     keys: Arc<KeyRing>,
@@ -29,10 +30,10 @@ impl Sealer {
         Ok(STANDARD.encode(sealed))
     }
 
-    /// Decrypts a value that was sealed for `cell`.
+    /// Decrypts a value that was encrypted for `cell`.
     ///
     /// # Errors
-    /// Fails if the stored text was altered, was sealed for another cell, or was sealed under a master key
+    /// Fails if the stored text was altered, or if it was encrypted for another cell or under a master key
     /// that this server does not have.
     pub(crate) fn open(&self, cell: Cell<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let sealed = STANDARD.decode(sealed).map_err(|_| SealError::Malformed)?;

@@ -1,5 +1,5 @@
-//! Secrets: values that an agent can use but not see. A value is encrypted before it reaches the database,
-//! and its ciphertext is bound to its row. The API never returns a value.
+//! Secrets: values that an agent can use but not see. A value is encrypted before it reaches the database.
+//! Its ciphertext cannot be decrypted if it is copied to another row. The API never returns a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ pub use herm_store::secrets::Cursor;
 
 /// The maximum number of secrets of an account. Beyond it, no secret can be created.
 const MAX_SECRETS: i64 = 10_000;
-/// The maximum number of deployments that the error message names when a secret cannot be deleted because
-/// deployments use it.
+/// The maximum number of deployments that are named in the error message when a secret cannot be deleted
+/// because deployments still use it.
 const MAX_USERS_NAMED: u32 = 3;
 
 /// The properties of a secret to be created. Every field has been validated.
@@ -204,7 +204,7 @@ pub async fn open(
     let row = row(account_id, secret_id);
     let value = app.sealer.open(cell(&row), &sealed)?;
     let text = std::str::from_utf8(&value)
-        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not UTF-8 text")))?;
+        .map_err(|_| herm_store::Error::Corrupt(format!("the value of secret {secret_id} is not UTF-8")))?;
     Ok(Some((secret, SecretString::from(text))))
 }
 
@@ -235,12 +235,12 @@ pub async fn open_for(
     let row = row(account_id, &secret_id);
     let value = sealer.open(cell(&row), &sealed)?;
     let text = std::str::from_utf8(&value)
-        .map_err(|_| herm_store::Error::Corrupt(format!("the value of {secret_id} is not UTF-8 text")))?;
+        .map_err(|_| herm_store::Error::Corrupt(format!("the value of secret {secret_id} is not UTF-8")))?;
     Ok(Some(SecretString::from(text)))
 }
 
-/// The prefix of placeholders, the random strings that a sandbox contains instead of the values of secrets. A
-/// placeholder is not confidential, because it has a meaning only in the sandbox of its deployment.
+/// The prefix of placeholders. A placeholder is the random string that a sandbox holds in place of a secret's
+/// value. It is not confidential, because it is useless outside its deployment's sandbox.
 const PLACEHOLDER_PREFIX: &str = "herm_ph_";
 
 /// Returns the placeholder that represents each of these secrets in the deployment's sandbox. Creates missing

@@ -69,8 +69,8 @@ pub async fn open(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Result
         Ok(OpenedFile { file, size, etag: format!("{snapshot_id}-{size:x}") })
     });
     match opened.await {
-        // The snapshot was probably deleted after its row was read. In this case the second `find` returns
-        // `not_found`.
+        // The archive is missing, probably because the snapshot was deleted after its row was read. If so,
+        // this second `find` fails with `not_found`.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             find(app, caller, snapshot_id).await?;
             Err(Error::Snapshot(error))
@@ -96,7 +96,7 @@ pub async fn delete(app: &App, caller: &Caller, snapshot_id: SnapshotId) -> Resu
         .await?;
     let snapshots = app.settings.snapshots.clone();
     if let Err(error) = blocking(move || snapshots.remove(snapshot_id)).await {
-        // The row is already deleted, so the next sweep removes the archive as an orphan.
+        // The request still succeeds: the next pass of the retention job removes all archives without a row.
         tracing::warn!(%snapshot_id, error = &error as &dyn std::error::Error, "failed to remove the archive of a deleted snapshot");
     }
     Ok(())
@@ -188,8 +188,8 @@ fn wrong_customer() -> ApiError {
 /// Checks that a deployment may restore the snapshot that it names. Succeeds if it names none.
 ///
 /// # Errors
-/// Fails if the snapshot is not ready, not accessible, of another customer or larger than the quota, or if
-/// the deployment has no persistent file system.
+/// Fails if the snapshot is not ready, is not accessible, belongs to another customer or is larger than the
+/// quota, or if the deployment has no persistent file system.
 pub(crate) async fn check_restore(
     tx: &mut Tx,
     caller: &Caller,

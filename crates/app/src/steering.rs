@@ -114,8 +114,8 @@ pub async fn answer(
             caller.deployment(tx, deployment_id).await?;
             let stored = find(tx, deployment_id, steering_id).await?;
             check(&stored.request, &answer)?;
-            // Lock the work item and then the thread. The worker that executes the run locks in the same
-            // order, so no deadlock is possible.
+            // `make_due` locks the work item. It must be locked before the thread, because the worker that
+            // executes the run locks in this order too. A different order could cause a deadlock.
             queue::make_due(tx, deployment_id, &stored.request.run_id.to_string()).await?;
             threads::find_and_lock(tx, deployment_id, stored.request.thread_id).await?;
             let stored = find(tx, deployment_id, steering_id).await?;
@@ -228,7 +228,8 @@ async fn resolve(
     Ok(())
 }
 
-/// Changes the status of a waiting run to `running`. The work item of the run is already due.
+/// Changes the status of a waiting run to `running`. The caller must already have made the run's work item
+/// due, so that a worker continues the run.
 async fn resume(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<(), Error> {
     if let Some(thread_id) = runs::start(tx, run_id).await? {
         let status = RunStatus::Running;
@@ -238,8 +239,8 @@ async fn resume(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Resu
 }
 
 /// Uses a message as the answer to the oldest pending request of a thread. Returns the id and the step of the
-/// request. Returns `None` if there is no pending request or the caller may not answer it; then the message
-/// is ordinary input. The caller must hold the lock of the thread.
+/// request. Returns `None` if there is no pending request or if the caller may not answer it. In both cases
+/// the message is ordinary input. The caller must hold the lock of the thread.
 pub(crate) async fn answer_by_message(
     tx: &mut Tx,
     thread_id: ThreadId,
@@ -260,7 +261,7 @@ pub(crate) async fn answer_by_message(
     Ok(Some((oldest.request.steering_id, oldest.position.step_no)))
 }
 
-/// Returns the run of the thread that waits for a person, or `None`.
+/// Returns the run in this thread that waits for a person, or `None` if no run waits.
 pub(crate) async fn waiting_run(tx: &mut Tx, thread_id: ThreadId) -> Result<Option<RunId>, Error> {
     let pending = requests::pending_of_thread(tx, thread_id).await?;
     Ok(pending.first().map(|stored| stored.request.run_id))

@@ -15,7 +15,8 @@ use herm_types::{DeploymentId, RunId};
 
 use crate::{App, Caller, Error};
 
-/// The cursor of a page of steps: the step number and the call number of the last entry on the previous page.
+/// The cursor of a page of steps: the step number and the call number of the last call on the previous page.
+/// The call number of a model call is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepCursor(i64, i64);
 
@@ -78,7 +79,7 @@ pub async fn list(
 }
 
 /// Returns the id that the model assigned to each tool call in these rows, keyed by step number and call
-/// number. The stored replies of the model contain these ids.
+/// number. The ids are read from the stored replies of the model.
 async fn tool_call_ids(
     tx: &mut Tx,
     rows: &[TimedStep],
@@ -102,7 +103,7 @@ async fn tool_call_ids(
 }
 
 /// Returns the network connections that each tool call in these rows opened, keyed by step number and call
-/// number. The rows must be in journal order.
+/// number. The rows must be sorted by these two numbers.
 async fn connections_of(
     tx: &mut Tx,
     deployment_id: DeploymentId,

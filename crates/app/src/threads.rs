@@ -185,9 +185,10 @@ pub async fn delete(
                     let message = "The default thread cannot be deleted; delete the deployment instead.";
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message).into());
                 }
-                // Lock the work items before the thread. Workers lock in the same order, so no deadlock is
-                // possible. The second call removes the work item of a run that was created between the first
-                // call and the lock.
+                // `remove_of_thread` locks the work items of the thread. They must be locked before the
+                // thread, because workers lock in this order too. A different order could cause a deadlock.
+                // Until the thread is locked, another run may be created. The second call removes its work
+                // item.
                 queue::remove_of_thread(tx, deployment_id, thread_id).await?;
                 if !threads::delete(tx, thread_id).await? {
                     return Err(missing(thread_id).into());

@@ -16,7 +16,7 @@ pub struct ToolPatch {
 }
 
 /// Returns the tools of a deployment: the built-in tools, then the tools that its MCP server settings list by
-/// name. An MCP server without such a list contributes no tools here.
+/// name. For an MCP server whose settings contain no such list, no tools are returned.
 pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Result<ToolList, Error> {
     caller.require(Scope::DeploymentsRead)?;
     let caller = caller.clone();

@@ -40,8 +40,8 @@ struct Report {
     data_directory: Check,
     database: Check,
     master_key: Check,
-    /// One check per model provider. Only the default model's provider must have an API key for a server to
-    /// run.
+    /// One check per model provider. A failed check prevents a server from running only if it is the check of
+    /// the default model's provider.
     providers: Vec<Check>,
     /// One report per sandbox engine. A server can run if at least one engine works for deployments with
     /// default settings.

@@ -1,13 +1,14 @@
-//! Kills this server process at a failpoint, for crash tests. A failpoint is a named place in the code: a
-//! moment, for example `commit.before`, and a subject, for example the name of a transaction.
+//! Kills this server process at a failpoint, for crash tests. A failpoint is a named place in the code. Its
+//! name consists of a moment, for example `commit.before`, and a subject, for example the name of a
+//! transaction.
 //!
-//! `HERM_FAILPOINT` has the form `moment:subject` or `moment:subject#n`. When this failpoint is reached for
-//! the n-th time (by default the first), the process is killed as by `kill -9`. With the value `list`, the
-//! process is not killed. It writes a line `failpoint: moment:subject` to stderr for each failpoint that it
-//! reaches.
+//! The environment variable `HERM_FAILPOINT` has the form `moment:subject` or `moment:subject#n`. When this
+//! failpoint is reached for the n-th time (by default the first), the process is killed as by `kill -9`. With
+//! the value `list`, the process is not killed, but writes a line `failpoint: moment:subject` to stderr for
+//! each failpoint that it reaches.
 //!
 //! `HERM_FAILPOINT_DRAIN_S` is the number of seconds for which runs may continue after shutdown is requested.
-//! Tests of the shutdown set it, because the default is too short on a busy machine.
+//! Shutdown tests set it, because the default time is too short on a busy machine.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

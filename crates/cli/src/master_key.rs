@@ -1,5 +1,5 @@
-//! Loads the master key. The operator provides it in the configuration. Otherwise, the server generates one
-//! and stores it in a file in the data directory that only the owner can read.
+//! Loads the master key. If the operator does not provide one in the configuration, the server generates a
+//! key and stores it in the data directory, in a file that only its owner can read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -46,7 +46,7 @@ pub(crate) fn find(config: &Config) -> anyhow::Result<Option<String>> {
 }
 
 /// Reads the master key from its file in the data directory `dir`. If the file is missing, generates a key,
-/// or fails if `must_exist` is set. The caller must hold the lock of the directory.
+/// or fails if `must_exist` is set. The caller must hold the lock on the directory.
 fn load_or_create(dir: &Path, must_exist: bool) -> anyhow::Result<MasterKey> {
     let path = dir.join(FILE);
     if let Some(key) = read(&path)? {

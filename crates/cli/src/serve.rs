@@ -23,8 +23,8 @@ pub(crate) async fn run(serve: Serve) -> anyhow::Result<()> {
     }
     #[cfg(feature = "failpoints")]
     crate::failpoint::install();
-    // Install the signal handlers before the server is ready, so that a signal just after the ready line is
-    // not lost.
+    // Install the signal handlers before the server reports that it is ready, so that a signal that arrives
+    // immediately afterwards is not lost.
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let store = open::store(&config, Access { exclusive: true, migrate: serve.migrate }).await?;

@@ -32,7 +32,7 @@ const DRAIN_RUNS: Duration = Duration::from_secs(10);
 /// The maximum time for which open HTTP responses may continue after the worker has stopped. After that,
 /// their connections are closed.
 const DRAIN_RESPONSES: Duration = Duration::from_secs(3);
-/// The maximum time for closing the database. Then the process exits without waiting any longer.
+/// The maximum time for closing the database. After that, the process exits without waiting any longer.
 const CLOSE_DATABASE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Server {
@@ -67,8 +67,9 @@ impl Server {
             quotas: quotas.clone(),
             max_file_bytes: config.server.max_file_bytes,
         };
-        let must_exist =
-            herm_app::master_key::is_needed(&store).await.context("failed to read the database")?;
+        let must_exist = herm_app::master_key::is_needed(&store)
+            .await
+            .context("failed to check whether the database contains encrypted values")?;
         let sealer = Sealer::new(master_key::key_ring(config, must_exist)?, Arc::new(SystemRng));
         herm_app::master_key::check(&store, &sealer).await?;
         let egress_service = egress_service(config, &store, &sealer);
@@ -163,7 +164,7 @@ fn sandboxes(config: &Config, egress_service: &EgressService) -> anyhow::Result<
         },
         proxy_handler: egress_service.proxy_handler(egress),
     })
-    .context("failed to prepare the sandboxes")
+    .context("failed to set up the sandbox engines")
 }
 
 /// Creates the egress proxy.
@@ -175,8 +176,8 @@ fn egress(config: &Config) -> anyhow::Result<Egress> {
         .context("failed to set up the egress proxy")
 }
 
-/// Logs a warning at startup if the `local` sandbox engine does not work. Without it, the problem would
-/// appear only when a command fails.
+/// Logs a warning at startup if the `local` sandbox engine does not work. Without this warning, the operator
+/// would notice the problem only when a command fails.
 async fn warn_without_sandbox(sandboxes: Sandboxes) {
     if let Err(error) = sandboxes.check(SandboxType::Local).await {
         tracing::warn!(

@@ -23,7 +23,7 @@ pub struct Flags {
     pub config: Option<PathBuf>,
 }
 
-/// All settings, parsed and validated. The `Debug` output contains no secret.
+/// All settings, parsed and validated. The `Debug` output contains no secrets.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The addresses, directories and limits of the server.
@@ -38,17 +38,17 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// The private addresses that the server and sandboxes may reach, and the default egress mode.
     pub network: Network,
-    /// The thresholds of memory, dreaming and context compaction.
+    /// The thresholds at which the memory jobs and context compaction start.
     pub memory: Memory,
     /// The settings of logs and traces.
     pub telemetry: Telemetry,
-    /// The environment variable names of the settings that are set but have no effect in this version.
+    /// The settings that are set but have no effect in this version, given as names of environment variables.
     pub without_effect: Vec<&'static str>,
 }
 
 impl Config {
-    /// Combines flags, environment and configuration file, and validates every value. `file_text` is the path
-    /// of the configuration file, for error messages, and its content.
+    /// Combines flags, environment and configuration file, and validates every value. `file_text` is a pair:
+    /// the path of the configuration file, for error messages, and its content.
     ///
     /// # Errors
     /// Returns the first unknown name or invalid value, with its location and the expected value.

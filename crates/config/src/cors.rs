@@ -4,8 +4,8 @@ use crate::Error;
 use crate::setting;
 use crate::source::{Sourced, Sources};
 
-/// The maximum number of configured origins. More are rejected, because each request of a browser is compared
-/// with every entry.
+/// The maximum number of configured origins. A longer list is rejected, because the origin of each browser
+/// request is compared with every entry.
 const MAX_ORIGINS: usize = 256;
 
 /// The web origins from which browsers may call the API (CORS).

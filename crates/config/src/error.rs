@@ -4,14 +4,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The location at which a setting was read, for error messages.
+/// The location from which a setting was read, for error messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// The name of a command-line flag, including its dashes.
     Flag(&'static str),
     /// The name of an environment variable.
     Variable(String),
-    /// A key of the configuration file. The key of a nested value contains dots.
+    /// A key in the configuration file. The parts of a nested key are separated by dots.
     File {
         /// The path of the configuration file.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum Error {
         #[source]
         cause: std::io::Error,
     },
-    /// The configuration file is too large. Probably another file was named by mistake.
+    /// The configuration file is too large. It is probably some other file, selected by mistake.
     #[error("{} exceeds {limit_bytes} bytes, so it is probably not a configuration file; check the path in --config", path.display())]
     TooLarge {
         /// The path of the configuration file.

@@ -8,15 +8,15 @@ use toml::{Table, Value};
 use crate::setting::{PROVIDERS_KEY, SETTINGS, nearest};
 use crate::{Error, Location};
 
-/// The value of a setting in the configuration file. Numbers and booleans are converted to text, because
-/// environment variables contain text too.
+/// The value of a setting in the configuration file. Numbers and booleans are converted to text, so that they
+/// can be parsed in the same way as the values of environment variables.
 #[derive(Debug)]
 pub(crate) enum FileValue {
     Text(String),
     List(Vec<String>),
 }
 
-/// The key of the list of models in the table of a model provider.
+/// The key of the model list in a provider's table.
 pub(crate) const MODELS_KEY: &str = "models";
 
 /// The content of a table `[providers.NAME]`.

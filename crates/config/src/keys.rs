@@ -1,4 +1,4 @@
-//! The keys that an operator provides.
+//! The keys that an operator can provide: an admin API key and the master key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use crate::source::Sources;
 
 const MASTER_KEY_BYTES: usize = 32;
 
-/// The keys that an operator provides.
+/// The keys that an operator can provide: an admin API key and the master key.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// An API key that the server inserts at startup as an admin key of the account `default`. Its format is
@@ -27,7 +27,7 @@ impl Keys {
         let master = sources.text(&setting::MASTER_KEY)?;
         if let Some(raw) = &master {
             // Decode the key only to check its length. The code that uses the key decodes it again, into
-            // memory that is wiped.
+            // memory that is wiped after use.
             let length = STANDARD.decode(&raw.value).map(|bytes| bytes.len()).ok();
             if length != Some(MASTER_KEY_BYTES) {
                 return Err(raw.invalid(

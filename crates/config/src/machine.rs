@@ -13,12 +13,12 @@ use crate::{Config, Error, Flags};
 /// The path of the configuration file in the working directory. The file is read if it exists and `--config`
 /// is not set.
 pub const DEFAULT_FILE: &str = "herm.toml";
-/// The maximum size of the configuration file in bytes. A larger file is rejected, because it was probably
-/// named by mistake.
+/// The maximum size of the configuration file in bytes. A larger file is rejected, because it is probably not
+/// a configuration file.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Loads the configuration from the environment and the configuration file. A file in `--config` must exist;
-/// [`DEFAULT_FILE`] is optional.
+/// Loads the configuration from the environment and the configuration file. The file that `--config` names
+/// must exist; [`DEFAULT_FILE`] is optional.
 ///
 /// # Errors
 /// Fails if the file cannot be read, an environment variable that the server reads is not valid UTF-8, or
@@ -41,8 +41,8 @@ fn find_file(flags: &Flags, default: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-/// Reads the configuration file. The inner result contains an I/O error. The outer result is an error if the
-/// file is too large.
+/// Reads the configuration file. The inner result is the text of the file or an I/O error. The outer result
+/// is an error only if the file is too large.
 fn read(path: &Path) -> Result<io::Result<String>, Error> {
     let mut bytes = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
@@ -51,7 +51,7 @@ fn read(path: &Path) -> Result<io::Result<String>, Error> {
         Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => {
             Err(Error::TooLarge { path: path.to_owned(), limit_bytes: MAX_FILE_BYTES })
         }
-        // Retain only the position of the invalid byte in the error, because the bytes can contain a secret.
+        // Put only the position of the invalid byte into the error, not the bytes: they can contain a secret.
         Ok(_) => Ok(String::from_utf8(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))),
     }

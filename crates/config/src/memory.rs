@@ -1,4 +1,4 @@
-//! The thresholds of memory, dreaming and context compaction.
+//! The thresholds at which the memory jobs (observer, reflector, dream) and context compaction start.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ const REFLECT_TOKENS: u64 = 40_000;
 const DREAM_IDLE_S: u64 = 60 * 60;
 const COMPACT_TOKENS: u64 = 100_000;
 
-/// The thresholds of memory, dreaming and context compaction.
+/// The thresholds at which the memory jobs (observer, reflector, dream) and context compaction start.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// The observer starts when the part of a conversation that it has not processed reaches this number of
-    /// tokens.
+    /// The observer, which extracts memories from conversations, starts when the unprocessed part of a
+    /// conversation reaches this number of tokens.
     pub observe_tokens: u64,
     /// After this time without activity in a thread, the observer processes the rest of the conversation.
     pub observe_idle: Duration,
-    /// The reflector merges the observations of a deployment when they reach this number of tokens.
+    /// The reflector merges a deployment's memories when they reach this number of tokens in total.
     pub reflect_tokens: u64,
     /// After this time without activity in a deployment, a dream (a job that tidies the memories) may start.
     pub dream_idle: Duration,

@@ -17,19 +17,19 @@ use crate::setting::{self, PREFIX, Setting, known_variables};
 use crate::source::{Sourced, Sources};
 use crate::{Error, Location};
 
-/// The name of the built-in provider that plays a fixed script and needs no key. No other provider can have
-/// this name.
+/// The name of the built-in provider that replies from a fixed script and needs no key. No other provider can
+/// have this name.
 pub const DEMO_PROVIDER: &str = "demo";
 /// The only model of [`DEMO_PROVIDER`], in the form `provider/model`.
 pub const DEMO_MODEL: &str = "demo/tour";
 
 const DEFAULT_PROVIDER: &str = "anthropic";
 const DEFAULT_MODEL: &str = "claude-sonnet-4.5";
-/// The maximum number of providers in the configuration file. More are rejected, because each one is listed
-/// to clients and checked at startup.
+/// The maximum number of providers in the configuration file. More are rejected, because each one is checked
+/// at startup and shown to clients.
 const MAX_PROVIDERS: usize = 64;
-/// The maximum length of a provider name in bytes. A longer name is rejected. Each model name begins with a
-/// provider name.
+/// The maximum length of a provider name in bytes. A longer name is rejected, because it would leave too
+/// little of [`MAX_MODEL_NAME_BYTES`] for the rest of a model name.
 const MAX_PROVIDER_NAME_BYTES: usize = 64;
 /// The maximum number of models that the configuration may list per provider. More are rejected.
 const MAX_LISTED_MODELS: usize = 256;
@@ -105,9 +105,10 @@ pub struct Models {
     pub default_model: ModelName,
     /// All providers except `demo`: the built-in ones first, then the added ones in alphabetical order.
     pub providers: Vec<Provider>,
-    /// The maximum time from sending a request to the response headers of the provider.
+    /// The maximum time from sending a request to receiving the provider's response headers. After this time,
+    /// the request fails.
     pub first_byte: Duration,
-    /// The maximum time between two chunks of a streamed reply.
+    /// The maximum time between two chunks of a streamed reply. After this time, the request fails.
     pub silence: Duration,
 }
 
@@ -301,8 +302,8 @@ fn api_key(sources: &Sources<'_>, variable: &str) -> Result<Option<SecretString>
     Ok(Some(raw.into_secret()))
 }
 
-/// Returns the name of the environment variable that contains an API key. Error messages do not contain the
-/// value of this setting, because an operator may have entered the key itself by mistake.
+/// Checks and returns the name of the environment variable that contains an API key. The error message for an
+/// invalid name does not quote it, because it may be the key itself, entered by mistake.
 fn key_variable(raw: Sourced<String>) -> Result<String, Error> {
     let is_valid = raw.value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && raw.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -311,8 +312,8 @@ fn key_variable(raw: Sourced<String>) -> Result<String, Error> {
             "expected the name of the environment variable that contains the key, for example MY_API_KEY, not the key itself",
         ));
     }
-    // Reject the variables of server settings: the value of the variable is sent to the provider and could be
-    // a secret of the server.
+    // Reject a variable that is a setting of the server. Its value would be sent to the provider as the API
+    // key, and could be a secret of the server.
     if raw.value.starts_with(PREFIX) && known_variables().contains(raw.value.as_str()) {
         return Err(raw.invalid(format!(
             "{} is a setting of the server, and its value would be sent to the provider; use another variable",

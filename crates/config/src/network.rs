@@ -1,4 +1,4 @@
-//! The private addresses that may be reached, and the default egress mode of sandboxes.
+//! The private addresses that the server and its sandboxes may reach, and the default egress mode.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub enum EgressDefault {
     Deny,
 }
 
-/// The settings of network access.
+/// The settings for network access.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// The private networks, addresses and hosts that the server may reach for skills, MCP servers,

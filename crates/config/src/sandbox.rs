@@ -8,18 +8,18 @@ use crate::source::{Sourced, Sources};
 
 const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
 const DEFAULT_IMAGE: &str = "herm-sandbox:latest";
-/// The maximum length of an image reference in bytes. A longer one is rejected, because engines also reject
-/// it.
+/// The maximum length of an image reference in bytes. A longer one is rejected, because container engines
+/// reject it too.
 const MAX_IMAGE_BYTES: usize = 255;
 
 /// The behavior for a sandbox of type `docker` if the Docker engine is not available or lacks the configured
 /// image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SandboxFallback {
-    /// The sandbox is created by the engine `local` instead.
+    /// The engine `local` (bubblewrap) creates the sandbox instead of Docker.
     Local,
-    /// The sandbox is refused, because this machine must not run commands that share the kernel with the
-    /// server.
+    /// The engine `local` never replaces Docker. If the Docker engine is not available, the request to create
+    /// the deployment fails.
     Refuse,
 }
 

@@ -36,13 +36,14 @@ pub struct Server {
     /// The base of absolute URLs in responses, without a trailing `/`. With `None`, these URLs use the host
     /// of the request.
     pub public_url: Option<String>,
-    /// The maximum number of requests per second for each API key. `None` means unlimited.
+    /// The maximum number of requests per second for each API key. Further requests are answered with 429.
+    /// `None` means unlimited.
     pub rate_limit: Option<NonZeroU32>,
     /// The web origins from which browsers may call the API (CORS).
     pub cors_origins: CorsOrigins,
     /// The maximum size of a JSON request body, in bytes. Larger bodies are rejected.
     pub max_json_bytes: usize,
-    /// True if the credits of runs are counted and checked.
+    /// True to check credits before each model call. Has no effect in this version.
     pub metering: bool,
     /// The maximum size of a file that is written through the API, in bytes. Larger files are rejected.
     pub max_file_bytes: u64,

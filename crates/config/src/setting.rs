@@ -1,7 +1,7 @@
 //! The list of all settings. A setting has an environment variable, a key in the configuration file, and
 //! possibly a command-line flag.
 //!
-//! A test compares the list with the reference page of the documentation.
+//! A test checks that the reference page in the documentation contains every setting of the list.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Reads a setting from the flags, the environment or the configuration file. The first of them that contains
-//! the setting wins. The value retains its location for error messages.
+//! Reads a setting from the flags, the environment or the configuration file. The first of these sources that
+//! contains the setting wins. Each value records where it came from, for error messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -10,21 +10,21 @@ use crate::file::{File, FileValue};
 use crate::setting::{self, PREFIX, Setting, known_variables, nearest};
 use crate::{Error, Flags, Location};
 
-/// The value of a setting with the location at which it was read.
+/// The value of a setting, with the location from which it was read.
 pub(crate) struct Sourced<T> {
     pub(crate) value: T,
     pub(crate) location: Location,
 }
 
 impl<T> Sourced<T> {
-    /// Returns an error for this value. `reason` describes the problem and the remedy.
+    /// Returns an error which says that this value is invalid. `reason` describes the problem and the remedy.
     pub(crate) fn invalid(&self, reason: impl Into<String>) -> Error {
         Error::Invalid { location: self.location.clone(), reason: reason.into() }
     }
 }
 
 impl Sourced<String> {
-    /// Parses the value. An error message contains the value and `expected`, so this function must not be
+    /// Parses the value. The error message contains the value and `expected`, so this function must not be
     /// used for secrets.
     pub(crate) fn parse<T: FromStr>(&self, expected: &str) -> Result<T, Error> {
         self.value.parse().map_err(|_| self.unexpected(expected))
@@ -70,8 +70,8 @@ impl<'a> Sources<'a> {
     ) -> Result<Self, Error> {
         let sources = Self { flags, env, file };
         let known = known_variables();
-        // The configuration file can name the variables that contain the API keys of providers. Accept these
-        // variables even if they have the prefix `HERM_`.
+        // The configuration file can name environment variables that contain the API keys of providers.
+        // Accept these variables even if they have the prefix `HERM_`.
         let named: BTreeSet<&str> = sources.file.iter().flat_map(File::key_variables).collect();
         let prefixed = env.keys().filter(|name| name.starts_with(PREFIX));
         for name in prefixed {
@@ -112,8 +112,8 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns the values of a setting that is a list. In the configuration file, the value is a list or a
-    /// comma-separated string. In an environment variable, it is a comma-separated string. An empty variable means an
-    /// empty list, so that it can override the list in the file.
+    /// comma-separated string. In an environment variable, it is a comma-separated string. An empty variable
+    /// means an empty list, so that it can override the list in the file.
     pub(crate) fn list(&self, setting: &'static Setting) -> Vec<Sourced<String>> {
         let (items, location) = if let Some(text) = self.env.get(setting.variable) {
             (split(text), Location::Variable(setting.variable.to_owned()))

@@ -1,4 +1,4 @@
-//! The settings of logs and traces.
+//! The settings for logs and traces.
 
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +18,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The settings of logs and traces.
+/// The settings for logs and traces.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     /// The filter for log lines, in the syntax of `tracing`. It has been validated.

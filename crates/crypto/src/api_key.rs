@@ -1,8 +1,9 @@
 //! API keys: the prefix `herm_sk_` or `herm_pk_`, 32 random bytes in base62 (43 characters), and a checksum.
 //!
-//! The prefix lets scanners of public code find a leaked key. The checksum is the CRC-32 of everything before
-//! it, as 6 characters in base62. With it, a mistyped key is detected without a database lookup. Only the
-//! hash of a key is stored. A key has 256 random bits, so the hash needs no salt and need not be slow.
+//! The prefix lets secret scanners find keys that were published by mistake. The checksum is the CRC-32 of
+//! everything before it, as 6 characters in base62. With it, a mistyped key is detected without a database
+//! lookup. Only the hash of a key is stored. A key has 256 random bits, so the hash needs no salt and need
+//! not be slow.
 
 use std::fmt;
 
@@ -42,7 +43,7 @@ impl KeyKind {
     }
 }
 
-/// The error for a string that is not a well-formed key. No message contains the string.
+/// The error for a string that is not a well-formed key. The error messages never contain the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text starts neither with `herm_sk_` nor with `herm_pk_`.
@@ -142,7 +143,7 @@ impl KeyHash {
         Self(bytes)
     }
 
-    /// Returns the bytes of the hash, which may be stored.
+    /// Returns the bytes of the hash. They are safe to store.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! Base62 encodes numbers as letters and digits. A double click selects the whole encoded text, and a URL can
-//! contain it without escaping.
+//! Base62 encodes numbers as letters and digits. A double click selects the whole encoded text, and the text
+//! needs no escaping in a URL.
 
 /// Encodes the big-endian number in `bytes` as exactly `N` base62 characters, padded with `0` on the left.
 ///

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// The length of a master key in bytes (AES-256).
 pub const MASTER_KEY_BYTES: usize = 32;
 
-/// The error for a string that is not a master key. No message contains the string.
+/// The error for a string that is not a master key. The error messages never contain the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
     /// The text is not base64 with the standard alphabet and padding.

@@ -1,6 +1,7 @@
-//! Encryption of stored secrets with AES-256-GCM. Each ciphertext is bound to one cell of the database.
+//! Encryption of stored secrets with AES-256-GCM. Each ciphertext is bound to one database cell (table, row
+//! and column).
 //!
-//! The format of a sealed value is
+//! The format of a sealed (encrypted) value is
 //!
 //! ```text
 //! version (1 byte, = 1) | key id (8 bytes) | nonce (12 bytes) | ciphertext | tag (16 bytes)
@@ -8,8 +9,8 @@
 //!
 //! The tag also authenticates the version, the key id and the cell. An attacker who can write to the database
 //! but does not have the key can therefore neither change a secret nor move it to another cell. The key id is
-//! a hash of the key. It distinguishes a wrong master key from corrupted data, and master keys need no
-//! numbers.
+//! derived from a hash of the key. It shows which master key a value was sealed with, so that a wrong master
+//! key is not mistaken for corrupted data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +31,8 @@ pub const MAX_PLAINTEXT_BYTES: usize = 1024 * 1024;
 /// The number of bytes by which a sealed value is longer than its plaintext.
 pub const OVERHEAD_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_LEN + TAG_BYTES;
 
-/// The database cell to which a sealed value is bound. The value can be opened only for the same cell.
+/// The database cell to which a sealed (encrypted) value is bound. The value can be decrypted only for this
+/// cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell<'a> {
     /// The name of the table.
@@ -41,8 +43,8 @@ pub struct Cell<'a> {
     pub column: &'a str,
 }
 
-/// The id of a master key, stored in each value that was sealed with it: the first bytes of a hash of the
-/// key. Displayed in hexadecimal.
+/// The id of a master key: the first bytes of a hash of the key, displayed in hexadecimal. Each sealed
+/// (encrypted) value contains the id of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SealKeyId([u8; KEY_ID_BYTES]);
 
@@ -67,7 +69,7 @@ impl fmt::Display for SealKeyId {
     }
 }
 
-/// An error of sealing or opening a value.
+/// The reason why a value could not be sealed (encrypted) or opened (decrypted).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The plaintext is longer than [`MAX_PLAINTEXT_BYTES`].
@@ -96,7 +98,8 @@ pub enum SealError {
     AuthenticationFailed,
 }
 
-/// The master keys of a server. One of them, the active key, seals new values. All of them can open values.
+/// The master keys of a server. Only the active key encrypts new values. The others only decrypt existing
+/// values.
 pub struct KeyRing {
     active: SealKeyId,
     active_key: LessSafeKey,
@@ -109,7 +112,7 @@ impl KeyRing {
         Self { active: SealKeyId::of(active), active_key: cipher(active), retired: BTreeMap::new() }
     }
 
-    /// Adds an earlier master key, which opens existing values but never seals new ones.
+    /// Adds an earlier master key, which is used to decrypt existing values but never to encrypt new ones.
     #[must_use]
     pub fn with_retired(mut self, key: &MasterKey) -> Self {
         self.retired.insert(SealKeyId::of(key), cipher(key));
@@ -126,8 +129,9 @@ impl KeyRing {
         Sealed::parse(sealed).is_ok_and(|sealed| sealed.key_id != self.active)
     }
 
-    /// Encrypts `plaintext` for `cell`. Each call draws a random 12-byte nonce from `fill_random`. Because a
-    /// nonce must not repeat under the same key, one key can safely seal about 2³² values.
+    /// Encrypts `plaintext` for `cell`. Each call takes a random 12-byte nonce from `fill_random`. A nonce
+    /// must not repeat under the same key. For up to about 2³² values per key, the risk of a repetition is
+    /// negligible.
     pub fn seal(
         &self,
         cell: Cell<'_>,

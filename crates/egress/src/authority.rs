@@ -1,5 +1,5 @@
-//! The certificate authority of this server. It issues the certificates that the proxy presents on intercepted
-//! connections. Only programs in sandboxes trust it.
+//! The server's certificate authority. It issues the certificates that the proxy presents to programs in sandboxes when
+//! it intercepts their connections. Only programs in sandboxes trust this authority.
 
 mod file;
 #[cfg(test)]
@@ -72,7 +72,7 @@ impl Authority {
     /// hold the lock on the directory.
     ///
     /// # Errors
-    /// Fails if the file cannot be read, written or parsed, or if a key cannot be generated.
+    /// Fails if the authority's file cannot be read, written or parsed, or if a key cannot be generated.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
         let file::StoredAuthority { certificate_pem, key_pem } = file::load_or_create(dir, clock.now())?;
         let invalid = |_| AuthorityError::Invalid { path: file::path(dir) };

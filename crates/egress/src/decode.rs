@@ -1,5 +1,5 @@
-//! Decompresses responses so that they can be masked. Some hosts compress a response although the proxy requested
-//! `identity`.
+//! Decompresses responses so that secret values in them can be masked. Some hosts compress a response although the
+//! proxy requested `identity`.
 
 use std::io::{self, Write};
 
@@ -24,8 +24,8 @@ pub(crate) struct Decoder {
 
 enum Kind {
     Gzip(MultiGzDecoder<Sink>),
-    /// The encoding `deflate`, before the first byte of the body. By definition it is zlib data, but some servers send
-    /// raw deflate data. The first byte shows which of the two it is.
+    /// The encoding `deflate`, until the first byte of the body arrives. This byte shows whether the body is zlib data,
+    /// as the standard requires, or raw deflate data, which some servers send.
     Deflate(Sink),
     Zlib(ZlibDecoder<Sink>),
     Raw(DeflateDecoder<Sink>),
@@ -72,8 +72,8 @@ impl Decoder {
         Some(Self { kind, has_input: false })
     }
 
-    /// Decompresses the next chunk of the body. Returns the newly decompressed bytes, which may be none until more input
-    /// arrives.
+    /// Decompresses the next chunk of the body. Returns the newly decompressed bytes. There may be none until more
+    /// input arrives.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         self.has_input |= !bytes.is_empty();
         if let (Kind::Deflate(_), Some(first)) = (&self.kind, bytes.first()) {
@@ -93,8 +93,8 @@ impl Decoder {
         Ok(decoded)
     }
 
-    /// Ends the body and returns the remaining decompressed bytes. Fails if the body is truncated, unless it is zstd,
-    /// where truncation is not detected. An empty body is valid.
+    /// Ends the body and returns the remaining decompressed bytes. Fails if the body is truncated, except for zstd,
+    /// where a truncated body is not detected. An empty body is valid.
     pub(crate) fn finish(mut self) -> io::Result<Vec<u8>> {
         if !self.has_input {
             return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! The server's handle to the egress proxy, and the limits on the connections of a sandbox.
+//! The proxy's interface to the server, and the limits on each sandbox's connections to the proxy.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,7 +34,8 @@ pub struct Options {
     pub authority: Authority,
     /// The private addresses that sandboxes may reach.
     pub allowed: AllowedAddresses,
-    /// The root certificates that the proxy trusts for connections to hosts, in addition to those of this machine.
+    /// The root certificates that the proxy trusts when it connects to destination hosts, in addition to the root
+    /// certificates of this machine.
     pub extra_roots: Vec<CertificateDer<'static>>,
     pub resolver: Arc<dyn Resolver>,
 }
@@ -80,7 +81,7 @@ impl Egress {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // With TLS session resumption, a host could tell that two deployments belong to the same server.
+        // TLS session resumption would show a destination host that two deployments belong to the same server.
         client_tls.resumption = Resumption::disabled();
         Ok(Self(Arc::new(ProxyState {
             authority: options.authority,
@@ -104,7 +105,7 @@ impl Egress {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Some(_slot) = self.0.connections.try_acquire(&owner) else {
-            // Errors are ignored, because they mean that the program has closed the connection.
+            // Ignore errors: they mean that the program has closed the connection.
             let _ = stream.write_all(TOO_MANY_CONNECTIONS).await;
             let _ = stream.shutdown().await;
             return;

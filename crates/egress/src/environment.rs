@@ -1,18 +1,18 @@
 //! Environment variables that make programs in a sandbox use the proxy and trust its certificates.
 
-/// The address on which the guest in a sandbox accepts connections to the proxy.
+/// The address inside a sandbox to which programs connect to reach the proxy. The guest (the first process in the
+/// sandbox) listens there and forwards the connections.
 pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
 /// The path of the certificate bundle inside a sandbox. It contains the root certificates of the server's machine and
 /// the certificate of the proxy's certificate authority.
 pub const BUNDLE_PATH: &str = "/run/herm/ca-bundle.pem";
-/// The path of the certificate of the proxy's certificate authority inside a sandbox, for programs with built-in root
-/// certificates.
+/// The path, inside a sandbox, of the file that contains only the certificate of the proxy's certificate authority.
+/// Programs that have built-in root certificates add this certificate to them.
 pub const CA_PATH: &str = "/run/herm/ca.pem";
 
-/// The hosts that programs reach without the proxy: only the sandbox itself.
+/// The addresses that programs connect to directly, without the proxy: only the sandbox itself.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
-/// A dummy password in the URL of the proxy. Programs require a password next to the user name, and the proxy ignores
-/// it.
+/// A dummy password in the URL of the proxy. Programs expect a password next to the user name. The proxy ignores it.
 const PASSWORD: &str = "x";
 
 /// The variables from which programs read the URL of the proxy.
@@ -44,8 +44,9 @@ const BUNDLE_VARIABLES: [&str; 11] = [
     "DENO_CERT",
 ];
 
-/// Returns the environment variables of a command. The user name `proxy_user` identifies the command in the records
-/// of its connections. Characters of `proxy_user` other than ASCII letters, digits, `-`, `_` and `.` are removed.
+/// Returns the environment variables for a command in a sandbox. The command authenticates to the proxy with the user
+/// name `proxy_user`, which identifies the command in its connection records. Characters of `proxy_user` other than
+/// ASCII letters, digits, `-`, `_` and `.` are removed.
 pub fn environment(proxy_user: &str) -> Vec<(String, String)> {
     let user: String =
         proxy_user.chars().filter(|char| char.is_ascii_alphanumeric() || "-_.".contains(*char)).collect();

@@ -1,4 +1,4 @@
-//! Forwards a request to its host and returns the response.
+//! Forwards an HTTP request from a program in a sandbox to the destination host, and returns the response.
 
 use std::sync::{Arc, PoisonError};
 
@@ -19,8 +19,8 @@ use crate::upstream::{Connection, Peer, Upstream};
 use crate::values::{self, SecretValue};
 use crate::{hop_by_hop, mask, sender};
 
-/// The header fields that contain a digest of the body. They are removed from masked responses, because masking
-/// changes the body.
+/// The header fields that contain a digest of the body. They are removed from a response in which secret values are
+/// masked, because the digest no longer matches the body.
 const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
@@ -28,20 +28,21 @@ const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// The response of the host, and the upgrade to WebSocket if the host agreed to one.
+/// The response from the destination host, and the upgrade to WebSocket if the host accepted one.
 pub(crate) struct ForwardedResponse {
     pub(crate) response: Response<Body>,
     pub(crate) websocket: Option<WebSocketUpgrade>,
 }
 
-/// The program's connection and the connection to the host, which both switch to WebSocket.
+/// A WebSocket upgrade: the program's connection (`client`) and the connection to the destination host (`upstream`),
+/// which both switch to WebSocket.
 pub(crate) struct WebSocketUpgrade {
     pub(crate) client: OnUpgrade,
     pub(crate) upstream: Upgraded,
     pub(crate) rules: Arc<Rules>,
 }
 
-/// Forwards a request to its host. The policy and the secrets are read again for each request.
+/// Forwards a request to its destination host. The policy and the secrets are read again for each request.
 pub(crate) async fn forward(
     upstream: &Upstream,
     mut request: Request<Incoming>,
@@ -60,15 +61,16 @@ pub(crate) async fn forward(
     Ok(ForwardedResponse { response, websocket: None })
 }
 
-/// Sends the request over an idle or new connection. Returns the response and the shared state of that connection.
+/// Sends the request to the destination host over an idle or new connection. Returns the response and the shared state
+/// of that connection.
 async fn exchange(
     upstream: &Upstream,
     request: Request<Incoming>,
     secrets: &[SecretValue],
 ) -> Result<(Response<Incoming>, Arc<Peer>), ProxyError> {
     let mut connection = upstream.acquire().await?;
-    // Keeps a reference to the connection's record, so that a failure of the request can be added to the record even
-    // after the connection has ended.
+    // Keep a reference to the connection's record. If the request fails, the failure can then be recorded even if the
+    // connection has already ended.
     let record = connection.peer.record();
     let (head, body) = request.into_parts();
     let request = prepare_request(upstream, head, body::incoming(body), secrets, &connection).await?;
@@ -91,7 +93,8 @@ fn remember_values(peer: &Peer, secrets: &[SecretValue]) {
     }
 }
 
-/// Builds the request for the host: makes the URI absolute, removes hop-by-hop header fields and injects secrets.
+/// Builds the upstream request to the destination host: makes the URI absolute, removes hop-by-hop header fields and
+/// injects secrets.
 async fn prepare_request(
     upstream: &Upstream,
     mut head: Parts,
@@ -126,9 +129,9 @@ async fn prepare_request(
     Ok(Request::from_parts(head, body))
 }
 
-/// Changes the header fields so that the host returns a response that can be masked: uncompressed, complete, and
-/// without WebSocket extensions. A partial (range) response could begin or end inside a secret value, which would then
-/// not be recognized.
+/// Changes the request's header fields so that the destination host returns a response that can be masked:
+/// uncompressed, complete, and without WebSocket extensions. A partial (range) response could begin or end inside a
+/// secret value, and that part of the value would not be recognized.
 fn require_maskable_response(headers: &mut HeaderMap) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.remove(RANGE);
@@ -136,7 +139,7 @@ fn require_maskable_response(headers: &mut HeaderMap) {
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
 }
 
-/// Builds the response for the program: removes hop-by-hop header fields and masks secret values.
+/// Builds the response to the program in the sandbox: removes hop-by-hop header fields and masks secret values.
 fn prepare_response(
     upstream: &Upstream,
     response: Response<Incoming>,
@@ -144,7 +147,8 @@ fn prepare_response(
     has_no_body: bool,
 ) -> Result<Response<Body>, ProxyError> {
     let (mut head, body) = response.into_parts();
-    // The extensions contain the host's reason phrase, which would not be masked.
+    // The response extensions contain the destination host's reason phrase. It must not be forwarded, because it would
+    // not be masked.
     head.extensions.clear();
     hop_by_hop::strip_response(&mut head.headers, false);
     mask::headers(&rules, &mut head.headers);
@@ -173,13 +177,13 @@ fn decoder_for(upstream: &Upstream, headers: &HeaderMap) -> Result<Option<Decode
     if name.trim().is_empty() || name.trim().eq_ignore_ascii_case("identity") {
         return Ok(None);
     }
-    // The message does not contain the value of the header, because the host could have put a secret into it.
+    // The error message omits the value of the header, because the host could have put a secret into it.
     let unsupported =
         || unmaskable("its `Content-Encoding` is not `gzip`, `deflate`, `br` or `zstd`".to_owned());
     Decoder::for_encoding(&name).map(Some).ok_or_else(unsupported)
 }
 
-/// Completes the upgrade to WebSocket after the host has responded with 101.
+/// Completes the upgrade to WebSocket after the destination host has responded with 101.
 async fn upgrade_to_websocket(
     upstream: &Upstream,
     mut response: Response<Incoming>,

@@ -32,19 +32,20 @@ fn contains_token(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
 }
 
 /// Returns true if these header fields request or accept an upgrade to WebSocket. Upgrades to other protocols are not
-/// forwarded, because the proxy could neither check nor mask those protocols.
+/// forwarded, because the proxy could not mask secret values in those protocols.
 pub(crate) fn is_websocket_upgrade(headers: &HeaderMap) -> bool {
     contains_token(headers, CONNECTION, "upgrade") && contains_token(headers, UPGRADE, "websocket")
 }
 
-/// Removes the hop-by-hop header fields of a request, and `Host`, which is set later from the target. The fields that
-/// ask for trailers or for an upgrade to WebSocket are preserved.
+/// Removes the hop-by-hop header fields of a request. Also removes `Host`, which is set later from the target. Fields
+/// that ask for trailers or for an upgrade to WebSocket are preserved.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     let wants_trailers = contains_token(headers, TE, "trailers");
     let is_upgrade = is_websocket_upgrade(headers);
     strip(headers);
     headers.remove(HOST);
-    // Not forwarded, because hyper itself sends `100 Continue` to the program as soon as the proxy reads the body.
+    // `Expect: 100-continue` is not forwarded, because hyper itself sends `100 Continue` to the program as soon as the
+    // proxy reads the body.
     if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         headers.remove(EXPECT);
     }

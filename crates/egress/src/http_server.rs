@@ -1,4 +1,4 @@
-//! Serves the HTTP/1.1 or HTTP/2 requests of a program.
+//! Serves the HTTP/1.1 or HTTP/2 requests that programs in sandboxes send to the proxy.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +21,11 @@ pub(crate) const MAX_FIELDS: usize = 128;
 /// The maximum time to receive the head of an HTTP/1.1 request. If it takes longer, the connection is closed. This also
 /// limits the idle time between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// The maximum number of concurrent requests on an HTTP/2 connection, which is announced to the program.
+/// The maximum number of concurrent requests on an HTTP/2 connection. The proxy announces it to the program.
 const MAX_STREAMS: u32 = 100;
 
-/// Passes the protocol that a connection switches to, for example WebSocket, from the request handler to the task that
-/// serves the connection. `None` while the connection does not switch.
+/// The protocol, for example WebSocket, that a connection switches to after HTTP, or `None` if it does not switch. The
+/// request handler sets it, and the task that serves the connection takes it.
 pub(crate) struct Handover<N>(Arc<Mutex<Option<N>>>);
 
 impl<N> Clone for Handover<N> {
@@ -48,8 +48,8 @@ impl<N> Handover<N> {
     }
 }
 
-/// Serves the HTTP requests of a connection until the connection ends or switches to another protocol. The caller
-/// then serves that protocol in the same future, so that dropping the future always closes the connection.
+/// Serves the HTTP requests of a connection until the connection ends or switches to another protocol. The caller must
+/// then serve that protocol in the same future, so that dropping the future always closes the connection.
 pub(crate) async fn serve<S, A, F>(stream: S, protocol: Protocol, handler: A)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -29,14 +29,14 @@ use crate::target::Target;
 use crate::upstream::{Scheme, Upstream};
 use crate::websocket;
 
-/// The maximum time to receive the first byte from the program, and the maximum time of each phase of the program's TLS
-/// handshake. If one takes longer, the connection is closed.
+/// The maximum time to wait for the first byte from the program, and the maximum duration of each phase of the TLS
+/// handshake with the program. Beyond either limit, the connection is closed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first byte of a TLS handshake record. Connections with any other first byte are served as plain HTTP.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Serves the data that a program sends after CONNECT to a host that may receive a secret. The data is TLS or plain
-/// HTTP.
+/// Serves a connection on which the program has sent a CONNECT request for a host that may receive a secret. After that
+/// request, the program sends TLS or plain HTTP.
 pub(crate) async fn serve<S>(session: Session, target: Target, addresses: Vec<SocketAddr>, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -64,20 +64,20 @@ where
         let hello = handshake.client_hello();
         if !matches_target(hello.server_name(), &upstream.target) {
             let reason = format!(
-                "the server name of the TLS handshake differs from {}, the host of the CONNECT request",
+                "the server name in the TLS handshake differs from {}, the host in the CONNECT request",
                 upstream.target
             );
             upstream.session.deny(&upstream.target, reason).await;
-            // Continues the handshake without a certificate, which makes it fail with a TLS alert. The program reports
-            // the alert as an error.
+            // Continue the handshake without a certificate. It then fails with a TLS alert, which the program reports
+            // as an error.
             let _ = accept(&upstream, handshake, &[], None).await;
             return;
         }
         protocols(&hello)
     };
-    // Connects to the host before completing the program's handshake, so that the program gets the HTTP version that
-    // the host has chosen. If the connection fails, the handshake is completed nevertheless and the error is sent as an
-    // HTTP response, because programs show the text of a response.
+    // Connect to the destination host before completing the program's handshake, so that the program gets the HTTP
+    // version that the host has chosen. If this connection fails, complete the handshake nevertheless and send the
+    // error as an HTTP response: programs show the text of a response.
     upstream.offer(if offered.is_empty() { vec![Protocol::Http1] } else { offered.clone() });
     let (protocol, error) = match upstream.connect_early().await {
         Ok(protocol) => (protocol, None),
@@ -89,20 +89,24 @@ where
     if protocol == Protocol::Http1 {
         upstream.offer(vec![Protocol::Http1]);
     }
-    let Ok(key) = upstream.session.state.authority.certify(&upstream.target) else {
-        tracing::warn!(
-            host = upstream.target.name(),
-            "failed to issue a certificate for an intercepted host"
-        );
-        return;
+    let key = match upstream.session.state.authority.certify(&upstream.target) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::warn!(
+                host = upstream.target.name(),
+                error = &error as &dyn std::error::Error,
+                "failed to issue a certificate for an intercepted host; closed the connection"
+            );
+            return;
+        }
     };
     let alpn = if offered.is_empty() { &[][..] } else { &[protocol][..] };
     let Ok(stream) = accept(&upstream, handshake, alpn, Some(key)).await else { return };
     serve_requests(Arc::new(upstream), stream, protocol, error).await;
 }
 
-/// Returns true if the server name in a program's TLS handshake is the target's host. For IP addresses, programs send
-/// no server name (RFC 6066, section 3).
+/// Returns true if the server name in a program's TLS handshake is the target's host. It may be missing only if the
+/// target is an IP address, because programs then send no server name (RFC 6066, section 3).
 fn matches_target(server_name: Option<&str>, target: &Target) -> bool {
     match server_name {
         None => target.address().is_some(),
@@ -115,7 +119,7 @@ fn protocols(hello: &ClientHello<'_>) -> Vec<Protocol> {
     hello.alpn().into_iter().flatten().filter_map(Protocol::from_alpn).collect()
 }
 
-/// Presents the same certificate in every TLS handshake, or no certificate at all.
+/// Presents the same certificate in every TLS handshake. With `None`, presents no certificate, so that handshakes fail.
 #[derive(Debug)]
 struct FixedCertificate(Option<Arc<CertifiedKey>>);
 
@@ -165,7 +169,7 @@ where
     }
 }
 
-/// Serves a connection after its upgrade to WebSocket.
+/// Forwards data between the program and the destination host after an upgrade to WebSocket.
 pub(crate) async fn serve_websocket(websocket: WebSocketUpgrade) {
     if let Ok(client) = websocket.client.await {
         let upstream = TokioIo::new(websocket.upstream);
@@ -197,8 +201,8 @@ async fn handle(
     }
 }
 
-/// Checks that a request is for the host that the CONNECT request named. Only that host may receive the secrets, even
-/// if the same server also serves other hosts.
+/// Checks that a request is for the host that the CONNECT request named. Only that host may receive the secrets,
+/// even if the same web server also serves other host names.
 async fn check_host(upstream: &Upstream, request: &Request<Incoming>) -> Result<(), ProxyError> {
     if request.method() == Method::CONNECT {
         return Err(ProxyError::Invalid("CONNECT is not supported inside a tunnel"));
@@ -214,6 +218,6 @@ async fn check_host(upstream: &Upstream, request: &Request<Incoming>) -> Result<
         return Ok(());
     }
     let reason =
-        format!("the host of the request differs from {}, the host of the CONNECT request", upstream.target);
+        format!("the host in the request differs from {}, the host in the CONNECT request", upstream.target);
     Err(upstream.session.deny(&upstream.target, reason).await)
 }

@@ -1,8 +1,8 @@
 //! The proxy through which all network traffic of sandboxes passes.
 //!
-//! The policy is checked for each connection and each request. The proxy itself resolves a host's name, checks the
-//! addresses and connects to one of them. Secrets are injected here, outside the sandbox, and only into requests to
-//! hosts that may receive them.
+//! The policy is checked for each connection and each request. The proxy itself resolves the name of the destination
+//! host, checks the resulting IP addresses and connects to one of them. Secrets are injected here, outside the sandbox,
+//! and only into requests to hosts that may receive them.
 
 mod authority;
 mod body;

@@ -1,4 +1,5 @@
-//! Masks secrets in responses: replaces secret values that the host may have received by their placeholders.
+//! Masks secrets in responses. Each secret value that the destination host may have received is replaced by its
+//! placeholder, the text that programs in the sandbox hold in place of the value.
 
 use http::HeaderMap;
 use http::header::HeaderValue;
@@ -12,7 +13,7 @@ use crate::values::MIN_VALUE_BYTES;
 /// masked. This is rare, because values seldom change while a connection is open.
 const MAX_VALUES: usize = 128;
 
-/// The secret values that may have been sent over a connection, each with its placeholder. A value is masked even
+/// The secret values that may have been sent over a connection, each with its placeholder. A value remains masked even
 /// after its secret was changed or removed.
 #[derive(Default)]
 pub(crate) struct SentValues(Vec<(String, SecretString)>);

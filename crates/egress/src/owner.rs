@@ -23,21 +23,21 @@ pub trait Owner: Send + Sync + 'static {
     fn ended(&self, record: RecordId, traffic: Traffic);
 }
 
-/// The policy or a value cannot be read, or an attempt cannot be recorded. The request is refused. The program may
-/// try again.
+/// The error that an [`Owner`] returns if it cannot provide the policy or a secret value, or cannot record an attempt.
+/// The proxy refuses the program's request, and the program may try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the egress policy, a secret value or the connection log is unavailable")]
 pub struct Unavailable;
 
-/// The id of the record of an attempt to connect.
+/// The id under which an attempt to connect is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordId(pub u64);
 
-/// An attempt of a program in a sandbox to reach a host.
+/// An attempt by a program in a sandbox to reach a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The user name in the proxy credentials of the program. Each command gets its own user name, but a program can
-    /// send any name, so the name does not prove which command made the attempt.
+    /// The user name in the program's proxy credentials. Each command gets its own user name, but a program can send
+    /// any name, so the name does not prove which command made the attempt.
     pub user: Option<String>,
     /// The name or IP address of the host, in lower case. IPv6 addresses have no brackets.
     pub host: String,

@@ -25,7 +25,7 @@ impl Policy {
     }
 }
 
-/// A secret that the deployment uses, without its value.
+/// Describes a secret that the deployment uses. Does not contain the secret's value.
 #[derive(Clone, Debug)]
 pub struct PolicySecret {
     pub secret_id: SecretId,

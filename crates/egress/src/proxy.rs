@@ -39,7 +39,7 @@ enum Upgrade {
         client: OnUpgrade,
         upstream: CountedStream<TcpStream>,
     },
-    /// The host may receive secrets, so the proxy intercepts the requests on the connection.
+    /// The host may receive secrets, so the proxy intercepts the connection and handles each request on it.
     Intercept {
         client: OnUpgrade,
         session: Session,
@@ -49,12 +49,12 @@ enum Upgrade {
     WebSocket(WebSocketUpgrade),
 }
 
-/// A connection of a program to the proxy.
+/// A connection from a program in a sandbox to the proxy.
 struct ProxyConnection {
     state: Arc<ProxyState>,
     owner: Arc<dyn Owner>,
-    /// The host of the last request that did not use CONNECT, and the connections to this host, which the next request
-    /// to it can reuse.
+    /// The destination host of the last request that did not use CONNECT, with the connection to that host. The next
+    /// request to the same host can reuse the connection.
     upstream: Mutex<Option<Arc<Upstream>>>,
     handover: Handover<Upgrade>,
 }
@@ -149,8 +149,8 @@ impl ProxyConnection {
         Ok(forwarded.response)
     }
 
-    /// Returns the upstream for this host. The upstream of the previous request is reused if host and user name are
-    /// the same.
+    /// Returns the upstream for this host, which holds the connections to the host. The previous request's upstream is
+    /// reused if both the host and the user name are the same.
     fn upstream_to(&self, target: Target, session: Session) -> Arc<Upstream> {
         let mut cached = self.upstream.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(upstream) = cached

@@ -1,4 +1,4 @@
-//! Counts the traffic of a connection to a host for the record of the connection.
+//! Counts the bytes that are sent and received on connections to destination hosts, for the connection records.
 
 use std::io;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::owner::{Owner, RecordId, Traffic};
 
-/// The record of a connection to a host. When the last reference to it is dropped, the traffic is reported to the
-/// owner.
+/// The record of a connection to a destination host. When the last reference to the record is dropped, the
+/// traffic on the connection is reported to the [`Owner`].
 pub(crate) struct Record {
     owner: Arc<dyn Owner>,
     id: RecordId,

@@ -1,5 +1,5 @@
-//! Finds and replaces strings in a byte stream that arrives in chunks of any size: placeholders by values in
-//! requests, and values by placeholders in responses.
+//! Finds and replaces strings in a byte stream that arrives in chunks of any size. In requests, placeholders are
+//! replaced with secret values; in responses, secret values are replaced with placeholders.
 //!
 //! Only bytes that could be the start of a match are held back. All other bytes are passed on at once.
 
@@ -29,8 +29,8 @@ pub(crate) enum Match {
 /// match is replaced.
 pub(crate) struct Rules {
     needles: Vec<Needle>,
-    /// For each byte value, the indexes of the needles whose matches may start with it. Most positions of the input
-    /// are skipped by this lookup.
+    /// For each byte value, the indexes of the needles whose matches may start with it. With this lookup, most
+    /// positions of the input are skipped.
     by_first_byte: Vec<Vec<usize>>,
 }
 
@@ -66,9 +66,9 @@ impl Rules {
         self.by_first_byte.get(usize::from(byte)).map_or(&[], Vec::as_slice)
     }
 
-    /// Rewrites `text` into `out`, up to the first position where more input is needed to decide if there is a match.
-    /// If `is_last`, no more input follows. Returns the number of input bytes processed, and true if anything was
-    /// replaced.
+    /// Rewrites `text` into `out`, up to the first position where more input is needed to decide whether a needle
+    /// matches. If `is_last`, no more input follows. Returns the number of input bytes processed, and true if anything
+    /// was replaced.
     fn run(&self, text: &[u8], is_last: bool, out: &mut Vec<u8>) -> (usize, bool) {
         let (mut at, mut has_changed) = (0, false);
         loop {

@@ -1,4 +1,4 @@
-//! Sends requests to a host in the form that HTTP/1.1 or HTTP/2 requires.
+//! Sends requests to destination hosts in the form that HTTP/1.1 or HTTP/2 requires.
 
 use http::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use http::{HeaderMap, Request, Response, Uri, Version};
@@ -44,7 +44,7 @@ impl Sender {
     }
 
     /// Returns a second sender for the same connection, or `None` if the connection does not support concurrent
-    /// requests, as in HTTP/1.1.
+    /// requests (HTTP/1.1).
     pub(crate) fn try_clone(&self) -> Option<Self> {
         match self {
             Self::Http1(_) => None,
@@ -89,7 +89,7 @@ fn for_http2(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Returns the absolute URI of a request to this scheme and authority, with the path and query of `uri`.
+/// Builds an absolute URI from the scheme, the authority, and the path and query of `uri`.
 pub(crate) fn absolute_uri(scheme: Scheme, authority: &str, uri: &Uri) -> http::Result<Uri> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder().scheme(scheme.as_str()).authority(authority).path_and_query(path).build()

@@ -1,4 +1,5 @@
-//! Decides, for one connection of a program, if a host may be reached, at which IP addresses, and with which secrets.
+//! Decides whether a program in a sandbox may reach a host, which IP addresses of the host it may connect to, and which
+//! secrets the host may receive.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::values::SecretValue;
 /// The maximum time to resolve a host name. If it takes longer, the request fails.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The owner and the proxy user name of a program's connection, and the proxy's shared state.
+/// The context in which a program's connection is served: the [`Owner`] (the sandbox's deployment), the program's proxy
+/// user name and the proxy's shared state.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) state: Arc<ProxyState>,
@@ -52,8 +54,8 @@ impl Session {
             None => match self.resolve(target).await {
                 Ok(found) => found,
                 Err(error) => {
-                    // A DNS lookup can carry data to the host's DNS server, so even a failed lookup is recorded as an
-                    // attempt.
+                    // Record even a failed lookup as an attempt, because a DNS lookup can carry data to the host's DNS
+                    // server.
                     self.record_allowed(target).await?.fail(&error);
                     return Err(error);
                 }

@@ -1,4 +1,4 @@
-//! Connections to one host, which are made on demand and reused for later requests.
+//! The proxy's connections to one destination host. They are made on demand and reused for later requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -55,15 +55,15 @@ impl Scheme {
     }
 }
 
-/// The host that one connection of a program wants to reach, and the proxy's connections to that host.
+/// The proxy's own connections to one destination host, for the requests that arrive on one connection from a program.
 pub(crate) struct Upstream {
     pub(crate) session: Session,
     pub(crate) target: Target,
     pub(crate) scheme: Scheme,
     /// The HTTP versions to offer to the host in the TLS handshake, in order of preference.
     offered: Mutex<Vec<Protocol>>,
-    /// The addresses of the host that were checked when the program sent CONNECT. Used for the first connection only.
-    /// For further connections, the name is resolved and checked again.
+    /// The host's addresses that the sandbox may reach, as determined when the program sent CONNECT. They are used for
+    /// the first connection only. For further connections, the name is resolved and the addresses are checked again.
     checked_addresses: Mutex<Option<Vec<SocketAddr>>>,
     /// The connection that can take the next request, if there is one.
     idle: tokio::sync::Mutex<Option<Connection>>,
@@ -71,7 +71,7 @@ pub(crate) struct Upstream {
     tasks: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
-/// A connection to the host that can send a request.
+/// A connection to the destination host on which a request can be sent.
 pub(crate) struct Connection {
     pub(crate) sender: Sender,
     pub(crate) peer: Arc<Peer>,
@@ -83,8 +83,8 @@ pub(crate) struct Peer {
     allows_secrets: bool,
     /// The secret values that may have been sent over the connection. They are masked in its responses.
     pub(crate) sent_values: Mutex<SentValues>,
-    /// The record of the connection. The reference is weak, because a record is completed when its last strong
-    /// reference is dropped, which must happen when the connection ends.
+    /// The record of the connection's traffic. The reference is weak, because the traffic is reported when the last
+    /// strong reference to the record is dropped, and that must happen when the connection ends.
     record: Weak<Record>,
 }
 
@@ -123,8 +123,8 @@ impl Upstream {
         *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = protocols;
     }
 
-    /// Establishes the first connection before there is a request. Returns the HTTP version that was negotiated with
-    /// the host.
+    /// Establishes the first connection before the program has sent a request. Returns the HTTP version that was
+    /// negotiated with the host.
     pub(crate) async fn connect_early(&self) -> Result<Protocol, ProxyError> {
         let connection = self.dial().await?;
         let protocol = connection.sender.protocol();
@@ -254,7 +254,7 @@ impl Upstream {
 }
 
 /// Returns true if secrets may be sent to this address. Without TLS, only private addresses may receive secrets.
-/// Sandboxes can reach those only if the operator allows it.
+/// Sandboxes can reach private addresses only if the operator allows it.
 fn allows_secrets(scheme: Scheme, address: Option<SocketAddr>) -> bool {
     scheme == Scheme::Https || address.is_some_and(|address| !is_public(address.ip()))
 }

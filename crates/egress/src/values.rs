@@ -1,4 +1,5 @@
-//! Replaces placeholders in a request by the values of the secrets that the request's host may receive.
+//! Replaces placeholders in a request with secret values. A placeholder is the random text that a sandbox holds in
+//! place of a secret. Only secrets that the destination host may receive are used.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ pub(crate) const MIN_VALUE_BYTES: usize = 8;
 /// before it is sent. Larger bodies, and bodies of unknown length, are rewritten as a stream.
 const MAX_BUFFERED_BYTES: u64 = 256 * 1024;
 
-/// A secret that the host of a request may receive, with its value.
+/// A secret that the destination host of a request may receive, with its value.
 pub(crate) struct SecretValue {
     pub(crate) secret_id: SecretId,
     pub(crate) placeholder: String,
@@ -39,14 +40,14 @@ impl SecretValue {
         self.value.expose_secret().len() < MIN_VALUE_BYTES
     }
 
-    /// Returns the needle (search string) that replaces the placeholder by the value, encoded by `write`.
+    /// Returns the placeholder as a search string (needle), with the value encoded by `write` as its replacement.
     fn needle(&self, write: impl Fn(&str) -> Vec<u8>) -> Needle {
         Needle::literal(&self.placeholder, Zeroizing::new(write(self.value.expose_secret())))
     }
 }
 
-/// Returns the rules that inject values into the part of the request that `inject` selects: header, query or body. If
-/// no secret may be injected there, there are no rules.
+/// Returns the rules that inject secret values into the header, the query or the body of a request, as selected by
+/// `inject`. The rules are empty if no secret may be injected there.
 fn rules(secrets: &[SecretValue], inject: Inject, write: impl Fn(&str) -> Vec<u8>) -> Rules {
     let injected = secrets.iter().filter(|secret| secret.inject.contains(&inject));
     Rules::new(injected.map(|secret| secret.needle(&write)).collect())

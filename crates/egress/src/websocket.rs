@@ -1,5 +1,5 @@
-//! Forwards WebSocket connections. Data from the program is forwarded unchanged, and messages from the host are
-//! masked.
+//! Forwards WebSocket connections. Data from the program is forwarded unchanged. Secret values in messages from the
+//! host are masked.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::rewrite::{Rewriter, Rules};
 
 /// When this many bytes of a message wait to be sent to the program, they are sent as a frame, even if the host's frame
-/// has not ended. Long frames are thus split.
+/// has not ended. Long frames are therefore split.
 const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// The maximum payload of a control frame, in bytes (RFC 6455, section 5.5). Larger control frames violate the
 /// protocol.
@@ -25,8 +25,8 @@ const FIRST_CONTROL: u8 = 8;
 const CLOSE: u8 = 8;
 const CONTINUATION: u8 = 0;
 
-/// Copies data between a program and a host in both directions, until the host closes the connection. Values that
-/// match `rules` are masked in the host's data.
+/// Copies data between a program and a destination host in both directions, until the host closes the connection.
+/// Values that match `rules` are masked in the data from the host.
 pub(crate) async fn splice<C, U>(client: C, upstream: U, rules: Arc<Rules>)
 where
     C: AsyncRead + AsyncWrite,
@@ -71,11 +71,11 @@ async fn copy_masked(
     }
 }
 
-/// The host has violated the WebSocket protocol, or has used an extension that was not negotiated.
+/// The error if the host violates the WebSocket protocol or uses an extension that was not negotiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProtocolViolation;
 
-/// Parses the WebSocket frames of a host and masks the secret values in the messages.
+/// Parses the WebSocket frames from a host and masks the secret values in the messages.
 pub(crate) struct Frames {
     rules: Arc<Rules>,
     /// The message whose frames are being received, if there is one.

@@ -1,5 +1,5 @@
-//! Runs commands. Each command is started only once and is killed together with its process group. The guest remembers
-//! a command until the server acknowledges its result.
+//! Runs the commands that the server sends. Each command is started only once and is killed together with its process
+//! group. The guest remembers a command until the server acknowledges its result.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read as _, Write as _, pipe};
@@ -21,8 +21,8 @@ use crate::reaper;
 
 /// The delay between SIGTERM, which a command receives at its timeout, and the SIGKILL that follows.
 const TERM_GRACE_PERIOD: Duration = Duration::from_secs(2);
-/// The maximum time to read further output after a command has exited. It is limited because a background process may
-/// keep the output pipe open.
+/// The maximum time to read further output after a command has exited. Output that arrives later, for example from a
+/// background process that keeps the pipe open, is discarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// The maximum number of chunks that are read from each output pipe after the drain timeout. A pipe cannot hold more.
 const MAX_REMAINING_CHUNKS: usize = MAX_OUTPUT_BYTES / MAX_CHUNK_BYTES;
@@ -68,8 +68,8 @@ impl Commands {
         Self { commands: Arc::default(), link }
     }
 
-    /// Starts a command. If a command with the same id was already started, attaches to it instead: sends its output
-    /// and, if it has ended, its result.
+    /// Starts a command. If a command with the same id was already started, sends that command's output instead and, if
+    /// it has ended, its result.
     pub(crate) fn exec(&self, exec: Exec) {
         let mut commands = lock(&self.commands);
         if commands.contains_key(&exec.exec_id) {
@@ -153,8 +153,9 @@ impl TrackedCommand {
         if stream == Stream::Stdout { &self.stdout } else { &self.stderr }
     }
 
-    /// Reads once from the pipe of an output stream, without blocking. Retains the data, and sends the part that
-    /// belongs to the beginning of the output.
+    /// Reads once from one of the command's output pipes, without blocking, and appends the data to the command's
+    /// output. Only the beginning and the end of that output are retained; the beginning is also sent to the server
+    /// immediately.
     fn read_output(
         &self,
         state: &mut CommandState,
@@ -206,7 +207,7 @@ impl TrackedCommand {
 /// without them. If the sandbox is at its process limit, creating the threads fails and the command is not started.
 fn start_command(exec: &Exec, link: &Link) -> io::Result<Arc<TrackedCommand>> {
     let (program, arguments) =
-        exec.argv.split_first().ok_or_else(|| io::Error::other("the command line is empty"))?;
+        exec.argv.split_first().ok_or_else(|| io::Error::other("the command names no program to run"))?;
     let limit = exec.output_limit_bytes.min(MAX_OUTPUT_BYTES) / 2;
     let state = CommandState {
         stdout: RetainedOutput::new(limit),
@@ -247,7 +248,7 @@ fn start_command(exec: &Exec, link: &Link) -> io::Result<Arc<TrackedCommand>> {
         // Cannot fail: the process group is not set anywhere else.
         let _ = command.group.set(group);
     }
-    // Cannot fail: the waiter thread keeps the receiver until it has received the status channel.
+    // Cannot fail: the waiter thread keeps its receiver until it has received this message.
     let _ = started.send(status);
     Ok(command)
 }
@@ -256,8 +257,9 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().stack_size(STACK_BYTES).spawn(work).map(drop)
 }
 
-/// Spawns the thread that waits for a command to exit and reports its result. The returned sender passes to the thread
-/// the channel that will deliver the exit status. The thread waits until it has received that channel.
+/// Spawns the thread that waits for a command to exit and reports its result. The thread first waits for the channel
+/// that will deliver the exit status. Once the command has started, the caller passes this channel to the thread
+/// through the returned sender.
 fn spawn_waiter(
     command: &Arc<TrackedCommand>,
     timeout: Duration,

@@ -1,6 +1,6 @@
-//! Restrictions that the guest applies to itself before it starts any command. Commands inherit them. They consist of a
-//! system call filter, and of write access to only the workspace and temporary directories. The sandbox engine already
-//! enforces most of this; the guest adds a second layer that is the same on every engine.
+//! Restrictions that the guest applies to itself before it starts any command, and that commands inherit: a system call
+//! filter, resource limits, and write access only to the workspace and temporary directories. The sandbox engine
+//! already enforces most of this; the guest adds a second layer that is the same on every engine.
 
 mod calls;
 mod filter;
@@ -36,7 +36,8 @@ pub(crate) struct Limits {
 /// Applies all restrictions to this process. Must be called before the first thread is started, because the
 /// restrictions would not apply to existing threads.
 pub(crate) fn confine(limits: Limits) -> io::Result<()> {
-    // Prevent commands from reading the memory of this process: it contains the guest token.
+    // Prevent commands from reading the memory of this process: it contains the token that proves the guest's identity
+    // to the server.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_limits(limits)?;
     landlock().map_err(io::Error::other)?;

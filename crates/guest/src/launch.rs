@@ -1,6 +1,6 @@
 //! The launcher of local sandboxes, which runs on the host. It joins the sandbox's control groups and switches to the
-//! sandbox's user before it executes bubblewrap. No process of the sandbox ever runs outside its control groups or as
-//! root.
+//! sandbox's user before it executes bubblewrap. No process of the sandbox ever runs as root or outside these control
+//! groups.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,17 +17,18 @@ pub(crate) const SUBCOMMAND: &str = "launch";
 /// points, so a small size is enough.
 const STAGING_MOUNT_OPTIONS: &std::ffi::CStr = c"mode=755,size=65536";
 
-/// The parsed command line of the launcher: the preparations, and the command to execute after them.
+/// The parsed command line of the launcher: the command to execute, and the control groups, mounts and user with which
+/// to execute it.
 #[derive(Default)]
 struct Launch {
     /// The `cgroup.procs` files of the control groups to join. To join a group, the launcher writes its process id to
     /// the file.
     join: Vec<PathBuf>,
-    /// The host directory over which the launcher mounts a temporary file system that contains the `binds`. The mount
-    /// exists only in a new mount namespace. It is needed because the sandbox's user may not have permission to reach
-    /// the original paths.
+    /// The host directory over which the launcher mounts a temporary file system, in a new mount namespace. The
+    /// directories in `binds` are mounted inside it, because the sandbox's user may not have permission to reach their
+    /// original paths.
     staging_dir: Option<PathBuf>,
-    /// The host directories to bind-mount in the temporary file system, each with its name there.
+    /// The host directories to bind-mount in the temporary file system, each with the name of its mount point there.
     binds: Vec<(PathBuf, OsString)>,
     user_id: Option<u32>,
     /// The name by which the command appears in the process list (`argv[0]`).
@@ -38,7 +39,7 @@ struct Launch {
 /// Replaces this process with the command. Returns only on failure.
 pub(crate) fn launch(arguments: impl Iterator<Item = OsString>) -> io::Error {
     match parse(arguments) {
-        None => io::Error::new(io::ErrorKind::InvalidInput, "the arguments of the launcher are invalid"),
+        None => io::Error::new(io::ErrorKind::InvalidInput, "invalid arguments for `herm-guest launch`"),
         Some(launch) => become_command(&launch).unwrap_or_else(|error| error),
     }
 }

@@ -20,7 +20,7 @@ use confine::Limits;
 use herm_guest::protocol::{SOCKET_FILE, TOKEN_FILE};
 use link::Server;
 
-/// The maximum number of bytes to read from the token file.
+/// The maximum number of bytes to read from the token file. Further bytes are ignored.
 const MAX_TOKEN_BYTES: u64 = 256;
 
 /// The command-line arguments that the server passes to the guest.
@@ -83,5 +83,9 @@ fn arguments() -> Option<Arguments> {
 fn read_token(directory: &Path) -> io::Result<String> {
     let mut token = String::new();
     std::fs::File::open(directory.join(TOKEN_FILE))?.take(MAX_TOKEN_BYTES).read_to_string(&mut token)?;
-    if token.is_empty() { Err(io::Error::other("the token file is empty")) } else { Ok(token) }
+    if token.is_empty() {
+        Err(io::Error::other(format!("the token file in {} is empty", directory.display())))
+    } else {
+        Ok(token)
+    }
 }

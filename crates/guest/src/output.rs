@@ -1,5 +1,5 @@
-//! Limits the output of a command that is retained: its beginning and its end are kept, the middle is dropped. The
-//! beginning is also sent to the server while the command runs.
+//! Limits how much of a command's output is retained: the beginning and the end are kept, and the middle is dropped.
+//! The beginning is also sent to the server while the command runs.
 
 use crate::protocol::{Bytes, OutputTail};
 
@@ -18,8 +18,8 @@ impl RetainedOutput {
         Self { head: Vec::new(), tail: Vec::new(), half: limit / 2, dropped_bytes: 0 }
     }
 
-    /// Appends `data` to the output. Returns the bytes of `data` that belong to the retained beginning, with the offset
-    /// of the first of them. Returns `None` if the beginning is already complete.
+    /// Appends `data` to the output. Returns the part of `data` that belongs to the retained beginning, and the
+    /// position of that part in the output. Returns `None` if the beginning is already complete.
     pub fn push(&mut self, data: &[u8]) -> Option<(u64, Vec<u8>)> {
         let available = self.half.saturating_sub(self.head.len());
         let (to_head, to_tail) = data.split_at(available.min(data.len()));

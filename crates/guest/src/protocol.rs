@@ -19,7 +19,7 @@ pub const PROXY_PORT: u16 = 3128;
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// The maximum size of a command's standard input in bytes. Commands with larger input are rejected.
 pub const MAX_STDIN_BYTES: usize = 512 * 1024;
-/// The maximum number of bytes of command output in a single `Output` frame.
+/// The maximum number of bytes of command output in a single `Output` frame. Longer output is sent in several frames.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// The maximum number of output bytes that are retained for a command. If there are more, bytes in the middle are
 /// dropped.
@@ -29,16 +29,17 @@ pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromGuest {
-    /// The first frame of the guest's own connection. Commands can connect to the socket too; `token` proves that the
-    /// sender is the guest.
+    /// The first frame of the connection over which the guest receives the server's requests. Commands can connect to
+    /// the socket too; `token` proves that the sender is the guest.
     Hello { version: u32, token: String },
     /// The first frame of a connection that the guest opens to forward a program's connection to the egress proxy.
-    /// After the welcome, the connection carries the program's bytes, without frames.
+    /// After the welcome frame, the connection carries the program's bytes, without frames.
     Carry { version: u32, token: String },
-    /// A chunk of the beginning of a command's output, sent while the command runs. `offset` is the position of the
+    /// A chunk of a command's output, sent while the command runs and again for each attach request. Only the beginning
+    /// of the output is sent in this way; the end follows in the `Exited` frame. `offset` is the position of the
     /// chunk's first byte in the output stream.
     Output { exec_id: String, stream: Stream, offset: u64, data: Bytes },
-    /// A command has ended. For each attach request, this frame is sent again until the server acknowledges the result.
+    /// A command has ended. This frame is sent again for each attach request, until the server acknowledges the result.
     Exited { exec_id: String, exit: Exit, stdout: OutputTail, stderr: OutputTail, duration_ms: u64 },
     /// The command could not be started.
     Failed { exec_id: String, message: String },
@@ -54,8 +55,8 @@ pub enum FromServer {
     /// The reply to a valid `Hello` or `Carry` frame. If the first frame is invalid, the server closes the connection
     /// instead.
     Welcome { version: u32 },
-    /// Starts a command. If a command with this id was already started, it is treated as an attach request for that
-    /// command.
+    /// Starts a command. If a command with this id was already started, this frame is treated as an attach request for
+    /// that command.
     Exec(Exec),
     /// Requests a command's retained output, and its result as soon as the command has ended.
     Attach { exec_id: String },
@@ -70,14 +71,14 @@ pub enum FromServer {
 /// A command that the guest runs in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
-    /// The permanent id of the command. Length: 1–128 bytes.
+    /// The permanent id of the command. The server must choose ids of 1–128 bytes; the guest does not check the length.
     pub exec_id: String,
     pub argv: Vec<String>,
     /// Environment variables for this command, in addition to those of the sandbox.
     pub env: Vec<(String, String)>,
     pub cwd: String,
     pub stdin: Bytes,
-    /// The time in milliseconds after which the command's process group is ended: with SIGTERM, and shortly later with
+    /// The time in milliseconds after which the command's process group receives SIGTERM and, shortly afterwards,
     /// SIGKILL.
     pub timeout_ms: u64,
     /// The maximum number of output bytes to retain. Standard output and standard error get half each. Of each stream,
@@ -136,8 +137,11 @@ impl<'de> Deserialize<'de> for Bytes {
 pub fn encode<T: Serialize>(frame: &T) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(frame)?;
     let length = u32::try_from(json.len()).ok().filter(|_| json.len() <= MAX_FRAME_BYTES);
-    let length =
-        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"))?;
+    let length = length.ok_or_else(|| {
+        let message =
+            format!("the frame is too large: {} bytes, the limit is {MAX_FRAME_BYTES} bytes", json.len());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })?;
     let mut bytes = Vec::with_capacity(json.len() + 4);
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(&json);
@@ -151,7 +155,8 @@ pub fn encode<T: Serialize>(frame: &T) -> io::Result<Vec<u8>> {
 pub fn decode_length(prefix: [u8; 4]) -> io::Result<usize> {
     let length = u32::from_be_bytes(prefix) as usize;
     if length > MAX_FRAME_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"));
+        let message = format!("the frame is too large: {length} bytes, the limit is {MAX_FRAME_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(length)
 }

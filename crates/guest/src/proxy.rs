@@ -1,5 +1,5 @@
-//! The address of the egress proxy inside the sandbox. The guest forwards each connection unchanged to the server, and
-//! the server decides to which hosts it may connect.
+//! Makes the server's egress proxy reachable inside the sandbox. The guest listens on a loopback port and forwards each
+//! connection unchanged to the server, which decides which hosts may be reached.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ const MAX_CONNECTIONS: usize = 256;
 /// The stack size of each thread that forwards one direction of a connection, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Counts an active connection: decrements the number of active connections when dropped.
+/// Exists as long as a connection is active. Decrements the number of active connections when dropped.
 struct ConnectionGuard(Arc<AtomicUsize>);
 
 impl Drop for ConnectionGuard {

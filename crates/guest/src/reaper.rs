@@ -25,8 +25,8 @@ pub(crate) fn start() {
     std::thread::spawn(|| {
         loop {
             // With NOWAIT, `waitid` only reports that a child has exited. `reap` collects the exit status while it
-            // holds the lock of the table of children. `spawn` holds the same lock from starting a child until the
-            // child is in the table, so a child cannot be reaped before it is in the table.
+            // holds the lock on the table of children. `spawn` holds this lock until the new child is in the table, so
+            // a command that exits immediately cannot be reaped before then.
             match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Ok(_) => reap(),
                 Err(Errno::CHILD) => {

@@ -1,4 +1,4 @@
-//! The wire format Anthropic Messages, including its streaming events:
+//! The Anthropic Messages wire format, including its streaming events:
 //! <https://docs.anthropic.com/en/api/messages>.
 
 mod call_ids;

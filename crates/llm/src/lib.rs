@@ -1,4 +1,4 @@
-//! A client for model providers, with one streaming call for two wire formats.
+//! A client for model providers. The same streaming call supports both wire formats.
 //!
 //! [`Providers::stream`] makes one attempt at a model call and returns a [`ModelStream`]. It never retries,
 //! because only the caller knows how much text of an earlier attempt has already been published.

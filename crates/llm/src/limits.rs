@@ -1,4 +1,4 @@
-//! Limits on the time and memory of a model call, with the reason for each.
+//! Limits on the time and memory that a model call can use, with the reason for each limit.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) const ERROR_BODY_BYTES: usize = 64 << 10;
 /// The maximum length of a model error's message in characters, including the text from the provider. Longer
 /// messages are cut off.
 pub(crate) const ERROR_MESSAGE_CHARS: usize = 500;
-/// The maximum delay before a retry that a provider can request. A longer `Retry-After` is reduced to this
+/// The maximum delay that a provider can request before a retry. A longer `Retry-After` is reduced to this
 /// value.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// The maximum time for reading the rest of a response after its reply is complete. If the response ends in
@@ -26,26 +26,29 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 /// closed.
 pub(crate) const DRAIN_BYTES: usize = 64 << 10;
 
-/// The limits of one model call. A call that exceeds a limit fails with the model error kind that the field's
-/// documentation names.
+/// The limits of one model call. The documentation of each field names the model error kind with which a call
+/// fails when it exceeds that limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The maximum time from the request to the response headers. It is long, because local servers process
-    /// the whole prompt before they send headers. Model error kind: `Stalled`.
+    /// The maximum time from the request to the response headers. If they take longer, the call fails with
+    /// `Stalled`. The limit is long, because local servers process the whole prompt before they send headers.
     pub headers: Duration,
-    /// The maximum time between two chunks of a stream. Providers send pings far more often. Model error
-    /// kind: `Stalled`.
+    /// The maximum time between two chunks of a stream. After a longer silence, the call fails with
+    /// `Stalled`. Providers send pings far more often.
     pub silence: Duration,
-    /// The maximum time from the response headers to the end of the reply. Without it, a stream of pings
-    /// could keep a run active forever. Model error kind: `Stalled`.
+    /// The maximum time from the response headers to the end of the reply. If the reply takes longer, the
+    /// call fails with `Stalled`. Without this limit, a stream of pings could keep a run active forever.
     pub reply: Duration,
-    /// The maximum size of one server-sent event in bytes. Model error kind: `Malformed`.
+    /// The maximum size of one server-sent event in bytes. If an event is larger, the call fails with
+    /// `Malformed`.
     pub event_bytes: usize,
-    /// The maximum total size of text, reasoning and tool arguments in bytes. Model error kind: `Malformed`.
+    /// The maximum total size of the text, reasoning and tool calls of a reply in bytes. If a reply is
+    /// larger, the call fails with `Malformed`.
     pub reply_bytes: usize,
-    /// The maximum number of tool calls in a reply. Model error kind: `Malformed`.
+    /// The maximum number of tool calls in a reply. If there are more, the call fails with `Malformed`.
     pub tool_calls: usize,
-    /// The maximum number of blocks in a reply, including tool calls. Model error kind: `Malformed`.
+    /// The maximum number of blocks in a reply, including tool calls. If there are more, the call fails with
+    /// `Malformed`.
     pub blocks: usize,
 }
 

@@ -13,8 +13,8 @@ pub(crate) use provider_error::ProviderError;
 
 use crate::limits::ERROR_MESSAGE_CHARS;
 
-/// The error of a failed attempt at a model call, not yet with the provider's name. `message` is the rest of
-/// a sentence that starts with that name, for example "sent an invalid event".
+/// The error of a failed attempt at a model call, without the provider's name. `message` is the rest of a
+/// sentence that starts with that name, for example "sent an invalid event".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallError {
     pub(crate) kind: ModelErrorKind,
@@ -31,8 +31,8 @@ impl CallError {
         Self::new(ModelErrorKind::Malformed, message)
     }
 
-    /// Creates the error for a failed or interrupted connection. The message does not contain the URL,
-    /// because it names the provider.
+    /// Creates the error for a failed or interrupted connection. The URL is removed from the error, because
+    /// the complete message already names the provider.
     pub(crate) fn network(attempt: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
         let mut message = format!("{attempt}: {error}");
@@ -60,11 +60,11 @@ pub(crate) struct ErrorContext {
 }
 
 impl ErrorContext {
-    /// Returns the model error for a call error. The message has one line of at most [`ERROR_MESSAGE_CHARS`]
-    /// characters.
+    /// Returns the model error for a call error. The message is a single line of at most
+    /// [`ERROR_MESSAGE_CHARS`] characters.
     pub(crate) fn to_model_error(&self, error: &CallError) -> ModelError {
         let mut message = format!("provider `{}` {}", self.provider, error.message);
-        // Mask the API key in the message. Providers repeat rejected values, including keys.
+        // Mask the API key in the message. Providers may repeat rejected values, including keys.
         if let Some(key) =
             self.api_key.as_ref().map(ExposeSecret::expose_secret).filter(|key| !key.is_empty())
         {

@@ -1,5 +1,5 @@
-//! The wire format OpenAI Chat Completions: <https://platform.openai.com/docs/api-reference/chat>, with the
-//! variations of other servers that use it.
+//! The OpenAI Chat Completions wire format (<https://platform.openai.com/docs/api-reference/chat>), including
+//! the variations of other servers that use it.
 
 mod reply;
 mod request;

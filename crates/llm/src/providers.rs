@@ -24,7 +24,8 @@ const KEY_VARIABLES: [(&str, &str); 3] =
 /// The wire format of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProviderKind {
-    /// Anthropic Messages: `POST {base_url}/v1/messages`. A base URL may also end in `/v1`.
+    /// Anthropic Messages: `POST {base_url}/v1/messages`. If the base URL already ends in `/v1`, only
+    /// `/messages` is appended.
     Anthropic,
     /// OpenAI Chat Completions: `POST {base_url}/chat/completions`.
     OpenAiChat,
@@ -37,7 +38,8 @@ pub struct ProviderOptions {
     pub name: String,
     /// The wire format of the provider.
     pub kind: ProviderKind,
-    /// The base URL, with `http` or `https`. The path that is appended depends on the wire format.
+    /// The base URL. Its scheme must be `http` or `https`. The path that is appended depends on the wire
+    /// format.
     pub base_url: String,
     /// The API key, which is sent with each request. Local servers often need none. A provider without a key
     /// can be called if it uses [`ProviderKind::OpenAiChat`] and is neither `openai` nor `openrouter`.
@@ -53,7 +55,7 @@ pub enum Error {
     InvalidBaseUrl { name: String },
     #[error("the API key of provider `{name}` contains characters that an HTTP header cannot contain")]
     InvalidKey { name: String },
-    #[error("failed to create the HTTP client")]
+    #[error("failed to create the HTTP client for model providers")]
     Client(#[source] reqwest::Error),
 }
 
@@ -205,7 +207,7 @@ impl Provider {
         })?;
         if body.len() > REQUEST_BYTES {
             let message =
-                format!("accepts at most {REQUEST_BYTES} bytes, but the request has {}", body.len());
+                format!("accepts requests of at most {REQUEST_BYTES} bytes, but this one has {}", body.len());
             return Err(CallError::new(ModelErrorKind::ContextOverflow, message));
         }
         let request = client.post(self.endpoint.clone()).headers(self.headers.clone()).body(body);
@@ -252,8 +254,8 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case(EVENT_STREAM)
 }
 
-/// Reads the first bytes of an error response's body, up to the limit. If the connection fails or stalls,
-/// returns the bytes that have arrived.
+/// Reads the body of an error response, at most its first [`ERROR_BODY_BYTES`] bytes. If the connection fails
+/// or stalls, returns the bytes that have arrived.
 async fn error_body(mut response: Response, limits: Limits) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < ERROR_BODY_BYTES {
@@ -308,8 +310,8 @@ struct Clients {
 }
 
 impl Clients {
-    /// Returns the client for a URL. For loopback addresses it connects directly, and otherwise it uses the
-    /// proxy that the environment configures.
+    /// Returns the client for a URL. It connects directly to loopback addresses; for other hosts, it uses the
+    /// proxy set in the environment variables.
     fn client_for(&mut self, endpoint: &Url) -> Result<Client, reqwest::Error> {
         let (slot, builder) = match is_loopback(endpoint) {
             true => (&mut self.direct, Client::builder().no_proxy()),

@@ -7,9 +7,10 @@ use http::header::{DATE, RETRY_AFTER};
 
 use crate::limits;
 
-/// Returns the delay that the header `Retry-After` requests, at most [`limits::RETRY_AFTER`]. If the header
-/// contains a date, the delay is relative to the `Date` header of the same response, so that a wrong clock on
-/// this machine does not matter. Without a `Date` header, a date is ignored.
+/// Returns the delay requested by the header `Retry-After` or, if that header is missing, by
+/// `retry-after-ms`. The delay is at most [`limits::RETRY_AFTER`]. If `Retry-After` contains a date, the
+/// delay is counted from the response's `Date` header, so that a wrong clock on this machine does not matter.
+/// If there is no `Date` header, a date in `Retry-After` is ignored.
 pub(crate) fn parse(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let wait = match text(RETRY_AFTER.as_str()) {

@@ -35,7 +35,7 @@ pub(crate) struct Parser {
     line: Vec<u8>,
     event: Event,
     has_data: bool,
-    /// True if the last line ended with CR. A LF that follows belongs to the same line ending.
+    /// True if the last line ended with CR. An LF that follows belongs to the same line ending.
     after_cr: bool,
     is_first_line: bool,
 }

@@ -1,9 +1,9 @@
-//! Converts the arguments of earlier tool calls for requests to a provider.
+//! Converts the arguments of earlier tool calls so that they can be sent to a provider again.
 //!
 //! A model may have generated arguments that are not a valid JSON object. Anthropic accepts only an object,
 //! and servers that insert the arguments into a prompt fail on anything else. One invalid call in the history
 //! would make the thread unusable. Invalid arguments are therefore sent as a string inside an object, under
-//! the key that the documentation of Anthropic recommends.
+//! the key that Anthropic's documentation recommends.
 
 use std::borrow::Cow;
 
@@ -29,8 +29,8 @@ fn is_object(text: &str) -> bool {
     if !text.starts_with('{') || serde_json::from_str::<&RawValue>(text).is_err() {
         return false;
     }
-    // `RawValue` does not check escapes such as a lone surrogate, which providers reject. Parse arguments
-    // with `\u` escapes completely.
+    // `RawValue` accepts a `\u` escape that is a lone surrogate, but providers reject it. Arguments with `\u`
+    // escapes are therefore parsed completely.
     !text.contains("\\u") || serde_json::from_str::<Value>(text).is_ok()
 }
 

@@ -16,10 +16,10 @@ use crate::address::PrivateAddress;
 pub const MAX_REDIRECTS: usize = 5;
 /// The maximum total time of a fetch, including redirects. If it takes longer, it fails.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// The maximum time for establishing one connection.
+/// The maximum time for establishing one connection. If it takes longer, the host counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The error of a fetch. The message reveals nothing about the server's network except the kind of error.
+/// The reason why a fetch failed. The message reveals nothing about the server's network except this reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("only http and https URLs without user name and password are supported")]

@@ -1,8 +1,8 @@
 //! HTTP requests to URLs that API clients supply.
 //!
-//! Such a URL could refer to a host in the private network of the server. Every connection, also after a
-//! redirect, therefore checks the resolved address. An address that is not public is refused unless the
-//! operator allows it.
+//! Such a URL could refer to a host in the private network of the server. The resolved address is therefore
+//! checked before every connection, including connections after a redirect. An address that is not public is
+//! refused unless the operator allows it.
 //!
 //! This crate also loads the root certificates of this machine, once for all HTTP clients of the process:
 //! [`tls_client_config`].

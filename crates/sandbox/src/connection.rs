@@ -1,5 +1,5 @@
-//! The server's connection to a guest. Commands and results survive a broken connection: the guest reconnects, and the
-//! server sends its pending requests again.
+//! The server's connection to a guest, the program that is PID 1 in a sandbox. Commands and results survive a broken
+//! connection: the guest reconnects, and the server sends its pending requests again.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,8 +20,8 @@ use crate::engine::EngineSandbox;
 use crate::guest_listener::GuestListener;
 use crate::spec::{Error, Outcome};
 
-/// The maximum time for a guest to reconnect while its sandbox runs. If it takes longer, the guest counts as dead.
-/// Guests try to reconnect every 100 ms, or less often on a busy machine.
+/// The maximum time for a guest to reconnect after its connection has broken. If it takes longer, the server considers
+/// the guest dead. Guests try to reconnect every 100 ms, or less often on a busy machine.
 const GUEST_RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 type ResultSender = oneshot::Sender<Result<Option<Outcome>, Error>>;
@@ -31,7 +31,8 @@ struct PendingCommand {
     /// The request that starts the command (exec) or asks for its result (attach). It is sent again on each new
     /// connection. This is safe because the guest does not start a command twice.
     request: FromServer,
-    /// True if the server has requested to kill this command. The request is resent on each new connection.
+    /// True if the server has asked the guest to kill this command. The kill request, too, is sent again on each new
+    /// connection.
     is_killed: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -46,8 +47,8 @@ pub(crate) enum GuestState {
     Dead,
 }
 
-/// The server's side of the connection to a guest. It is shared by the guest's handles and the task that serves the
-/// connection.
+/// The server's side of the connection to a guest. It is shared by the handles to the guest and the task that serves
+/// the connection.
 pub(crate) struct Guest {
     pending: Mutex<HashMap<String, PendingCommand>>,
     outbox: mpsc::UnboundedSender<FromServer>,
@@ -84,7 +85,7 @@ impl std::ops::Deref for GuestHandle {
 
 impl Guest {
     /// Spawns a task that waits for the guest to connect and then serves its connections. The task ends when the guest
-    /// is dead or its last handle is dropped.
+    /// is dead or when the last handle to it is dropped.
     pub(crate) fn listen(guest_listener: GuestListener, connect_timeout: Duration) -> Arc<GuestHandle> {
         let (outbox, outgoing) = mpsc::unbounded_channel();
         let guest = Arc::new(Self {
@@ -128,14 +129,14 @@ impl Guest {
         *self.state.borrow() == GuestState::Dead
     }
 
-    /// Waits until the guest has connected. Returns `false` if the guest is dead instead.
+    /// Waits until the guest has connected or is considered dead. Returns true if it has connected.
     pub(crate) async fn wait_connected(&self) -> bool {
         let mut state = self.state.subscribe();
         let state = state.wait_for(|state| *state != GuestState::Starting).await;
         state.is_ok_and(|state| *state == GuestState::Connected)
     }
 
-    /// Waits until the guest is dead and all processes of the sandbox have exited.
+    /// Waits until the guest is considered dead and all processes of the sandbox have exited.
     pub(crate) async fn wait_ended(&self) {
         let mut state = self.state.subscribe();
         // Cannot fail: `self` owns the sender, so the channel stays open.
@@ -143,12 +144,12 @@ impl Guest {
         self.engine_sandbox().await.wait_ended().await;
     }
 
-    /// Waits until all processes of the sandbox have exited, regardless of the guest's connection.
+    /// Waits until all processes of the sandbox have exited. It does not matter whether the guest is connected.
     pub(crate) async fn wait_sandbox_ended(&self) {
         self.engine_sandbox().await.wait_ended().await;
     }
 
-    /// Returns `false` only if all processes of the sandbox have certainly exited.
+    /// Returns `false` only if all processes of the sandbox are known to have exited.
     pub(crate) async fn may_run(&self) -> bool {
         self.engine_sandbox().await.may_run().await
     }
@@ -191,9 +192,9 @@ impl Guest {
         self.send(FromServer::Kill { exec_id: exec_id.to_owned() });
     }
 
-    /// Sends `request`, which is an exec or an attach, and waits for the command's outcome. If a request for the same
-    /// command is already pending, sends nothing and waits for the same outcome. Returns `None` if the guest does not
-    /// know the command.
+    /// Sends `request`, which starts the command (exec) or asks for its result (attach), and waits for the command's
+    /// outcome. If a request for the same command is already pending, sends nothing and waits for the same outcome.
+    /// Returns `None` if the guest does not know the command.
     pub(crate) async fn request(&self, exec_id: &str, request: FromServer) -> Result<Option<Outcome>, Error> {
         let (sender, outcome) = oneshot::channel();
         {
@@ -216,7 +217,7 @@ impl Guest {
         outcome.await.unwrap_or(Err(Error::Died))
     }
 
-    /// Kills all processes of the sandbox, without the guest's help.
+    /// Kills all processes of the sandbox from the host, without involving the guest.
     pub(crate) async fn kill(&self) {
         self.engine_sandbox().await.kill().await;
     }
@@ -244,8 +245,8 @@ impl Guest {
                 if let Some(command) = self.pending().get_mut(&exec_id) {
                     let received =
                         if stream == Stream::Stdout { &mut command.stdout } else { &mut command.stderr };
-                    // Append the chunk only if it is the next one. Others are repetitions: after a reconnect, the guest
-                    // sends the output again from the beginning.
+                    // Append the chunk only if it directly follows the bytes received so far. Any other chunk is a
+                    // repetition: after a reconnect, the guest sends the output again from the beginning.
                     let is_next = usize::try_from(offset).is_ok_and(|offset| offset == received.len());
                     if is_next && received.len().saturating_add(data.0.len()) <= MAX_OUTPUT_BYTES {
                         received.extend_from_slice(&data.0);
@@ -310,7 +311,7 @@ async fn serve(
         while let Some(mut stream) = next {
             guest.set_connected(&stream).await;
             next = tokio::select! {
-                // Replace the current connection by the new one: the guest reconnects only if its old connection is
+                // Replace the current connection with the new one: the guest reconnects only if its old connection is
                 // broken, even if the server has not noticed that yet.
                 stream = guest_listener.next() => Some(stream),
                 ended = run_connection(&guest, &mut stream, &mut outgoing) => {
@@ -379,7 +380,8 @@ pub(crate) async fn read_frame(reader: &mut (impl AsyncRead + Unpin), limit: usi
     reader.read_exact(&mut prefix).await?;
     let length = decode_length(prefix)?;
     if length > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is too large"));
+        let message = format!("a frame from the guest has {length} bytes, more than the limit of {limit}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     let mut json = vec![0u8; length];
     reader.read_exact(&mut json).await?;

@@ -22,7 +22,7 @@ use crate::spec::{Error, Spec};
 use crate::user;
 use container::{Container, container_name};
 
-/// The timeout of a request to the Docker engine, in seconds.
+/// The timeout for requests to the Docker engine, in seconds.
 const RESPONSE_TIMEOUT_S: u64 = 60;
 /// The maximum time to pull an image. If it takes longer, the pull fails.
 const PULL_TIMEOUT: Duration = Duration::from_secs(900);
@@ -62,7 +62,7 @@ impl Runtime {
     }
 }
 
-/// A Docker engine, used with one of its OCI runtimes.
+/// The sandbox engine that runs sandboxes as containers of the Docker engine. Each instance uses one OCI runtime.
 pub(crate) struct Docker {
     host: String,
     image: String,
@@ -111,7 +111,7 @@ impl Docker {
 /// Appends the tag `latest` to an image name that has neither a tag nor a digest. Without a tag, the Docker engine
 /// would pull every tag of the image.
 fn with_default_tag(image: &str) -> Cow<'_, str> {
-    // Look for a colon only after the last slash: an earlier colon precedes the port of a registry, not a tag.
+    // Look for a colon only after the last slash: a colon before it belongs to the registry's port, not to a tag.
     let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
     if name.contains([':', '@']) { image.into() } else { format!("{image}:latest").into() }
 }
@@ -181,8 +181,8 @@ impl Engine for Docker {
             reconnect_timeout,
         };
         match container.start(&config).await {
-            // Pull the image and try again. It is missing if it was deleted after the deployment was created, or if the
-            // deployment has been switched to another image.
+            // The image is missing: it was deleted after the deployment was created, or the deployment has been
+            // switched to another image. Pull it and try again.
             Err(Error::NoImage { .. }) => {
                 self.fetch_image(config.image).await?;
                 container.start(&config).await?;

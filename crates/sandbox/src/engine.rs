@@ -1,4 +1,5 @@
-//! The interface of sandbox engines. All engines run the same guest program.
+//! The interface that every sandbox engine (`local`, `docker`, `gvisor`) implements, and constants that the engines
+//! share. All engines run the same guest program.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use tokio::net::UnixStream;
 use crate::sandbox_dir::SandboxDir;
 use crate::spec::{Error, Spec};
 
-/// The maximum time from the start of a sandbox until its guest connects. It is long enough for a busy machine. If it
-/// takes longer, the start fails.
+/// The maximum time from the start of a sandbox until its guest connects. If the guest takes longer, the start fails.
+/// The limit is long because processes start slowly on a busy machine.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(120);
-/// The user id of commands inside a sandbox, unless the engine chooses another.
+/// The user id that commands see inside a sandbox, unless the engine chooses another.
 pub(crate) const USER_ID: u32 = 1000;
 /// The default value of the environment variable `PATH` for commands in a sandbox.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -19,7 +20,7 @@ pub(crate) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// kept in memory.
 pub(crate) const TMP_BYTES: u64 = 512 * 1024 * 1024;
 pub(crate) const SHM_BYTES: u64 = 64 * 1024 * 1024;
-/// The directory inside the sandbox that contains the server's socket.
+/// The path, inside the sandbox, of the directory that contains the server's socket.
 pub(crate) const SOCKET_DIR: &str = "/run/herm/socket";
 /// The path of the guest program inside the sandbox.
 pub(crate) const GUEST_PATH: &str = "/run/herm/guest";
@@ -28,8 +29,8 @@ pub(crate) const GUEST_PATH: &str = "/run/herm/guest";
 pub(crate) const DEFAULT_ENV: [(&str, &str); 4] =
     [("HOME", "/workspace"), ("USER", "agent"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 
-/// Files in `/proc` that are hidden from sandboxes because they reveal information about the whole machine. Only root
-/// may read some of them, but if the server runs as root, the kernel may treat a sandbox's user as root.
+/// Files in `/proc` that are hidden from sandboxes because they reveal information about the whole machine. This
+/// includes files that only root may read: if the server runs as root, the kernel may treat a sandbox's user as root.
 pub(crate) const MASKED_PATHS: [&str; 16] = [
     "/proc/config.gz",
     "/proc/kallsyms",
@@ -78,21 +79,22 @@ pub(crate) trait Engine: Send + Sync {
     async fn find(&self, sandbox_dir: &SandboxDir) -> Result<Box<dyn EngineSandbox>, Error>;
 }
 
-/// The engine's handle to one sandbox. It controls the sandbox's processes or its container from the host, without the
-/// guest's connection.
+/// The engine's handle to one sandbox. It controls the sandbox's processes or its container from the host, and works
+/// even if the guest is not connected.
 #[async_trait]
 pub(crate) trait EngineSandbox: Send + Sync {
     /// Called when the guest has connected. `stream` is the socket of the guest's connection.
     fn guest_connected(&self, stream: &UnixStream);
 
-    /// Kills all processes of the sandbox, without the guest's help. Does nothing if the sandbox has already ended.
+    /// Kills all processes of the sandbox from the host, without involving the guest. Does nothing if the sandbox has
+    /// already ended.
     async fn kill(&self);
 
     /// Waits until all processes of the sandbox have exited. May be called repeatedly. Safe to cancel.
     async fn wait_ended(&self);
 
-    /// Returns `false` only if all processes of the sandbox are known to have exited. This also works for a sandbox that a
-    /// previous server process started and whose guest has not reconnected yet.
+    /// Returns `false` only if all processes of the sandbox are known to have exited. Also works if a previous server
+    /// process started the sandbox and its guest has not reconnected yet.
     async fn may_run(&self) -> bool;
 
     /// Removes the sandbox's resources from the host, for example its container or control groups. Called after the

@@ -1,5 +1,5 @@
-//! Accepts the connections of a sandbox's guest. Any process in the sandbox can connect to the socket, but only
-//! connections that present the guest token are accepted.
+//! Accepts connections from a sandbox's guest on a Unix socket. Any process in the sandbox can connect to the socket,
+//! but connections that do not present the guest token are rejected.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,19 +17,20 @@ use crate::connection::read_frame;
 use crate::sandbox_dir::SandboxDir;
 
 /// The maximum time from accepting a connection to receiving its first frame. If it takes longer, the connection is
-/// closed. The limit is generous because, on a busy machine, a guest may not run for a while between connecting and
+/// closed. The limit is long because, on a busy machine, the guest may have to wait for the CPU between connecting and
 /// sending the frame.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum size of the first frame of a connection, in bytes. Larger frames are rejected.
 const MAX_HELLO_BYTES: usize = 512;
-/// The maximum number of connections that have not completed the handshake. Beyond it, the oldest one is closed. This
-/// does not affect the guest: it sends its first frame immediately, so its connection is never the oldest.
+/// The maximum number of connections that have not completed the handshake. If there are more, the oldest one is
+/// closed. The guest itself is normally not affected: it sends its first frame immediately, so its handshake ends
+/// before that many newer connections arrive.
 const MAX_HANDSHAKES: usize = 32;
 /// The delay before `accept` is retried after an error, for example because this process has no free file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Called for each connection that a program in a sandbox makes to the egress proxy. The first argument is the
-/// sandbox's id.
+/// Called for each connection that a program in a sandbox makes to the egress proxy. The arguments are the sandbox's id
+/// and the connection.
 pub type ProxyHandler = Arc<dyn Fn(&str, UnixStream) + Send + Sync>;
 
 /// A connection that has presented the correct guest token.
@@ -59,12 +60,12 @@ pub(crate) struct GuestListener {
     has_warned: bool,
 }
 
-/// The reason why a connection was rejected. It is logged, so it contains nothing that the other side sent.
+/// The reason why a connection was rejected. It is logged, so it contains no text that the peer sent.
 #[derive(Debug, thiserror::Error)]
 enum Rejection {
     #[error("the peer sent no complete frame within {} s", HELLO_TIMEOUT.as_secs())]
     Timeout,
-    #[error("the first frame is neither a hello nor a carry frame")]
+    #[error("the connection does not begin with a valid hello or carry frame")]
     UnexpectedFrame,
     #[error("the peer uses protocol version {0}, not {VERSION}")]
     Version(u32),
@@ -98,8 +99,9 @@ impl GuestListener {
         }
     }
 
-    /// Waits for the next connection of the guest itself. Meanwhile, passes connections to the egress proxy to the
-    /// proxy handler. Safe to cancel: no connection is lost.
+    /// Waits until the guest opens a connection on which to receive the server's requests, and returns that connection.
+    /// Meanwhile, calls the proxy handler for each connection that the guest forwards to the egress proxy. Safe to
+    /// cancel: no connection is lost.
     pub(crate) async fn next(&mut self) -> UnixStream {
         loop {
             tokio::select! {

@@ -1,10 +1,10 @@
-//! Sandboxes in which agents' commands run, access for the server to agents' files ([`workspace`]), and storage for
-//! snapshots of deleted agents' files ([`snapshots`]).
+//! Runs agents' commands in sandboxes, gives the server access to agents' files ([`workspace`]), and stores snapshots
+//! of the files of deleted deployments ([`snapshots`]).
 //!
 //! A sandbox has no network, sees only the host files that it needs, and can write only to its workspace and to
 //! temporary directories. There are three engines ([`SandboxType`](herm_types::sandbox::SandboxType)), described in
-//! `docs/concepts/sandboxes.md`. On every engine, PID 1 of the sandbox is the guest, which communicates with the server
-//! over a socket.
+//! `docs/concepts/sandboxes.md`. On every engine, PID 1 of the sandbox is the guest, a program that runs commands for
+//! the server and communicates with it over a Unix socket.
 //!
 //! A sandbox survives a crash of the server. Its guest reconnects to the same socket, so a restarted server finds the
 //! sandbox and the results that the guest retains ([`Sandboxes::find`], [`Sandbox::attach`]). If no server accepts the

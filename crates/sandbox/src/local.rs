@@ -1,4 +1,5 @@
-//! Local sandboxes, which bubblewrap runs on this machine with the guest as PID 1. They share the host's kernel.
+//! Local sandboxes: bubblewrap runs them directly on this machine, with the guest as PID 1. They share the host's
+//! kernel.
 
 mod bubblewrap;
 mod cgroup;
@@ -22,23 +23,24 @@ use bubblewrap::Launch;
 use cgroup::{Cgroup, Cgroups};
 use process::Process;
 
-/// The engine `local`. It requires only bubblewrap.
+/// The sandbox engine `local`. It requires no software other than bubblewrap.
 pub(crate) struct Local {
     shared_files: SharedFiles,
-    /// The parent control groups of all sandboxes' control groups. `None` if this server cannot create control groups.
-    /// The guest then limits the memory of each process separately.
+    /// The control groups below which each sandbox gets its own groups. `None` if this server cannot create control
+    /// groups. Each guest then limits the memory of each process separately.
     cgroups: Option<Cgroups>,
     rng: Arc<dyn Rng>,
-    /// The host directory over which the launcher mounts a temporary file system that makes the sandbox's directories
-    /// reachable for the sandbox's user. `None` if sandboxes cannot run as separate users and therefore run as the
-    /// server's user. The value is determined on first use.
+    /// A host directory over which the launcher (the process that executes bubblewrap) mounts a temporary file system.
+    /// In it, the launcher makes the sandbox's directories available, because the sandbox's user may not be able to
+    /// reach their original paths. `None` if sandboxes cannot run as separate users; they then run as the server's
+    /// user. Determined on first use.
     staging_dir: OnceCell<Option<PathBuf>>,
 }
 
-/// Candidates for the host directory over which the launcher mounts its temporary file system. Sandboxes do not need
-/// the original content of these directories.
+/// Host directories over which the launcher can mount its temporary file system. The first suitable one is used.
+/// Sandboxes do not need the original content of these directories.
 const STAGING_DIRS: [&str; 4] = ["/mnt", "/media", "/srv", "/opt"];
-/// The user id with which the server checks whether sandboxes can run as separate users.
+/// The user id of the trial sandbox that shows whether sandboxes can run as separate users.
 const PROBE_USER_ID: u32 = 1 << 30;
 
 impl Local {

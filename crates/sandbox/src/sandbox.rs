@@ -33,7 +33,10 @@ impl Sandbox {
             output_limit_bytes: exec.output_limit_bytes,
         });
         if protocol::encode(&frame).is_err() {
-            let message = format!("the command exceeds {} bytes", protocol::MAX_FRAME_BYTES);
+            let message = format!(
+                "the encoded command, with its environment and standard input, exceeds {} bytes",
+                protocol::MAX_FRAME_BYTES
+            );
             return Err(Error::CommandNotStarted(message));
         }
         self.guest.request(&exec_id, frame).await?.ok_or(Error::Died)

@@ -1,5 +1,5 @@
-//! The directory on the host in which the server keeps a sandbox's files: its socket, its guest token and the name of
-//! its engine. A restarted server uses them to find the sandbox again.
+//! The host directory with the files that the server needs to control a sandbox: its socket, the token that
+//! authenticates its guest, and the name of its engine. A restarted server uses them to find the sandbox again.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -13,7 +13,7 @@ use herm_guest::protocol::{SOCKET_FILE, TOKEN_FILE};
 use herm_types::Rng;
 use herm_types::sandbox::SandboxType;
 
-/// The maximum number of bytes to read from the files `token` and `engine`.
+/// The maximum number of bytes to read from each of the files `token` and `engine`. Further bytes are ignored.
 const MAX_FILE_BYTES: u64 = 256;
 
 /// A sandbox's directory on the host. Only its subdirectory `run` is mounted into the sandbox, read-only.
@@ -49,7 +49,7 @@ impl SandboxDir {
         self.dir.join("log")
     }
 
-    /// Writes a file for this sandbox only, and returns the file's path on the host.
+    /// Writes a new file into the sandbox's directory and returns the file's path on the host.
     pub(crate) fn write_file(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let path = self.dir.join(name);
         write_new(&path, text, 0o644)?;
@@ -61,7 +61,7 @@ impl SandboxDir {
     pub(crate) fn prepare(&self, engine: SandboxType, rng: &dyn Rng) -> io::Result<String> {
         self.remove()?;
         fs::create_dir_all(self.run_dir())?;
-        // Make `run` accessible for every user, because the sandbox's user may differ from the server's user. Other
+        // Make `run` accessible to every user, because the sandbox's user may differ from the server's user. Other
         // users of the host still cannot reach `run`, because its parent directory is private.
         fs::set_permissions(self.run_dir(), Permissions::from_mode(0o755))?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
@@ -77,7 +77,7 @@ impl SandboxDir {
     }
 
     /// Returns the guest token and the engine of a sandbox that a previous server process may have left running.
-    /// Returns `None` if there is no complete directory of such a sandbox.
+    /// Returns `None` if the sandbox's directory does not exist or is incomplete.
     pub(crate) fn find_existing(&self) -> Option<(String, SandboxType)> {
         let token = read_short(&self.token_file())?;
         let engine = SandboxType::parse(&read_short(&self.dir.join("engine"))?)?;
@@ -96,8 +96,8 @@ impl SandboxDir {
     /// Creates the socket to which the guest connects. Replaces a socket that already exists.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let directory = File::open(self.run_dir())?;
-        // Use a short path, through the directory's descriptor: the kernel limits a socket's path to about 100 bytes,
-        // and the path of the data directory may be longer.
+        // Use a short path that goes through the directory's file descriptor: the kernel limits a socket's path to
+        // about 100 bytes, and the path of the data directory may be longer.
         let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", directory.as_raw_fd());
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -22,18 +22,18 @@ use crate::sandbox_dir::SandboxDir;
 use crate::shared_files::SharedFiles;
 use crate::spec::{Error, Spec};
 
-/// The interval at which this server checks that a sandbox of a previous server process is still running, while it
-/// waits for the sandbox's guest to reconnect. Guests try to reconnect every 100 ms, or less often on a busy machine.
+/// The interval between checks that a sandbox is still running, made while the server waits for its guest to reconnect.
+/// A guest usually reconnects before the first check, because it tries every 100 ms.
 const ADOPT_CHECK_INTERVAL: Duration = Duration::from_millis(1_500);
-/// The maximum time to wait until the guest of a previous server process reconnects. If it takes longer, the sandbox is
-/// killed.
+/// The maximum time to wait until a guest that outlived a previous server process has reconnected. If it takes longer,
+/// the guest's sandbox is killed.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The maximum time for a guest to shut down. If it takes longer, the sandbox is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum time until killed processes have exited. If it takes longer, stopping the sandbox fails. The limit is
-/// long because the kernel cannot end a process while it waits for a disk.
+/// long because a killed process that is waiting for a disk exits only after the disk has responded.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(120);
-/// The default reconnect timeout. A sandbox whose guest cannot reach a server for this long exits.
+/// The default reconnect timeout. If a guest cannot reach a server for this long, it exits, which ends its sandbox.
 pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The configuration of [`Sandboxes`], which applies to the sandboxes of all engines.
@@ -53,7 +53,7 @@ pub struct Options {
 }
 
 /// The certificates of the certificate authorities (CAs) that programs in sandboxes trust, in PEM format. They are
-/// mounted as files in `/run/herm`. Both may be empty.
+/// mounted as files in `/run/herm`. Each field may be an empty string.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     /// The certificates of the public CAs, followed by the certificate of the egress proxy's own CA.
@@ -62,8 +62,8 @@ pub struct Certificates {
     pub proxy: String,
 }
 
-/// The sandbox with one id, or `None` if it is not running. The lock ensures that the sandbox is started or stopped by
-/// only one task at a time.
+/// The sandbox with a given id, or `None` if this server process has no such sandbox. The lock ensures that only one
+/// task at a time starts or stops the sandbox.
 type Slot = Arc<tokio::sync::Mutex<Option<Sandbox>>>;
 
 /// A handle to all sandboxes of a server; cheap to clone.
@@ -152,7 +152,7 @@ impl Sandboxes {
         Arc::clone(slots.entry(sandbox_id.to_owned()).or_default())
     }
 
-    /// Returns the running sandbox with the id in `spec`. If it is not running yet, takes over the sandbox that a
+    /// Returns the running sandbox with the id in `spec`. If this server process has none, takes over the one that a
     /// previous server process left running, or starts a new one. Concurrent calls for the same id start only one
     /// sandbox.
     pub async fn ensure(&self, spec: Spec) -> Result<Sandbox, Error> {
@@ -224,7 +224,7 @@ impl Sandboxes {
         let started = self.start_with(&sandbox_dir, &spec).await;
         if started.is_err() {
             // Remove the directory: otherwise it would later be taken for the directory of a running sandbox. The log
-            // in it is no longer needed, because the error already contains the reason.
+            // in it is no longer needed, because the error already says why the sandbox did not start.
             sandbox_dir.remove()?;
         }
         started
@@ -273,8 +273,8 @@ impl Sandboxes {
         }
         *current = None;
         SandboxDir::new(&self.dir, sandbox_id)?.remove()?;
-        // Remove the slot from the table only if no other task holds it. In that case there are two references: one in
-        // the table, and `slot`. While the table is locked, no task can get another one.
+        // Remove the slot from the table only if no other task holds it. In that case there are exactly two references
+        // to it: the one in the table, and `slot`. While the table is locked, no task can create another reference.
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots
             .get(sandbox_id)
@@ -285,7 +285,7 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// Handles all sandboxes that previous server processes started: takes over those that are still running, and
+    /// Checks every sandbox that a previous server process started: takes over those that are still running, and
     /// removes the host resources of the others.
     pub async fn clean_up_stale(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.dir)? {
@@ -297,7 +297,7 @@ impl Sandboxes {
                 tracing::warn!(
                     sandbox_id,
                     error,
-                    "failed to clean up after a sandbox of a previous server process"
+                    "failed to take over or clean up a sandbox of a previous server process"
                 );
             }
         }
@@ -323,8 +323,8 @@ impl Sandboxes {
     }
 }
 
-/// Waits until the guest of a sandbox from a previous server process has reconnected. Returns `false` if the guest does
-/// not reconnect in time or if the sandbox's processes have exited.
+/// Waits until a guest that outlived a previous server process has reconnected. Returns `false` if the guest does not
+/// reconnect in time or if the sandbox's processes have exited.
 async fn wait_reconnected(guest: &Guest) -> bool {
     let mut connected = pin!(guest.wait_connected());
     loop {
@@ -336,7 +336,7 @@ async fn wait_reconnected(guest: &Guest) -> bool {
     }
 }
 
-/// Kills all processes of a sandbox without its guest's help, and removes the sandbox's resources from the host.
+/// Kills all processes of a sandbox without involving its guest, and removes the sandbox's resources from the host.
 async fn destroy_sandbox(guest: &Guest) -> Result<(), Error> {
     guest.stop_waiting();
     guest.kill().await;

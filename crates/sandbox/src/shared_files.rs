@@ -1,4 +1,5 @@
-//! The host files that are mounted into all sandboxes.
+//! The host files that all sandboxes share, such as the guest program and the CA certificates. They are mounted into
+//! the sandboxes.
 
 use std::fs;
 use std::io::{self, Write as _};

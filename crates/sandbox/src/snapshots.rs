@@ -1,8 +1,8 @@
-//! Storage for snapshots: a directory that only the server can access, with one file per snapshot.
+//! Storage for snapshots of workspaces: a directory that only the server can access, with one file per snapshot.
 //!
 //! A snapshot is first written to a partial file, which is synced to disk and then renamed to its final name. While it
 //! is being written, the writer holds a lock on the partial file. A partial file without a lock is left over from a
-//! crash. The next sweep removes it.
+//! crash. The next call of [`Snapshots::sweep`] removes it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -18,8 +18,8 @@ use crate::workspace::temporary_name;
 
 const FILE_SUFFIX: &str = ".tar.zst";
 const PARTIAL_SUFFIX: &str = ".partial";
-/// The maximum number of attempts to create a partial file. An attempt fails if a concurrent sweep removes the file
-/// before it is locked.
+/// The maximum number of attempts to create a partial file. An attempt fails if [`Snapshots::sweep`] runs concurrently
+/// and removes the file before it is locked.
 const MAX_CREATE_ATTEMPTS: usize = 8;
 
 /// A handle to the directory of snapshots; cheap to clone. All methods block the thread.

@@ -1,4 +1,4 @@
-//! Sandbox specifications, commands, outcomes and errors.
+//! Data types for callers of this crate: sandbox specifications, commands, outcomes and errors.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub struct Exec {
     pub cwd: String,
     /// The command's standard input, at most [`herm_guest::protocol::MAX_STDIN_BYTES`] bytes.
     pub stdin: Vec<u8>,
-    /// The time after which the command's whole process group is killed.
+    /// The time after which the command's whole process group is killed if the command has not ended.
     pub timeout: Duration,
     /// The maximum number of output bytes to retain, up to 1 MiB. Standard output and standard error get half each. Of
     /// each stream, the beginning and the end are retained.
@@ -69,7 +69,7 @@ pub struct Outcome {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     /// The number of output bytes that were dropped, in standard output and standard error together. Bytes are dropped
-    /// from the middle of a stream, where a line marks the gap.
+    /// from the middle of a stream, and a line of text is inserted there to mark the gap.
     pub dropped_bytes: u64,
     pub duration: Duration,
 }

@@ -1,6 +1,6 @@
-//! The host users as which sandboxes run. A server that runs as root assigns a separate user to each workspace. This
-//! user owns nothing else on the host. A process that escapes from a sandbox therefore has no rights to other files of
-//! the host or to the files of other sandboxes.
+//! Chooses the host user that a sandbox's processes run as. A server that runs as root assigns a separate user to each
+//! workspace. This user owns nothing else on the host. A process that escapes from a sandbox therefore has no special
+//! rights to the host's other files or to other workspaces.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -10,8 +10,7 @@ use herm_types::Rng;
 use crate::spec::Error;
 use crate::workspace::change_owner;
 
-/// The first id of the range of user ids that are assigned to workspaces. Operating systems assign lower ids to their
-/// users.
+/// The lowest user id that can be assigned to a workspace. Operating systems usually assign lower ids to their users.
 const FIRST_UID: u32 = 1 << 30;
 /// The number of user ids that can be assigned to workspaces, starting with `FIRST_UID`.
 const UID_COUNT: u32 = 1 << 30;
@@ -21,8 +20,8 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Returns the id of the workspace's separate user. If the workspace does not have one yet, picks a random user id and
-/// makes that user the owner of the workspace.
+/// Returns the user id that is assigned to the workspace. If none is assigned yet, picks a random one and makes that
+/// user the owner of the workspace.
 pub(crate) fn assign_own_user(workspace_dir: &Path, rng: &dyn Rng) -> Result<u32, Error> {
     let owner = std::fs::metadata(workspace_dir)?.uid();
     if is_assigned_user(owner) {

@@ -1,10 +1,11 @@
-//! The server's access to a workspace. All server code that reads or writes an agent's files uses this module.
+//! The server's access to a workspace, the directory that contains an agent's files. All server code that reads or
+//! writes an agent's files uses this module.
 //!
 //! The content of a workspace is untrusted: the agent's commands can change anything in it at any time. Therefore the
-//! kernel resolves every path beneath the workspace's directory and refuses symbolic links (`openat2` with
+//! kernel is told to refuse paths that lead outside the workspace or contain a symbolic link (`openat2` with
 //! `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`). Only regular files are read, opening a file never blocks, and sizes
-//! are limited. A command cannot create a hard link to a file outside, because the workspace is a separate mount in its
-//! sandbox.
+//! are limited. A command cannot create a hard link to a file outside the workspace, because the workspace is a
+//! separate mount in the sandbox.
 
 pub mod archive;
 mod owner;
@@ -30,7 +31,7 @@ pub use usage::usage;
 pub(crate) use write::temporary_name;
 pub use write::{OnLink, Pending, Written};
 
-/// The maximum number of entries in a directory that can be listed. Listing a larger directory fails.
+/// The maximum number of entries in a listed directory. Listing a directory with more entries fails.
 pub const MAX_ENTRIES: usize = 10_000;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -58,19 +59,26 @@ pub enum Error {
     )]
     OverQuota { limit: u64, used: u64 },
     #[error(
-        "the workspace has too many files or too deeply nested directories, so its disk usage cannot be measured; \
-         delete some of them and try again"
+        "the disk usage of the workspace cannot be measured, because it has more than {} entries or directories \
+         nested more than {} levels deep; delete some of them and try again",
+        usage::MAX_ENTRIES,
+        usage::MAX_DEPTH
     )]
     TooManyToMeasure,
     #[error("the directory cannot be listed, because it has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
-    #[error("the workspace contains directories that are nested too deeply; flatten them and try again")]
+    #[error(
+        "the workspace has directories nested more than {} levels deep; flatten them and try again",
+        owner::MAX_DEPTH
+    )]
     TooDeep,
     #[error("the root of the workspace cannot be replaced or removed")]
     IsRoot,
-    #[error("permission denied")]
+    #[error("the operating system denied access to the file or directory")]
     Denied,
-    #[error("precondition failed: the file has changed")]
+    #[error(
+        "precondition failed: the file does not meet `If-Match` or `If-None-Match` of the request; read it again"
+    )]
     Precondition,
     #[error("the file or directory is being changed concurrently; try again")]
     Busy,
@@ -126,7 +134,7 @@ pub struct OpenFile {
     pub etag: String,
 }
 
-/// A workspace with its directory opened. All methods block the thread.
+/// A workspace whose directory is open. All methods block the thread.
 #[derive(Debug)]
 pub struct Workspace {
     root: OwnedFd,
@@ -171,7 +179,7 @@ impl Workspace {
             if [c".", c".."].contains(&entry.file_name()) {
                 continue;
             }
-            // Count each entry, including those that are not listed, because reading them costs the same.
+            // Also count entries that are omitted from the list, because reading such an entry costs the same.
             count += 1;
             if count > MAX_ENTRIES {
                 return Err(Error::TooManyEntries);

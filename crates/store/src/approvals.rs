@@ -1,4 +1,5 @@
-//! Standing approvals: tool calls of a deployment that a person approved with `remember: "always"`.
+//! Standing approvals of a deployment: tool calls that are made without asking again, because a person approved them
+//! with `remember: "always"`.
 
 use herm_types::paging::PageRequest;
 use herm_types::steering::Approval;

@@ -1,4 +1,5 @@
-//! Connections that programs in sandboxes made or attempted. Each attempt is recorded before a byte is sent.
+//! Connections that programs in sandboxes made or attempted to make. Each attempt is recorded before its first byte is
+//! sent.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +10,24 @@ use crate::journal::Position;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The maximum number of connection attempts that are stored one by one for each tool call. Further attempts of the
-/// call only increase a counter in one extra row. For attempts that belong to no tool call, the latest ones are
-/// retained, up to the same number per deployment.
+/// The maximum number of connection attempts stored as individual rows per tool call. Further attempts by the same call
+/// only increment a counter in one extra row. Attempts that belong to no tool call have the same limit per deployment.
+/// Once it is reached, each new attempt replaces the oldest one.
 pub const MAX_PER_CALL: i64 = 1000;
-/// The maximum number of connections that [`of_calls`] lists for one tool call. The total counts the omitted ones too.
+/// The maximum number of connections that [`of_calls`] lists for one tool call. [`CallConnections::total`] also counts
+/// the connections that are not listed.
 pub const MAX_LISTED_PER_CALL: i64 = 100;
-/// The maximum length of a stored host, reason or error, in bytes. Longer texts are truncated. DNS names and the
-/// proxy's own messages are shorter.
+/// The maximum length of a stored host, reason or error, in bytes. Longer texts are truncated. Valid DNS names and the
+/// messages of the egress proxy are always shorter.
 const MAX_TEXT_BYTES: usize = 512;
 
 /// The value of the column `verdict` in the extra row that counts a tool call's attempts beyond [`MAX_PER_CALL`].
 const SUMMED: &str = "summed";
-/// The error stored for connections that were open when a server was killed.
+/// The error stored for connections that were open when the server was killed.
 const INTERRUPTED: &str =
     "the server was killed while this connection was open; the bytes transferred are unknown";
 
-/// An attempt of a program in a sandbox to reach a host.
+/// An attempt by a program in a sandbox to connect to a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewConnection {
     /// A random number that identifies the connection. Recording a second connection with the same number fails.
@@ -45,8 +47,8 @@ pub struct EndedConnection {
     pub error: Option<String>,
 }
 
-/// The tool call that a connection attempt belongs to, as the columns of `connections` store it. If `run_id` is empty,
-/// the attempt belongs to no tool call.
+/// The columns of the table `connections` that identify the tool call to which a connection attempt belongs. If
+/// `run_id` is empty, the attempt belongs to no tool call.
 struct JournalEntry {
     run_id: String,
     step_no: i64,
@@ -55,9 +57,9 @@ struct JournalEntry {
 
 /// Records a connection attempt and returns the id of the row that stores it.
 ///
-/// The attempt belongs to the tool call `claimed` if that call has no result yet and belongs to an active run of this
-/// deployment. Otherwise it belongs to the deployment's latest tool call without a result, if there is one, and else to
-/// no tool call.
+/// The attempt is assigned to the tool call `claimed` if that call belongs to an active run of this deployment and has
+/// no result yet. Otherwise it is assigned to the deployment's latest tool call without a result. If there is none, it
+/// belongs to no tool call.
 ///
 /// # Errors
 /// Returns [`Error::DeploymentDeleted`] if the attempt belongs to no tool call and the deployment has been deleted.
@@ -92,8 +94,9 @@ pub async fn record(
     Ok(new.connection_id)
 }
 
-/// Locks the journal row of a tool call. Returns the call's run, step and call number, or `None` if the call has a
-/// result or its run has ended. The lock keeps the call's run from being erased while a connection is recorded.
+/// Locks the row of a tool call in the table `steps`. Returns the call's run id, step number and call number, or `None`
+/// if the call has a result or its run has ended. The lock prevents the erasure of the call's run while a connection is
+/// recorded.
 async fn lock_open_call(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -125,7 +128,8 @@ async fn latest_open_call(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Op
     .transpose()
 }
 
-/// Locks the deployment's row. Returns the value that marks an attempt as belonging to no tool call.
+/// Locks the deployment's row, so that the deployment cannot be deleted while a connection is recorded. Returns the
+/// entry for connection attempts that belong to no tool call.
 async fn lock_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<JournalEntry, Error> {
     tx.one(
         "SELECT 1 FROM deployments WHERE deployment_id = $1 FOR UPDATE",
@@ -159,7 +163,7 @@ async fn insert(
         Err(reason) => (ConnectionVerdict::Denied, Some(bounded(reason))),
     };
     let now = tx.now();
-    // Nothing is ever sent over a denied connection, so it ends when it is recorded.
+    // Nothing is ever sent over a denied connection, so it is recorded as already ended, with 0 bytes.
     let (bytes, ended_at) = match verdict {
         ConnectionVerdict::Allowed => (None, None),
         ConnectionVerdict::Denied => (Some(0), Some(now.as_micros())),
@@ -218,7 +222,7 @@ async fn record_summed(
     row.map_or_else(|| Err(Error::Corrupt("an upsert returned no row".to_owned())), |row| row.int(0))
 }
 
-/// Removes the oldest connections of a tool call (or of no tool call): those numbered up to `up_to`.
+/// Removes the oldest connections recorded for `entry`: those whose number is at most `up_to`.
 async fn remove_up_to(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -234,8 +238,7 @@ async fn remove_up_to(
     Ok(())
 }
 
-/// Records the ends of connections. Skips connections that were removed, and connections whose end was already
-/// recorded.
+/// Records that connections have ended. Skips connections that were removed and connections that have already ended.
 pub async fn end(tx: &mut Tx, ended: &[EndedConnection]) -> Result<(), Error> {
     let now = tx.now();
     for end in ended {
@@ -257,9 +260,9 @@ pub async fn end(tx: &mut Tx, ended: &[EndedConnection]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Marks all open connections as ended and returns their number. A server calls this when it starts, while it holds the
-/// exclusive lock on the database: the connections belonged to a killed server process. The bytes that they transferred
-/// remain unknown.
+/// Marks all open connections as ended and returns how many there were. Called when the server starts and holds the
+/// exclusive lock on the database. No other server is running then, so connections that are still marked as open
+/// belonged to a server process that was killed. The number of bytes that they transferred remains unknown.
 pub async fn end_all(tx: &mut Tx) -> Result<u64, Error> {
     let now = tx.now();
     tx.execute(
@@ -276,8 +279,8 @@ pub struct CallConnections {
     pub total: i64,
 }
 
-/// Returns the connections of a run's tool calls from `first` to `last`, both inclusive, ordered by step and call.
-/// Positions are pairs of step number and call number.
+/// Returns the connections made by a run's tool calls, beginning with the call `first` and ending with the call `last`.
+/// Each call is identified by its step number and call number.
 pub async fn of_calls(
     tx: &mut Tx,
     deployment_id: DeploymentId,
@@ -316,9 +319,10 @@ fn connection(row: &Row) -> Result<StepConnection, Error> {
     let (port, verdict) = (row.int(3)?, row.str(4)?);
     Ok(StepConnection {
         host: row.text(2)?,
-        port: u16::try_from(port).map_err(|_| Error::Corrupt(format!("{port} is not a port")))?,
+        port: u16::try_from(port)
+            .map_err(|_| Error::Corrupt(format!("a connection has the invalid port {port}")))?,
         verdict: ConnectionVerdict::parse(verdict)
-            .ok_or_else(|| Error::Corrupt(format!("unknown verdict {verdict:?}")))?,
+            .ok_or_else(|| Error::Corrupt(format!("unknown connection verdict {verdict:?}")))?,
         reason: row.opt_str(5)?.map(str::to_owned),
         sent_bytes: row.opt_int(6)?,
         received_bytes: row.opt_int(7)?,

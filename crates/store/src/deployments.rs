@@ -1,5 +1,5 @@
-//! Deployments. A deployment is inserted together with its event counter. Deleting it makes all its rows unreachable,
-//! and later erases them.
+//! Deployments. Inserting a deployment also inserts its event counter, the row with the number of its latest event.
+//! Once a deployment is deleted, no query finds its rows any more. The rows are erased later, in batches.
 
 use herm_types::deployment::{Deployment, DeploymentError, DeploymentItem, DeploymentStatus, RUNTIME};
 use herm_types::id::Id;
@@ -191,7 +191,8 @@ pub async fn list(
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Vec<DeploymentItem>, Error> {
-    // A filter that is `None` is bound as an empty string, because a comparison with NULL is never true.
+    // `None` is passed as an empty string, which the query treats as "no filter". It is not passed as NULL, because in
+    // SQL a comparison with NULL is never true.
     let rows = tx
         .all(
             "SELECT d.deployment_id, customer_id, name, status, model, created_at FROM deployments d \
@@ -253,7 +254,7 @@ pub async fn delete(tx: &mut Tx, deployment: &Deployment) -> Result<bool, Error>
     Ok(true)
 }
 
-/// The maximum number of rows that one call of [`erase_contents`] erases, so that its transaction stays short.
+/// The maximum number of rows that one call to [`erase_contents`] erases, so that its transaction stays short.
 const MAX_ERASED: i64 = 2000;
 
 /// Erases one batch of a deleted deployment's rows. Returns true once all rows are erased. Until then, the caller must
@@ -263,12 +264,12 @@ pub async fn erase_contents(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
         "DELETE FROM events WHERE deployment_id = $1 AND seq <= \
          (SELECT COALESCE(MIN(seq), 0) FROM events WHERE deployment_id = $1) + $2",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE deployment_id = $1 LIMIT $2)",
-        // Steps are erased before connections. Recording a connection locks the step's row, so no connection is added
-        // to an erased step.
+        // Connections are erased after the tool calls in `steps`. Recording a connection locks the row of its tool
+        // call, so none can be added once that row is erased.
         "DELETE FROM connections WHERE connection_id IN \
          (SELECT connection_id FROM connections WHERE deployment_id = $1 LIMIT $2)",
-        // Messages are found through the deployment's runs: every message belongs to a run, but the row of a deleted
-        // thread no longer exists.
+        // The table `messages` has no deployment id, and the rows of deleted threads no longer exist. The messages are
+        // therefore found through the deployment's runs, which still name their threads.
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id IN \
          (SELECT thread_id FROM runs WHERE deployment_id = $1) LIMIT $2)",

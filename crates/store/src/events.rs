@@ -83,7 +83,7 @@ pub async fn head(tx: &mut Tx, deployment_id: DeploymentId) -> Result<EventId, E
 /// The retained range of a deployment's event log: the events after `trimmed`, up to `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetainedRange {
-    /// The latest event that retention removed, or `evt_0` if it has removed none.
+    /// The latest event that was removed because of its age, or `evt_0` if none was removed.
     pub trimmed: EventId,
     /// The latest event, or `evt_0` if the log is empty.
     pub head: EventId,
@@ -101,8 +101,8 @@ pub async fn retained_range(tx: &mut Tx, deployment_id: DeploymentId) -> Result<
     Ok(RetainedRange { trimmed: EventId(row.int(0)?), head: EventId(row.int(1)?) })
 }
 
-/// Returns up to `limit` deployments whose oldest event was written before `before`, in the order of their ids. To
-/// continue a previous call, `after` is the last deployment that it returned.
+/// Returns up to `limit` deployments whose oldest event was written before `before`, ordered by id. To continue after a
+/// previous call, pass the last deployment that it returned as `after`.
 pub async fn deployments_with_older(
     tx: &mut Tx,
     after: Option<DeploymentId>,
@@ -122,7 +122,8 @@ pub async fn deployments_with_older(
 
 /// Removes a deployment's oldest events that were written before `before`, up to `limit`. Returns how many it removed.
 ///
-/// Stops at the first event of an active run, because the run reads from the event log which text it has already sent.
+/// Stops at the first event of an active run. An active run needs its events: from them it learns which text it has
+/// already published.
 pub async fn trim(
     tx: &mut Tx,
     deployment_id: DeploymentId,

@@ -1,5 +1,6 @@
-//! Failpoints: named points before and after each commit and each effect, at which a test can end the process. Tests
-//! can also inject two failures here: a full disk and lost wake-ups.
+//! Failpoints: named points in the code at which a test can end the process. They are before and after each commit,
+//! before and after each model call and tool call, and between the stages of longer jobs. This module can also
+//! simulate two failures: a full disk, and the loss of the wake-ups that tell workers about new work items.
 //!
 //! Without the feature `failpoints`, a failpoint does nothing.
 
@@ -25,7 +26,7 @@ pub fn install(hook: impl Fn(&str) + Send + Sync + 'static) -> bool {
     HOOK.set(Box::new(hook)).is_ok()
 }
 
-/// Starts or ends the simulation of a full disk, for every database of this process.
+/// Starts or stops simulating a full disk, for every database that this process has open.
 #[cfg(feature = "failpoints")]
 pub fn fill_disk(is_full: bool) {
     DISK_IS_FULL.store(is_full, Ordering::SeqCst);

@@ -20,8 +20,8 @@ pub struct Feed {
     changed_runs: ChangedRuns,
 }
 
-/// The broadcast channel for change notifications: ids of runs that were changed by a task other than the one that
-/// executes them.
+/// The broadcast channel for change notifications. Each notification is the id of a run that was changed by a task
+/// other than the one that executes the run.
 #[derive(Clone)]
 struct ChangedRuns(broadcast::Sender<RunId>);
 
@@ -34,25 +34,25 @@ impl Default for ChangedRuns {
 impl Feed {
     /// Tells the task that executes this run that another task has changed the run. Must be called after the commit.
     pub fn run_changed(&self, run_id: RunId) {
-        // Sending fails if there is no receiver. Then no task executes the run, and the worker that claims it later
-        // reads the new state.
+        // Sending fails only if there is no receiver, and therefore no task that executes the run. The error can be
+        // ignored, because the worker that claims the run later reads the new state.
         let _ = self.changed_runs.0.send(run_id);
     }
 
-    /// Subscribes to the change notifications of all runs, beginning with the next one.
+    /// Subscribes to the change notifications for all runs, beginning with the next one.
     pub fn changed_runs(&self) -> broadcast::Receiver<RunId> {
         self.changed_runs.0.subscribe()
     }
 
     /// Subscribes to all events of a deployment that are committed from now on.
     ///
-    /// Only events that match the filter wake the subscriber. The subscriber receives all other events too, so that it
-    /// can detect a gap in the sequence.
+    /// Only events that match the filter wake the subscriber. The subscriber also receives all other events, so that it
+    /// can detect gaps in the sequence of event numbers.
     pub fn subscribe(&self, deployment_id: DeploymentId, filter: EventFilter) -> Subscriber {
         let mut channels = self.channels();
         if channels.len().is_power_of_two() {
             // Removes the channels without subscribers. Doing this only when the number of channels is a power of two
-            // keeps the average cost of a subscription constant.
+            // keeps the amortized cost of a subscription constant.
             channels.retain(|_, channel| channel.has_subscribers());
         }
         channels.entry(deployment_id).or_default().subscribe(filter)

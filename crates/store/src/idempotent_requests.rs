@@ -1,5 +1,6 @@
-//! Idempotency records. A request with an idempotency key first claims its record. The transaction that makes the
-//! request's changes also stores the response, which completes the record.
+//! Idempotency records. Each one stores the response to a request with an idempotency key, so that a repeated request
+//! gets the same response. A request first claims its record. The transaction that makes the request's changes also
+//! stores the response, which completes the record.
 //!
 //! A claim is a lease with an id. If the claim expires and another request takes it over, the first request can no
 //! longer complete the record, and its transaction is rolled back.
@@ -40,8 +41,8 @@ impl Record {
     }
 }
 
-/// Inserts an idempotency record that is claimed by `claim_id`. Returns false, without any change, if the record
-/// exists.
+/// Inserts an idempotency record with the claim `claim_id`. Returns false, without any change, if there already is a
+/// record with this key.
 pub async fn insert(
     tx: &mut Tx,
     key: &RequestKey,
@@ -86,7 +87,8 @@ pub async fn find_and_lock(tx: &mut Tx, key: &RequestKey) -> Result<Option<Recor
         .await?;
     let Some(row) = row else { return Ok(None) };
     let status = row.opt_int(1)?.map(u16::try_from).transpose();
-    let status = status.map_err(|_| Error::Corrupt("a stored status is not an HTTP status".to_owned()))?;
+    let status =
+        status.map_err(|_| Error::Corrupt("an idempotency record has an invalid HTTP status".to_owned()))?;
     Ok(Some(Record {
         body_hash: row.text(0)?,
         response: status.zip(row.opt_str(2)?.map(str::to_owned)),
@@ -95,8 +97,8 @@ pub async fn find_and_lock(tx: &mut Tx, key: &RequestKey) -> Result<Option<Recor
     }))
 }
 
-/// Transfers the claim on a record to `claim_id`, removes any response, and restarts the record's lifetime. The caller
-/// must have locked the record with [`find_and_lock`].
+/// Replaces the claim on a record with the claim `claim_id`, removes any response, and restarts the record's lifetime.
+/// The caller must have locked the record with [`find_and_lock`].
 pub async fn take_over(
     tx: &mut Tx,
     key: &RequestKey,
@@ -151,8 +153,8 @@ pub async fn complete(
     Ok(completed == 1)
 }
 
-/// Deletes the record, so that the request can be retried at once. Has no effect if the record is completed or
-/// `claim_id` no longer holds the claim.
+/// Deletes the record, so that the request can be retried at once. Has no effect if the record already has a response,
+/// or if another request has taken the claim over.
 pub async fn release(tx: &mut Tx, key: &RequestKey, claim_id: &str) -> Result<(), Error> {
     tx.execute(
         "DELETE FROM idempotent_requests WHERE key_id = $1 AND method = $2 AND path = $3 \
@@ -170,8 +172,8 @@ pub async fn release(tx: &mut Tx, key: &RequestKey, claim_id: &str) -> Result<()
 }
 
 /// Deletes all records without a response. A server calls this when it starts, while it holds the exclusive lock on the
-/// database. The requests belonged to a previous server process and changed nothing, because a response is stored in
-/// the same transaction as the changes.
+/// database. The requests of these records belonged to a previous server process. They changed nothing, because a
+/// request's changes and its response are stored in the same transaction.
 pub async fn release_all(tx: &mut Tx) -> Result<(), Error> {
     tx.execute("DELETE FROM idempotent_requests WHERE status IS NULL", &[]).await?;
     Ok(())

@@ -11,11 +11,11 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::sqlite::FILE;
 use crate::{Error, Location};
 
-/// The maximum time to wait for the database's answer. If it takes longer, the query fails.
+/// The maximum time to wait for an answer from the database. After that, the query fails.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Returns the version of the database schema, or `None` if there is no schema yet. The database is left unchanged,
-/// whereas a server would create the schema.
+/// Returns the version of the database schema, or `None` if there is no schema yet. Does not change the database,
+/// whereas a server would create a missing schema at startup.
 ///
 /// # Errors
 /// Fails if the database cannot be reached or the file is not a database.
@@ -23,7 +23,8 @@ pub async fn schema_version(location: &Location) -> Result<Option<i64>, Error> {
     run(location, Query { table: "schema_version", sql: "SELECT MAX(version) FROM schema_version" }).await
 }
 
-/// Returns true if a server with a master key has used this database. Servers then require that master key.
+/// Returns true if a server with a master key has used this database before. From then on, every server that uses the
+/// database needs the same master key.
 ///
 /// # Errors
 /// Fails if the database cannot be reached or the file is not a database.
@@ -49,7 +50,7 @@ async fn run(location: &Location, query: Query) -> Result<Option<i64>, Error> {
         }
         Location::Postgres(url) => {
             tokio::time::timeout(ANSWER_LIMIT, query_postgres(url, query)).await.map_err(|_| {
-                let message = format!("no answer within {} s", ANSWER_LIMIT.as_secs());
+                let message = format!("PostgreSQL did not answer within {} s", ANSWER_LIMIT.as_secs());
                 std::io::Error::new(std::io::ErrorKind::TimedOut, message)
             })?
         }

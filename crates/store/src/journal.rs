@@ -1,7 +1,9 @@
-//! The journal of a run. The intent of each effect is recorded before the effect, and the result after it.
+//! The journal of a run: one entry for each of its model calls and tool calls. An entry first records the intent to
+//! make the call, and later the result of the call.
 //!
 //! Step n of a run is one model call (`call_no` 0) and the tool calls that its reply requested (`call_no` 1 and up). An
-//! intent without a result means that the effect may have happened: a worker that resumes the run must expect both.
+//! intent without a result means that the call may or may not have been made. A worker that resumes the run must handle
+//! both cases.
 
 use herm_types::run::StepKind;
 use herm_types::{RunId, ThreadId, Timestamp};
@@ -20,7 +22,7 @@ fn parse_kind(text: &str) -> Result<StepKind, Error> {
     match text {
         "model" => Ok(StepKind::Model),
         "tool" => Ok(StepKind::Tool),
-        other => Err(Error::Corrupt(format!("unknown kind of step {other:?}"))),
+        other => Err(Error::Corrupt(format!("unknown kind of journal entry {other:?}"))),
     }
 }
 
@@ -29,7 +31,7 @@ fn parse_kind(text: &str) -> Result<StepKind, Error> {
 pub struct Position {
     pub run_id: RunId,
     pub step_no: i64,
-    /// 0 for the model call of the step. Its tool calls are numbered from 1.
+    /// 0 for the step's model call. The step's tool calls are numbered from 1.
     pub call_no: i64,
 }
 
@@ -44,8 +46,8 @@ pub struct Step {
     pub result: Option<String>,
 }
 
-/// Records the intent of an effect. If the position already has an intent, replaces the intent and the name but not the
-/// start time: a retry may use another model.
+/// Records the intent to make a call. If the position already has an intent, replaces the intent and the name of the
+/// called model or tool, because a retry may use another model. The start time stays the same.
 pub async fn record_intent(
     tx: &mut Tx,
     position: Position,
@@ -73,11 +75,11 @@ pub async fn record_intent(
     Ok(())
 }
 
-/// Records the result of an effect.
+/// Records the result of a call.
 ///
 /// # Errors
-/// Returns [`Error::Corrupt`] if the position has no intent, or already has a result, because then the effect was made
-/// twice.
+/// Returns [`Error::Corrupt`] if there is no intent at this position. Also returns it if there already is a result,
+/// which means that the call was made twice.
 pub async fn record_result(tx: &mut Tx, position: Position, result: &str) -> Result<(), Error> {
     let now = tx.now();
     let changed = tx
@@ -87,7 +89,11 @@ pub async fn record_result(tx: &mut Tx, position: Position, result: &str) -> Res
             params![result, now, position.run_id.to_string(), position.step_no, position.call_no],
         )
         .await?;
-    if changed == 1 { Ok(()) } else { Err(Error::Corrupt(format!("{position:?} has no open intent"))) }
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(Error::Corrupt(format!("the journal has no entry without a result at {position:?}")))
+    }
 }
 
 /// Returns the milliseconds since the intent at this position was first recorded, or 0 if there is none.
@@ -137,7 +143,7 @@ pub async fn of_thread(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Res
         .collect()
 }
 
-/// A journal entry with the times at which it started and ended, without its intent.
+/// A journal entry without its intent, with the times at which the call started and ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimedStep {
     pub position: Position,

@@ -28,8 +28,8 @@ macro_rules! select_keys {
     };
 }
 
-/// The keys that a caller may see: those of the caller's account and, if the caller's key is restricted to a deployment
-/// or customer, only those with a restriction to the same deployment or customer.
+/// The keys that a caller may see: all keys of the caller's account or, if the caller's own key is restricted to a
+/// deployment or customer, only those with the same restriction.
 #[derive(Clone, Debug)]
 pub struct Reach {
     pub account_id: AccountId,

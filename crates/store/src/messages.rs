@@ -7,8 +7,8 @@ use crate::deployments::max_id;
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The maximum number of a run's user messages that no step has read yet. Further messages are rejected until a step
-/// reads them. It also bounds how many messages one step reads.
+/// The maximum number of pending user messages in a run: messages that no step has read yet. A run that has this many
+/// accepts no further message until a step has read them. This also limits how many messages one step reads.
 pub const MAX_PENDING: i64 = 100;
 
 /// A message to insert.
@@ -22,8 +22,8 @@ pub struct NewMessage {
     pub attachments: Vec<Attachment>,
     /// True if the text is incomplete, because the model call broke off or the run was cancelled.
     pub truncated: bool,
-    /// If the user's message answers a steering request: the id of the request, and the number of the step that created
-    /// it. The model receives the answer as a tool result, and not as a user message.
+    /// Set if this is a user's answer to a steering request: the id of the request, and the number of the step that
+    /// created the request. The model receives the answer as a tool result instead of a user message.
     pub answers: Option<(SteeringId, i64)>,
 }
 
@@ -130,8 +130,8 @@ pub async fn pick_up(tx: &mut Tx, messages: &[MessageId], step_no: i64) -> Resul
     Ok(())
 }
 
-/// Converts human answers that the run has not read yet into pending user messages, so that the next run reads them.
-/// Called when the run ends.
+/// Called when a run ends. People may have answered its steering requests too late for the run to read the answers.
+/// Such answers become pending user messages, so that the next run reads them.
 pub async fn release_unread_answers(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
     tx.execute(
         "UPDATE messages SET answers = NULL, before_step = NULL WHERE answers IS NOT NULL AND answers IN \
@@ -144,7 +144,8 @@ pub async fn release_unread_answers(tx: &mut Tx, run_id: RunId) -> Result<(), Er
     Ok(())
 }
 
-/// Returns the highest message id in the database. A server creates only higher ids, even if its clock was set back.
+/// Returns the highest message id in the database. A server reads it at startup and then creates only higher ids, even
+/// if its clock was set back.
 pub async fn newest(tx: &mut Tx) -> Result<Option<MessageId>, Error> {
     let row = tx.one("SELECT message_id FROM messages ORDER BY message_id DESC LIMIT 1", &[]).await?;
     row.map(|row| row.parse(0)).transpose()
@@ -154,7 +155,7 @@ fn message(row: &Row) -> Result<Message, Error> {
     let role = match row.str(1)? {
         "user" => Role::User,
         "agent" => Role::Agent,
-        other => return Err(Error::Corrupt(format!("unknown role {other:?}"))),
+        other => return Err(Error::Corrupt(format!("unknown message role {other:?}"))),
     };
     Ok(Message {
         message_id: row.parse(0)?,

@@ -1,5 +1,5 @@
-//! The versions of the database schema. Each migration is one SQL file. The missing migrations are applied in order, in
-//! one transaction.
+//! Migrations of the database schema. Each migration is one SQL file and increases the schema version by one. The
+//! missing migrations are applied in order, in one transaction.
 
 use crate::row::params;
 use crate::{Error, Store, Tx};

@@ -17,8 +17,8 @@ pub struct BoundSecret {
     pub inject: Vec<Inject>,
 }
 
-/// Returns the secrets that a deployment uses. There is no page limit, because the settings of a deployment can list
-/// only a limited number of secrets.
+/// Returns the secrets that a deployment uses. The result is not split into pages, because the settings of a deployment
+/// can list only a limited number of secrets.
 pub async fn bound_secrets(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<BoundSecret>, Error> {
     let rows = tx
         .all(

@@ -1,4 +1,4 @@
-//! PostgreSQL: a connection pool, and a separate connection that holds the advisory lock of the server.
+//! PostgreSQL: a connection pool, and a separate connection that holds the server's exclusive lock on the database.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::{Error, Feed};
 
 /// The maximum number of connections in a server's pool. When all are in use, transactions wait for a free one.
 const MAX_CONNECTIONS: u32 = 16;
-/// Tries to acquire the advisory lock that only one server can hold. Its key is "herm" in ASCII.
+/// The statement that tries to acquire the advisory lock, which only one server can hold at a time. The lock's key is
+/// the text "herm" in ASCII, read as a number.
 const SERVER_LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(1751478893) THEN 1 ELSE 0 END";
 
 pub(crate) struct Postgres {
@@ -64,7 +65,7 @@ pub(crate) async fn commit(tx: Tx, name: &'static str, feed: &Feed) -> Result<()
             && let Err(error) = transaction.commit().await
         {
             // The commit may have succeeded although its response was lost. Closing the channels makes the subscribers
-            // read the event log.
+            // read the event log, which contains the events if they were committed.
             stored.iter().for_each(|(deployment_id, _)| feed.close_channel(*deployment_id));
             return Err(Error::Commit(error.to_string()));
         }

@@ -1,8 +1,9 @@
-//! The queue of work items. It is in the same database as the rows and events that a work item belongs to.
+//! The queue of work items. It is in the same database as the data that the work items refer to, so that one
+//! transaction can change both.
 //!
-//! Claiming a work item returns a [`Lease`], which is valid until a time and has a fence, a number that grows with each
-//! claim. A worker checks its lease in the transaction of each of its writes ([`hold`]). A worker that lost its lease
-//! therefore cannot write.
+//! Claiming a work item returns a [`Lease`]. A lease expires at a certain time and has a fence, a number that grows
+//! with each claim of the work item. All of a worker's write transactions check its lease with [`hold`], so a worker
+//! that has lost its lease cannot write.
 
 use herm_types::{DeploymentId, ThreadId, Timestamp, WorkId};
 
@@ -99,7 +100,8 @@ pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Resul
             attempts: row.int(5)? + 1,
         };
         if row.int(6)? == 0 && lease.kind != Kind::Teardown {
-            // The deployment's event log is closed, so every transaction that works on this work item would fail.
+            // The deployment is deleted and its event log is closed, so every transaction for this work item would
+            // fail.
             let removed = "DELETE FROM work WHERE work_id = $1";
             tx.execute(removed, params![lease.work_id.to_string()]).await?;
             continue;
@@ -173,11 +175,12 @@ pub async fn postpone_until(tx: &mut Tx, lease: &Lease, due_at: Option<Timestamp
     Ok(())
 }
 
-/// Makes the work item of a subject due immediately, because the state that it waits for has changed. A valid lease on
-/// the work item remains valid.
+/// Makes a subject's work item due immediately. Called when the state that the work item waits for has changed. A valid
+/// lease on the work item remains valid.
 ///
-/// The UPDATE locks the row even if the work item is already due. A worker that holds a lease on it therefore either
-/// sees the changes of this transaction, or has already ended its lease.
+/// The UPDATE locks the row even if the work item is already due. A worker takes the same lock to end its lease. If it
+/// does so before this transaction, the work item is claimed again. If it does so afterwards, it sees the changes of
+/// this transaction.
 pub async fn make_due(tx: &mut Tx, deployment_id: DeploymentId, subject_id: &str) -> Result<(), Error> {
     let now = tx.database_now().await?;
     tx.execute(

@@ -101,7 +101,7 @@ pub async fn version(tx: &mut Tx, run_id: RunId) -> Result<Option<i64>, Error> {
 }
 
 /// Records that a client requested the cancellation of a run. The worker ends the run later. If cancellation was
-/// requested before, the first time is retained.
+/// already requested, the time of the first request is retained.
 pub async fn request_cancel(tx: &mut Tx, run_id: RunId) -> Result<(), Error> {
     let now = tx.now();
     tx.execute(
@@ -153,7 +153,8 @@ pub async fn last_of_thread(tx: &mut Tx, thread_id: ThreadId, limit: i64) -> Res
     rows.iter().map(|row| row.parse(0)).collect()
 }
 
-/// Returns the highest run id in the database. A server creates only higher ids, even if its clock was set back.
+/// Returns the highest run id in the database. A server reads it at startup and then creates only higher ids, even if
+/// its clock was set back.
 pub async fn newest(tx: &mut Tx) -> Result<Option<RunId>, Error> {
     let row = tx.one("SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1", &[]).await?;
     row.map(|row| row.parse(0)).transpose()

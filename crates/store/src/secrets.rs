@@ -11,8 +11,8 @@ use herm_types::{AccountId, DeploymentId, SecretId, Timestamp};
 use crate::row::{Row, params};
 use crate::{Error, Tx};
 
-/// The position after which the next page of secrets begins. Clients choose the ids of secrets, so the ids do not sort
-/// by age and the cursor also contains the creation time.
+/// The position after which the next page of secrets begins. Pages are ordered by age. Secret ids are chosen by clients
+/// and do not sort by age, so the cursor also contains the creation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     created_at: Timestamp,
@@ -84,8 +84,8 @@ pub async fn find(tx: &mut Tx, account_id: AccountId, secret_id: &SecretId) -> R
     .transpose()
 }
 
-/// Returns the account's secret with this id and locks it until the transaction ends. The lock makes transactions that
-/// change, delete or start to use the same secret run one after the other.
+/// Returns the account's secret with this id and locks it until the transaction ends. Transactions that change, delete
+/// or start to use the same secret need this lock, so they run one after the other.
 pub async fn find_and_lock(
     tx: &mut Tx,
     account_id: AccountId,
@@ -101,8 +101,8 @@ pub async fn find_and_lock(
     .transpose()
 }
 
-/// Returns a secret's encrypted value, its allowed hosts, and the parts of a request that it may be injected into. One
-/// query reads all three, so that a new value is never used with the restrictions of an old one.
+/// Returns a secret and its encrypted value. One query reads the value and the restrictions on its use, so that a new
+/// value is never combined with old restrictions.
 pub async fn find_sealed(
     tx: &mut Tx,
     account_id: AccountId,
@@ -188,8 +188,8 @@ pub async fn set_uses(
     secret_ids: &[SecretId],
 ) -> Result<Option<SecretId>, Error> {
     let wanted: BTreeSet<&SecretId> = secret_ids.iter().collect();
-    // The rows of secrets that remain in use are left unchanged, because programs in the sandbox may hold their
-    // placeholders.
+    // If a secret remains in use, its row is left unchanged. The row contains the placeholder that programs in the
+    // sandbox may already use in place of the secret.
     for secret_id in used_by(tx, deployment_id).await? {
         if !wanted.contains(&secret_id) {
             tx.execute(
@@ -214,8 +214,8 @@ pub async fn set_uses(
     Ok(None)
 }
 
-/// Returns the secrets that a deployment uses. There is no page limit, because the settings of a deployment can list
-/// only a limited number of secrets.
+/// Returns the secrets that a deployment uses. The result is not split into pages, because the settings of a deployment
+/// can list only a limited number of secrets.
 async fn used_by(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<SecretId>, Error> {
     let rows = tx
         .all("SELECT secret_id FROM secret_uses WHERE deployment_id = $1", params![deployment_id.to_string()])
@@ -230,7 +230,7 @@ pub(crate) async fn remove_uses(tx: &mut Tx, deployment_id: DeploymentId) -> Res
     Ok(())
 }
 
-/// Returns up to `limit` deployments that use the secret, ordered by id, which is oldest first.
+/// Returns up to `limit` deployments that use the secret, oldest first.
 pub async fn users(
     tx: &mut Tx,
     account_id: AccountId,

@@ -27,7 +27,8 @@ pub struct Skill {
 const SELECT: &str = "SELECT skill_id, name, source, path, url, description, content, created_at, updated_at \
                       FROM skills WHERE deployment_id = $1 ORDER BY place";
 
-/// Returns all skills of a deployment, in order. There is no page limit, because the API limits the number of skills.
+/// Returns all skills of a deployment, in order. The result is not split into pages, because the API limits the number
+/// of skills.
 pub async fn of_deployment(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Vec<Skill>, Error> {
     let rows = tx.all(SELECT, params![deployment_id.to_string()]).await?;
     rows.iter().map(skill).collect()

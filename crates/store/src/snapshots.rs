@@ -101,7 +101,7 @@ pub async fn finish(tx: &mut Tx, snapshot_id: SnapshotId, contents: SnapshotCont
     Ok(changed == 1)
 }
 
-/// Records the error with which a snapshot failed. Has no effect if its archive is already complete.
+/// Records that a snapshot failed, with the error. Has no effect if its archive is already complete.
 pub async fn fail(tx: &mut Tx, snapshot_id: SnapshotId, error: &SnapshotError) -> Result<(), Error> {
     tx.execute(
         "UPDATE snapshots SET status = 'error', error = $1 WHERE snapshot_id = $2 AND status <> 'ready'",
@@ -115,8 +115,8 @@ pub async fn fail(tx: &mut Tx, snapshot_id: SnapshotId, error: &SnapshotError) -
 /// the deployment's teardown is still writing the archive, it stops writing.
 pub async fn delete(tx: &mut Tx, snapshot: &Snapshot) -> Result<bool, Error> {
     let (id, deployment_id) = (snapshot.snapshot_id.to_string(), snapshot.deployment_id);
-    // The work item is locked before the snapshot. The worker that writes the snapshot locks both in the same order, so
-    // the two transactions cannot deadlock.
+    // Locks the work item of the deployment's teardown before the snapshot's row. The worker that writes the snapshot
+    // locks the two in the same order, so the transactions cannot deadlock.
     queue::make_due(tx, deployment_id, &deployment_id.to_string()).await?;
     let deleted = tx.execute("DELETE FROM snapshots WHERE snapshot_id = $1", params![id]).await?;
     Ok(deleted == 1)
@@ -139,7 +139,7 @@ pub async fn remove_expired(tx: &mut Tx, limit: i64) -> Result<Vec<Snapshot>, Er
     Ok(expired)
 }
 
-/// Returns those ids of `ids` for which a snapshot exists.
+/// Returns the subset of `ids` for which a snapshot exists.
 pub async fn existing(tx: &mut Tx, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, Error> {
     let mut existing = BTreeSet::new();
     for id in ids {

@@ -28,11 +28,12 @@ const MAX_WAITING: usize = 4096;
 const READERS: usize = 2;
 /// The name of the database file in the data directory.
 pub(crate) const FILE: &str = "herm.sqlite3";
-/// The maximum number of prepared statements in the cache of each connection.
+/// The maximum number of prepared statements in the cache of each connection. Beyond it, the least recently used
+/// statement is discarded.
 const STATEMENT_CACHE: usize = 256;
 
-/// The outcome of running a transaction's body. `keep` is false if the transaction must be rolled back. `on_commit`
-/// receives the result of the commit and passes the result on to the caller.
+/// The outcome of running a transaction's body. `keep` is false if the transaction must be rolled back. `on_commit` is
+/// called with the result of the commit and sends the transaction's result to its caller.
 pub(crate) struct Outcome {
     pub(crate) keep: bool,
     pub(crate) on_commit: Box<dyn FnOnce(Result<(), String>) + Send>,
@@ -153,7 +154,7 @@ fn run_writer(connection: Connection, requests: &mut Receiver<Request>, clock: &
 fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
     #[cfg(feature = "failpoints")]
     limit_size(tx);
-    let mut broken = statement(tx, "BEGIN IMMEDIATE").err().map(|error| format!("failed to begin: {error}"));
+    let mut broken = statement(tx, "BEGIN IMMEDIATE").err().map(|error| format!("BEGIN failed: {error}"));
     let mut names = Vec::new();
     let mut answers = Vec::new();
     for job in group {
@@ -162,7 +163,7 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
             tracing::error!(
                 transaction = name,
                 error,
-                "skipped a transaction because its group commit failed"
+                "did not run a transaction, because an earlier one had broken its group commit; the caller receives an error"
             );
             continue;
         }
@@ -191,7 +192,11 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
             }
         }
         Err(error) => {
-            tracing::error!(error, "a group commit failed; rolled back all its transactions");
+            tracing::error!(
+                error,
+                transactions = ?names,
+                "a group commit failed; rolled back all its transactions"
+            );
             // After a failed COMMIT, SQLite may leave the transaction open. If it is not open, ROLLBACK fails without
             // any effect.
             let _ = statement(tx, "ROLLBACK");
@@ -210,7 +215,7 @@ fn limit_size(tx: &Tx) {
     let pages = if crate::failpoint::disk_is_full() { 1 } else { i64::from(u32::MAX - 1) };
     let limited = statement(tx, &format!("PRAGMA max_page_count = {pages}"));
     if let Err(error) = limited {
-        tracing::error!(%error, "failed to limit the size of the SQLite database");
+        tracing::error!(%error, "failed to set the maximum size of the SQLite database");
     }
 }
 

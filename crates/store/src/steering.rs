@@ -1,5 +1,5 @@
-//! Steering requests of runs. A transaction must lock the request's thread before it resolves the request, so that only
-//! the first of several concurrent outcomes takes effect.
+//! Steering requests: a run asks a person to approve a tool call or to answer a question. A transaction must lock the
+//! request's thread before it resolves the request, so that only the first of several concurrent outcomes takes effect.
 
 use herm_types::paging::PageRequest;
 use herm_types::steering::{
@@ -31,8 +31,8 @@ pub struct StoredRequest {
     pub request: SteeringRequest,
 }
 
-/// Inserts a pending steering request. `fingerprint` identifies the tool call that a person is asked about: the tool
-/// and its arguments.
+/// Inserts a pending steering request. `fingerprint` is a hash of the tool call that the person is asked about. Calls
+/// of the same tool with the same arguments have the same fingerprint.
 pub async fn insert(
     tx: &mut Tx,
     account_id: AccountId,

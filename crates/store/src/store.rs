@@ -55,9 +55,9 @@ enum Engine {
     Postgres(Postgres),
 }
 
-/// The number of attempts to acquire the exclusive lock, one every [`CLAIM_EVERY`]. The lock of a server that was just
-/// killed may persist for a moment, because its connection is not closed yet or a child process has inherited the lock
-/// file.
+/// The maximum number of attempts to acquire the exclusive lock, one every [`CLAIM_EVERY`]. If all fail, opening the
+/// database fails. Retrying helps because the lock of a server that was just killed may persist for a moment: its
+/// connection is not closed yet, or a child process has inherited the lock file.
 const CLAIM_ATTEMPTS: u32 = 20;
 const CLAIM_EVERY: Duration = Duration::from_millis(100);
 
@@ -81,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns [`Error::InUse`] if another server holds the exclusive lock. Returns [`Error::SchemaVersion`] if the
-    /// database has another schema version than this binary needs and was not migrated.
+    /// database does not have the schema version that this binary needs and was not migrated.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let feed = Feed::default();
         let mut attempts_left = CLAIM_ATTEMPTS;
@@ -110,8 +110,9 @@ impl Store {
         }
     }
 
-    /// Runs `body` in a transaction. `name` appears in logs and failpoints. If `body` returns an error, the transaction
-    /// is rolled back. If this function returns `Ok`, the changes are committed and durable.
+    /// Runs `body` in a transaction. `name` identifies the transaction in logs and in tests that inject failures. If
+    /// `body` returns an error, the transaction is rolled back. If this function returns `Ok`, the changes are
+    /// committed and durable.
     ///
     /// On SQLite, `body` runs on the writer thread and must not await anything other than methods of [`Tx`] and
     /// functions that use it.
@@ -143,7 +144,7 @@ impl Store {
     }
 
     /// Runs `body` in a read transaction. On SQLite, all its statements see the same state of the database. Any writes
-    /// of `body` are rolled back.
+    /// made by `body` are rolled back.
     pub async fn read<T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -164,7 +165,7 @@ impl Store {
     }
 }
 
-/// Converts the body of a transaction into a job for SQLite's threads. Also returns the channel that receives the
+/// Converts the body of a transaction into a job for the SQLite threads. Also returns the channel that receives the
 /// result.
 fn job<T, E, F>(name: &'static str, body: F) -> (Job, oneshot::Receiver<Result<T, E>>)
 where

@@ -11,14 +11,15 @@ use herm_types::event::{EventFilter, StoredEvent};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast};
 
-/// The capacity of the ring buffer, in events. A subscriber that falls further behind must read the event log.
+/// The capacity of the ring buffer, in events. A subscriber that falls behind by more events than this must read the
+/// event log.
 pub(crate) const BACKLOG: usize = 256;
 
-/// The number of events not matching a subscriber's filter after which the subscriber is woken anyway, so that it reads
-/// them before the ring buffer overwrites them.
+/// A subscriber is woken after this many events even if none of them matches its filter, so that it reads them before
+/// the ring buffer overwrites them.
 const MAX_UNWANTED: usize = BACKLOG / 2;
 
-/// A subscription to a deployment's live events.
+/// Receives a deployment's live events.
 pub struct Subscriber {
     events: broadcast::Receiver<Arc<StoredEvent>>,
     waker: Arc<FilteredWaker>,
@@ -72,7 +73,7 @@ impl FilteredWaker {
     }
 }
 
-/// The channel from a deployment's committed events to its subscribers.
+/// Delivers a deployment's committed events to its subscribers.
 pub(crate) struct Channel {
     events: broadcast::Sender<Arc<StoredEvent>>,
     wakers: Vec<Weak<FilteredWaker>>,
@@ -92,7 +93,7 @@ impl Channel {
     pub(crate) fn subscribe(&mut self, filter: EventFilter) -> Subscriber {
         if self.wakers.len().is_power_of_two() {
             // Removes the wakers of dropped subscribers. Doing this only when the number of wakers is a power of two
-            // keeps the average cost of a subscription constant.
+            // keeps the amortized cost of a subscription constant.
             self.wakers.retain(|waker| waker.strong_count() > 0);
         }
         let waker = Arc::new(FilteredWaker { filter, unwanted: AtomicUsize::new(0), notify: Notify::new() });
@@ -110,8 +111,7 @@ impl Channel {
                 return false;
             }
         }
-        // The ring buffer contains all events before the first subscriber is woken, so one wake-up per subscriber is
-        // enough.
+        // All events are already in the ring buffer, so it is enough to wake each subscriber once.
         self.wakers.iter().filter_map(Weak::upgrade).for_each(|waker| waker.publish(events.clone()));
         true
     }

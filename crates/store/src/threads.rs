@@ -159,8 +159,8 @@ pub async fn delete(tx: &mut Tx, thread_id: ThreadId) -> Result<bool, Error> {
     Ok(deleted == 1)
 }
 
-/// The maximum number of rows that one call of [`erase_contents`] erases, and of event ids that it searches, so that
-/// its transaction stays short.
+/// The maximum number of rows that one call of [`erase_contents`] erases, and the maximum number of event ids that it
+/// searches. Both keep its transaction short.
 const MAX_ERASED: i64 = 2000;
 
 /// Erases one batch of a deleted thread's contents. Events are erased in order, beginning after the event `from`.
@@ -186,8 +186,8 @@ pub async fn erase_contents(
         "DELETE FROM messages WHERE message_id IN \
          (SELECT message_id FROM messages WHERE thread_id = $1 LIMIT $2)",
         "DELETE FROM steps WHERE run_id IN (SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT $2)",
-        // Steps are erased before connections. Recording a connection locks the step's row, so no connection is added
-        // to an erased step.
+        // Connections are erased after the tool calls in `steps`. Recording a connection locks the row of its tool
+        // call, so none can be added once that row is erased.
         "DELETE FROM connections WHERE connection_id IN \
          (SELECT connection_id FROM runs r JOIN connections c \
          ON c.deployment_id = r.deployment_id AND c.run_id = r.run_id WHERE r.thread_id = $1 LIMIT $2)",

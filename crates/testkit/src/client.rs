@@ -39,7 +39,7 @@ impl Client {
         Self { http: reqwest::Client::new(), base_url: base_url.to_owned(), key: key.to_owned() }
     }
 
-    /// Returns a client with the same API key for another base URL, for example that of a restarted server.
+    /// Returns a client with the same API key for another base URL, for example for the new URL of a restarted server.
     #[must_use]
     pub fn at(&self, base_url: &str) -> Self {
         Self { base_url: base_url.to_owned(), ..self.clone() }

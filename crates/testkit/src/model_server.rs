@@ -3,9 +3,9 @@
 //! It serves Anthropic Messages at `/v1/messages` and Chat Completions at `/v1/chat/completions`. The path of a request
 //! selects the wire format of the [`Reply`].
 //!
-//! A request receives the oldest reply that was pushed and not used yet. If there is none, it receives the reply of the
-//! function passed to [`ModelServer::respond_with`]. If there is no such function either, it receives status 400, which
-//! clients do not retry.
+//! A request receives the oldest reply that was added with [`ModelServer::push`] and not used yet. If there is none, it
+//! receives the reply that the function passed to [`ModelServer::respond_with`] returns. If there is no such function
+//! either, it receives status 400, which clients do not retry.
 
 mod anthropic;
 mod gate;
@@ -107,13 +107,14 @@ impl ModelServer {
         lock(&self.state.replies).push_back(reply);
     }
 
-    /// Sets the function that replies to requests for which no pushed reply is left. Replaces any previous function.
+    /// Sets the function that creates the reply when no reply added with [`ModelServer::push`] is left. Replaces any
+    /// previous function.
     pub fn respond_with(&self, responder: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) {
         *lock(&self.state.responder) = Some(Arc::new(responder));
     }
 
-    /// Sets if requests are recorded for [`ModelServer::requests`]. Recording is enabled by default. Long load tests
-    /// disable it to save memory. Requests are counted in both cases.
+    /// Enables or disables recording. While it is enabled, which is the default, [`ModelServer::requests`] returns all
+    /// requests received. Long load tests disable it to save memory. Requests are always counted.
     pub fn record(&self, is_recording: bool) {
         self.state.is_recording.store(is_recording, Ordering::Relaxed);
     }
@@ -123,7 +124,7 @@ impl ModelServer {
         lock(&self.state.requests).clone()
     }
 
-    /// Returns the number of requests received so far, even those that were not recorded.
+    /// Returns the number of requests received so far, including those that were not recorded.
     pub fn request_count(&self) -> usize {
         *self.state.request_count.borrow()
     }

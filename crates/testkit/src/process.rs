@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 /// The prefix of the line that a server prints to its standard output when it accepts requests. The base URL follows.
 const READY: &str = "listening on ";
 
-/// A command line of `herm`. The process receives only the environment variables set here, and `PATH`.
+/// A description of a `herm` process to start. The process receives `PATH` and the environment variables set here, and
+/// no others.
 #[derive(Clone, Debug)]
 pub struct Launch {
     program: PathBuf,
@@ -32,7 +33,8 @@ pub struct Finished {
 }
 
 impl Launch {
-    /// Creates a launch of `program` with the working directory `current_dir`, where `herm` looks for `herm.toml`.
+    /// Describes a process that executes `program` in the directory `current_dir`, in which `herm` looks for
+    /// `herm.toml`.
     pub fn new(program: impl Into<PathBuf>, current_dir: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -42,8 +44,8 @@ impl Launch {
         }
     }
 
-    /// Creates a launch of the `herm` binary that the environment variable `HERM_BINARY` names, or else of the one that
-    /// `cargo build` has put into the target directory of the running test.
+    /// Describes a process that executes the `herm` binary: the one at the path in the environment variable
+    /// `HERM_BINARY`, or else the one that `cargo build` has put into the target directory of the running test.
     ///
     /// # Panics
     /// Panics if `HERM_BINARY` is not set and the binary is not built.
@@ -128,7 +130,7 @@ impl Launch {
             said.push('\n');
         }
         let status = child.wait().await?;
-        // The process has exited, so its log is complete soon. A panic of the logging task is ignored.
+        // The process has exited, so the task that collects its log ends soon. A panic of that task is ignored.
         let _ = logging.await;
         Ok(Err(Finished { status, stdout: said, stderr: log.text() }))
     }
@@ -205,7 +207,7 @@ impl Server {
     /// Waits until the process has exited. The returned `stdout` is empty.
     pub async fn wait(mut self) -> io::Result<Finished> {
         let status = self.child.wait().await?;
-        // The process has exited, so its log is complete soon. A panic of the logging task is ignored.
+        // The process has exited, so the task that collects its log ends soon. A panic of that task is ignored.
         let _ = self.logging.await;
         Ok(Finished { status, stdout: String::new(), stderr: self.log.text() })
     }
@@ -216,7 +218,8 @@ impl Server {
     }
 }
 
-/// Polls until a condition outside this process is true. There is no timeout, because the test runner has one.
+/// Polls until `is_so` returns true, for conditions outside this process. There is no timeout here, because the test
+/// runner has one.
 pub async fn wait_until(is_so: impl Fn() -> bool) {
     const LOOK_EVERY: Duration = Duration::from_millis(5);
     while !is_so() {
@@ -234,8 +237,8 @@ pub fn processes_that_mention(path: &Path) -> Vec<u32> {
 
 /// Kills all child processes of `parent` with SIGKILL.
 pub fn kill_children(parent: u32) {
-    // In `/proc/PID/stat`, the process name is in parentheses and may itself contain any character. After the last `)`
-    // follow the state and the parent's process id.
+    // In `/proc/PID/stat`, the process name is in parentheses and may itself contain any character, even `)`. The state
+    // and the parent's process id follow the last `)`.
     let parent_of = |id: u32| {
         let stat = read_of_process(id, "stat");
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()

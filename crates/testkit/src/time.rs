@@ -15,7 +15,8 @@ pub struct FrozenTime {
 }
 
 impl FrozenTime {
-    /// Stops the paused clock of the current runtime until the returned value is dropped.
+    /// Prevents the paused clock of the current runtime from advancing automatically until the returned value is
+    /// dropped.
     ///
     /// # Panics
     /// Panics outside a Tokio runtime.

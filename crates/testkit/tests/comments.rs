@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Words with which no comment should begin.
 const RELATIVE_WORDS: &[&str] = &["What", "Who", "Whose", "Whether", "Where", "Whatever", "Whoever", "As"];
 
-/// The maximum share of comments that begin with one of these words, in percent. The test fails at this share.
+/// The test fails if at least this percentage of all comments begins with one of the [`RELATIVE_WORDS`].
 const MAX_PERCENT: usize = 1;
 
 /// The minimum number of comments in the whole project. If the test finds fewer, its search for comments is broken.
@@ -88,7 +88,7 @@ fn comments(text: &str) -> Vec<(usize, String)> {
         );
         let words = line.trim_start_matches(['/', '!', '*']).trim();
         if style == Some("/*") && words.is_empty() {
-            // The text of this block comment begins on its next line.
+            // The first line of this block comment contains no text, so the next line counts as its beginning.
             style_before = None;
             continue;
         }

@@ -27,7 +27,7 @@ impl ConnectionVerdict {
     }
 }
 
-/// One attempt of a program in the sandbox to connect to a host.
+/// One attempt by a program in the sandbox to connect to a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StepConnection {
     /// The requested host: a host name in lower case, or an IP address (IPv6 without brackets).

@@ -56,7 +56,8 @@ impl Default for Features {
     }
 }
 
-/// The maximum cost of a deployment, in credits. An absent field means that there is no limit.
+/// The maximum cost of a deployment per run and per day, in credits. An absent field means that there is no
+/// limit. The server stores these limits but does not enforce them yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Budget {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +75,8 @@ impl Budget {
     }
 }
 
-/// The consequence for the waiting run when a steering request expires.
+/// Decides what happens if nobody answers a steering request (a question, or a request for an approval) in
+/// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExpiry {
@@ -84,7 +86,7 @@ pub enum OnExpiry {
     Fail,
 }
 
-/// The time limit of a deployment's steering requests, and the consequence of exceeding it.
+/// Sets how long a deployment's steering requests wait for an answer, and what happens after that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SteeringPolicy {
     /// The time in seconds after which a steering request expires, or `null` if it never expires.
@@ -92,7 +94,8 @@ pub struct SteeringPolicy {
     pub on_expiry: OnExpiry,
 }
 
-/// The condition under which the changes to memories that a dream proposes take effect.
+/// Decides when the memory changes that a dream proposes take effect. A dream is a job that tidies the
+/// memories of an idle deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DreamingMode {
@@ -108,15 +111,15 @@ pub struct Dreaming {
     pub mode: DreamingMode,
 }
 
-/// The settings of a deployment that are stored as one JSON document.
+/// Those settings of a deployment that the database stores together in one JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentSettings {
     pub sandbox: SandboxSettings,
     pub features: Features,
     pub metadata: BTreeMap<String, String>,
     pub mcp_servers: Vec<McpServer>,
-    /// Maps environment variable names to secret ids. In the sandbox, the variable holds the secret's
-    /// placeholder.
+    /// Maps environment variable names to secret ids. In the sandbox, each variable contains a random text,
+    /// which the egress proxy replaces with the secret's value in requests to allowed hosts.
     pub secrets: BTreeMap<String, SecretId>,
     pub budget: Budget,
     pub steering: SteeringPolicy,
@@ -128,7 +131,7 @@ pub struct DeploymentSettings {
 }
 
 impl DeploymentSettings {
-    /// Creates settings with the given sandbox and the default of every other field.
+    /// Creates settings with the given sandbox settings and the default value of every other field.
     pub fn new(sandbox: SandboxSettings) -> Self {
         Self {
             sandbox,
@@ -168,8 +171,8 @@ pub struct Deployment {
     /// restore.
     pub restore_snapshot: Option<SnapshotId>,
     pub default_thread_id: ThreadId,
-    /// The version, incremented by each change of the agent's model, prompt or settings. A run uses the
-    /// version with which it started until it ends.
+    /// The version, incremented by each change of the agent's model, prompt or settings. Until a run ends, it
+    /// uses the version with which it started.
     pub version: i64,
     pub settings: DeploymentSettings,
     pub created_at: Timestamp,
@@ -188,5 +191,5 @@ pub struct DeploymentItem {
     pub created_at: Timestamp,
 }
 
-/// The only supported value of the field `runtime`: the name of the harness.
+/// The only supported value of a deployment's `runtime` field: the name of the agent harness.
 pub const RUNTIME: &str = "hermes";

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum Event {
-    /// `token`: a piece of text of a message that the agent is still writing.
+    /// `token`: a piece of the text of a message that the agent is still writing.
     Token { run_id: RunId, thread_id: ThreadId, message_id: MessageId, delta: String },
     /// `message`: a complete message of a user or of the agent.
     Message {
@@ -83,7 +83,8 @@ pub enum Event {
         outcome: SteeringOutcome,
         by: String,
     },
-    /// `deployment_status`: the status of the deployment has changed. `deleted` is always the last event.
+    /// `deployment_status`: the status of the deployment has changed. The event with the status `deleted` is
+    /// always the deployment's last event.
     DeploymentStatus {
         status: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +105,7 @@ pub const EVENT_TYPES: [&str; 8] = [
 ];
 
 impl Event {
-    /// Creates the event for a deployment whose status has changed to anything but `error`.
+    /// Creates a `deployment_status` event for any status except `error`.
     pub fn deployment_status(status: &'static str) -> Self {
         Self::DeploymentStatus { status, error: None }
     }
@@ -139,8 +140,8 @@ impl Event {
     }
 }
 
-/// An event, as the database stores it and streams send it. `data` is JSON, and its bytes never change after
-/// the commit.
+/// An event in the form that is stored in the database and sent to clients. `data` is JSON, and its bytes
+/// never change once the event is committed.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
     pub event_id: EventId,

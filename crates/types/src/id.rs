@@ -170,8 +170,8 @@ fn decode(text: &str) -> Option<u128> {
     })
 }
 
-/// Generates ids from a clock and a random number generator. Each id is greater than the one before, of
-/// whatever type. Clones share this order.
+/// Generates ids from a clock and a random number generator. Each id is greater than all ids generated before
+/// it, whatever their types. This also holds across clones of a source.
 #[derive(Clone)]
 pub struct IdSource {
     clock: Arc<dyn Clock>,
@@ -194,9 +194,10 @@ impl IdSource {
         *last = stamp.max(*last);
     }
 
-    /// Generates an id. The 12 bits after the 48-bit millisecond timestamp hold the fraction of the
-    /// millisecond (RFC 9562, method 3). If the clock has not advanced since the previous id, that id's time
-    /// is incremented by one fraction instead.
+    /// Generates an id. It begins with its creation time, encoded as in RFC 9562, section 6.2, method 3:
+    /// 48 bits for the milliseconds and, after the UUID version, 12 bits for the fraction of the millisecond.
+    /// If the clock has not advanced since the previous id, the new id's time is 1/4096 ms after that of the
+    /// previous id.
     pub fn next<I: Id>(&self) -> I {
         let micros = u64::try_from(self.clock.now().as_micros()).unwrap_or(0);
         let current = ((micros / 1000) << 12) | ((micros % 1000) * 4096 / 1000);

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AccountId, DeploymentId, KeyId};
 use crate::time::Timestamp;
 
-/// The maximum length of the customer id that a key is restricted to, in characters. The minimum is 1.
+/// The maximum length, in characters, of the customer id to which a key is restricted. A longer id or an
+/// empty one is rejected.
 pub const MAX_CUSTOMER_CHARS: usize = 256;
 
 /// A right that a key carries. Every operation requires one scope.
@@ -57,8 +58,8 @@ impl Scope {
         Self::Admin,
     ];
 
-    /// The scopes that a browser token may carry. They suffice for a chat, but none allows changes to the
-    /// agent.
+    /// The scopes that a browser token may carry. They suffice for a chat page, but none of them allows
+    /// changes to the agent.
     pub const FOR_BROWSER_TOKENS: [Self; 6] = [
         Self::MessagesSend,
         Self::SteeringAnswer,
@@ -102,7 +103,7 @@ impl Scope {
     }
 }
 
-/// An API key or a browser token, without the secret text that authenticates.
+/// An API key or a browser token, without the secret text that clients send to authenticate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = Key)]
 pub struct KeyInfo {

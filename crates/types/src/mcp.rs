@@ -1,4 +1,4 @@
-//! MCP servers of a deployment.
+//! The MCP servers of a deployment, which offer tools to its agent.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use crate::tool::Permission;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Header {
-    /// A text with `${NAME}` in it, which is replaced by the value of the deployment's secret of that name.
+    /// A text that contains `${NAME}`. In requests, each `${NAME}` is replaced by the value of the
+    /// deployment's secret `NAME`.
     Template(String),
     /// The ciphertext of a write-only value. It can be decrypted only for an MCP server with the same name
     /// and origin.
@@ -36,11 +37,11 @@ pub struct McpServer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionState {
-    /// No connection was attempted yet.
+    /// No connection has been attempted yet.
     NotConnected,
 }
 
-/// The connection to an MCP server.
+/// The state of the connection to an MCP server, and the last error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Connection {
     pub state: ConnectionState,
@@ -98,7 +99,7 @@ impl From<&McpServer> for McpServerItem {
     }
 }
 
-/// The MCP servers of a deployment, in configuration order.
+/// The MCP servers of a deployment, in the order in which the deployment's configuration lists them.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct McpServerList {
     pub data: Vec<McpServerItem>,

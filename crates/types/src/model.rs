@@ -29,7 +29,7 @@ impl std::fmt::Display for ModelName {
     }
 }
 
-/// The content of a model call: the system prompt, the available tools, and the conversation so far, oldest
+/// The input of a model call: the system prompt, the available tools, and the conversation so far, oldest
 /// turn first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelRequest {
@@ -57,14 +57,14 @@ pub enum Block {
     Text {
         text: String,
     },
-    /// Reasoning text of the model. In later calls, text and `signature` must be sent back unchanged to the
-    /// provider that created them.
+    /// Reasoning text of the model. Later calls to the same provider must send back `text` and `signature`
+    /// unchanged.
     Thinking {
         text: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<String>,
     },
-    /// Reasoning that the provider encrypted. In later calls, it is sent back to the provider unchanged.
+    /// Reasoning that the provider encrypted. Later calls to the same provider must send it back unchanged.
     RedactedThinking {
         data: String,
     },
@@ -88,7 +88,7 @@ pub struct ToolResult {
     pub is_error: bool,
 }
 
-/// A tool result as the journal stores it.
+/// A tool result as it is stored in the journal, the table of a run's steps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolOutcome {
     pub text: String,
@@ -103,8 +103,8 @@ pub struct ToolSchema {
     pub parameters: serde_json::Value,
 }
 
-/// An item of a model's output stream: pieces of text as they arrive, then exactly one `Finished` item, which
-/// contains the complete reply.
+/// An item of a model's output stream. A successful stream delivers the text piece by piece, and then exactly
+/// one `Finished` item with the complete reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelEvent {
     TextDelta(String),
@@ -172,7 +172,7 @@ impl std::ops::AddAssign for TokenUsage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelErrorKind {
-    /// The server's configuration does not contain the provider, or no API key for it.
+    /// The server's configuration lacks the provider or its API key.
     ProviderNotConfigured,
     Authentication,
     RateLimited,
@@ -229,8 +229,8 @@ impl ModelErrorKind {
     }
 }
 
-/// A failed attempt of a model call. `retry_after` is the delay before a retry that the provider requested,
-/// if it requested one.
+/// A failed attempt at a model call. `retry_after` is the delay that the provider requested before a retry,
+/// if any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelError {

@@ -1,11 +1,11 @@
-//! Classifies IP addresses as public or private, and defines the private destinations that an operator
-//! allows.
+//! Classifies IP addresses as public or private, and defines the exceptions: private destinations to which an
+//! operator allows connections.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// A private destination that the operator allows the server and sandboxes to reach.
+/// A private destination that the operator allows the server or the sandboxes to reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivateTarget {
     /// A range of IP addresses. A single address is stored as a range of one.
@@ -15,7 +15,7 @@ pub enum PrivateTarget {
 }
 
 impl PrivateTarget {
-    /// Returns true if this entry allows a connection to `address`.
+    /// Returns true if this destination is a range of IP addresses that contains `address`.
     pub fn covers_address(&self, address: IpAddr) -> bool {
         match self {
             // An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) reaches the same machine as the IPv4 address.
@@ -24,8 +24,7 @@ impl PrivateTarget {
         }
     }
 
-    /// Returns true if this entry allows a connection to the host `name`. Case and a trailing dot are
-    /// ignored.
+    /// Returns true if this destination is the host `name`. Case and a trailing dot are ignored.
     pub fn covers_host(&self, name: &str) -> bool {
         match self {
             Self::Network(_) => false,
@@ -54,7 +53,8 @@ const RESERVED_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The IPv6 range of global unicast addresses. All addresses outside it are private.
+/// The IPv6 range of global unicast addresses. Addresses outside it count as private, unless they embed a
+/// public IPv4 address.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 /// The ranges within [`GLOBAL_V6`] that are not part of the public internet.
 const RESERVED_V6: [(Ipv6Addr, u32); 3] = [

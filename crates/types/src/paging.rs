@@ -1,11 +1,11 @@
-//! Pages of a list. A cursor is the id of the last row of a page, not an offset. Rows that are inserted
-//! between two requests therefore neither repeat nor skip rows.
+//! Pages of a list. A cursor identifies the last row of a page and is not an offset. Therefore, rows that are
+//! inserted between two requests do not cause other rows to appear twice or to be skipped.
 
 use serde::Serialize;
 
-/// The maximum number of rows of a page. A larger `limit` is rejected.
+/// The maximum number of rows in a page. A larger `limit` is rejected.
 pub const MAX_LIMIT: u32 = 100;
-/// The number of rows of a page if the request has no `limit`.
+/// The number of rows in a page if the request has no `limit`.
 pub const DEFAULT_LIMIT: u32 = 20;
 
 /// A request for a page: up to `limit` rows that follow the row `after` in the order of the list.
@@ -31,8 +31,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Creates a page from up to `limit + 1` rows. A row beyond `limit` is dropped, and shows that another
-    /// page follows.
+    /// Creates a page from up to `limit + 1` rows. If there is a row beyond `limit`, another page follows.
+    /// That row is not part of this page.
     pub fn from_rows(mut rows: Vec<T>, limit: u32, cursor_of: impl Fn(&T) -> String) -> Self {
         let limit = limit as usize;
         let more = rows.len() > limit;

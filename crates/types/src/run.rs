@@ -58,14 +58,14 @@ pub struct Usage {
     pub model_calls: u64,
     pub tool_calls: u64,
     pub tokens: TokenUsage,
-    /// The usage of each model, in the order of first use. There are several models if fallback models
+    /// The usage of each model, in the order of first use. The list has several entries if fallback models
     /// replied.
     #[serde(default)]
     pub models: Vec<ModelUsage>,
 }
 
 impl Usage {
-    /// Adds a successful call of `model` to the totals and to the usage of that model.
+    /// Adds a successful model call to the run's totals and to the usage of `model`.
     pub fn add_model_call(&mut self, model: &str, tokens: TokenUsage) {
         self.model_calls += 1;
         self.tokens += tokens;
@@ -79,7 +79,7 @@ impl Usage {
     }
 }
 
-/// The part of a run's usage that one model consumed.
+/// One model's share of a run's usage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ModelUsage {
     /// The model's name, as `provider/model`.
@@ -88,14 +88,14 @@ pub struct ModelUsage {
     pub tokens: TokenUsage,
 }
 
-/// The kind of cause that started a run. So far, only messages start runs.
+/// The cause of a run. Currently, only a message can start a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     Message,
 }
 
-/// The kind of a call in a run.
+/// The kind of a call made during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
@@ -117,7 +117,7 @@ pub enum StepStatus {
     Cancelled,
 }
 
-/// A model call or a tool call of a run.
+/// A model call or tool call made during a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RunStep {
     /// The number of the step, from 1. A model call and the tool calls that its reply requests belong to the
@@ -136,11 +136,11 @@ pub struct RunStep {
     /// The tokens of a model call, as the provider counts them. Absent for a tool call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenUsage>,
-    /// The first 100 network connections that programs started by the tool call attempted, in order. Absent
+    /// The first 100 network connections attempted by programs that the tool call started, in order. Absent
     /// for a model call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<Vec<StepConnection>>,
-    /// The total number of network connections that programs started by the tool call attempted. Absent for a
+    /// The total number of network connections attempted by programs that the tool call started. Absent for a
     /// model call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_total: Option<i64>,
@@ -160,7 +160,7 @@ pub struct Run {
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
-    /// The time at which cancellation was requested. The run ends as soon as its active calls are stopped.
+    /// The time at which cancellation was requested. The run ends as soon as its active calls have stopped.
     /// Absent if cancellation was not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel_requested_at: Option<Timestamp>,

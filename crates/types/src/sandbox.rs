@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
-/// A type of sandbox, and the name of the engine that creates sandboxes of this type.
+/// A type of sandbox. Each type has the same name as the engine that normally creates sandboxes of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxType {
@@ -11,7 +11,7 @@ pub enum SandboxType {
     Docker,
     /// A bubblewrap sandbox on the server's machine.
     Local,
-    /// A Docker container that runs on the gVisor kernel instead of the host's kernel.
+    /// A Docker container whose programs use the gVisor kernel instead of the kernel of the server's machine.
     Gvisor,
 }
 
@@ -35,11 +35,11 @@ impl SandboxType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressMode {
-    /// No host.
+    /// Programs cannot reach any host.
     Deny,
-    /// Only the hosts that match a pattern in `hosts`.
+    /// Programs may reach only the hosts that match a pattern in `hosts`.
     Allowlist,
-    /// Every host with a public IP address.
+    /// Programs may reach every host that has a public IP address.
     Open,
 }
 

@@ -1,4 +1,5 @@
-//! Secrets, as the API shows them: the hosts and request parts for which the value is used, never the value.
+//! Secrets, as the API shows them: without the value, but with the hosts to which the value may be sent and
+//! the parts of a request that may contain it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +29,7 @@ pub struct SecretId(String);
 pub struct InvalidSecretId;
 
 impl SecretId {
-    /// Generates an id, for a secret whose creator did not choose one.
+    /// Generates an id for a secret whose creator did not choose one.
     pub fn generate(ids: &IdSource) -> Self {
         Self(ids.next::<NewSecretId>().to_string())
     }
@@ -86,8 +87,8 @@ impl utoipa::PartialSchema for SecretId {
 
 impl utoipa::ToSchema for SecretId {}
 
-/// A part of an HTTP request. The egress proxy replaces a secret's placeholder by the value only in the parts
-/// that the secret allows.
+/// A part of an HTTP request. Programs in a sandbox send a random placeholder instead of a secret's value.
+/// The egress proxy replaces the placeholder with the value only in the parts that the secret allows.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -100,7 +101,7 @@ pub enum Inject {
 
 impl Inject {
     pub const ALL: [Self; 3] = [Self::Header, Self::Query, Self::Body];
-    /// The request parts of a secret that is created without `inject`.
+    /// The request parts that a secret allows if it is created without `inject`.
     pub const DEFAULT: [Self; 1] = [Self::Header];
 
     pub fn as_str(self) -> &'static str {
@@ -124,7 +125,7 @@ pub struct Secret {
     /// The hosts to which the value may be sent. If the list is empty, the value is never sent.
     #[schema(value_type = Vec<String>)]
     pub allowed_hosts: Vec<HostPattern>,
-    /// The parts of an HTTP request in which the placeholder is replaced by the value.
+    /// The parts of an HTTP request in which the secret's placeholder is replaced with its value.
     pub inject: Vec<Inject>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

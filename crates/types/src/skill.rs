@@ -38,7 +38,8 @@ impl SkillSource {
 #[serde(rename_all = "snake_case")]
 pub enum SkillStatus {
     Ready,
-    /// The file of a `file` skill does not exist. The skill becomes `ready` as soon as a valid file exists.
+    /// The file of a `file` skill does not exist. The skill becomes `ready` as soon as there is a valid file
+    /// at its path.
     Missing,
     /// The file of a `file` skill exists but is not a valid `SKILL.md`.
     Invalid,
@@ -82,7 +83,7 @@ pub struct Skill {
     pub updated_at: Timestamp,
 }
 
-/// The skills of a deployment, in configuration order.
+/// The skills of a deployment, in the order in which the deployment's configuration lists them.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SkillList {
     pub data: Vec<SkillItem>,

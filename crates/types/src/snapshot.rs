@@ -16,7 +16,7 @@ pub enum SnapshotStatus {
     Creating,
     /// The archive is complete.
     Ready,
-    /// Archiving failed. The server retains the files of the workspace and tries again.
+    /// Archiving failed. The server retains the files of the workspace and tries to archive them again.
     Error,
 }
 
@@ -52,8 +52,9 @@ pub struct SnapshotContents {
     pub content_size: u64,
     /// The number of files, directories and symbolic links in the archive.
     pub entries: u64,
-    /// The number of entries of the workspace that were not archived: sockets, FIFOs, devices, and entries
-    /// whose path is too long or too deep. The manifest lists them.
+    /// The number of workspace entries that were not archived: sockets, FIFOs, devices, mount points, entries
+    /// whose path is too long or too deep, and symbolic links whose target is too long. The archive's
+    /// last file, the manifest, lists the first 1,000 of them and the number of the others.
     pub left_out: u64,
 }
 

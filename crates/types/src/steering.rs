@@ -9,9 +9,9 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringKind {
-    /// Asks for permission to make a tool call.
+    /// Asks for approval of a tool call.
     Approval,
-    /// Asks a question that is answered with a text.
+    /// Asks a question whose answer is text.
     Question,
 }
 
@@ -58,7 +58,7 @@ pub enum SteeringOutcome {
     Answered,
     /// The time limit passed without an answer, and the deployment's `steering.on_expiry` was applied.
     Expired,
-    /// The run ended before an answer.
+    /// The run ended before the request was answered.
     Cancelled,
 }
 
@@ -84,9 +84,9 @@ impl SteeringOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeringDecision {
-    /// For an approval: make the tool call.
+    /// For an approval request: make the tool call.
     Approve,
-    /// For an approval: do not make the tool call. For a question: decline to answer.
+    /// For an approval request: do not make the tool call. For a question: decline to answer.
     Deny,
     /// For a question: the answer is in `message`.
     Answer,
@@ -133,7 +133,7 @@ pub struct SteeringAnswer {
     pub remember: Remember,
 }
 
-/// A question or a request for approval from a run to a person.
+/// A question or a request for approval that a run sends to a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SteeringRequest {
     pub steering_id: SteeringId,
@@ -162,7 +162,7 @@ pub struct SteeringRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<SteeringOutcome>,
     /// The id of the API key that answered the request, `expiry` if the request expired, or `cancel` if the
-    /// run ended before an answer. Absent while the request is pending.
+    /// run ended before the request was answered. Absent while the request is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

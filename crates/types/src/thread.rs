@@ -46,7 +46,7 @@ impl ThreadStatus {
     }
 }
 
-/// The media type of an attachment.
+/// The kind of media in an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttachmentType {
@@ -80,7 +80,7 @@ pub struct Attachment {
     pub path: Option<String>,
 }
 
-/// A message of a thread.
+/// A message in a thread.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Message {
     pub message_id: MessageId,
@@ -89,7 +89,7 @@ pub struct Message {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub attachments: Vec<Attachment>,
-    /// For a message of a user, the run that reads it. For a message of the agent, the run that wrote it.
+    /// For the role `user`, the run that reads the message. For the role `agent`, the run that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
     /// `true` if the text is incomplete because the model call broke off or the run was cancelled. Absent

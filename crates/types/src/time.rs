@@ -1,5 +1,6 @@
 //! Timestamps, and the traits through which Herm reads the current time and random bytes. Other code takes a
-//! [`Clock`] or an [`Rng`] as a parameter instead of using the system's, so that tests can replace them.
+//! [`Clock`] or an [`Rng`] as a parameter, so that tests can replace the system clock and the system's random
+//! number generator.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -104,7 +105,7 @@ impl Rng for SystemRng {
             clippy::expect_used,
             reason = "ids and keys need randomness: continuing without it would be unsafe"
         )]
-        getrandom::fill(bytes).expect("failed to read the operating system's random source");
+        getrandom::fill(bytes).expect("failed to get random bytes from the operating system");
     }
 }
 

@@ -16,16 +16,16 @@ pub const BUILTIN_ORIGIN: &str = "builtin";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
-    /// Calls of the tool are made without asking a person.
+    /// The tool is called without asking a person. Only dangerous shell commands still need an approval.
     #[default]
     AlwaysAllow,
-    /// Each call of the tool needs the approval of a person.
+    /// Each call to the tool needs the approval of a person.
     AlwaysAsk,
-    /// Calls of the tool are never made. The model receives an error as the tool result.
+    /// The tool is never called. If the model requests a call, it receives an error as the tool result.
     Deny,
 }
 
-/// The settings of a tool that a client has changed.
+/// The settings of a tool. They are stored only if a client has changed them from the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolSetting {
     pub enabled: bool,
@@ -39,7 +39,7 @@ pub struct Tool {
     pub name: String,
     /// The origin of the tool: `builtin`, or the name of an MCP server.
     pub origin: String,
-    /// True if the tool is offered to the model, false if the model neither sees nor can call it.
+    /// True if the tool is offered to the model. If false, the model can neither see nor call the tool.
     pub enabled: bool,
     pub permission: Permission,
 }

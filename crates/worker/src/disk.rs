@@ -7,15 +7,15 @@ use std::time::Duration;
 use herm_sandbox::workspace::{self, usage};
 use tokio::time::{Instant, sleep};
 
-/// The minimum pause between two checks of the disk usage. A command is stopped at the second check in a row that
-/// finds the workspace over its quota, if the workspace is still growing.
+/// The minimum pause between two checks of the disk usage. A command is stopped when two consecutive checks find the
+/// workspace over its quota and the second check finds more bytes than the first.
 const CHECK_INTERVAL: Duration = Duration::from_millis(700);
-/// The minimum ratio of the pause after a check to the duration of the check. A check of a workspace with many files
-/// takes longer, so such workspaces are checked less often.
+/// After a check that took a time T, the pause until the next check is at least this factor times T. Checks take longer
+/// in workspaces with many files, so these workspaces are checked less often.
 const PAUSE_FACTOR: u32 = 10;
 
-/// Returns once the workspace holds more than `limit_bytes` and has grown since the previous check. If a workspace over
-/// the limit is shrinking, waits until it grows again.
+/// Returns when two consecutive checks have found more than `limit_bytes` in the workspace, and the second has found
+/// more bytes than the first. While a workspace over the limit is not growing, keeps waiting.
 pub(crate) async fn wait_until_over_quota(dir: PathBuf, limit_bytes: u64) {
     let (mut previous_excess, mut pause) = (None, CHECK_INTERVAL);
     loop {

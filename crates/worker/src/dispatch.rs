@@ -106,7 +106,7 @@ pub(crate) fn subject<I: std::str::FromStr>(lease: &Lease) -> Result<I, Error> {
     })
 }
 
-/// Forwards change notifications from the feed to the tasks that execute the changed runs. If notifications were
+/// Forwards the store's notifications about changed runs to the tasks that execute these runs. If notifications were
 /// lost, all tasks are notified.
 pub(crate) async fn forward_change_notifications(context: Arc<Context>, stop: CancellationToken) {
     let mut notifications = context.store.feed().changed_runs();
@@ -167,8 +167,8 @@ async fn renew_until_lost(context: &Context, lease: &Lease, changed: &Notify) ->
             })
             .await;
         match renewed {
-            // The client requested the run's cancellation. The change notification about it may have been lost, so the
-            // run's task is notified here too.
+            // A client has requested the run's cancellation. The change notification about it may have been lost, so
+            // the run's task is notified here too.
             Ok(is_cancelled) if is_cancelled => changed.notify_one(),
             Ok(_) => {}
             Err(Error::LeaseLost) => return Error::LeaseLost,

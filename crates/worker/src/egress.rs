@@ -43,7 +43,7 @@ struct ServiceState {
 
 impl EgressService {
     /// Creates the service and starts its background task. Until [`EgressService::close`] is called, the task records
-    /// the end and the traffic of each connection.
+    /// that connections were closed, and how many bytes each of them transferred.
     pub fn new(options: Options) -> Self {
         let Options { store, sealer, rng, default_mode } = options;
         let ledger = Ledger::new(store.clone(), rng);
@@ -73,7 +73,7 @@ impl EgressService {
 
     /// Returns the environment variables through which commands in the deployment's sandbox use secrets. `secrets` maps
     /// variable names to secret ids. Each variable contains the secret's placeholder, a random text that the proxy
-    /// replaces by the value. Secrets that the deployment no longer uses are omitted.
+    /// replaces with the value. Secrets that the deployment no longer uses are omitted.
     ///
     /// # Errors
     /// Fails if the database cannot be reached.
@@ -92,8 +92,8 @@ impl EgressService {
         Ok(pairs.map(|(name, placeholder)| (name.clone(), placeholder.clone())).collect())
     }
 
-    /// Records the end of every connection that has been closed so far, then stops the background task. The ends of
-    /// connections that are closed later are not recorded.
+    /// Writes the pending records of closed connections, for a few seconds at most, then stops the background task. A
+    /// connection that is closed later is not recorded as closed.
     pub async fn close(&self) {
         self.0.ledger.close().await;
     }
@@ -126,7 +126,7 @@ struct DeploymentOwner {
 
 impl DeploymentOwner {
     fn unavailable(&self, action: &str, error: &(dyn std::error::Error + 'static)) -> Unavailable {
-        tracing::warn!(deployment_id = %self.deployment_id, action, error, "refused egress: the policy or a secret is unavailable");
+        tracing::warn!(deployment_id = %self.deployment_id, action, error, "refused an egress request because the policy or a secret could not be read");
         Unavailable
     }
 

@@ -1,9 +1,9 @@
-//! The worker, which claims work items from the queue and executes them. A wake-up only says that there may be work.
-//! The state of a run is always read from the store.
+//! The worker, which claims work items from the queue and executes them. It is woken when there may be new work, but it
+//! always reads the state of a run from the store.
 //!
-//! A run is advanced by one worker at a time, under a lease. Every write checks the lease in the same transaction, so
-//! a worker that has lost its lease cannot write. A worker may be killed at any time: the worker that claims the run
-//! next resumes it from the run's journal.
+//! A run is advanced by one worker at a time, under a lease. Every write checks the lease in the same transaction, so a
+//! worker that has lost its lease cannot write. A worker may be killed at any time: the worker that claims the run next
+//! resumes it from the run's journal.
 
 mod demo;
 mod disk;

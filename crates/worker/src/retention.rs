@@ -183,8 +183,8 @@ where
     Ok(removed)
 }
 
-/// If the thread is idle, renames its workspace, so that no run uses it any more and it can be destroyed later. Returns
-/// false if the thread is not idle.
+/// If the thread is idle, renames its workspace. From then on no run uses this workspace, so it can be destroyed later.
+/// Returns false if the thread is not idle.
 async fn set_workspace_aside(
     store: &Store,
     workspaces: &Workspaces,

@@ -114,7 +114,8 @@ impl Running {
     }
 }
 
-/// Removes a work item from the registry when dropped, and thus even if the item's task panics or is aborted.
+/// When dropped, removes a work item from the registry. The item is therefore removed even if its task panics or is
+/// aborted.
 pub(crate) struct RunningGuard {
     context: Arc<Context>,
     claim: Claim,

@@ -19,8 +19,8 @@ use crate::disk;
 /// The default idle timeout: a sandbox that has not been used for this time is stopped. The next command starts it
 /// again.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// The delay after the server's start before the sandboxes of previous server processes are cleaned up. A sandbox
-/// that no server connects to ends after [`RECONNECT_TIMEOUT`], so by then the unused sandboxes have ended.
+/// The delay after the server's start before the sandboxes of previous server processes are cleaned up. A sandbox ends
+/// by itself if no server connects to it within [`RECONNECT_TIMEOUT`], so by then the unused sandboxes have ended.
 const CLEANUP_DELAY: Duration = RECONNECT_TIMEOUT.saturating_mul(2);
 /// The interval between two checks for idle sandboxes.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -130,7 +130,7 @@ impl SandboxPool {
         let use_guard = self.acquire_configured(&config);
         let pool = self.clone();
         tokio::spawn(async move {
-            // Only logged: the next command tries to start the sandbox again and reports the failure.
+            // The error is only logged: the next command tries to start the sandbox again and reports the failure.
             if let Err(error) = pool.sandboxes.ensure(config.spec()).await {
                 let workspace = config.workspace;
                 tracing::debug!(%workspace, error = &error as &dyn std::error::Error, "failed to start a sandbox in advance");
@@ -139,8 +139,8 @@ impl SandboxPool {
         });
     }
 
-    /// Executes a command and waits for its outcome. A command that keeps growing a workspace beyond its disk quota
-    /// is killed.
+    /// Executes a command and waits for its outcome. The command is killed if the workspace exceeds its disk quota and
+    /// keeps growing.
     pub(crate) async fn exec(&self, config: &SandboxConfig, exec: Exec) -> Result<ExecResult, Error> {
         let _use_guard = self.acquire_configured(config);
         let sandbox = self.sandboxes.ensure(config.spec()).await?;
@@ -171,7 +171,7 @@ impl SandboxPool {
     }
 
     /// Tells the guest (the program that runs commands in the sandbox) that the result of a command is recorded, so
-    /// that the guest can drop the result.
+    /// that the guest can discard its copy.
     pub(crate) async fn acknowledge(&self, workspace: WorkspaceId, exec_id: &str) {
         let _use_guard = self.acquire(workspace);
         if let Ok(Some(sandbox)) = self.sandboxes.find(&workspace.to_string()).await {
@@ -186,8 +186,8 @@ impl SandboxPool {
         tokio::spawn(async move {
             if let Ok(Some(sandbox)) = pool.sandboxes.find(&workspace.to_string()).await {
                 sandbox.kill(&exec_id);
-                // Waits until the command has ended, because only then can the guest drop its result. This fails if the
-                // sandbox has ended, and then there is no result to drop.
+                // Waits until the command has ended, because only then can the guest discard its result. This fails if
+                // the sandbox has ended, and then there is no result to discard.
                 let _ = sandbox.attach(&exec_id).await;
                 sandbox.acknowledge(&exec_id);
             }
@@ -248,7 +248,7 @@ impl SandboxPool {
         }
     }
 
-    /// Removes the sandboxes that have reached their idle timeout from the table, and returns their workspaces.
+    /// Removes the sandboxes that have reached their idle timeout from the use table, and returns their workspaces.
     fn take_idle(&self) -> Vec<WorkspaceId> {
         let mut uses = self.uses.lock();
         let now = Instant::now();
@@ -258,8 +258,8 @@ impl SandboxPool {
         idle.map(|(workspace, _)| workspace).collect()
     }
 
-    /// Counts the caller as a user of a sandbox until the guard is dropped. If the table does not contain the sandbox
-    /// yet, adds it with the default idle timeout.
+    /// Counts the caller as a user of a sandbox until the returned guard is dropped. If the use table does not contain
+    /// the sandbox yet, adds it with the default idle timeout.
     fn acquire(&self, workspace: WorkspaceId) -> UseGuard {
         let mut uses = self.uses.lock();
         let unused = || SandboxUse { users: 0, since: Instant::now(), idle_timeout: DEFAULT_IDLE_TIMEOUT };
@@ -267,8 +267,8 @@ impl SandboxPool {
         UseGuard { uses: Arc::clone(&self.uses), workspace }
     }
 
-    /// Counts the caller as a user of a sandbox until the guard is dropped, and sets the sandbox's idle timeout to the
-    /// one in `config`.
+    /// Counts the caller as a user of a sandbox until the returned guard is dropped, and sets the sandbox's idle
+    /// timeout to the one in `config`.
     fn acquire_configured(&self, config: &SandboxConfig) -> UseGuard {
         let use_guard = self.acquire(config.workspace);
         if let Some(sandbox_use) = self.uses.lock().get_mut(&config.workspace) {

@@ -1,9 +1,10 @@
-//! Creates a snapshot of a deleted deployment's workspace during the teardown, if a snapshot was requested.
+//! Creates a snapshot of a deleted deployment's workspace while the deployment is torn down, if a snapshot was
+//! requested.
 //!
 //! The snapshot's row records the progress, and every step can be repeated after a crash. The archive is written
 //! completely to disk, then renamed to its final name. Then the row gets the status `ready`, and only then is the
-//! workspace destroyed. If the archive cannot be written, the workspace is retained and the row records the error.
-//! The attempt is repeated until it succeeds or the snapshot is deleted.
+//! workspace destroyed. If the archive cannot be written, the workspace is retained and the row records the error. The
+//! server repeats the attempt until it succeeds or the snapshot is deleted.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use crate::worker::Context;
 /// The delay before a failed snapshot is attempted again, in milliseconds: one hour, which leaves time to free disk
 /// space.
 pub(crate) const RETRY_DELAY_MS: i64 = 60 * 60 * 1000;
-/// The error code of a snapshot whose workspace is too large. A retry is useless, because the workspace of a deleted
-/// deployment does not shrink.
+/// The error code of a snapshot whose workspace is too large. Retrying does not help, because the workspace of a
+/// deleted deployment does not shrink.
 const TOO_LARGE: &str = "too_large";
 
 /// The action that the teardown takes on the workspace.
@@ -115,8 +116,8 @@ async fn record(
     Ok(())
 }
 
-/// Postpones the next attempt to create the snapshot. If the snapshot was deleted, the teardown is due again at once,
-/// to destroy the workspace.
+/// Schedules the next attempt to create the snapshot. If the workspace is too large, the next attempt is due when the
+/// snapshot expires. If the snapshot was deleted, the teardown is due at once, to destroy the workspace.
 pub(crate) async fn postpone(tx: &mut Tx, lease: &Lease, retry_ms: i64) -> Result<(), Error> {
     let delay_ms = match snapshots::find_of_deployment(tx, lease.deployment_id).await? {
         None => 0,

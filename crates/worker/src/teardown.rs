@@ -66,8 +66,8 @@ async fn retire(context: &Context, workspace: WorkspaceId) -> Result<(), Error> 
     context.sandbox_pool.retire(workspace).await.map_err(|error| Error::Io(std::io::Error::other(error)))
 }
 
-/// When a thread is deleted, the tasks and commands of this many of its latest runs are stopped. Only the last run of a
-/// thread can be active; the run before it is included as a precaution.
+/// The number of a deleted thread's latest runs whose tasks and commands are stopped. Only the last run of a thread can
+/// be active; the run before it is included as a precaution.
 const LAST_RUNS: i64 = 2;
 
 pub(crate) async fn erase_thread(
@@ -95,8 +95,8 @@ pub(crate) async fn erase_thread(
         context.sandbox_pool.abandon(WorkspaceId::Deployment(deployment_id), run::call_name(call));
     }
     failpoint::reach("erase_thread", "workspace");
-    // If the thread shares its deployment's workspace, it has no workspace of its own. Retiring and destroying then
-    // have no effect.
+    // If the thread shares its deployment's workspace, it has no workspace of its own. Stopping the sandbox and
+    // destroying the directory then have no effect.
     let workspace = WorkspaceId::Thread(deployment_id, thread_id);
     retire(context, workspace).await?;
     let dir = context.workspaces.dir_of(workspace);

@@ -1,4 +1,5 @@
-//! The rules that every history must fulfil. `simulation/mutations.rs` tests each rule with a history that violates it.
+//! The rules that every test history must satisfy. A history records what clients received and what the server stored.
+//! `simulation/mutations.rs` tests each rule with a history that violates it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,7 +10,7 @@ use crate::history::{AcknowledgedMessage, DeploymentHistory, History};
 /// Checks a history against all rules.
 ///
 /// # Errors
-/// Describes the first violation.
+/// Returns a description of the first violated rule.
 pub(crate) fn check(history: &History) -> Result<(), String> {
     check_effects(history)?;
     for deployment in &history.deployments {
@@ -36,15 +37,15 @@ fn named<'a>(events: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Val
     events.iter().filter(move |event| event["event"] == name)
 }
 
-/// Returns true for a tool result that reports an unknown outcome.
+/// Returns true if the event is a tool result that leaves open whether the tool call was made.
 pub(crate) fn is_unknown_outcome(event: &Value) -> bool {
     let is_error = event["event"] == "tool_result" && event["data"]["is_error"] == true;
     let result = text(event, "result");
     is_error && (result.contains("unknown") || result.starts_with("Cancelled"))
 }
 
-/// Checks that no command was started twice, and that each tool result is correct: after a success, the command must
-/// have been started. After an error, it must not have been started. A result with an unknown outcome allows both.
+/// Checks that no command was started twice, and that each tool result agrees with what happened: a success requires
+/// that the command was started, an error requires that it was not, and an unknown outcome allows both.
 fn check_effects(history: &History) -> Result<(), String> {
     if let Some((command, count)) = history.command_starts.iter().find(|(_, count)| **count > 1) {
         return Err(format!("{command} was started {count} times"));
@@ -70,8 +71,8 @@ fn check_effects(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that the event log has no gaps, except where a deleted thread's events were erased, and that no event of a
-/// deleted thread remains. All other events must still equal those that clients read earlier.
+/// Checks that the event log contains no event of a deleted thread, that it has no gaps except where such events were
+/// erased, and that all other events are still the same as when clients read them earlier.
 fn check_log(deployment: &DeploymentHistory) -> Result<(), String> {
     let is_erased = |event: &&Value| deployment.erased_threads.contains(text(event, "thread_id"));
     if let Some(event) = deployment.events.iter().find(is_erased) {
@@ -108,8 +109,8 @@ fn check_steering(deployment: &DeploymentHistory) -> Result<(), String> {
     }
 }
 
-/// Checks that each thread has stored exactly the user messages that the server acknowledged, in the same order. Each
-/// must belong to the run that the acknowledging response named.
+/// Checks that the stored user messages of each thread are exactly those that the server acknowledged, in the same
+/// order. Each must belong to the run that the server's response named.
 fn check_stored_messages(deployment: &DeploymentHistory) -> Result<(), String> {
     let mut stored: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
     for event in named(&deployment.events, "message").filter(|event| event["data"]["role"] == "user") {
@@ -129,7 +130,7 @@ fn check_stored_messages(deployment: &DeploymentHistory) -> Result<(), String> {
 }
 
 /// Checks that the deltas (streamed pieces) of each agent message add up to the content of its `message` event, and
-/// that no message lacks this event.
+/// that this event is never missing.
 fn check_deltas(deployment: &DeploymentHistory) -> Result<(), String> {
     let mut open: BTreeMap<&str, String> = BTreeMap::new();
     for event in &deployment.events {

@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The delimiters around the message's name in a marker.
 const DELIMITERS: (&str, &str) = ("<<", ">>");
 
-/// Returns the text of a message with this name: a text that contains the name's marker.
+/// Returns a message text that contains the marker of the message `name`.
 pub(crate) fn marked_text(name: &str) -> String {
     format!("{}{name}{} Do it.", DELIMITERS.0, DELIMITERS.1)
 }

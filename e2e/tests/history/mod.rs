@@ -16,7 +16,7 @@ use serde_json::Value;
 pub(crate) struct AcknowledgedMessage {
     pub(crate) thread_id: String,
     pub(crate) run_id: String,
-    /// The name that the marker in the message's text contains.
+    /// The message's name, which the marker in its text contains.
     pub(crate) name: String,
 }
 
@@ -35,10 +35,10 @@ impl AcknowledgedMessage {
     }
 }
 
-/// The history of one deployment. Deployments that the test deletes have no history.
+/// The history of one deployment. Deployments that are deleted while clients still send requests have no history.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeploymentHistory {
-    /// The acknowledged messages. Those of the same thread are in the order in which they were sent.
+    /// The acknowledged messages. Within each thread, they are in the order in which they were sent.
     pub(crate) acknowledged: Vec<AcknowledgedMessage>,
     /// The events that clients read while failures were still being injected.
     pub(crate) earlier_events: Vec<Value>,
@@ -47,8 +47,8 @@ pub(crate) struct DeploymentHistory {
     pub(crate) runs: Vec<Value>,
     /// The names of the user messages in the last model request of each thread, by thread id.
     pub(crate) model_messages: BTreeMap<String, Vec<String>>,
-    /// The names of the messages that the same request contains as tool results, because they answered a steering
-    /// request, by thread id.
+    /// The names of the messages that the last model request of each thread contains as tool results, by thread id.
+    /// These messages answered steering requests.
     pub(crate) model_answers: BTreeMap<String, Vec<String>>,
     /// The ids of the deleted threads.
     pub(crate) erased_threads: BTreeSet<String>,

@@ -21,17 +21,17 @@ impl SeededRandom {
         mixed ^ (mixed >> 31)
     }
 
-    /// Returns a number from 0 to `end`, excluding `end`.
+    /// Returns a random number from 0 to `end - 1`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Returns a number from `first` to `last`, including both.
+    /// Returns a random number from `first` to `last`, including both.
     pub(crate) fn between(&mut self, first: u64, last: u64) -> u64 {
         first + self.below(last - first + 1)
     }
 
-    /// Returns true with this probability in percent.
+    /// Returns true with a probability of `probability` percent.
     pub(crate) fn percent(&mut self, probability: u64) -> bool {
         self.below(100) < probability
     }

@@ -1,4 +1,4 @@
-//! Cancellation of active runs, and deletion of threads with an active run.
+//! Tests that cancel active runs, and that delete threads with an active run.
 
 use herm_testkit::client::{Client, Response};
 use herm_testkit::model_server::{Gate, Reply};
@@ -32,7 +32,8 @@ async fn cancelling_a_run_during_a_reply_keeps_the_published_text(world: World) 
     let run_id = send(&client, &deployment_id, "Count.").await;
     reader.until(&client, |event| event.name == "token").await;
     assert_eq!(cancel(&client, &deployment_id, &run_id).await.status, 202);
-    // The model's reply is still paused at the closed gate, so it cannot end. The run must be cancelled anyway.
+    // The reply cannot end, because the scripted model pauses it until the test opens the gate. The run must be
+    // cancelled anyway.
     assert_eq!(reader.until_ended(&client, &run_id).await, "cancelled");
     let last = reader.named("message").last().unwrap().data.clone();
     assert_eq!((&last["content"], &last["truncated"]), (&json!("One, two"), &json!(true)));
@@ -108,7 +109,8 @@ async fn a_cancellation_survives_a_kill(world: World) {
         let run_id = send(&client, &deployment_id, "Count.").await;
         reader.until(&client, |event| event.name == "token").await;
         let path = format!("/v1/deployments/{deployment_id}/runs/{run_id}/cancel");
-        // The kill may prevent the response, so the result is ignored. The cancellation is already stored.
+        // At each of these failpoints, the server has already stored the request to cancel the run, but may not have
+        // responded yet. The result is therefore ignored.
         let _ = client.post(&path, &json!({})).await;
         server.wait().await.unwrap();
         reader.drain().await;

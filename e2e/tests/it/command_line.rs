@@ -1,4 +1,4 @@
-//! The commands of `herm`: their output and exit status.
+//! Tests of the `herm` command line: the output and exit status of its commands.
 
 use herm_testkit::process::Finished;
 use serde_json::Value;

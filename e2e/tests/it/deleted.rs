@@ -1,4 +1,4 @@
-//! Deletion of deployments: at each stage of an active run, and with a server that is killed during the deletion.
+//! Tests that delete a deployment at each stage of an active run, and that kill the server during the deletion.
 
 use herm_testkit::client::Client;
 use herm_testkit::events::Event;
@@ -15,9 +15,9 @@ on_both_databases!(
     a_deletion_that_is_interrupted_by_a_kill_is_completed_by_the_next_server,
 );
 
-/// Makes the model pause the next run three times: within the first reply, within the command that it runs, and within
-/// the last reply. Returns the gates of the two replies: opening a gate continues its reply. Creating the file `go` in
-/// the workspace ends the command.
+/// Makes the next run pause three times: during the model's first reply, during the command that this reply requests,
+/// and during the last reply. Returns the gates of the two replies: opening a gate continues its reply. Creating the
+/// file `go` in the workspace ends the command.
 fn slow_run(world: &World) -> [Gate; 2] {
     let gates = [Gate::new(), Gate::new()];
     let [first, last] = gates.clone();
@@ -36,8 +36,8 @@ fn slow_run(world: &World) -> [Gate; 2] {
 const STAGES: [(&str, usize); 5] =
     [("run_status", 1), ("run_status", 2), ("token", 1), ("tool_call", 1), ("tool_result", 1)];
 
-/// Creates a deployment, starts a run, and waits until the run reaches the stage. Returns the reader and the
-/// deployment's id.
+/// Creates a deployment, starts a run, and waits until the run reaches the given stage. Returns the reader of the
+/// deployment's events, and the deployment's id.
 async fn run_to_stage(
     world: &World,
     client: &Client,

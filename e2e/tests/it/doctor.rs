@@ -1,4 +1,4 @@
-//! The report of `herm doctor --json` on a working installation and on one with problems.
+//! Tests of `herm doctor --json`: its report on a working installation and on one with problems.
 
 use std::fs;
 use std::os::unix::fs::symlink;

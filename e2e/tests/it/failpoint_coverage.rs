@@ -1,5 +1,5 @@
-//! Checks that the tests' scenarios reach every failpoint and every named transaction in the source code. Transactions
-//! that no scenario reaches are listed here, with the reason.
+//! Checks that the test scenarios together reach every failpoint and every named transaction in the source code. The
+//! transactions that no scenario reaches are listed here, each with the reason.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,9 +9,9 @@ use crate::kill_matrix::list_failpoints;
 use crate::world::World;
 use crate::{snapshots, steering, write_requests};
 
-/// The name of a failpoint is `moment:subject`, for example `commit.before:send_message`. At these moments, the subject
-/// is computed at run time: it is a tool, a kind of work item or a transaction. The source code does not contain these
-/// full names, so the test only checks that each moment is reached.
+/// A failpoint's name is `moment:subject`, for example `commit.before:send_message`. For the moments listed here, the
+/// subject is filled in at run time (a tool, a kind of work item or a transaction), so the source code does not contain
+/// the full names. The test only checks that each of these moments is reached.
 const COMPUTED_SUBJECTS: [&str; 5] =
     ["effect.before", "effect.after", "work.taken", "commit.before", "commit.after"];
 

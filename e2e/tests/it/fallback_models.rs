@@ -1,4 +1,4 @@
-//! Fallback models: the models that a run calls when the deployment's own model fails.
+//! Tests of fallback models, which a run calls when the deployment's own model fails.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -51,7 +51,7 @@ impl CallCounts {
 }
 
 /// Checks that every error of `model`, except a refusal, makes the run call `other_model`. Before that, a transient
-/// error is retried once with `model`, unless it is a stalled reply.
+/// error other than a stalled reply is retried once with `model`.
 async fn check_every_error(model: &str, broken: WireFormat, other_model: &str) {
     let world = world_with_short_model_timeouts().await;
     let calls = CallCounts::default();
@@ -111,8 +111,8 @@ async fn openai_errors_call_the_fallback_model_except_a_refusal() {
     check_every_error(OPENAI, WireFormat::OpenAiChat, ANTHROPIC).await;
 }
 
-/// The first model fails in the middle of its reply. The text so far is closed as a truncated message, and the fallback
-/// model's text becomes a new message.
+/// The first model fails in the middle of its reply, and again when it is retried. The text received from it becomes a
+/// truncated message, and the fallback model's text becomes a new message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_text_of_a_fallback_model_becomes_a_new_message() {
     let world = World::sqlite().await;

@@ -1,5 +1,5 @@
-//! File uploads to the real server: a large file, a file that exceeds the size limit, and an upload that is interrupted
-//! by a kill.
+//! Tests of file uploads: a large file, a file that exceeds the size limit, and an upload during which the server is
+//! killed.
 
 use herm_testkit::process::{Server, wait_until};
 use http::Method;
@@ -58,8 +58,8 @@ async fn a_large_file_is_uploaded_and_downloaded_with_little_memory() {
     assert_eq!(head.headers["content-length"], (100 * MIB).to_string());
 }
 
-/// The client reads the response only after it has sent the whole body. The server must keep the connection open until
-/// then.
+/// Two uploads of a file that is too large. The first sends no body and must be rejected immediately. The second sends
+/// the whole body before it reads the response, so the server must not close the connection early.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_too_large_is_rejected_immediately_and_the_client_can_read_the_error() {
     let world = World::sqlite().await;

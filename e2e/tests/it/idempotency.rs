@@ -1,4 +1,4 @@
-//! Requests that are repeated with the same idempotency key after the server was killed. Each request must take effect
+//! Tests that kill the server and then repeat a request with the same idempotency key. Each request must take effect
 //! exactly once.
 
 use herm_testkit::client::{Client, Response};
@@ -77,7 +77,7 @@ async fn a_message_acts_once_wherever_its_server_is_killed(world: World) {
     let deployment_id = create(&world.client_of(&server), "demo/tour").await;
     server.kill().await.unwrap();
     let path = format!("{DEPLOYMENTS}/{deployment_id}");
-    // Each message creates its own thread and therefore starts a run.
+    // Each message goes to a new thread, because a message to a thread with an active run would not start another run.
     let body = json!({"content": "Begin.", "thread_id": "new"});
     for (round, (point, is_committed)) in failpoints("send_message").into_iter().enumerate() {
         let (response, server) = kill_and_repeat(&world, &point, &format!("{path}/messages"), &body).await;

@@ -1,5 +1,6 @@
-//! Deployments whose image the Docker engine does not have. They are `provisioning` while the image is pulled, even if
-//! the server is killed during the pull, and report the reason if the pull fails.
+//! Tests of deployments whose image does not yet exist on the Docker engine. Such a deployment has the status
+//! `provisioning` while its image is pulled, even if the server is killed during the pull. If the pull fails, the
+//! deployment reports the reason.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -105,7 +106,7 @@ async fn provisioning_waits_for_an_image(engine: &str) {
     reader.until(&client, |event| event.data["status"] == "error").await;
     check_error(&client, &id, &image).await;
     // The first retry fails because the image still does not exist. The second retry succeeds because the test has
-    // created the image.
+    // added the image by then.
     assert_eq!(retry(&client, &id).await.json()["status"], "provisioning");
     reader.until(&client, |event| event.data["status"] == "error").await;
     image.add().await;
@@ -194,8 +195,8 @@ fn with_docker(mut world: World) -> World {
     world
 }
 
-/// Creates a deployment whose image does not exist. The first two attempts to provision it fail. The third succeeds
-/// after the test has created the image.
+/// Creates a deployment whose image does not exist. The first two attempts to provision it fail. The third succeeds,
+/// because the test has added the image by then.
 async fn run_scenario(server: &mut RestartingServer<'_>) {
     let image = Image::missing();
     let id = server.create(&body("docker", &image.name())).await;
@@ -211,8 +212,8 @@ async fn run_scenario(server: &mut RestartingServer<'_>) {
     image.remove().await;
 }
 
-/// Retries the provisioning. Accepts 409 too, because the server may have executed an earlier attempt whose response
-/// was lost.
+/// Retries the provisioning. Accepts status 409 too: the server may have executed an earlier request whose response was
+/// lost.
 async fn send_retry(server: &mut RestartingServer<'_>, id: &str) {
     loop {
         let client = server.client().await;
@@ -236,7 +237,7 @@ async fn wait_until_provisioned(server: &mut RestartingServer<'_>, id: &str) -> 
     }
 }
 
-/// A registry that accepts every connection and never responds.
+/// An image registry that accepts every connection and never responds.
 struct SilentRegistry {
     address: std::net::SocketAddr,
     open: Arc<AtomicUsize>,
@@ -317,7 +318,8 @@ async fn a_silent_registry_delays_neither_runs_nor_deletions() {
     assert!(finished.status.success(), "{finished:?}");
 }
 
-/// The first server is killed during the pull. The next server process must check whether the image exists.
+/// The server is killed during the pull, and the test adds the image before the next server starts. That server must
+/// find the image and complete the provisioning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_interrupted_by_a_kill_is_continued_by_the_next_server() {
     let (world, registry) = (World::sqlite().await, SilentRegistry::start().await);
@@ -340,7 +342,8 @@ async fn a_pull_interrupted_by_a_kill_is_continued_by_the_next_server() {
     image.remove().await;
 }
 
-/// The pull of the old image fails after the update has replaced the image. The failure must not affect the deployment.
+/// An update replaces the deployment's image while the old image is being pulled. That pull then fails, which must not
+/// affect the deployment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_is_replaced_during_its_pull_does_not_fail_the_deployment() {
     let (world, registry) = (World::sqlite().await, SilentRegistry::start().await);

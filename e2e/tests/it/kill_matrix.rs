@@ -1,5 +1,6 @@
-//! Runs a scenario once per failpoint. The server is killed at that failpoint and started again. The main scenario
-//! creates a deployment, runs a command in it and deletes it.
+//! Runs a scenario (a fixed sequence of requests) once per failpoint. In each of these runs, the server is killed at
+//! the failpoint and started again. The main scenario creates a deployment, runs a command in its sandbox and deletes
+//! it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,12 +17,12 @@ use crate::reader::{Reader, is_end};
 use crate::world::{World, deployment_of, start, text};
 use crate::{log, model_scripts};
 
-/// A fixed sequence of requests to a server, which the scenario stops when it is finished.
+/// A fixed sequence of requests to a server. At the end, the scenario stops the server.
 pub(crate) type Scenario =
     for<'a> fn(&'a mut RestartingServer<'_>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 const FAILPOINT: &str = "HERM_FAILPOINT";
-/// The text before a failpoint's name in the server's log.
+/// The prefix of the server's log lines that name a reached failpoint.
 const LOG_PREFIX: &str = "failpoint: ";
 /// The maximum number of times that the scenario is run per failpoint. The Nth run kills the server when it reaches the
 /// failpoint for the Nth time.
@@ -94,7 +95,8 @@ pub(crate) async fn kill_at_each_failpoint(
     points
 }
 
-/// Runs the scenario without a kill. Returns the failpoints that were reached, each with the number of times.
+/// Runs the scenario without a kill. Returns the failpoints that were reached, each with the number of times that it
+/// was reached.
 pub(crate) async fn list_failpoints(world: World, scenario: Scenario) -> BTreeMap<String, usize> {
     let mut server = RestartingServer::new(&world, "list").await;
     scenario(&mut server).await;
@@ -156,7 +158,8 @@ impl<'a> RestartingServer<'a> {
         loop {
             self.client().await;
             let process = self.process.take().unwrap();
-            // Sending the signal fails if the process was already killed. The exit status below shows that.
+            // Sending the signal fails if the process was already killed. The kill is then counted below, because the
+            // exit status shows it.
             let _ = process.terminate();
             let finished = process.wait().await.unwrap();
             self.log.push_str(&finished.stderr);

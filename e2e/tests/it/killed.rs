@@ -1,4 +1,4 @@
-//! Runs during which the server is killed with SIGKILL and started again.
+//! Tests that kill the server with SIGKILL during a run and start it again.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The rules that every event log must fulfil, whatever failures occurred while it was written.
+//! The rules that every event log must satisfy, whatever failures occurred while it was written.
 
 use std::collections::HashMap;
 

@@ -23,7 +23,7 @@ pub(crate) fn use_shell(command: &str) -> impl Fn(&RecordedRequest) -> Reply + S
     }
 }
 
-/// Returns a script like [`use_shell`], but its final reply pauses at `gate` after the second chunk.
+/// Returns a script like [`use_shell`], but its final reply pauses after the second chunk until `gate` is opened.
 pub(crate) fn use_shell_and_wait(
     command: &str,
     gate: &Gate,

@@ -23,8 +23,8 @@ use wire::Response;
 
 /// The number of requests that `make test` sends.
 const DEFAULT_ROUNDS: usize = 2_000;
-/// The first quarter of the requests is a warm-up. After it, caches are filled and connection pools are open, and the
-/// measurement of memory growth begins.
+/// The number of requests is divided by this number to get the length of the warm-up. After the warm-up, caches are
+/// filled and connection pools are open, and the measurement of memory growth begins.
 const WARM_UP_DIVISOR: usize = 4;
 /// The maximum growth of the server's memory after the warm-up, in KiB. It does not depend on the number of requests.
 const MAX_GROWTH_KIB: u64 = 48 * 1024;
@@ -72,8 +72,8 @@ async fn mutated_requests_are_rejected_as_documented_and_do_no_harm() {
         growth_kib <= MAX_GROWTH_KIB,
         "HERM_TEST_SEED={seed}: the server grew from {warm_kib} KiB by {growth_kib} KiB"
     );
-    // Checks that requests reached the handlers, by the response statuses that occurred. If the server had rejected all
-    // requests early, the test would prove nothing.
+    // Each of these response statuses must have occurred, which shows that requests reached the handlers. If the server
+    // had rejected all requests early, the test would prove nothing.
     for status in [200, 400, 404, 405] {
         assert!(
             statuses.contains_key(&status),

@@ -1,4 +1,5 @@
-//! Errors of model providers: which errors are retried, which end the run, and which error code the client receives.
+//! Tests of errors from model providers: which errors are retried, which end the run, and which error code the client
+//! receives.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -70,7 +71,7 @@ pub(crate) static PERMANENT: [(&str, &str); 6] = [
     ("307", "provider_rejected_request"),
 ];
 
-/// Returns the failed reply of a provider for a name in [`TRANSIENT`] or [`PERMANENT`].
+/// Returns the provider's reply for an error name from [`TRANSIENT`] or [`PERMANENT`].
 pub(crate) fn error_of(name: &str) -> Reply {
     match name {
         "429" => model_error(429, "rate_limit_error", "Slow down.").retry_after("1"),
@@ -166,11 +167,11 @@ async fn results_of(model: &str, names: impl Iterator<Item = &'static str>, time
 
 struct RunResult {
     name: &'static str,
-    /// The data of the run's last event, with its final status.
+    /// The data of the run's last event, which contains the run's final status.
     status: Value,
     /// The data of the agent's `message` events.
     messages: Vec<Value>,
-    /// The number of model calls of the run, including failed attempts.
+    /// The number of model calls made during the run, including failed attempts.
     calls: usize,
 }
 
@@ -246,7 +247,7 @@ async fn text_of_a_slow_model_is_published_immediately() {
         let mut reader = Reader::from_the_start(&deployment_id);
         let run_id = send(&client, &deployment_id, "Count.").await;
         gates[0].reached().await;
-        // While the model pauses at a gate, the piece before the gate must already be published.
+        // The client must receive each piece of text while the rest of the reply is still paused.
         for (gate, word) in gates.iter().zip(["One, ", "two, "]) {
             gate.open();
             reader.until(&client, |event| event.data["delta"] == word).await;

@@ -1,4 +1,4 @@
-//! Races between the end of a run and a cancellation or a stop of the server.
+//! Tests of races: a run is cancelled while it ends, and the server is stopped while clients read event streams.
 
 use std::collections::HashSet;
 
@@ -28,8 +28,8 @@ async fn a_cancellation_that_races_with_the_end_of_a_run_leaves_the_thread_usabl
     let mut reader = Reader::from_the_start(&deployment_id);
     for events in 0..16 {
         let run_id = send(&client, &deployment_id, "Write.").await;
-        // Round N cancels the run after the run's event N+1, so the rounds cover every moment from the first event
-        // until after the end of the run.
+        // Each round waits for one more event of its run than the round before, and then cancels the run. Together, the
+        // rounds cover every moment from the first event until after the end of a run.
         let mut seen = 0;
         let mut status = None;
         reader

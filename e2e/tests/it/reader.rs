@@ -18,7 +18,7 @@ impl Reader {
         Self { path, stream: None, seen: Vec::new(), retry_ms: None }
     }
 
-    /// Reads until a new event fulfils the predicate. Returns false if the stream ends first. The next call then
+    /// Reads until a new event satisfies the predicate. Returns false if the stream ends first. The next call then
     /// resumes the stream. Events that were read by previous calls are not checked again.
     pub(crate) async fn try_until(
         &mut self,
@@ -41,7 +41,7 @@ impl Reader {
         false
     }
 
-    /// Reads until a new event fulfils the predicate, and returns that event. Panics if the stream ends first.
+    /// Reads until a new event satisfies the predicate, and returns that event. Panics if the stream ends first.
     pub(crate) async fn until(&mut self, client: &Client, predicate: impl FnMut(&Event) -> bool) -> &Event {
         assert!(self.try_until(client, predicate).await, "the stream ended early: {:#?}", self.seen);
         self.seen.last().unwrap()

@@ -1,5 +1,5 @@
-//! Snapshots: files are retained when a deployment is deleted, and restored into another deployment. Tests kill the
-//! server at every failpoint, make writes fail, and damage archives.
+//! Tests of snapshots, which retain the files of a deleted deployment and can be restored into another deployment. The
+//! tests kill the server at every failpoint, make writes fail, and damage archives.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -14,7 +14,7 @@ use crate::kill_matrix::{RestartingServer, kill_at_each_failpoint};
 use crate::world::{World, create, deployment_of, text};
 
 const MODEL: &str = "anthropic/claude-sonnet-4.5";
-/// Substrings of the names of all failpoints that the server can reach while it retains or restores files.
+/// Each failpoint that the server can reach while it retains or restores files contains one of these texts in its name.
 const FAILPOINTS: [&str; 4] = ["teardown", "snapshot", "provision", "erase_deployment"];
 
 fn is_own(point: &str) -> bool {
@@ -76,8 +76,8 @@ pub(crate) async fn run_scenario(server: &mut RestartingServer<'_>) {
     let snapshot_id = delete(server, &first).await;
     let snapshot = wait_for(server, &format!("/v1/snapshots/{snapshot_id}")).await;
     assert_eq!((&snapshot["status"], &snapshot["contents"]["entries"]), (&json!("ready"), &json!(6)));
-    // Waits until the teardown has removed the workspace. `client` starts the server again if it was killed during the
-    // teardown.
+    // Waits until the teardown has removed the workspace. If the server was killed during the teardown,
+    // `server.client()` starts it again.
     while dir.exists() {
         server.client().await.get("/healthz").await.ok();
     }

@@ -1,5 +1,6 @@
-//! Runs that wait for a person. Their steering requests are answered, remembered as stored approvals, expired or
-//! cancelled. Some tests also kill the server.
+//! Tests of runs that wait for a person to answer a question or approve a tool call. Such a steering request is
+//! answered, expires or is cancelled, and some approvals are stored for later tool calls. Some tests also kill the
+//! server.
 
 use std::time::Duration;
 
@@ -339,8 +340,8 @@ async fn a_stored_approval_applies_until_it_is_withdrawn() {
     scene.reader.until(&scene.client, is_waiting).await;
 }
 
-/// The model makes the same tool call in two steps of each run. The first approval covers both calls of its run, but
-/// not the next run.
+/// The model makes the same tool call in two steps of each run. An approval with `remember: "run"` covers both calls of
+/// that run, but not those of the next run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_approval_for_a_run_ends_with_the_run() {
     let world = World::sqlite().await;

@@ -1,4 +1,4 @@
-//! Stopping a server, and starting a second server on the same database.
+//! Tests that stop a server, and that start a second server on the same database.
 
 use herm_testkit::model_server::{Gate, Reply};
 use herm_testkit::process::wait_until;
@@ -23,7 +23,7 @@ async fn a_stopping_server_completes_its_runs_first(world: World) {
     reader.until(&client, |event| event.data["delta"] == model_scripts::REPLY[0]).await;
     gate.reached().await;
     server.terminate().unwrap();
-    // The stopping server ends the stream immediately, and sends the client a reconnection time.
+    // When the server starts to shut down, it immediately sends the client a reconnection time and ends the stream.
     reader.drain().await;
     assert!(reader.retry_ms().is_some());
     let response = try_send(&client, &deployment_id, serde_json::json!({"content": "And this?"})).await;
@@ -38,7 +38,7 @@ async fn a_stopping_server_completes_its_runs_first(world: World) {
     let client = world.client_of(&server);
     assert_eq!(reader.until_ended(&client, &run_id).await, "completed");
     log::check(&reader.seen);
-    // The first server completed the run before it stopped, so the second server made no model call.
+    // The first server completed the run before it stopped, so the second server made no further model call.
     assert_eq!(world.model.request_count(), 2);
     wait_until(|| !world.sandbox_dir(&deployment_id).join("run").exists()).await;
 }
@@ -56,7 +56,8 @@ async fn a_second_server_on_one_database_refuses_to_start(world: World) {
     world.start().await;
 }
 
-/// A run that does not complete within the drain time is interrupted, and the next server resumes it.
+/// When a server shuts down, it waits a limited time (the drain time) for its runs to end. It then interrupts any run
+/// that is still active, and the next server resumes this run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_outlasts_the_drain_is_resumed() {
     let world = World::sqlite().await;

@@ -1,4 +1,4 @@
-//! Threads of a deployment without a persistent file system. Each has its own workspace and sandbox.
+//! Tests of a deployment without a persistent file system. Each of its threads has its own workspace and sandbox.
 
 use herm_testkit::model_server::Reply;
 use herm_testkit::process::wait_until;

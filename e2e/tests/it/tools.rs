@@ -1,5 +1,5 @@
-//! Tool calls of the model: parallel calls, invalid calls, long-running calls, calls with a large output, and messages
-//! that arrive during a call.
+//! Tests of tool calls: parallel calls, invalid calls, calls that exceed a limit, calls with a large output, and
+//! messages that arrive during a run.
 
 use herm_testkit::model_server::{Gate, RecordedRequest, Reply};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Updates of a deployment during a run. The active run continues with the version with which it started, and the next
-//! run uses the new version.
+//! Tests that update a deployment, for example during a run. The active run continues with the version with which it
+//! started, and the next run uses the new version.
 
 use herm_testkit::model_server::{RecordedRequest, Reply};
 use herm_testkit::process::wait_until;

@@ -1,4 +1,4 @@
-//! A complete run: a message, a command in the sandbox that writes a file, and the agent's reply.
+//! Tests of a complete run: a message, a command that writes a file in the sandbox, and the agent's reply.
 
 use herm_types::DeploymentId;
 use serde_json::Value;

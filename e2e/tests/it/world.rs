@@ -12,8 +12,8 @@ use herm_types::{IdSource, Rng as _, RunId};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 
-/// The maximum time in seconds for which a stopping server waits until its runs end. It is longer than any run takes on
-/// a busy machine.
+/// The maximum time in seconds that the server waits for its runs to end when it shuts down. Even on a busy machine, no
+/// run takes this long.
 const DRAIN_S: &str = "120";
 
 pub(crate) struct World {
@@ -80,8 +80,8 @@ impl World {
         self.data_dir().join("workspaces").join(deployment_id)
     }
 
-    /// Returns a text that the command lines of the deployment's sandbox processes on the host contain. Tests find the
-    /// processes by this text. Panics if no sandbox was ever started in this world.
+    /// Returns a text that occurs in the command lines of the deployment's sandbox processes on the host. Tests find
+    /// the processes by this text. Panics if no sandbox was ever started in this world.
     pub(crate) fn sandbox_process(&self, deployment_id: &str) -> PathBuf {
         self.find_sandbox_process(deployment_id).unwrap()
     }

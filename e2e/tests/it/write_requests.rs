@@ -152,7 +152,7 @@ async fn change_deployment(server: &mut RestartingServer<'_>, path: &str) {
     send(server, Method::DELETE, &mcp_server, Value::Null).await;
 }
 
-/// Executes runs that complete, fail, succeed after a retried model call, and are cancelled.
+/// Executes four runs: one completes, one fails, one completes after a retried model call, and one is cancelled.
 async fn use_runs(server: &mut RestartingServer<'_>, path: &str) {
     let run = send_message(server, path, "Use files.").await;
     wait_until_ended(server, &run, "completed").await;

@@ -17,11 +17,11 @@ const RACING_PERCENT: u64 = 60;
 /// The percentage of messages whose run is cancelled.
 const CANCELLED_PERCENT: u64 = 15;
 
-/// The exclusive maximum of failpoints that the servers reach before a deployment or thread is deleted, if the plan
-/// contains its deletion.
+/// A planned deletion of a deployment or thread happens once the servers have reached a random number of failpoints.
+/// This constant is the exclusive upper limit of that number.
 const MAX_FAILPOINTS_BEFORE_DELETION: u64 = 120;
 
-/// A thread, and the messages on it that the server acknowledged.
+/// A thread, with the messages that the client sent to it and that the server acknowledged.
 struct Thread {
     thread_id: String,
     acknowledged: Vec<AcknowledgedMessage>,
@@ -64,7 +64,7 @@ pub(crate) async fn run_clients(simulation: &Simulation) -> History {
         let deployment = customer.probe(std::mem::take(threads)).await;
         history.deployments.push(DeploymentHistory { earlier_events, ..deployment });
     }
-    // When the queue is empty, everything that was deleted has been erased.
+    // Once the queue is empty, all data of deleted deployments and threads has been erased.
     history.queued_work_items = wait_for_empty_queue(simulation).await;
     for ((customer, _), deployment) in customers.iter().zip(&mut history.deployments) {
         deployment.runs = list(simulation, &format!("{}/runs?limit=100", customer.path)).await;
@@ -131,8 +131,8 @@ impl<'a> Customer<'a> {
         Some(sent.thread_id)
     }
 
-    /// Waits until the run has ended or the deployment is deleted, and answers the run's steering requests. Adds
-    /// answers that are sent as messages to `acknowledged`.
+    /// Waits until the run has ended or the deployment is deleted, and answers the run's steering requests. Answers
+    /// that are sent as messages are added to `acknowledged`.
     async fn answer_until_ended(&self, run_id: &str, acknowledged: &mut Vec<AcknowledgedMessage>) {
         let path = format!("{}/runs/{run_id}", self.path);
         loop {
@@ -146,8 +146,8 @@ impl<'a> Customer<'a> {
         }
     }
 
-    /// Answers the run's pending steering requests, except those that the person lets expire. Adds answers that are
-    /// sent as messages to `acknowledged`.
+    /// Answers the run's pending steering requests, except those that the simulated person lets expire. Answers that
+    /// are sent as messages are added to `acknowledged`.
     async fn answer(&self, run_id: &str, acknowledged: &mut Vec<AcknowledgedMessage>) {
         let pending =
             list(self.simulation, &format!("{}/steering?status=pending&limit=100", self.path)).await;
@@ -202,7 +202,8 @@ impl<'a> Customer<'a> {
         };
         for (number, mut thread) in threads.into_iter().enumerate() {
             let mut ended = 0;
-            // An answer that is sent as a message but arrives too late starts another run, which must end too.
+            // Waits until all runs have ended. The list of acknowledged messages may grow meanwhile: an answer that
+            // arrives after the end of its run starts another run.
             while let Some(sent) = thread.acknowledged.get(ended).cloned() {
                 self.answer_until_ended(&sent.run_id, &mut thread.acknowledged).await;
                 ended += 1;
@@ -237,8 +238,8 @@ async fn post(simulation: &Simulation, path: &str, key: &str, body: &Value) -> R
     loop {
         let client = simulation.client().await;
         let Ok(response) = client.post_once(path, key, body).await else { continue };
-        // Two conflicts require a retry: an earlier attempt is still in progress, or another attempt has taken over the
-        // idempotency record.
+        // Two kinds of conflict require a retry: an earlier attempt is still in progress, or another attempt has taken
+        // over the idempotency record.
         let message = response.json()["message"].as_str().unwrap_or_default().to_owned();
         let is_in_progress = message.contains("is in progress") || message.contains("took over");
         if response.status.is_success() || (response.status.is_client_error() && !is_in_progress) {
@@ -274,7 +275,7 @@ async fn list(simulation: &Simulation, path: &str) -> Vec<Value> {
 /// Reads the length of the queue until it is 0. If it stays above 0, the test runner ends the test.
 async fn wait_for_empty_queue(simulation: &Simulation) -> i64 {
     loop {
-        // If a server is killed at this moment, reading the queue fails too, and the loop repeats it.
+        // Reading the queue fails if a server is killed at this moment. The loop then reads it again.
         if let Ok(0) = queue_length(simulation).await {
             return 0;
         }

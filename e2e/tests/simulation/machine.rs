@@ -19,8 +19,8 @@ use tokio::sync::{Notify, watch};
 /// The interval between two attempts of a guest to connect to the server.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A simulated machine. Its guests are tasks of the Tokio runtime that created the machine, so they keep running when a
-/// server and its own runtime end.
+/// A simulated machine. Its guests (the programs that execute commands in the sandboxes) are tasks of the Tokio runtime
+/// that created the machine, so they keep running when a server and the server's own runtime end.
 #[derive(Clone)]
 pub(crate) struct SimulatedMachine(Arc<MachineState>);
 
@@ -51,7 +51,7 @@ impl SimulatedMachine {
         lock(&self.0.command_starts).clone()
     }
 
-    /// Returns the sandbox that `number` selects, or `None` if there are no sandboxes.
+    /// Returns one of the sandboxes, chosen by `number`. Returns `None` if there are no sandboxes.
     fn pick(&self, number: u64) -> Option<(String, SandboxHandle)> {
         let sandboxes = lock(&self.0.sandboxes);
         let mut names: Vec<&String> = sandboxes.keys().collect();
@@ -61,14 +61,14 @@ impl SimulatedMachine {
         Some((name.clone(), sandboxes.get(name)?.clone()))
     }
 
-    /// Kills the sandbox that `number` selects. The command results that its guest retains are lost.
+    /// Kills one of the sandboxes, chosen by `number`. The command results that its guest retains are lost.
     pub(crate) fn kill_any(&self, number: u64) {
         if let Some((name, _)) = self.pick(number) {
             self.kill(&name);
         }
     }
 
-    /// Closes the connection of the guest that `number` selects. The guest then connects again.
+    /// Closes the server connection of one of the guests, chosen by `number`. The guest then connects again.
     pub(crate) fn disconnect_any(&self, number: u64) {
         if let Some((_, sandbox)) = self.pick(number) {
             sandbox.disconnect.notify_one();

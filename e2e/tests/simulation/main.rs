@@ -1,5 +1,5 @@
-//! Simulates servers in one process. The API, the worker and the database are real. The clock, the model and the
-//! machine with the sandboxes are simulated, and failures are injected.
+//! Simulation tests, which run complete servers inside the test process. The API, the worker and the database are real.
+//! The clock, the model and the machine that runs the sandboxes are simulated, and failures are injected.
 //!
 //! A seed determines the requests, and which failure is injected at which failpoint. It does not determine how the
 //! operating system schedules threads. `HERM_TEST_SEED` selects a single seed, and `HERM_TEST_SEEDS` sets the number of
@@ -24,11 +24,11 @@ use simulation::{Database, Simulation};
 
 /// The number of seeds that `make test` runs on SQLite.
 const SEEDS: u64 = 200;
-/// The number of seeds on SQLite per seed on PostgreSQL. A seed on PostgreSQL takes longer, because it creates a
-/// database.
+/// The number of simulations on SQLite for each simulation on PostgreSQL. Those on PostgreSQL take longer, because each
+/// creates a database.
 const SQLITE_SEEDS_PER_POSTGRES_SEED: u64 = 10;
-/// The interval at which the test prints the state of a seed that has not finished, because it hangs or the machine is
-/// busy. The test runner ends a test that hangs.
+/// A simulation that takes longer than this prints its state at this interval. It has no timeout of its own: the test
+/// runner stops a test that hangs.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(120);
 
 #[test]

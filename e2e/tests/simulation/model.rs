@@ -15,7 +15,7 @@ const MAX_CALLS: u64 = 3;
 /// The percentage of requests that fail.
 const FAILED_PERCENT: u64 = 25;
 
-/// Starts the simulated model. Once `is_calm` is true, its requests no longer fail.
+/// Starts the simulated model. Once `is_calm` is true, requests to it no longer fail.
 pub(crate) async fn start(seed: u64, is_calm: Arc<AtomicBool>) -> ModelServer {
     let server = ModelServer::start().await;
     let random = Mutex::new(SeededRandom::new(seed ^ 0x6d6f_6465_6c00));

@@ -1,5 +1,5 @@
-//! Mutated histories: correct histories with one deliberate error each. The checker must reject each of them and name
-//! the violated rule.
+//! Mutated histories: correct records of what clients sent and received, each changed by one deliberate error. The
+//! history checker must reject each of them and name the violated rule.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::history::checker::check;
 use crate::history::{AcknowledgedMessage, DeploymentHistory, History};
 
-/// Returns a small correct history: two messages, a command, a call with an unknown outcome, and a reply.
+/// Returns a small correct history: two messages, a command that succeeds, a command whose outcome is unknown, and a
+/// reply.
 fn correct_history() -> History {
     let (ids, first) = (json!({"run_id": "run_1", "thread_id": "thr_1"}), "0.0.0");
     let data = [
@@ -52,7 +53,7 @@ fn correct_history() -> History {
     History { deployments: vec![deployment], command_starts, ..History::default() }
 }
 
-/// Asserts that the checker rejects the mutated history with an error that contains this text.
+/// Asserts that the checker rejects the mutated history and that its error message contains `expected`.
 #[track_caller]
 fn assert_rejected(expected: &str, mutate: impl FnOnce(&mut History)) {
     let mut history = correct_history();

@@ -1,14 +1,15 @@
-//! The simulated person, who answers steering requests.
+//! The simulated person, who answers steering requests: an agent's requests to approve a tool call or to answer a
+//! question.
 
 use serde_json::{Value, json};
 
 use crate::history::seeded_random::SeededRandom;
 
-/// The percentage of steering requests that the person lets expire, among those that have an expiry.
+/// Of the steering requests that can expire, the percentage that the person leaves unanswered.
 const UNANSWERED_PERCENT: u64 = 30;
 /// The percentage of answers that are sent as a message to the thread. The others are sent to the steering endpoint.
 const ANSWERED_BY_MESSAGE_PERCENT: u64 = 30;
-/// The percentage of answers sent to the steering endpoint that deny the request.
+/// Of the answers sent to the steering endpoint, the percentage that deny the request.
 const DENIED_PERCENT: u64 = 30;
 /// The percentage of approvals that change the arguments of the tool call.
 const EDITED_PERCENT: u64 = 25;

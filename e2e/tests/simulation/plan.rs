@@ -7,7 +7,7 @@ use crate::history::seeded_random::SeededRandom;
 /// A failure that the simulation can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum InjectedFailure {
-    /// The server is killed at the failpoint.
+    /// The server is killed at the failpoint (a named point in its code) for which the failure is planned.
     Crash,
     /// The server is stopped and started, which also closes and reopens the database.
     Restart,
@@ -21,16 +21,17 @@ pub(crate) enum InjectedFailure {
     LostWakeUps,
     /// The disk is full for some time.
     FullDisk,
-    /// All connections to PostgreSQL are terminated. On SQLite, which has no connections, the server is restarted
-    /// instead.
+    /// All connections to PostgreSQL are terminated. On SQLite, which has no network connections, the server is
+    /// restarted instead.
     DatabaseRestart,
-    /// A sandbox is killed. The command results that its guest retains are lost.
+    /// A sandbox is killed. The results of its commands are lost if the server has not stored them yet.
     KilledSandbox,
-    /// The connection between a guest and the server is closed.
+    /// The connection between the server and a guest, the program in a sandbox that executes commands, is closed.
     GuestDisconnect,
 }
 
-/// A failure, and the failpoint at which it is injected: number N is the Nth failpoint that the servers reach.
+/// A failure that is injected once the servers have reached `failpoint` failpoints (named points in their code) in
+/// total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PlannedFailure {
     pub(crate) failpoint: u64,
@@ -56,7 +57,7 @@ pub(crate) struct Plan {
     pub(crate) deleted: usize,
     /// If true, each deployment has an additional thread, which is deleted while its run is active.
     pub(crate) deletes_threads: bool,
-    /// The `steering` setting of all deployments: after which time steering requests expire, and the consequence.
+    /// The `steering` setting of all deployments: the time after which steering requests expire, and what happens then.
     pub(crate) steering: Value,
     /// The failures to inject, ordered by failpoint.
     pub(crate) failures: Vec<PlannedFailure>,

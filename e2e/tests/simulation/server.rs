@@ -1,5 +1,5 @@
-//! Complete servers in the test process. Only the clock, the model and the machine with the sandboxes are simulated. A
-//! server can be killed at any failpoint, stopped, and started again.
+//! Runs complete servers inside the test process. Only the clock, the model and the machine that runs the sandboxes are
+//! simulated. A server can be killed at any failpoint, stopped, and started again.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -31,19 +31,19 @@ use crate::simulation::Environment;
 const TICK: Duration = Duration::from_millis(5);
 /// The number of times per tick that each of the server's tasks gets a turn to run.
 const TURNS_PER_TICK: u32 = 25;
-/// The number of ticks between two waits of the server for its peers, which are the clients, the model and the guests.
-/// Together, these ticks are one simulated second. The peers run in real time: without these waits, the server's
-/// timeouts of several seconds could expire merely because the peers' thread got no processor time. More frequent waits
-/// would slow the test down, because on a busy machine each wait takes long.
+/// Once per this number of ticks, which is one simulated second, the server waits for its peers: the clients, the model
+/// and the guests in the sandboxes. The peers run in real time. Without the waits, the server's timeouts of several
+/// seconds could expire merely because the peers' thread got no processor time. More frequent waits would slow the test
+/// down, because each wait takes a long time on a busy machine.
 const PEER_WAIT_TICKS: u64 = 200;
 /// The number of turns that the peers' tasks get in each wait: enough to receive a message and to respond to it.
 const PEER_TURNS: u32 = 8;
 /// The interval at which a server that waits for its peers checks whether the simulation has ended.
 const END_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// The duration of a full disk or of a loss of wake-ups, in ticks.
+/// The number of ticks for which an injected full disk or loss of wake-ups lasts.
 const FAILURE_TICKS: u64 = 200;
-/// The maximum time that a server's runtime gets to end its blocking tasks. A task that outlived its runtime would run
-/// at the same time as the next server.
+/// The maximum time to wait for the blocking tasks of a server's Tokio runtime to end. A task that outlived its runtime
+/// would run at the same time as the next server.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(120);
 
 /// The panic payload that unwinds the tasks of a killed server. It is raised with `resume_unwind`, which prints
@@ -85,7 +85,7 @@ pub(crate) fn run_servers(environment: &Arc<Environment>) {
     }
 }
 
-/// Runs a server until it is killed or has stopped.
+/// Runs one server until it is killed or stopped, or fails to start.
 async fn run_server(environment: &Arc<Environment>) {
     let mut starting = tokio::spawn(start(Arc::clone(environment)));
     let mut server = None;
@@ -130,8 +130,8 @@ async fn run_server(environment: &Arc<Environment>) {
     }
 }
 
-/// Waits until the tasks of the clients, the model and the guests have had their turns, or until the simulation is
-/// over.
+/// Waits until the tasks of the clients, the model and the guests in the sandboxes have had a chance to run, or until
+/// the simulation is over.
 fn wait_for_peers(environment: &Environment) {
     let (done, wait) = std::sync::mpsc::channel();
     environment.peer_runtime.spawn(async move {
@@ -148,7 +148,7 @@ fn wait_for_peers(environment: &Environment) {
     }
 }
 
-/// Injects a failure. Returns true if the failure requires that the server is stopped.
+/// Injects a failure. Returns true if the caller must stop the server.
 async fn inject(
     environment: &Arc<Environment>,
     failure: InjectedFailure,

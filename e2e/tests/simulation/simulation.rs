@@ -39,7 +39,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until no other test of this process runs a simulation. This is necessary with `cargo test`, which runs all
+/// Waits until no other test in this process runs a simulation. This is necessary with `cargo test`, which runs all
 /// tests in one process. nextest runs each test in its own process.
 pub(crate) fn lock_exclusively() -> MutexGuard<'static, ()> {
     lock(&EXCLUSIVE)
@@ -53,11 +53,11 @@ pub(crate) struct Environment {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) machine: SimulatedMachine,
     pub(crate) model_url: String,
-    /// The Tokio runtime of the server's peers: the clients, the model and the guests.
+    /// The Tokio runtime of the server's peers: the clients, the model and the guests in the sandboxes.
     pub(crate) peer_runtime: Handle,
     /// The URL of the running server, or `None` while no server is running.
     pub(crate) url: watch::Sender<Option<String>>,
-    /// True while the running server is being killed: its tasks end at the next failpoint.
+    /// True while the running server is being killed: each of its tasks ends at the next failpoint that it reaches.
     pub(crate) is_killed: AtomicBool,
     /// True once no more failures are injected.
     pub(crate) is_calm: Arc<AtomicBool>,
@@ -116,11 +116,11 @@ impl Environment {
         *lock(&self.injected).entry(name).or_default() += 1;
     }
 
-    /// Terminates all of the server's connections to PostgreSQL. Returns false on SQLite, which has no connections.
+    /// Terminates all of the server's connections to PostgreSQL. Returns false on SQLite, which has no network
+    /// connections.
     pub(crate) async fn cut_database_connections(&self) -> bool {
         let Some(url) = self.postgres.clone() else { return false };
-        // Terminating the connections needs its own runtime on a separate thread, because the time of the current
-        // runtime is paused.
+        // Uses a separate Tokio runtime on its own thread, because time is paused in the current runtime.
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -146,8 +146,8 @@ pub(crate) struct Simulation {
     server_thread: Option<JoinHandle<()>>,
 }
 
-/// Creates the directory in memory if possible. The tests kill processes but not the machine, so the files need not be
-/// on disk.
+/// Creates the simulation's directory, in memory if possible. The tests kill processes but not the machine, so the
+/// files need not be on disk.
 fn create_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap()
@@ -212,7 +212,7 @@ impl Simulation {
     pub(crate) fn end(&mut self) -> BTreeMap<&'static str, u64> {
         self.environment.is_over.store(true, Ordering::SeqCst);
         if let Some(thread) = self.server_thread.take() {
-            // A panic of the thread was already printed.
+            // If the thread panicked, its message was already printed.
             let _ = thread.join();
         }
         lock(&self.environment.injected).clone()

@@ -1,4 +1,5 @@
-//! The totals over all seeds of a test.
+//! Counts the runs, messages, events, commands and injected failures in all simulations of one test. The test prints
+//! these totals at its end.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -26,7 +26,7 @@ for await (const { name, allowed_hosts } of client.secrets.list())
 await client.deployments.delete(shopper.deployment_id);
 await client.secrets.delete(secret.secret_id);
 
-// Creates an API key for another part of your backend. The key's text is returned only here.
+// Creates an API key for another part of your backend. No other call returns the key itself.
 const key = await client.keys.create({ name: "reader", scopes: ["deployments:read"] });
 const reader = new Herm({ apiKey: key.key, baseURL: client.baseURL });
 console.log(`${(await reader.deployments.list()).data.length} deployments`);

@@ -1,4 +1,4 @@
-// Creates an agent with all settings, and changes some of them.
+// Creates an agent with many settings, then changes some of them.
 import Herm from "herm";
 
 const client = new Herm();
@@ -23,7 +23,7 @@ const deployment = await client.deployments.create({
     },
   ],
   skills: [
-    // This file exists on the local disk, so the client sends its text with the request.
+    // This file exists on the local disk, so the client reads it and sends its text with the request.
     { source: "file", name: "refunds", path: "skills/refunds/SKILL.md" },
     {
       source: "inline",

@@ -9,7 +9,7 @@ const { deployment_id: id } = await client.deployments.create({
   model: "demo/tour",
 });
 
-// This file exists on the local disk, so the client sends its text with the request.
+// This file exists on the local disk, so the client reads it and sends its text with the request.
 const skill = await client.skills.add(id, {
   source: "file",
   name: "refunds",

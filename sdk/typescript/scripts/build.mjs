@@ -14,6 +14,7 @@ for (const [project, kind, folder] of [
 ]) {
     const { status } = spawnSync(process.execPath, [tsc, "--project", project], { stdio: "inherit" });
     if (status !== 0) process.exit(status ?? 1);
-    // Sets the module type of this directory, because CommonJS files in a package of type "module" need another type.
+    // Sets the module type of this directory. Without it, Node.js would load the CommonJS files as ES modules, because
+    // the package has the type "module".
     writeFileSync(`dist/${folder}/package.json`, `{ "type": "${kind}", "sideEffects": false }\n`);
 }

@@ -17,11 +17,11 @@ import * as waitErrors from "./wait-errors.js";
 
 /** Default URL of the Herm server. */
 const DEFAULT_BASE_URL = "http://127.0.0.1:4376";
-/** Default timeout of one attempt of a request, in milliseconds. */
+/** Default timeout for each attempt of a request, in milliseconds. */
 const DEFAULT_TIMEOUT_MS = 60_000;
 /**
- * Default maximum number of retries of a request. Together with the waits between the attempts, they bridge a few
- * seconds in which the server is unreachable.
+ * Default maximum number of retries of a request. With the waits between attempts, this is enough to bridge a server
+ * outage of a few seconds.
  */
 const DEFAULT_MAX_RETRIES = 4;
 /** Prefix of secret API keys, which must not be used in browsers. Browser tokens have another prefix. */
@@ -32,7 +32,7 @@ export interface ClientOptions {
   apiKey?: string | undefined;
   /** The URL of the Herm server. Defaults to the environment variable `HERM_BASE_URL`, then `http://127.0.0.1:4376`. */
   baseURL?: string | undefined;
-  /** Timeout of each attempt of a request, in milliseconds. Defaults to 60,000. */
+  /** Timeout for each attempt of a request, in milliseconds. Defaults to 60,000. */
   timeout?: number | undefined;
   /** Maximum number of retries of a request after transient errors. Defaults to 4. */
   maxRetries?: number | undefined;
@@ -46,8 +46,7 @@ export interface ClientOptions {
    */
   logger?: Logger | undefined;
   /**
-   * Allows the use of a secret key in a browser, where every visitor of the page can read the key. Use a browser token
-   * instead.
+   * Allows a secret key in a browser, although every visitor of the page can then read the key. Prefer a browser token.
    */
   dangerouslyAllowBrowser?: boolean | undefined;
 }
@@ -107,7 +106,7 @@ export class Herm {
         baseURL: this.baseURL,
         timeout: options.timeout ?? DEFAULT_TIMEOUT_MS,
         maxRetries: options.maxRetries ?? DEFAULT_MAX_RETRIES,
-        // Calls `fetch` as a method of the global object, because browsers reject any other call.
+        // Calls `fetch` on the global object, because browsers throw an error if it is called on any other object.
         fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
         defaultHeaders: options.defaultHeaders ?? {},
         logger: options.logger,

@@ -1,13 +1,13 @@
 /**
- * Access to environment variables and local files, and detection of browsers. JavaScript runtimes may have none of
- * these.
+ * Reads environment variables and local files, and detects browsers. Some JavaScript runtimes have neither environment
+ * variables nor a file system.
  */
 
 import { HermError } from "./errors.js";
 
 /**
- * Maximum size in bytes of a local skill file that is sent to the server. A larger file throws an error. The server's
- * default limit for request bodies is the same.
+ * Maximum size in bytes of a local skill file that is sent to the server. It equals the server's default limit for
+ * request bodies. If a file is larger, an error is thrown.
  */
 const MAX_SENT_FILE_BYTES = 1024 * 1024;
 
@@ -49,8 +49,8 @@ async function fileSystem(): Promise<FileSystem | undefined> {
   if (isBrowser() || !host?.versions?.node) return undefined;
   const name = "node:fs/promises";
   if (host.getBuiltinModule) return host.getBuiltinModule(name) as FileSystem;
-  // The module name is passed as a variable, with these comments, so that bundlers do not include the module in code
-  // for browsers.
+  // The module name is in a variable and the call contains two comments for bundlers, so that they do not include the
+  // Node.js module in code for browsers.
   return (await import(/* webpackIgnore: true */ /* @vite-ignore */ name).catch(() => undefined)) as
     FileSystem | undefined;
 }

@@ -1,6 +1,6 @@
 import type { FieldError } from "./types.js";
 
-/** Base class of all errors that this library throws. */
+/** Base class of this library's own errors. */
 export class HermError extends Error {
   constructor(message: string, options?: { cause?: unknown }) {
     super(message, options);
@@ -18,7 +18,7 @@ export interface ErrorAnswer {
   headers: Headers;
 }
 
-/** A request failed. Most HTTP statuses have a subclass of this error. */
+/** A request failed. For most HTTP error statuses, a subclass of this error is thrown. */
 export class APIError extends HermError {
   /** The HTTP status of the response, or `undefined` if the server did not respond. */
   readonly status: number | undefined;
@@ -40,7 +40,7 @@ export class APIError extends HermError {
     this.headers = response?.headers;
   }
 
-  /** Creates an error of the subclass that belongs to the HTTP status of the response. */
+  /** Creates an error of the subclass for the HTTP status of the response. */
   static of(response: ErrorAnswer): APIError {
     const fields = (response.details ?? []).map(field => `\n  ${field.path}: ${field.message}`).join("");
     const message = `${response.status} ${response.message ?? "The response contains no error message."}${fields}`;

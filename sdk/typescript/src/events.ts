@@ -32,7 +32,7 @@ export interface MessageEvent extends RunEvent {
 export interface ToolCallEvent extends RunEvent {
   type: "tool_call";
   tool_call_id: string;
-  /** The name of the tool. The name of an MCP server's tool is `server.tool`. */
+  /** The name of the tool. A tool of an MCP server is named `<server>.<tool>`. */
   tool: string;
   arguments: Record<string, unknown>;
 }
@@ -130,8 +130,8 @@ export interface GapEvent {
 }
 
 /**
- * An event of a deployment. `type` discriminates the types: `if (event.type === "tool_call")` narrows the type. A newer
- * server may send events of other types, which also have a `type` and an `id`.
+ * An event of a deployment. Check `type` to narrow the TypeScript type, for example `if (event.type === "tool_call")`.
+ * A newer server may send events of other types, which also have a `type` and an `id`.
  */
 export type HermEvent =
   | TokenEvent
@@ -153,7 +153,7 @@ export type HermEventType = Exclude<HermEvent["type"], "gap">;
 /** An event of the event log, with the time at which it was stored. Streamed events do not have this time. */
 export type StoredEvent = HermEvent & { created_at: string };
 
-/** Creates an event from the type, id and data of a frame of an event stream. */
+/** Creates an event from the type, id and data of one server-sent event. */
 export function eventOf(type: string, id: string, data: string): HermEvent {
   let fields: unknown;
   try {
@@ -181,7 +181,7 @@ function newEvent(type: string, id: string, fields: unknown): HermEvent {
   return { ...fields, type, id } as HermEvent;
 }
 
-/** Returns true if the event reports the deletion of the deployment. It is the last event of a deployment. */
+/** Returns true if the event reports the deletion of its deployment. No event of the deployment follows it. */
 export function isDeletion(event: HermEvent): boolean {
   return event.type === "deployment_status" && event.status === "deleted";
 }

@@ -11,7 +11,7 @@ export class FileContent {
   readonly #response: Response;
   readonly #release: () => void;
 
-  /** @internal */
+  /** Wraps a response. Only this library creates instances. @internal */
   constructor({ response, release }: OpenResponse) {
     const length = response.headers.get("content-length");
     this.size = length === null ? undefined : Number(length);

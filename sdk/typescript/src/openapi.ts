@@ -111,7 +111,8 @@ export interface paths {
         };
         /**
          * List a deployment's remembered approvals, newest first.
-         * @description These are tool calls that were approved with `remember: "always"`. Identical calls need no further approval.
+         * @description An approval is remembered if it was given with `remember: "always"`. Identical tool calls then need no further
+         *     approval.
          */
         get: operations["list_approvals"];
         put?: never;
@@ -172,7 +173,7 @@ export interface paths {
         get: operations["list_files"];
         /**
          * Write a file.
-         * @description The request body is the new content of the file. Its Content-Type is ignored. Missing directories of the path are
+         * @description The request body is the new content of the file. Its Content-Type is ignored. Missing directories in the path are
          *     created. An existing file is replaced atomically: if the request fails, the file is unchanged.
          */
         put: operations["write_file"];
@@ -214,7 +215,7 @@ export interface paths {
         /** List a deployment's MCP servers with the state of their connections. */
         get: operations["list_mcp_servers"];
         put?: never;
-        /** Add an MCP server to a deployment. It does not have to be reachable yet. */
+        /** Add an MCP server to a deployment. The MCP server does not have to be reachable yet. */
         post: operations["add_mcp_server"];
         delete?: never;
         options?: never;
@@ -232,7 +233,7 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Remove an MCP server from a deployment, and the settings of the server's tools. */
+        /** Remove an MCP server and the settings of its tools from a deployment. */
         delete: operations["delete_mcp_server"];
         options?: never;
         head?: never;
@@ -272,7 +273,7 @@ export interface paths {
         put?: never;
         /**
          * Retry the provisioning of a deployment whose status is `error`.
-         * @description If no image must be pulled and no snapshot restored, the deployment becomes `ready` immediately.
+         * @description If there is no image to pull and no snapshot to restore, the deployment becomes `ready` immediately.
          */
         post: operations["retry_deployment"];
         delete?: never;
@@ -390,7 +391,7 @@ export interface paths {
          */
         put: operations["replace_skill"];
         post?: never;
-        /** Delete a skill. The file of a `file` skill remains in the workspace. */
+        /** Delete a skill. If its source is `file`, the SKILL.md remains in the workspace. */
         delete: operations["delete_skill"];
         options?: never;
         head?: never;
@@ -526,14 +527,15 @@ export interface paths {
         };
         /**
          * List the account's API keys, newest first.
-         * @description The list includes revoked and expired keys. It contains neither the text of keys nor browser tokens.
+         * @description The list includes revoked and expired keys, but no browser tokens. It does not contain the text of any key.
          */
         get: operations["list_keys"];
         put?: never;
         /**
          * Create an API key.
          * @description The new key cannot have more access than the key that creates it. A key that is restricted to a deployment or a
-         *     customer can create only keys with at least this restriction, and a key that expires only keys that expire no later.
+         *     customer can create only keys with at least the same restriction. A key that expires can create only keys that
+         *     expire no later.
          */
         post: operations["create_key"];
         delete?: never;
@@ -765,11 +767,14 @@ export interface components {
             url?: string | null;
         };
         /**
-         * @description The media type of an attachment.
+         * @description The kind of media in an attachment.
          * @enum {string}
          */
         AttachmentType: "image" | "video" | "audio";
-        /** @description The maximum cost of a deployment, in credits. An absent field means that there is no limit. */
+        /**
+         * @description The maximum cost of a deployment per run and per day, in credits. An absent field means that there is no
+         *     limit. The server stores these limits but does not enforce them yet.
+         */
         Budget: {
             /** Format: double */
             max_credits_per_day?: number | null;
@@ -782,7 +787,7 @@ export interface components {
             /** Format: double */
             max_credits_per_run?: number | null;
         };
-        /** @description The connection to an MCP server. */
+        /** @description The state of the connection to an MCP server, and the last error. */
         Connection: {
             /** @description The error with which the last connection attempt failed, or `null` if it did not fail. */
             last_error?: string | null;
@@ -821,7 +826,10 @@ export interface components {
             /** @default hermes */
             runtime?: string | null;
             sandbox?: components["schemas"]["SandboxOptions"] | null;
-            /** @description Maps environment variable names to secret ids. In the sandbox, each variable holds the secret's placeholder. */
+            /**
+             * @description Maps environment variable names to secret ids. In the sandbox, each variable contains a random placeholder text,
+             *     which is replaced by the secret's value in HTTP requests to the secret's allowed hosts.
+             */
             secrets?: {
                 [key: string]: components["schemas"]["SecretId"];
             } | null;
@@ -852,7 +860,8 @@ export interface components {
              */
             allowed_hosts?: string[] | null;
             /**
-             * @description The parts of a program's HTTP requests in which the placeholder is replaced by the value.
+             * @description Programs in the sandbox send a placeholder instead of the value. `inject` lists the parts of an HTTP request in
+             *     which the placeholder is replaced by the value.
              * @default [
              *       "header"
              *     ]
@@ -880,7 +889,7 @@ export interface components {
              */
             scopes: components["schemas"]["Scope"][];
         };
-        /** @description A new API key, with the text that authenticates requests. */
+        /** @description A new API key, including the text that clients send to authenticate. */
         CreatedKey: {
             account_id: components["schemas"]["AccountId"];
             created_at: components["schemas"]["Timestamp"];
@@ -911,7 +920,7 @@ export interface components {
             token: string;
         };
         /**
-         * @description The optional request body of `delete_deployment`. It has the same effect as the query parameter
+         * @description The optional request body of `delete_deployment`. Its field has the same effect as the query parameter
          *     `retain_filesystem`.
          */
         DeleteDeployment: {
@@ -1018,7 +1027,8 @@ export interface components {
             mode: components["schemas"]["DreamingMode"];
         };
         /**
-         * @description The condition under which the changes to memories that a dream proposes take effect.
+         * @description Decides when the memory changes that a dream proposes take effect. A dream is a job that tidies the
+         *     memories of an idle deployment.
          * @enum {string}
          */
         DreamingMode: "auto" | "review";
@@ -1133,12 +1143,12 @@ export interface components {
             status: string;
         };
         /**
-         * @description A part of an HTTP request. The egress proxy replaces a secret's placeholder by the value only in the parts
-         *     that the secret allows.
+         * @description A part of an HTTP request. Programs in a sandbox send a random placeholder instead of a secret's value.
+         *     The egress proxy replaces the placeholder with the value only in the parts that the secret allows.
          * @enum {string}
          */
         Inject: "header" | "query" | "body";
-        /** @description An API key or a browser token, without the secret text that authenticates. */
+        /** @description An API key or a browser token, without the secret text that clients send to authenticate. */
         Key: {
             account_id: components["schemas"]["AccountId"];
             created_at: components["schemas"]["Timestamp"];
@@ -1176,11 +1186,11 @@ export interface components {
             updated_at: components["schemas"]["Timestamp"];
             url: string;
         };
-        /** @description The MCP servers of a deployment, in configuration order. */
+        /** @description The MCP servers of a deployment, in the order in which the deployment's configuration lists them. */
         McpServerList: {
             data: components["schemas"]["McpServerItem"][];
         };
-        /** @description A message of a thread. */
+        /** @description A message in a thread. */
         Message: {
             attachments?: components["schemas"]["Attachment"][];
             content: string;
@@ -1222,7 +1232,7 @@ export interface components {
              */
             provider: string;
         };
-        /** @description The part of a run's usage that one model consumed. */
+        /** @description One model's share of a run's usage. */
         ModelUsage: {
             /** @description The model's name, as `provider/model`. */
             model: string;
@@ -1234,8 +1244,8 @@ export interface components {
         NewMcpServer: {
             /**
              * @description Headers that are sent with each request to the MCP server. `${NAME}` in a value is replaced by the value of the
-             *     deployment's secret `NAME`. A header value without `${NAME}` is never returned. In the `mcp_servers` of a
-             *     deployment update, `null` keeps the existing value of a header.
+             *     deployment's secret `NAME`. A value without `${NAME}` may itself be a secret, so the API never returns it.
+             *     To keep a header's stored value when `update_deployment` replaces the list `mcp_servers`, send `null`.
              */
             headers?: {
                 [key: string]: string | null;
@@ -1251,8 +1261,8 @@ export interface components {
         /** @description A skill to add to a deployment. */
         NewSkill: {
             /**
-             * @description The content of the SKILL.md. Required if `source` is `inline`. Optional if it is `file`: the content is then
-             *     written to `path`.
+             * @description The content of the SKILL.md. Required if `source` is `inline`. Optional if `source` is `file`; if present, the
+             *     content is written to `path`.
              */
             content?: string | null;
             /** @description The name of the skill, unique within the deployment. */
@@ -1267,7 +1277,8 @@ export interface components {
             url?: string | null;
         };
         /**
-         * @description The consequence for the waiting run when a steering request expires.
+         * @description Decides what happens if nobody answers a steering request (a question, or a request for an approval) in
+         *     time.
          * @enum {string}
          */
         OnExpiry: "deny" | "approve" | "fail";
@@ -1361,13 +1372,13 @@ export interface components {
         Page_RunStep: {
             data: {
                 /**
-                 * @description The first 100 network connections that programs started by the tool call attempted, in order. Absent
+                 * @description The first 100 network connections attempted by programs that the tool call started, in order. Absent
                  *     for a model call.
                  */
                 connections?: components["schemas"]["StepConnection"][] | null;
                 /**
                  * Format: int64
-                 * @description The total number of network connections that programs started by the tool call attempted. Absent for a
+                 * @description The total number of network connections attempted by programs that the tool call started. Absent for a
                  *     model call.
                  */
                 connections_total?: number | null;
@@ -1398,7 +1409,7 @@ export interface components {
                 /** @description The hosts to which the value may be sent. If the list is empty, the value is never sent. */
                 allowed_hosts: string[];
                 created_at: components["schemas"]["Timestamp"];
-                /** @description The parts of an HTTP request in which the placeholder is replaced by the value. */
+                /** @description The parts of an HTTP request in which the secret's placeholder is replaced with its value. */
                 inject: components["schemas"]["Inject"][];
                 name: string;
                 secret_id: components["schemas"]["SecretId"];
@@ -1424,8 +1435,9 @@ export interface components {
                     entries: number;
                     /**
                      * Format: int64
-                     * @description The number of entries of the workspace that were not archived: sockets, FIFOs, devices, and entries
-                     *     whose path is too long or too deep. The manifest lists them.
+                     * @description The number of workspace entries that were not archived: sockets, FIFOs, devices, mount points, entries
+                     *     whose path is too long or too deep, and symbolic links whose target is too long. The archive's
+                     *     last file, the manifest, lists the first 1,000 of them and the number of the others.
                      */
                     left_out: number;
                     /**
@@ -1455,7 +1467,7 @@ export interface components {
                 arguments?: Record<string, unknown> | null;
                 /**
                  * @description The id of the API key that answered the request, `expiry` if the request expired, or `cancel` if the
-                 *     run ended before an answer. Absent while the request is pending.
+                 *     run ended before the request was answered. Absent while the request is pending.
                  */
                 by?: string | null;
                 created_at: components["schemas"]["Timestamp"];
@@ -1549,16 +1561,16 @@ export interface components {
          * @enum {string}
          */
         RunStatus: "queued" | "running" | "waiting_on_human" | "completed" | "error" | "cancelled";
-        /** @description A model call or a tool call of a run. */
+        /** @description A model call or tool call made during a run. */
         RunStep: {
             /**
-             * @description The first 100 network connections that programs started by the tool call attempted, in order. Absent
+             * @description The first 100 network connections attempted by programs that the tool call started, in order. Absent
              *     for a model call.
              */
             connections?: components["schemas"]["StepConnection"][] | null;
             /**
              * Format: int64
-             * @description The total number of network connections that programs started by the tool call attempted. Absent for a
+             * @description The total number of network connections attempted by programs that the tool call started. Absent for a
              *     model call.
              */
             connections_total?: number | null;
@@ -1622,15 +1634,15 @@ export interface components {
             /** Format: int64 */
             memory_mb?: number | null;
             /**
-             * @description True if the sandbox runs as an operating system user that no other sandbox has. False if it runs as the server's
-             *     user, like all other such sandboxes. `null` if the sandbox is not enabled.
+             * @description True if the sandbox runs as an operating system user that no other sandbox uses. False if it runs as the
+             *     server's own user, which other sandboxes may use too. `null` if the sandbox is not enabled.
              */
             own_user?: boolean | null;
             persistent_filesystem: boolean;
             type: components["schemas"]["SandboxType"];
         };
         /**
-         * @description A type of sandbox, and the name of the engine that creates sandboxes of this type.
+         * @description A type of sandbox. Each type has the same name as the engine that normally creates sandboxes of this type.
          * @enum {string}
          */
         SandboxType: "docker" | "local" | "gvisor";
@@ -1644,7 +1656,7 @@ export interface components {
             /** @description The hosts to which the value may be sent. If the list is empty, the value is never sent. */
             allowed_hosts: string[];
             created_at: components["schemas"]["Timestamp"];
-            /** @description The parts of an HTTP request in which the placeholder is replaced by the value. */
+            /** @description The parts of an HTTP request in which the secret's placeholder is replaced with its value. */
             inject: components["schemas"]["Inject"][];
             name: string;
             secret_id: components["schemas"]["SecretId"];
@@ -1699,7 +1711,7 @@ export interface components {
             /** @description The URL of a `url` skill. Absent for other skills. */
             url?: string | null;
         };
-        /** @description The skills of a deployment, in configuration order. */
+        /** @description The skills of a deployment, in the order in which the deployment's configuration lists them. */
         SkillList: {
             data: components["schemas"]["SkillItem"][];
         };
@@ -1729,8 +1741,9 @@ export interface components {
                 entries: number;
                 /**
                  * Format: int64
-                 * @description The number of entries of the workspace that were not archived: sockets, FIFOs, devices, and entries
-                 *     whose path is too long or too deep. The manifest lists them.
+                 * @description The number of workspace entries that were not archived: sockets, FIFOs, devices, mount points, entries
+                 *     whose path is too long or too deep, and symbolic links whose target is too long. The archive's
+                 *     last file, the manifest, lists the first 1,000 of them and the number of the others.
                  */
                 left_out: number;
                 /**
@@ -1786,7 +1799,8 @@ export interface components {
         SteeringOptions: {
             /**
              * Format: int64
-             * @description The time in seconds after which a steering request expires. `null` means that steering requests never expire.
+             * @description The time in seconds for which a steering request (an approval or a question) waits for a person's answer before
+             *     it expires. `null` means that it never expires.
              */
             expires_after_s?: number | null;
             /** @default deny */
@@ -1797,7 +1811,7 @@ export interface components {
          * @enum {string}
          */
         SteeringOutcome: "approved" | "denied" | "answered" | "expired" | "cancelled";
-        /** @description The time limit of a deployment's steering requests, and the consequence of exceeding it. */
+        /** @description Sets how long a deployment's steering requests wait for an answer, and what happens after that. */
         SteeringPolicy: {
             /**
              * Format: int64
@@ -1806,14 +1820,14 @@ export interface components {
             expires_after_s?: number | null;
             on_expiry: components["schemas"]["OnExpiry"];
         };
-        /** @description A question or a request for approval from a run to a person. */
+        /** @description A question or a request for approval that a run sends to a person. */
         SteeringRequest: {
             answer?: components["schemas"]["SteeringAnswer"] | null;
             /** @description The arguments of the tool call, as the agent wrote them. Present only for an approval. */
             arguments?: Record<string, unknown> | null;
             /**
              * @description The id of the API key that answered the request, `expiry` if the request expired, or `cancel` if the
-             *     run ended before an answer. Absent while the request is pending.
+             *     run ended before the request was answered. Absent while the request is pending.
              */
             by?: string | null;
             created_at: components["schemas"]["Timestamp"];
@@ -1840,7 +1854,7 @@ export interface components {
          * @enum {string}
          */
         SteeringStatus: "pending" | "resolved";
-        /** @description One attempt of a program in the sandbox to connect to a host. */
+        /** @description One attempt by a program in the sandbox to connect to a host. */
         StepConnection: {
             ended_at?: components["schemas"]["Timestamp"] | null;
             /** @description The error with which the connection failed. Absent if it did not fail. */
@@ -1865,7 +1879,7 @@ export interface components {
             verdict: components["schemas"]["ConnectionVerdict"];
         };
         /**
-         * @description The kind of a call in a run.
+         * @description The kind of a call made during a run.
          * @enum {string}
          */
         StepKind: "model" | "tool";
@@ -1937,7 +1951,7 @@ export interface components {
         };
         /** @description A tool of a deployment. */
         Tool: {
-            /** @description True if the tool is offered to the model, false if the model neither sees nor can call it. */
+            /** @description True if the tool is offered to the model. If false, the model can neither see nor call the tool. */
             enabled: boolean;
             /** @description The tool's name. A tool of an MCP server is named `<server>.<tool>`. */
             name: string;
@@ -1956,7 +1970,7 @@ export interface components {
             schema_digest: string;
         };
         /**
-         * @description The kind of cause that started a run. So far, only messages start runs.
+         * @description The cause of a run. Currently, only a message can start a run.
          * @enum {string}
          */
         Trigger: "message";
@@ -1993,7 +2007,7 @@ export interface components {
         };
         /** @description Changes to an MCP server. Fields that are absent are unchanged. */
         UpdateMcpServer: {
-            /** @description Headers. They are merged into the existing ones by name. `null` as a value removes the header. */
+            /** @description The headers to change. `null` as a value removes the header. Headers that are not listed are unchanged. */
             headers?: {
                 [key: string]: string | null;
             } | null;
@@ -2009,7 +2023,7 @@ export interface components {
             allowed_hosts?: string[] | null;
             inject?: components["schemas"]["Inject"][] | null;
             name?: string | null;
-            /** @description The new value. It is used for all requests that programs make from now on. */
+            /** @description The new value. It is used for all requests that programs in sandboxes make after the change. */
             value?: string | null;
         };
         /** @description Changes to the settings of a tool. Fields that are absent are unchanged. */
@@ -2022,7 +2036,7 @@ export interface components {
             /** Format: int64 */
             model_calls: number;
             /**
-             * @description The usage of each model, in the order of first use. There are several models if fallback models
+             * @description The usage of each model, in the order of first use. The list has several entries if fallback models
              *     replied.
              */
             models?: components["schemas"]["ModelUsage"][];

@@ -1,17 +1,17 @@
 import { APIConnectionError, type APIError } from "./errors.js";
 import type { Runtime } from "./runtime.js";
 
-/** Wait before the first retry, in milliseconds. Each further retry waits twice as long. */
+/** Wait before the first retry, in milliseconds. The wait doubles with each further retry. */
 const FIRST_DELAY_MS = 500;
 /** Maximum wait before a retry, in milliseconds, unless the server requests a longer one. */
 const MAX_DELAY_MS = 8_000;
 /**
- * Maximum wait that the server may request, in milliseconds. If it requests a longer one, the request is not retried,
- * and the caller receives the error.
+ * Maximum wait in milliseconds that the client accepts from a `Retry-After` header. If the server asks for a longer
+ * wait, a request fails without a retry, and a stream reconnects after this maximum.
  */
 export const MAX_RETRY_AFTER_MS = 60_000;
 /**
- * Maximum random delay in milliseconds that is added to a wait that the server requested, so that clients with the same
+ * Maximum random delay in milliseconds that is added to a wait requested by the server, so that clients with the same
  * `Retry-After` do not all retry at the same time.
  */
 const SPREAD_MS = 250;
@@ -21,15 +21,15 @@ export function isTransient(error: APIError): boolean {
   if (error instanceof APIConnectionError) return true;
   const { status } = error;
   if (status === undefined) return false;
-  // A 409 is transient only if an earlier attempt with the same idempotency key is still in progress. Among the
-  // responses with 409, only such a response has a Retry-After header.
+  // A 409 is transient only if an earlier attempt with the same idempotency key is still in progress. Only in that case
+  // does the response have a Retry-After header.
   if (status === 409) return error.headers?.has("retry-after") ?? false;
   return status === 408 || status === 429 || status >= 500;
 }
 
 /**
- * Returns the wait in milliseconds that the `Retry-After` header requests, or `undefined` without a valid header. Its
- * value is a number of seconds or a date (RFC 9110, section 10.2.3).
+ * Returns the wait in milliseconds that the `Retry-After` header requests, or `undefined` without a valid header. The
+ * header contains a number of seconds or a date (RFC 9110, section 10.2.3).
  */
 export function retryAfterMs(headers: Headers | undefined, now: number): number | undefined {
   const value = headers?.get("retry-after")?.trim();

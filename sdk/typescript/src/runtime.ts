@@ -8,11 +8,11 @@ export interface Runtime {
   after(ms: number, act: () => void): () => void;
   /** Returns a random number from 0 (inclusive) to 1 (exclusive). */
   random(): number;
-  /** Returns a unique string. */
+  /** Returns a unique string, which is used as an idempotency key. */
   unique(): string;
 }
 
-/** The runtime of the library outside of tests: the system clock and real random numbers. */
+/** The runtime that is used outside of tests, with the system clock and real random numbers. */
 export const systemRuntime: Runtime = {
   now: () => Date.now(),
   after(ms, act) {

@@ -19,7 +19,7 @@ export interface SendAndWaitOptions extends WaitOptions {
 /** A completed run, with the agent's last message as `text`. */
 export type FinishedRun = Run & { text: string };
 
-/** Wait in milliseconds before a request is sent again after all its retries have failed. */
+/** Wait in milliseconds before repeating a request whose retries have all failed. */
 const POLL_AGAIN_MS = 1_000;
 
 const FINAL_STATUSES: readonly string[] = ["completed", "error", "cancelled"];
@@ -82,7 +82,7 @@ async function follow(
 ): Promise<FinishedRun> {
   let text: string | undefined;
   for await (const event of stream) {
-    // The events that are missing after a gap may include the end of the run, so the run's status is requested.
+    // A `gap` event means that events are missing. The end of the run may be one of them, so request the run's status.
     if (event.type === "gap") {
       text = undefined;
       if ((await run.get()).ended) break;
@@ -92,7 +92,7 @@ async function follow(
     await onEvent?.(event);
     if (event.type === "run_status" && FINAL_STATUSES.includes(event.status)) return run.finish(text);
   }
-  // The loop received no event for the end of the run: the run ended within a gap, the deployment was deleted, or the
+  // The event for the end of the run was not received: a `gap` event replaced it, the deployment was deleted, or the
   // wait was aborted. `finish` requests the run's status, and throws an error unless the run is completed.
   return run.finish(text);
 }

@@ -13,7 +13,7 @@ const LF = 0x0a;
 const CR = 0x0d;
 const BOM = "\uFEFF";
 
-/** The fields of one frame of an event stream: the lines between two blank lines. A frame usually contains an event. */
+/** A frame of an event stream: all fields between two blank lines. It usually contains an event. */
 export interface Frame {
   event?: string;
   id?: string;

@@ -11,7 +11,7 @@ import { connectionError } from "./transport.js";
  */
 const SILENCE_MS = 45_000;
 /**
- * Initial wait in milliseconds before a reconnect. A reconnection time that the server sends replaces it. Each
+ * Initial wait in milliseconds before a reconnect. The server can replace this value by sending a `retry:` field. Each
  * consecutive failure doubles the wait.
  */
 const FIRST_RETRY_MS = 1_000;
@@ -40,8 +40,8 @@ export interface EventStreamOptions {
 }
 
 /**
- * The promise of an event stream. Awaiting it returns a connected stream, which misses no later event. Iterating it
- * with `for await` connects and yields the events.
+ * The promise of an event stream. Awaiting it returns a stream that is already connected, so that no event after this
+ * moment is missed. Iterating it with `for await` connects and yields the events.
  */
 export type EventStreamPromise = Promise<EventStream> & AsyncIterable<HermEvent>;
 
@@ -72,7 +72,7 @@ export class EventStream implements AsyncIterable<HermEvent> {
     signal?.addEventListener("abort", () => this.#closing.abort(), { signal: this.#closing.signal });
   }
 
-  /** @internal */
+  /** Starts to connect and returns the promise of the stream. Only this library calls this method. @internal */
   static connect(
     transport: Transport,
     path: string,
@@ -206,8 +206,8 @@ export class EventStream implements AsyncIterable<HermEvent> {
       if (frame.id !== undefined && !this.#wasReached(frame.id)) this.#position = frame.id;
       return undefined;
     }
-    // A `gap` event is never a repetition, but its id may be lower than the current position: this happens if the
-    // requested id was greater than the id of the latest event.
+    // Skip an event that was already yielded. A `gap` event is always new, even if its id is not above the current
+    // position: that happens if the stream was started `after` an id that does not exist yet.
     if (frame.id !== undefined && frame.event !== "gap" && this.#wasReached(frame.id)) return undefined;
     const event = eventOf(frame.event ?? "message", frame.id ?? this.#position ?? "", frame.data);
     if (frame.id !== undefined) this.#position = frame.id;
@@ -290,7 +290,8 @@ class Connection {
       const stop = this.#transport.runtime.after(SILENCE_MS, () =>
         reject(new Error(`no data received for ${SILENCE_MS / 1000} seconds`)),
       );
-      // Some implementations of `fetch` leave a pending `read` unsettled when the request is aborted.
+      // In some implementations of `fetch`, a pending `read` never settles after the request is aborted. Therefore, the
+      // abort itself ends the wait.
       const aborted = () => reject(new Error("the stream was closed"));
       this.#closing.signal.addEventListener("abort", aborted);
       stopWaiting = () => {

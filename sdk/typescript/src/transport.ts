@@ -12,8 +12,8 @@ import type { FieldError } from "./types.js";
 import { VERSION } from "./version.js";
 
 /**
- * Maximum number of characters that an error message quotes from a response that is not in the API's error format, for
- * example a proxy's. The rest is omitted.
+ * If an error response is not in the API's format, for example because a proxy has sent it, the error message quotes at
+ * most this number of characters of its body. The rest is omitted.
  */
 const MAX_QUOTED_CHARS = 200;
 
@@ -27,7 +27,7 @@ export interface Logger {
 export interface RequestOptions {
   /** A signal that aborts the request and its retries. */
   signal?: AbortSignal | undefined;
-  /** Timeout of one attempt of the request, in milliseconds. Defaults to the client's `timeout`. */
+  /** Timeout for each attempt of the request, in milliseconds. Defaults to the client's `timeout`. */
   timeout?: number;
   /** Maximum number of retries after transient errors. Defaults to the client's `maxRetries`. */
   maxRetries?: number;
@@ -112,7 +112,7 @@ export class Transport {
     this.runtime = runtime;
   }
 
-  /** The maximum number of retries of a request that does not set its own. */
+  /** The maximum number of retries of a request without the option `maxRetries`. */
   get maxRetries(): number {
     return this.#settings.maxRetries;
   }
@@ -134,7 +134,7 @@ export class Transport {
   async #repeat<T>(call: Call, read: (response: OpenResponse) => Promise<T>): Promise<T> {
     const { signal, maxRetries = this.maxRetries } = call.options ?? {};
     const request = this.#prepare(call);
-    // A stream as request body is consumed by the first attempt, so it cannot be sent again.
+    // If the request body is a stream, the first attempt consumes it, so the request cannot be retried.
     const retries = call.bytes instanceof ReadableStream ? 0 : maxRetries;
     let mayBeDone = false;
     for (let attempt = 0; ; attempt++) {
@@ -166,7 +166,7 @@ export class Transport {
       if (value !== undefined && value !== null) url.searchParams.set(name, String(value));
     }
     const headers = new Headers({ Accept: "application/json" });
-    // A browser would send a CORS preflight for this header, and the server would have to allow it.
+    // In a browser, a request with this header fails unless the server's CORS policy allows the header.
     if (!isBrowser()) headers.set("User-Agent", `herm-typescript/${VERSION}`);
     for (const [name, value] of Object.entries({ ...this.#settings.defaultHeaders, ...call.headers })) {
       if (value !== undefined) headers.set(name, value);
@@ -248,7 +248,9 @@ function mayHaveActed(error: APIError): boolean {
   return error instanceof APIConnectionError || ((error.status ?? 0) >= 500 && error.status !== 503);
 }
 
-/** Creates the error for a broken connection. `cause` is the value that `fetch` or the reader of a body threw. */
+/**
+ * Creates the error for a broken connection. `cause` is the value thrown by `fetch` or while reading the response body.
+ */
 export function connectionError(what: string, cause: unknown): APIConnectionError {
   // The error that `fetch` throws says only "fetch failed". The reason is in its `cause`.
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;

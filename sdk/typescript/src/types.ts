@@ -21,7 +21,7 @@ export type Features = Schemas["Features"];
 export type FieldError = NonNullable<Schemas["ErrorBody"]["details"]>[number];
 export type FileEntry = Schemas["FileEntry"];
 export type FileListing = Schemas["FileListing"];
-/** A model provider: the models that the server knows, and whether the provider's key is set. */
+/** A model provider: the names of its known models, and whether the server can use it. */
 export type ModelProvider = Schemas["ModelProvider"];
 export type Message = Schemas["Message"];
 export type Run = Schemas["Run"];
@@ -39,7 +39,7 @@ export type DeletedThread = Schemas["DeletedThread"];
 
 export type DeletedDeployment = Schemas["DeletedDeployment"];
 export type Deployment = Schemas["Deployment"];
-/** A steering request: a run asks a person to approve a tool call or to answer a question. */
+/** A steering request, with which a run asks a person to approve a tool call or to answer a question. */
 export type SteeringRequest = Schemas["SteeringRequest"];
 export type SteeringStatus = Schemas["SteeringStatus"];
 export type SteeringDecision = Schemas["SteeringDecision"];
@@ -56,16 +56,16 @@ export type DeploymentCreateParams = NonNullFields<
   runtime?: "hermes";
   sandbox?: SandboxParams;
   /**
-   * A maximum of 20 skills with unique names. If the path of a `file` skill exists on this machine, the file's text is
-   * sent with the request.
+   * A maximum of 20 skills. Their names must be unique. For a skill with source `file`, the text of the file is sent
+   * with the request if the file exists on this machine.
    */
   skills?: SkillParams[];
   steering?: SteeringParams;
 };
 
 /**
- * The changes to a deployment. Omitted fields stay unchanged. Arrays are replaced as a whole. In maps, `null` removes a
- * key.
+ * The changes to a deployment. Omitted fields stay unchanged. Arrays are replaced as a whole. In maps, the value `null`
+ * removes an entry.
  */
 export type DeploymentUpdateParams = NonNullFields<
   Omit<Schemas["UpdateDeployment"], "features" | "metadata" | "sandbox" | "secrets" | "skills" | "steering">

@@ -5,7 +5,7 @@ import type { Deployment, Run } from "./types.js";
 export class RunFailedError extends HermError {
   /** The run in its final state. */
   readonly run: Run;
-  /** The error code of the run, for example `provider_not_configured`. Unlike the message, it never changes. */
+  /** The error code of the run, for example `provider_not_configured`. Its value is stable; the message may change. */
   readonly code: string | undefined;
 
   constructor(run: Run) {
@@ -37,8 +37,8 @@ export class DeploymentFailedError extends HermError {
 /** The wait timed out. The run or the provisioning continues on the server. */
 export class WaitTimeoutError extends HermError {
   /**
-   * The id of the run. It is `undefined` if the wait ended before the message was sent, or if it was a wait for
-   * provisioning.
+   * The id of the run. It is `undefined` if the wait timed out before the server accepted the message, or if the wait
+   * was for provisioning.
    */
   readonly runId: string | undefined;
 

@@ -4,9 +4,9 @@ import { jittered } from "./retry.js";
 import type { Runtime } from "./runtime.js";
 import type { Deployment } from "./types.js";
 
-/** Default timeout in milliseconds of a wait for a run to end or for a deployment to be ready. */
+/** Default timeout of `sendAndWait` and `waitUntilReady`, in milliseconds. */
 export const DEFAULT_WAIT_MS = 10 * 60_000;
-/** Wait between the first two status requests, in milliseconds. Each further wait is twice as long. */
+/** Wait between the first two status requests, in milliseconds. Each later wait is twice as long as the one before. */
 const FIRST_POLL_MS = 250;
 /** Maximum wait between two status requests, in milliseconds. */
 const MAX_POLL_MS = 2_000;

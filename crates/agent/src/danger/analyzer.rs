@@ -1,4 +1,4 @@
-//! Interprets a script like a shell, without side effects, and checks every command in it.
+//! Interprets a shell script without executing anything, and checks every command in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,17 +9,18 @@ use super::parse;
 use super::rules;
 use super::syntax::{Command, GroupKind, Pipeline, Redirect, RedirectKind, Script, Stage, Word};
 
-/// Stands for the unknown part of a value, for example the value of an unset variable or the output of a
-/// program. This Unicode noncharacter has no meaning in shell syntax.
+/// The character that stands for an unknown part of a value, for example the value of an unset variable or
+/// the output of a program. It is a Unicode noncharacter and has no meaning in shell syntax.
 pub(super) const UNKNOWN: char = '\u{fdd0}';
-/// The maximum number of possible values that are tracked for each variable. One further value is recorded as
-/// unknown.
+/// The maximum number of possible values that are tracked for each variable. If a variable has more, one
+/// unknown value stands for the rest.
 const MAX_VALUES: usize = 32;
 /// The maximum number of combinations of possible variable values that are analyzed for each command. Further
 /// combinations are ignored.
 const MAX_COMBINATIONS: usize = 256;
 
-/// Properties that a value inherits from the sources from which it was derived.
+/// Properties of a value that depend on where it came from. A value that is derived from other values
+/// inherits their properties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     /// The value was downloaded from the network.
@@ -72,7 +73,7 @@ impl Value {
     }
 }
 
-/// The analysis of one command. The fields are the state of the simulated shell.
+/// Analyzes one command. The fields hold the state of the simulated shell.
 #[derive(Default)]
 pub(super) struct Analyzer {
     pub(super) budget: Budget,
@@ -97,8 +98,8 @@ pub(super) struct Analyzer {
     pub(super) directory: Option<String>,
     /// The standard input of the programs that the current command starts.
     pub(super) input: Rc<Value>,
-    /// True if the shell may skip the current code. A variable that is assigned here may then also keep its
-    /// old value.
+    /// True if the shell may skip the code that is being analyzed, for example because it follows `&&`. A
+    /// variable that is assigned there may then also keep its old value.
     pub(super) may_be_skipped: bool,
 }
 
@@ -221,8 +222,8 @@ impl Analyzer {
         self.may_be_skipped |= kind != GroupKind::Braces;
         let mut output = self.run(body)?;
         if kind == GroupKind::Loop {
-            // The loop body is analyzed twice, because from the second iteration on, variables have the
-            // values that the first iteration assigned.
+            // The loop body is analyzed twice: from the second iteration on, variables may have the values
+            // that the first iteration assigned.
             output.push(&self.run(body)?);
         }
         self.may_be_skipped = outer;
@@ -310,8 +311,8 @@ impl Analyzer {
         self.command(&argv)
     }
 
-    /// Analyzes a call of a function that the command has defined. Returns no output for a recursive call,
-    /// which is not followed.
+    /// Analyzes a call of a shell function that the command has defined. A recursive call is not followed and
+    /// returns no output.
     pub(super) fn call(&mut self, name: &str, args: &[Value]) -> Analysis<Value> {
         let Some(body) = self.functions.get(name).cloned() else { return Ok(Value::default()) };
         self.called.insert(name.to_owned());

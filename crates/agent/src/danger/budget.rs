@@ -6,11 +6,11 @@ use super::Finding;
 /// accept longer program arguments anyway.
 pub(super) const MAX_COMMAND_BYTES: usize = 128 * 1024;
 /// The maximum nesting depth of scripts, groups and expansions. Deeper commands are reported as `unreadable`.
-/// The limit bounds the stack, because each level uses a few stack frames. Real commands nest less deeply.
+/// The analysis is recursive, so this limit also bounds its stack usage. Real commands nest less deeply.
 pub(super) const MAX_DEPTH: usize = 24;
-/// The maximum number of steps of one analysis. A step is one character that is read or produced. Commands
-/// that take more are reported as `unreadable`. The limit is far above the need of ordinary commands, and
-/// reaching it takes a fraction of a second.
+/// The maximum number of steps in the analysis of one command. One step is one character that is read or
+/// produced. Commands that take more are reported as `unreadable`. Ordinary commands take far fewer, and the
+/// analysis reaches the limit within a fraction of a second.
 pub(super) const MAX_STEPS: usize = 4_000_000;
 
 /// The steps that the analysis has used so far, and its current nesting depth.
@@ -24,7 +24,7 @@ impl Budget {
     /// Counts `steps` steps of work.
     ///
     /// # Errors
-    /// Returns a finding with the rule `unreadable` if the analysis has used more than [`MAX_STEPS`].
+    /// Returns a finding with the rule `unreadable` if the analysis has taken more than [`MAX_STEPS`] steps.
     pub(super) fn charge(&mut self, steps: usize) -> Result<(), Finding> {
         self.steps = self.steps.saturating_add(steps);
         if self.steps > MAX_STEPS {
@@ -40,7 +40,9 @@ impl Budget {
     pub(super) fn enter(&mut self) -> Result<(), Finding> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(unreadable("it nests too deeply to be analyzed"));
+            return Err(unreadable(&format!(
+                "it nests more than {MAX_DEPTH} levels deep and cannot be analyzed"
+            )));
         }
         self.charge(1)
     }

@@ -1,5 +1,6 @@
-//! Programs in languages other than shell. They are not parsed. The analyzer searches the code for calls that
-//! download, decode or run something, and for string literals that may be run as commands.
+//! Analyzes code in languages other than shell, for example Python. The code is not parsed. The analyzer
+//! searches it for calls that download, decode or run something, and for string literals that may be run as
+//! commands.
 
 use super::Finding;
 use super::analyzer::{Analysis, Analyzer, Value};
@@ -7,8 +8,8 @@ use super::program::{command_line, reject_untrusted};
 use super::wrappers::has_short_option;
 use super::{files, parse_word};
 
-/// For each interpreter, the arguments after which code follows on the command line: first the letters of
-/// short options, then long options and subcommands.
+/// For each interpreter, the arguments that precede code on its command line, as in `python -c CODE`: first
+/// the letters of short options, then long options and subcommands.
 const LANGUAGES: &[(&str, &[char], &[&str])] = &[
     ("python", &['c'], &[]),
     ("pypy", &['c'], &[]),
@@ -24,7 +25,7 @@ const LANGUAGES: &[(&str, &[char], &[&str])] = &[
 /// Calls that evaluate a string as code of the same language.
 const EVAL_CALLS: &[&str] =
     &["exec(", "eval(", "eval ", "new Function(", "Function(", "instance_eval(", "assert(", "load("];
-/// Names of functions and modules that start a process.
+/// Names of functions and modules that start processes.
 const PROCESS_CALLS: &[&str] = &[
     "system",
     "popen",
@@ -209,7 +210,8 @@ impl Analyzer {
     }
 
     /// Analyzes the string literals that the code may run as commands. Each literal is analyzed as a script.
-    /// The literals of each list are also analyzed together, as the words of one command.
+    /// The literals within each pair of square brackets are also analyzed together, as the words of one
+    /// command.
     fn process_arguments(&mut self, code: &str) -> Analysis<()> {
         let literals = string_literals(code);
         for literal in &literals {
@@ -220,8 +222,8 @@ impl Analyzer {
             let words: Vec<Value> = string_literals(list).into_iter().map(Value::known).collect();
             self.command(&words)?;
         }
-        // The code may build a command by concatenation, as in `'r' + 'm'`, so all literals together are
-        // analyzed too.
+        // The code may build a command by concatenation, as in `'r' + 'm'`, so the concatenation of all
+        // literals is analyzed too.
         if code.contains("' + '")
             || code.contains("'+'")
             || code.contains("\"+\"")
@@ -246,7 +248,8 @@ fn contains_identifier(text: &str, word: &str) -> bool {
     })
 }
 
-/// For each occurrence of one of `words`, returns the text that follows it, up to the closing bracket.
+/// For each occurrence of one of `words`, returns the text that follows it, up to the matching closing
+/// bracket.
 fn arguments<'a>(text: &'a str, words: &[&str]) -> Vec<&'a str> {
     let mut matches = Vec::new();
     for word in words {

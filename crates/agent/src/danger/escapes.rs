@@ -1,4 +1,4 @@
-//! The backslash escapes of `$'…'`, `echo` and `printf`.
+//! Decodes the backslash escapes of `$'…'`, `echo` and `printf`.
 
 /// Replaces backslash escapes with the characters that they stand for, for example `\n`, `\x72`, `\162`,
 /// `\0162` and `\u0072`.

@@ -12,10 +12,10 @@ use super::syntax::{Operation, Part, Script, Word};
 /// reported as `unreadable`.
 const MAX_BRACE_WORDS: usize = 512;
 
-/// The smallest unit of a word that brace expansion distinguishes.
+/// A unit into which a word is split for brace expansion.
 #[derive(Clone, Copy)]
 enum BraceToken<'a> {
-    /// An unquoted character. Only such characters can form a brace expression.
+    /// An unquoted character. Only unquoted braces and commas can form a brace expression.
     Unquoted(char),
     Quoted(char),
     Part(&'a Part),
@@ -86,8 +86,8 @@ impl Analyzer {
             Part::Literal { .. } => fields.keep_empty = true,
             Part::Discarded(word) => drop(self.joined(word)?),
             Part::ProcessSubstitution(script) => {
-                // A program that reads `<(…)` gets a file name whose content is the script's output. `>(…)`
-                // is treated the same: its script is analyzed with the current input.
+                // `<(…)` expands to the name of a file from which a program can read the script's output.
+                // `>(…)` is treated the same: its script is analyzed with the current input.
                 let output = self.capture(script)?;
                 let name = format!("/dev/fd/{}", 63 + self.written.len());
                 let origin = output.origin;
@@ -132,7 +132,8 @@ impl Analyzer {
     }
 
     /// Analyzes the script of a command substitution and returns its output. The script runs in a subshell,
-    /// so both the old and the new values of the variables that it assigns remain possible.
+    /// so its assignments do not reach the parent shell. The analysis does not track this exactly: afterwards
+    /// it treats both the old and the new values of the assigned variables as possible.
     pub(super) fn capture(&mut self, script: &Script) -> Analysis<Value> {
         let (outer, directory) = (self.may_be_skipped, self.directory.clone());
         let (chosen, input) = (self.chosen.clone(), Rc::clone(&self.input));
@@ -197,7 +198,8 @@ impl Analyzer {
         Ok(expanded)
     }
 
-    /// Adds to `names` each variable of the word that has several possible values, with their number.
+    /// For each variable in the word that has several possible values, adds its name and the number of these
+    /// values to `names`.
     pub(super) fn ambiguous(&self, word: &Word, names: &mut BTreeMap<String, usize>) {
         for part in &word.parts {
             let Part::Parameter { parameter, .. } = part else { continue };
@@ -229,8 +231,8 @@ impl Analyzer {
         Ok(Some((bare, appends, Value { text: value, origin: whole.origin })))
     }
 
-    /// Returns the value of a variable or parameter in the current combination of values. An unset variable
-    /// is unknown.
+    /// Returns the value of a variable or parameter in the current combination of values. The value of an
+    /// unset variable is unknown.
     pub(super) fn variable(&mut self, name: &str) -> Value {
         if let Some(values) = self.variables.get(name) {
             let chosen = self.chosen.get(name).and_then(|number| values.get(*number));

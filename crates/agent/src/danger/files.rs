@@ -1,5 +1,5 @@
-//! Classifies paths: broad directories such as `/` or `~`, credential files, and files that the command
-//! itself has written.
+//! Recognizes the paths that the danger rules look for: broad directories such as `/` or `~`, and credential
+//! files. Also records the content of files that the command itself has written.
 
 use super::analyzer::{Analysis, Analyzer, Origin, UNKNOWN, Value};
 use super::glob;
@@ -32,10 +32,11 @@ const BROAD: &[(&str, &str)] = &[
     ("/mnt", "mounted disks"),
     ("/media", "mounted disks"),
 ];
-/// The description of a broad path that consists of an unset variable or another unknown value.
+/// The description of a path that may be broad because a part of it is unknown, for example an unset
+/// variable.
 const UNRESOLVED_PATH: &str = "a path that is not known in advance";
-/// Patterns for the paths of credential files. Each matches the last components of a path. `*` matches any
-/// characters.
+/// Patterns for the paths of credential files. Each pattern is compared with the last components of a path.
+/// `*` matches any characters.
 const CREDENTIALS: &[&str] = &[
     ".env",
     ".netrc",
@@ -78,7 +79,7 @@ const CREDENTIALS: &[&str] = &[
 ];
 
 impl Analyzer {
-    /// Returns the working directory at the current point of the command.
+    /// Returns the working directory at the point of the command that is being analyzed.
     pub(super) fn working_dir(&self) -> String {
         self.directory.clone().unwrap_or_else(|| WORKSPACE.to_owned())
     }
@@ -88,7 +89,8 @@ impl Analyzer {
         resolve(&self.working_dir(), path)
     }
 
-    /// Records that the command writes a file. If the command reads the file later, it finds this content.
+    /// Records that the command writes a file. If the command reads the file later, `read` returns this
+    /// content.
     pub(super) fn write(&mut self, path: &str, text: &Value, appends: bool) -> Analysis<()> {
         self.budget.charge(text.text.len())?;
         let path = self.resolve(path);

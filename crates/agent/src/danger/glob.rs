@@ -1,12 +1,12 @@
 //! Matching of file name patterns (globs).
 
-/// Returns true if the text contains characters with a meaning in patterns.
+/// Returns true if the text contains `*`, `?` or `[`, which have a special meaning in patterns.
 pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
 /// Returns true if the pattern matches the whole text. Patterns can contain `*`, `?` and `[…]`. The running
-/// time is at most proportional to the product of both lengths.
+/// time is at most proportional to the product of the two lengths.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
@@ -31,8 +31,8 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
     pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
 }
 
-/// Returns the position of the next pattern element if the element at `p` matches the character, and `None`
-/// otherwise.
+/// If the pattern element at position `p` matches the character, returns the position of the next element.
+/// Otherwise returns `None`.
 fn match_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
     match pattern.get(p)? {
         '?' => Some(p + 1),

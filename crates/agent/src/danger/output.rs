@@ -1,4 +1,5 @@
-//! Models the output of programs, which matters if the command then executes or uploads the output.
+//! Models what programs print. This matters when another part of the same shell command executes or uploads
+//! that output, for example in `curl … | sh`.
 
 use super::analyzer::{Analysis, Analyzer, Origin, Value};
 use super::files;
@@ -106,8 +107,8 @@ impl Analyzer {
         Ok(output)
     }
 
-    /// If the program is `cp` or `mv` and the content of the source file is known, copies it to the
-    /// destination.
+    /// If the program is `cp` or `mv` and the content of the source file is known, records that the
+    /// destination file has the same content.
     fn copy(&mut self, name: &str, operands: &[&Value]) -> Analysis<()> {
         if let ("cp" | "mv", [from, to]) = (name, operands)
             && self.written.contains_key(&self.resolve(&from.text))
@@ -118,8 +119,8 @@ impl Analyzer {
         Ok(())
     }
 
-    /// Models a download. The downloaded text becomes the output, or the content of the file that an option
-    /// names.
+    /// Models a download. The downloaded text becomes the program's output, or the content of the file to
+    /// which the program saves it.
     fn download(&mut self, name: &str, args: &[Value]) -> Analysis<Value> {
         let body = Value::unknown(Origin { network: true, ..Origin::default() });
         let url = args.iter().find(|arg| arg.text.contains("://")).cloned().unwrap_or_default();
@@ -164,13 +165,13 @@ impl Analyzer {
         }
     }
 
-    /// Returns the output of a program whose output is not modelled individually. The text is unknown, but it
-    /// has the origin of the program's input and operands.
+    /// Returns the output of a program that has no model of its own. The text is unknown. Its origin combines
+    /// the origins of the program's input and operands.
     fn derived(&self, name: &str, args: &[Value], operands: &[&Value]) -> Value {
         let mut origin = self.input.origin;
         origin.decoded |= decodes(name, args);
-        // The input is known but the output is not, which means that the program transforms it. The output
-        // counts as decoded.
+        // If the input is fully known but the output is not, the program has transformed the input. The
+        // output then counts as decoded.
         let has_unknown = super::expand::is_partly_unknown(&self.input.text);
         origin.decoded |= !self.input.text.trim().is_empty() && !has_unknown;
         let packs = matches!(name, "tar" | "zip" | "7z" | "cpio" | "bsdtar");

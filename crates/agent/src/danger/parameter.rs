@@ -5,8 +5,8 @@ use super::expand::is_partly_unknown;
 use super::glob;
 use super::syntax::{Operation, Parameter, Word};
 
-/// The maximum length of a value from which a prefix or suffix is removed, in bytes. The result for a longer
-/// value is unknown.
+/// The maximum length, in bytes, of a value from which the analyzer removes a prefix or suffix, as in
+/// `${x#…}` and `${x%…}`. For a longer value, the result is unknown.
 const MAX_STRIPPED_BYTES: usize = 1024;
 
 impl Analyzer {
@@ -35,7 +35,8 @@ impl Analyzer {
             Operation::Alternative(word) => {
                 let alternative = self.joined(word)?;
                 if base.is_unknown() {
-                    // Depending on the variable, the result is either this word or empty, so it is unknown.
+                    // The result is this word if the variable is set, and empty if it is not. The analyzer
+                    // does not know which, so the result is unknown.
                     return Ok(Value::unknown(alternative.origin));
                 }
                 if base.text.is_empty() { base } else { alternative }

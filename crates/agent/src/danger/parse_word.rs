@@ -72,8 +72,8 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Consumes the text up to `end`, and `end` itself, and returns the text. If `escapes` is true, a
-    /// character after a backslash does not end the text.
+    /// Consumes the text up to and including the character `end`, and returns it without `end`. If `escapes`
+    /// is true, an `end` character after a backslash does not end the text.
     fn raw_until(&mut self, end: char, escapes: bool) -> String {
         let mut text = String::new();
         while let Some(c) = self.peek(0) {
@@ -90,8 +90,8 @@ impl Parser<'_> {
         text
     }
 
-    /// Parses text in which only expansions are special: the inside of double quotes, up to the character
-    /// `end`, or with `None` the whole text of a here-document.
+    /// Parses text in which only expansions are special. This is either the inside of double quotes, up to
+    /// the character `end`, or, if `end` is `None`, the whole text of a here-document.
     pub(super) fn quoted_until(&mut self, end: Option<char>) -> Result<Word, Finding> {
         let mut word = Word::default();
         while let Some(c) = self.peek(0) {
@@ -167,7 +167,7 @@ impl Parser<'_> {
     }
 
     /// Returns the inside of an arithmetic expansion `$((…))`. Returns `None` if the closing parentheses are
-    /// not adjacent, because it is then a command substitution that begins with a subshell.
+    /// not adjacent: the text is then a command substitution that begins with a subshell, as in `$((a); b)`.
     fn arithmetic(&mut self) -> Result<Option<String>, Finding> {
         if self.peek(1) != Some('(') {
             return Ok(None);
@@ -182,8 +182,8 @@ impl Parser<'_> {
             }
             depth == 1
         });
-        // The search is charged to the budget, because an unclosed `((` is searched again from every later
-        // `((`, which takes quadratic time.
+        // The search is charged to the budget, because it takes quadratic time in a script with many unclosed
+        // `((`: for each of them, it scans the rest of the script.
         self.budget.charge(end.unwrap_or(rest.len()))?;
         let Some(end) = end.filter(|end| rest.get(end + 1) == Some(&')')) else { return Ok(None) };
         let text = rest.iter().take(end).collect();
@@ -234,7 +234,7 @@ impl Parser<'_> {
             Some(_) => Operation::Indirect,
             None => self.operation(quoted)?,
         };
-        // The text up to the closing brace is an operation that the analyzer does not know.
+        // Text that remains before the closing brace belongs to an operation that the analyzer does not know.
         let rest = self.until(&['}'], quoted)?;
         self.eat('}');
         if !rest.parts.is_empty() {

@@ -1,12 +1,13 @@
-//! Analyzes calls of programs: resolves the program's name and checks the call against the danger rules.
+//! Analyzes the invocation of a program: resolves the program's name, and checks the name and the arguments
+//! against the danger rules.
 
 use super::Finding;
 use super::analyzer::{Analysis, Analyzer, UNKNOWN, Value};
 use super::glob;
 use super::rules::{self, Invocation};
 
-/// Programs that are considered if a program name is a pattern or partly unknown. The programs in the danger
-/// rules are considered too.
+/// If the program name in a command is a pattern or partly unknown, it may refer to any of these programs. It
+/// may also refer to the programs in the danger rules.
 const KNOWN_PROGRAMS: &[&str] = &[
     "rm",
     "find",
@@ -75,8 +76,8 @@ const KNOWN_PROGRAMS: &[&str] = &[
     "command",
 ];
 
-/// The steps that are charged to the budget for checking one command against all danger rules, in addition to
-/// the command's length.
+/// The number of steps that are charged to the budget for checking one command against all danger rules, in
+/// addition to the command's length.
 const COMMAND_STEPS: usize = 32;
 
 impl Analyzer {
@@ -96,8 +97,9 @@ impl Analyzer {
             reject_untrusted(first, &command_line(first, args))?;
         }
         if first.is_unknown() {
-            // The program name is unknown. If it is not empty, the worst case is assumed: `rm`, which does
-            // the most harm with most arguments. If it is empty, the next word is the program name.
+            // The program name is unknown, so two cases are analyzed. If the name is not empty, it is assumed
+            // to be `rm`, which does the most harm with most arguments. If it is empty, the next word is the
+            // program name.
             self.program("rm", args)?;
             self.command(args)?;
             return Ok(Value::unknown(first.origin));
@@ -136,8 +138,8 @@ impl Analyzer {
         self.output(name, args)
     }
 
-    /// Analyzes a text that is run as a shell script, and returns its output. Fails if the text was
-    /// downloaded or decoded.
+    /// Analyzes a text that the command runs as a shell script, and returns the script's output. Returns a
+    /// finding if the text was downloaded or decoded.
     pub(super) fn run_text(&mut self, text: &Value, command: &str) -> Analysis<Value> {
         if text.text.contains(UNKNOWN) {
             reject_untrusted(text, command)?;
@@ -160,7 +162,7 @@ pub(super) fn reject_untrusted(text: &Value, command: &str) -> Analysis<()> {
     Ok(())
 }
 
-/// Joins an expanded command to one line for a finding's reason.
+/// Joins an expanded command into one line, which is quoted in the reason of a finding.
 pub(super) fn command_line(first: &Value, args: &[Value]) -> String {
     args.iter().fold(first.text.clone(), |text, arg| text + " " + &arg.text)
 }

@@ -1,4 +1,4 @@
-//! The danger rules. Each rule checks one call of a program with its arguments.
+//! The danger rules. Each rule checks one invocation of a program, with its arguments.
 
 mod delete;
 mod external;
@@ -9,7 +9,7 @@ use super::analyzer::{Analysis, Value};
 use super::syntax::{RedirectKind, Script};
 use super::{Finding, files, program};
 
-/// A call of a program that is checked against the danger rules.
+/// An invocation of a program that is checked against the danger rules.
 pub(super) struct Invocation<'a> {
     /// The name of the program, without directories.
     pub(super) name: &'a str,
@@ -18,7 +18,7 @@ pub(super) struct Invocation<'a> {
     pub(super) input: &'a Value,
 }
 
-/// A danger rule. If it applies, it returns a description of the effect of the call.
+/// A danger rule. If it applies, it returns a description of what the invocation would do.
 type Rule = fn(&Invocation<'_>) -> Option<String>;
 
 const RULES: &[(&str, Rule)] = &[
@@ -38,7 +38,7 @@ const RULES: &[(&str, Rule)] = &[
     ("publish", external::publish),
 ];
 
-/// Checks a call against every danger rule. Returns a finding for the first one that applies.
+/// Checks an invocation against every danger rule. Returns a finding for the first rule that applies.
 pub(super) fn check(invocation: &Invocation<'_>) -> Analysis<()> {
     for (rule, check) in RULES {
         if let Some(effect) = check(invocation) {
@@ -74,7 +74,7 @@ pub(super) fn redirect(target: &Value, kind: &RedirectKind) -> Analysis<()> {
     Ok(())
 }
 
-/// Returns a finding if a function is a fork bomb, which calls itself several times or in the background.
+/// Returns a finding if the function is a fork bomb, which starts copies of itself without limit.
 pub(super) fn fork_bomb(name: &str, body: &Script) -> Analysis<()> {
     if system::is_fork_bomb(name, body) {
         return Err(Finding::new(

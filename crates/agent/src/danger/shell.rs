@@ -1,4 +1,4 @@
-//! Nested shells such as `sh -c`, and shell builtins.
+//! Analyzes nested shells such as `sh -c`, and simulates shell builtins.
 
 use std::rc::Rc;
 
@@ -111,7 +111,7 @@ impl Analyzer {
         }
     }
 
-    /// Analyzes a file that is run as a script. Parts of its content that are unknown are not analyzed.
+    /// Analyzes a file that is run as a script. Unknown parts of its content are not analyzed.
     fn run_file(&mut self, file: &Value, command: &str) -> Analysis<Value> {
         let script = self.read(file);
         let input =
@@ -155,8 +155,8 @@ impl Analyzer {
         }
     }
 
-    /// Assigns the standard input to the variables of a `read` command. In a loop, `read` may read any line,
-    /// so every line is a possible value.
+    /// Assigns the standard input to the variables of a `read` command. In a loop, `read` may return any
+    /// line, so every line is a possible value.
     fn read_variables(&mut self, name: &str, args: &[Value]) {
         let input = Rc::clone(&self.input);
         let names = args.iter().filter(|arg| !arg.text.starts_with('-')).map(|arg| arg.text.clone());
@@ -202,14 +202,14 @@ pub(super) fn printed_output(name: &str, args: &[Value]) -> Value {
         output.origin = values.iter().fold(format.origin, |origin, value| origin.union(value.origin));
         output.text = format_printf(&format.text, values);
     }
-    // A text written in numeric escapes cannot be read by a person, so it counts as decoded.
+    // A person cannot read text that is written in numeric escapes, so the output counts as decoded.
     output.origin.decoded |= args.iter().any(|arg| escapes::has_numeric_escapes(&arg.text));
     output.text = escapes::unescape(&output.text);
     output
 }
 
-/// Formats values like `printf`. If there are more values than the format has directives, the format is used
-/// again.
+/// Formats values as `printf` does. If there are more values than the format has directives, the format is
+/// used again.
 fn format_printf(format: &str, values: &[Value]) -> String {
     let mut values = values.iter();
     let mut text = String::new();

@@ -69,7 +69,7 @@ pub(super) enum RedirectKind {
     /// Duplicates a file descriptor, as in `>&2`, `2>&1` or `<&3`.
     Duplicate,
     HereString,
-    /// A here-document. The parser sets the text when it reaches the next line.
+    /// A here-document. The parser sets its text later, when it reaches the line after the operator.
     HereDocument(Rc<OnceCell<Word>>),
 }
 
@@ -110,13 +110,13 @@ pub(super) struct Parameter {
 #[derive(Debug)]
 pub(super) enum Operation {
     Plain,
-    /// `${x:-word}`: the word if `x` is unset or empty.
+    /// `${x:-word}`: the result is `word` if `x` is unset or empty.
     Default(Word),
-    /// `${x:=word}`: the word if `x` is unset or empty, and assigns it to `x`.
+    /// `${x:=word}`: if `x` is unset or empty, the result is `word`, which is also assigned to `x`.
     Assign(Word),
-    /// `${x:+word}`: the word if `x` is set and not empty.
+    /// `${x:+word}`: the result is `word` if `x` is set and not empty. Otherwise it is empty.
     Alternative(Word),
-    /// `${x:?word}`: fails with the message `word` if `x` is unset or empty.
+    /// `${x:?word}`: the shell fails with the message `word` if `x` is unset or empty.
     Required(Word),
     StripPrefix {
         pattern: Word,

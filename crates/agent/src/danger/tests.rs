@@ -319,8 +319,8 @@ proptest! {
     fn hostile_input_does_not_panic_and_work_is_bounded(command in prop_oneof![hostile(), ".{0,200}"]) {
         let mut analyzer = Analyzer::default();
         let finding = analyzer.analyze(&command);
-        // A single operation can be charged for many steps at once and so exceed the limit by far. The
-        // analysis must then have ended with a finding.
+        // One operation can be charged many steps at once, so the step count can exceed the limit by far. In
+        // this case, the analysis must have ended with a finding.
         prop_assert!(analyzer.budget.steps() <= 2 * MAX_STEPS || finding.is_some());
         analyze(&command);
     }

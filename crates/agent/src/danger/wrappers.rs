@@ -1,10 +1,11 @@
-//! Programs that run another program, for example `sudo` or `xargs`. The analyzer checks the inner program.
+//! Programs that run another program, for example `sudo` or `xargs`. The analyzer checks the program that
+//! they run, called the inner program here.
 
 use super::analyzer::{Analysis, Analyzer, Origin, Value};
 use super::program::command_line;
 
 /// The maximum number of words from the standard input that are analyzed one by one, for a program such as
-/// `xargs` that runs a command for each of them. One unknown word stands for the rest.
+/// `xargs` that runs a command for each word. One unknown word stands for the remaining words.
 const MAX_INPUT_WORDS: usize = 64;
 
 struct Wrapper {
@@ -62,7 +63,8 @@ const WRAPPERS: &[Wrapper] = &[
     wrapper("bunx", "", &[], 0),
     wrapper("uvx", "", &["from", "with"], 0),
 ];
-/// Programs with a subcommand that runs another program: the names of the program and of the subcommand.
+/// Subcommands that run another program, for example `npm exec`. Each entry lists the program and its
+/// subcommand.
 const RUNNERS: &[(&str, &str)] = &[
     ("uv", "run"),
     ("poetry", "run"),
@@ -79,7 +81,8 @@ const RUNNERS: &[(&str, &str)] = &[
     ("mise", "exec"),
     ("dotenv", "run"),
 ];
-/// Tests of `find` that narrow its results. With one of them, `find` does not return the whole directory.
+/// Filter options of `find`, which `find` calls tests. With one of them, `find` does not return everything in
+/// the directory.
 const NARROWING: &[&str] = &[
     "-name",
     "-iname",
@@ -106,8 +109,8 @@ const NARROWING: &[&str] = &[
 ];
 
 impl Analyzer {
-    /// Analyzes the inner program if `name` is a wrapper. Returns the inner program's output, or `None` if
-    /// `name` is not a wrapper.
+    /// If `name` is a program that runs another program, analyzes that inner program and returns its output.
+    /// Otherwise returns `None`.
     pub(super) fn wrapper(&mut self, name: &str, args: &[Value]) -> Analysis<Option<Value>> {
         if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) {
             let rest = after_options(args, wrapper.short, wrapper.long);
@@ -142,8 +145,8 @@ impl Analyzer {
         })
     }
 
-    /// Skips leading assignments, which for example `sudo` and `env` accept, and analyzes the command that
-    /// follows them.
+    /// Skips leading variable assignments, as in `sudo A=b command`, and analyzes the command that follows
+    /// them.
     fn command_after_assignments(&mut self, args: &[Value]) -> Analysis<Value> {
         let is_assignment = |arg: &&Value| {
             arg.text.split_once('=').is_some_and(|(name, _)| name.chars().all(super::parse_word::is_name))
@@ -180,8 +183,8 @@ impl Analyzer {
         self.run_text(&script, &command_line(&Value::known(name), words))
     }
 
-    /// Analyzes the script that a wrapper runs with its option `-c`, or the command that follows its first
-    /// operand.
+    /// Analyzes the script that a program such as `su` runs with its option `-c`, or the command that follows
+    /// its first operand.
     fn shell_wrapper(&mut self, args: &[Value]) -> Analysis<Option<Value>> {
         let at = args.iter().position(|arg| arg.text == "--command" || has_short_option(&arg.text, 'c'));
         if let Some(script) = at.and_then(|at| args.get(at + 1)) {
@@ -229,8 +232,8 @@ impl Analyzer {
         items
     }
 
-    /// Analyzes a command that runs on every path below its arguments. If it deletes
-    /// every path below a broad directory, it counts as a recursive deletion.
+    /// Analyzes a command that `find` or `xargs` runs on paths. A directory among the paths stands for every
+    /// path below it, so deleting a broad directory counts as a recursive deletion.
     fn command_on_all(&mut self, mut argv: Vec<Value>) -> Analysis<Value> {
         let removes = argv
             .first()
@@ -283,8 +286,8 @@ impl Analyzer {
     }
 }
 
-/// Returns the results of `find`: its starting directories, or one harmless path if a test narrows the
-/// results.
+/// Returns the paths that `find` is assumed to print: its starting directories, or one harmless path if a
+/// test such as `-name` narrows the results.
 pub(super) fn find_results(args: &[Value]) -> Vec<Value> {
     let options = args.iter().take_while(|arg| matches!(arg.text.as_str(), "-L" | "-H" | "-P")).count();
     let args = args.get(options..).unwrap_or_default();

@@ -21,13 +21,13 @@ use crate::{mcp_servers, skills};
 
 pub(super) const MAX_NAME_CHARS: usize = 256;
 const MAX_PROMPT_CHARS: usize = 100_000;
-/// The maximum number of keys in the `metadata` object of a request body, and in the `secrets` object. Keys with the
-/// value `null`, which are removed from the deployment, count too. A request with more keys is rejected.
+/// The maximum number of keys in each of the objects `metadata` and `secrets` of a request body. Keys with the value
+/// `null`, which remove an entry from the deployment, count too. A request with more keys is rejected.
 const MAX_MAP_KEYS: usize = 256;
 const MAX_METADATA_KEY_CHARS: usize = 64;
 const MAX_METADATA_VALUE_CHARS: usize = 512;
 const MAX_FALLBACK_MODELS: usize = 5;
-/// The maximum value of `steering.expires_after_s`: one year, in seconds.
+/// The maximum value of `steering.expires_after_s`: one year, in seconds. A larger value is rejected.
 const MAX_EXPIRY_S: u64 = 31_536_000;
 /// The maximum value of each budget field, in credits. A larger value is rejected. The limit is far above any realistic
 /// budget.

@@ -16,7 +16,7 @@ const MAX_MEMORY_MB: u64 = 1024 * 1024;
 const MIN_DISK_MB: u64 = 16;
 const MAX_DISK_MB: u64 = 16 * 1024 * 1024;
 const MIN_IDLE_S: u64 = 10;
-/// The maximum value of `idle_timeout_s`: one week, in seconds.
+/// The maximum value of `idle_timeout_s`: one week, in seconds. A larger value is rejected.
 const MAX_IDLE_S: u64 = 604_800;
 const MAX_EGRESS_HOSTS: usize = 100;
 

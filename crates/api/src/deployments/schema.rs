@@ -1,5 +1,5 @@
-//! The OpenAPI schemas of the request bodies of deployments. These types are never deserialized: [`super::body`] parses
-//! the bodies field by field, to report all errors of a request together.
+//! OpenAPI schemas for the request bodies that create or change a deployment. These types are never deserialized:
+//! [`super::body`] parses the bodies field by field, so that it can report all errors of a request together.
 #![expect(dead_code, reason = "they only describe the schema")]
 
 use std::collections::BTreeMap;
@@ -32,7 +32,8 @@ pub(crate) struct CreateDeployment {
     mcp_servers: Option<Vec<NewMcpServerBody>>,
     #[schema(max_items = 20)]
     skills: Option<Vec<NewSkillBody>>,
-    /// Maps environment variable names to secret ids. In the sandbox, each variable holds the secret's placeholder.
+    /// Maps environment variable names to secret ids. In the sandbox, each variable contains a random placeholder text,
+    /// which is replaced by the secret's value in HTTP requests to the secret's allowed hosts.
     secrets: Option<BTreeMap<String, SecretId>>,
     features: Option<FeaturesBody>,
     /// Your own key-value pairs: at most 16, with keys of at most 64 characters and values of at most 512 characters.
@@ -44,7 +45,7 @@ pub(crate) struct CreateDeployment {
     #[schema(max_items = 5)]
     fallback_models: Option<Vec<String>>,
     /// A snapshot of a deleted deployment of the same customer. The files of the snapshot are restored into the new
-    /// workspace. Until then, the status of the deployment is `provisioning`.
+    /// workspace. Until the restore is complete, the status of the deployment is `provisioning`.
     restore_snapshot: Option<SnapshotId>,
 }
 
@@ -131,7 +132,8 @@ pub(crate) struct BudgetBody {
 #[derive(utoipa::ToSchema)]
 #[schema(as = SteeringOptions)]
 pub(crate) struct SteeringBody {
-    /// The time in seconds after which a steering request expires. `null` means that steering requests never expire.
+    /// The time in seconds for which a steering request (an approval or a question) waits for a person's answer before
+    /// it expires. `null` means that it never expires.
     #[schema(minimum = 1, maximum = 31_536_000)]
     expires_after_s: Option<u64>,
     #[schema(default = "deny")]

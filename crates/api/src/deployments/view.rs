@@ -85,8 +85,8 @@ pub(crate) struct SandboxView {
     persistent_filesystem: bool,
     /// The engine that the server selected. `null` until the sandbox is first enabled.
     engine: Option<SandboxType>,
-    /// True if the sandbox runs as an operating system user that no other sandbox has. False if it runs as the server's
-    /// user, like all other such sandboxes. `null` if the sandbox is not enabled.
+    /// True if the sandbox runs as an operating system user that no other sandbox uses. False if it runs as the
+    /// server's own user, which other sandboxes may use too. `null` if the sandbox is not enabled.
     own_user: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<String>,
@@ -168,7 +168,7 @@ impl DeploymentView {
 }
 
 /// Returns the base URL for the absolute URLs in a response: the configured public URL, or `http://` followed by the
-/// request's `Host` if no public URL is configured.
+/// request's `Host` header if no public URL is configured.
 fn base_url(state: &ApiState, headers: &HeaderMap) -> String {
     if let Some(url) = &state.options.public_url {
         return url.clone();

@@ -66,7 +66,8 @@ pub(crate) async fn respond(
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     insert(&mut headers, CONTENT_DISPOSITION, &disposition(path));
-    // A malformed `If-None-Match` is ignored, so the client gets the content. For a read, that is always correct.
+    // A malformed `If-None-Match` header is ignored: the client gets the content even if it already has it, which does
+    // no harm.
     let client_tags = entity_tag::read(request, &IF_NONE_MATCH).flatten();
     if client_tags.is_some_and(|tags| tags.weak().contains(&opened.etag)) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
@@ -84,7 +85,7 @@ pub(crate) async fn respond(
     insert(&mut headers, CONTENT_LENGTH, &length.to_string());
     let mut file = tokio::fs::File::from_std(opened.file);
     file.seek(SeekFrom::Start(first)).await.map_err(|error| {
-        tracing::error!(%error, file = path, "failed to seek in the file to download");
+        tracing::error!(%error, file = path, "failed to seek to the requested range of a file download");
         Error::new(ErrorCode::ServerError, "Failed to read the file.")
     })?;
     let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES));
@@ -103,7 +104,7 @@ fn range_not_satisfiable(size: u64) -> Failure {
 
 /// Returns the value of the `Content-Disposition` header for a file (RFC 6266). It is always `attachment`, so that
 /// browsers download the agent's files instead of rendering them. A file name with special characters is included
-/// twice: in a simplified form for old clients, and encoded (RFC 8187).
+/// twice: simplified for old clients, and percent-encoded (RFC 8187).
 fn disposition(path: &str) -> String {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();

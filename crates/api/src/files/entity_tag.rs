@@ -1,4 +1,4 @@
-//! Entity tags in request headers (RFC 9110, section 8.8.3).
+//! Parses the entity tags in the request headers `If-Match` and `If-None-Match` (RFC 9110, section 8.8.3).
 
 use herm_types::file::EntityTags;
 use http::{HeaderMap, HeaderName};
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tags {
     Any,
-    /// The listed tags, as pairs: true if the tag is weak, and the tag without the quotes.
+    /// The listed tags. Each is a pair: a flag that is true if the tag is weak, and the tag without its quotes.
     OneOf(Vec<(bool, String)>),
 }
 

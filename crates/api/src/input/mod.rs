@@ -1,5 +1,5 @@
-//! Parses the path, query and body of requests into Rust types. All errors in the body are reported together. So are
-//! all errors in the query.
+//! Parses the path, query and body of requests into Rust types. An error response lists all invalid query parameters
+//! together, or all invalid fields of the body together.
 
 mod body;
 mod json;
@@ -17,7 +17,7 @@ use herm_types::{Error, FieldError};
 use serde_json::Value;
 
 /// The maximum number of field errors listed in one response. Further errors are counted but not listed, because a body
-/// of 1 MiB can contain a hundred thousand.
+/// of 1 MiB can contain a hundred thousand errors.
 const MAX_FIELD_ERRORS: usize = 100;
 
 /// Collects the field errors of a request.
@@ -52,7 +52,7 @@ impl FieldErrors {
         if self.unlisted > 0 {
             self.listed.push(FieldError::new(
                 "",
-                format!("has {} more errors that are not listed here", self.unlisted),
+                format!("contains more errors than are listed here; {} are omitted", self.unlisted),
             ));
         }
         Err(Error::invalid(self.listed))

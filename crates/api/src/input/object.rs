@@ -298,8 +298,8 @@ impl<'v> Object<'v> {
         Some(Some(texts))
     }
 
-    /// Returns true if the JSON value is an object. If it is not, an error was already added when this `Object` was
-    /// created.
+    /// Returns true if this `Object` was created from a JSON object. If not, the value was absent or of another type,
+    /// and its fields should not be reported as missing.
     pub(crate) fn is_object(&self) -> bool {
         self.map.is_some()
     }

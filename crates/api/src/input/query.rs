@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::{FieldErrors, quote_if_empty};
 use crate::error::Failure;
 
-/// The query parameters of a request that the handler has not read yet, and the errors found so far.
+/// The query parameters that the handler has not read yet, and the errors found so far.
 pub(crate) struct Query {
     parameters: Vec<(String, String)>,
     errors: FieldErrors,
@@ -40,8 +40,8 @@ impl Query {
         values.pop().map(|(_, value)| value)
     }
 
-    /// Reads an optional parameter that must not be empty. An empty filter would match everything, although the caller
-    /// probably has an unset variable.
+    /// Reads an optional filter parameter that must not be empty. An empty value probably comes from an unset variable
+    /// in the client, so it is rejected instead of being treated as "no filter".
     pub(crate) fn take_non_empty(&mut self, name: &str) -> Option<String> {
         let text = self.take(name)?;
         if text.is_empty() {

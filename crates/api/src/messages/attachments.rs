@@ -8,9 +8,11 @@ use crate::input::{FieldErrors, Object};
 
 /// The maximum number of attachments of one message. A message with more is rejected.
 const MAX_ATTACHMENTS: usize = 20;
-/// The maximum length of an attachment's URL, in characters. Many servers do not support longer URLs.
+/// The maximum length of an attachment's URL, in characters. A longer URL is rejected, because many servers do not
+/// support it.
 const MAX_URL_CHARS: usize = 2048;
-/// The maximum length of an attachment's path, in characters. `check_path` also limits the length in bytes.
+/// The maximum length of an attachment's path, in characters. A longer path is rejected. `check_path` also limits its
+/// length in bytes.
 const MAX_PATH_CHARS: usize = 4096;
 
 const TYPES: [(&str, AttachmentType); 3] =
@@ -45,8 +47,8 @@ fn attachment(mut object: Object<'_>, errors: &mut FieldErrors) -> Attachment {
 
 fn error_of_url(text: &str) -> Option<&'static str> {
     const INVALID: &str = "must be an absolute `http://` or `https://` URL without spaces";
-    // The URL parser silently removes such characters. They are rejected, because the original text, and not the parsed
-    // URL, is stored and sent to the model.
+    // The URL parser would silently remove some of these characters. The text is rejected instead, because the server
+    // stores it and sends it to the model as it is, not as the parsed URL.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Some(INVALID);
     }

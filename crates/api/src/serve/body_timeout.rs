@@ -1,4 +1,4 @@
-//! A wrapper around a request body. Reading the body fails if the client stops sending it.
+//! A wrapper around a request body that makes reading fail if the client stops sending the body.
 
 use std::future::Future as _;
 use std::io;

@@ -1,4 +1,4 @@
-//! A wrapper around a socket. Writes to the socket fail if the client stops reading the response.
+//! A wrapper around a socket that makes writes fail if the client stops reading the response.
 
 use std::io;
 use std::pin::Pin;

@@ -61,14 +61,15 @@ const SKILL: &str = "---\nname: a\ndescription: b\n---\n";
 pub(crate) fn table() -> Vec<Row> {
     let mut table = of_deployments();
     table.extend(of_agents());
-    // The steering rows must run before the message rows, because a message answers a pending steering request.
+    // The rows for steering must come before the rows for messages: they need a pending steering request, and a message
+    // would answer it.
     table.extend(of_steering());
     table.extend(of_threads_and_runs());
     table.extend(of_files());
     table.extend(of_account());
     table.extend(of_snapshots());
-    // This row must be the last one, because the writer's call deletes the deployment. Within the row, the key of the
-    // other account is tested before the writer's key.
+    // This row must be the last one, because the writer's request deletes the deployment. The test sends this request
+    // after those of the other callers, which therefore still find the deployment.
     table.push(row("delete_deployment", Method::DELETE, "/v1/deployments/{d}", None, [401, 403, 200, 404]));
     table
 }
@@ -167,11 +168,11 @@ fn of_steering() -> Vec<Row> {
         row("list_all_steering", Method::GET, "/v1/steering", None, [401, 200, 200, 200]).token(200),
         row("list_steering", Method::GET, steering, None, [401, 200, 200, 404]).token(200),
         row("get_steering", Method::GET, one_request, None, [401, 200, 200, 404]).token(200),
-        // The browser token is tested first and answers the request. The writer then sends the same answer again, which
-        // is allowed.
+        // The browser token is tested before the writer and answers the steering request. The writer then sends the
+        // same answer again, which is allowed.
         row("answer_steering", Method::POST, one_request, answer, [401, 403, 200, 404]).token(200),
         row("list_approvals", Method::GET, approvals, None, [401, 200, 200, 404]).token(200),
-        // The browser token is tested first and withdraws the approval, so the writer gets 404.
+        // The browser token is tested before the writer and withdraws the approval, so the writer gets 404.
         row("delete_approval", Method::DELETE, one_approval, None, [401, 403, 404, 404]).token(200),
         row("delete_approvals", Method::DELETE, approvals, None, [401, 403, 200, 404]).token(200),
     ]
@@ -187,7 +188,7 @@ fn of_files() -> Vec<Row> {
             [401, 403, 200, 404],
         )
         .token(200),
-        // The browser token is tested first and deletes the file, so the writer gets 404.
+        // The browser token is tested before the writer and deletes the file, so the writer gets 404.
         row("delete_file", Method::DELETE, "/v1/deployments/{d}/files?path=b", None, [401, 403, 404, 404])
             .token(200),
         row("list_files", Method::GET, "/v1/deployments/{d}/files", None, [401, 200, 200, 404]).token(200),

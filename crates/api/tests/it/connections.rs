@@ -1,6 +1,6 @@
 //! Tests of connection timeouts and of shutdown, with raw sockets. The tests use a simulated clock, which jumps to the
-//! next timer when all tasks wait. A test freezes the clock while bytes are in transit, so that timeouts do not depend
-//! on the speed of the machine.
+//! next timer when all tasks are waiting. A test freezes the clock while bytes are in transit, so that timeouts do not
+//! depend on the speed of the machine.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -104,7 +104,7 @@ async fn headers_sent_byte_by_byte_time_out() {
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
     // This returns immediately if the server has closed the connection. Otherwise, the read waits and the clock
-    // advances beyond the limit below.
+    // advances beyond the limit that the test asserts.
     read_to_close(&mut stream).await;
     assert!(start.elapsed() < Duration::from_secs(120), "the connection was still open");
 }
@@ -185,7 +185,7 @@ async fn http_2_is_supported_and_its_idle_connections_are_closed() {
     assert!(start.elapsed() <= Duration::from_secs(80), "{:?}", start.elapsed());
 }
 
-/// Returns a body that sends `first`, then nothing for an hour, and then `later`.
+/// Returns a body that sends the text `first`, then nothing for an hour, and then the text "later".
 fn slow_stream(first: &'static str) -> Body {
     let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(first.as_bytes()))]);
     Body::from_stream(first.chain(stream::once(async {
@@ -231,7 +231,7 @@ async fn a_request_body_that_stalls_times_out() {
     let mut stream = connect(&server).await;
     stream.write_all(b"PUT /count HTTP/1.1\r\nHost: herm\r\nContent-Length: 5\r\n\r\n").await.unwrap();
     assert_eq!(arrivals.recv().await, Some("head"));
-    // Control case: a slow body is accepted if each chunk arrives within the timeout.
+    // A slow body is accepted if each chunk arrives within the timeout.
     for _ in 0..5 {
         tokio::time::advance(Duration::from_secs(29)).await;
         stream.write_all(b"x").await.unwrap();

@@ -79,8 +79,8 @@ fn assert_schema(what: &str, schema: &Value, bytes: &[u8]) {
     assert!(errors.is_empty(), "{what} does not match its schema:\n{}\n{body}", errors.join("\n"));
 }
 
-/// Finds the operation in the OpenAPI document that a request calls. If several path templates match, returns the one
-/// with the fewest parameters.
+/// Finds a request's operation in the OpenAPI document. If several path templates match, returns the one with the
+/// fewest parameters.
 fn find(method: &Method, path: &str) -> Option<&'static Value> {
     let method = if method == Method::HEAD { "get".to_owned() } else { method.as_str().to_lowercase() };
     let matches = |template: &str| {

@@ -213,7 +213,8 @@ async fn a_sandbox_has_the_requested_engine_and_only_docker_falls_back() {
     }
 }
 
-/// The field `own_user` reports the actual isolation of a sandbox, which depends on the machine of the server.
+/// The field `own_user` is true if each workspace's sandbox runs as a separate operating system user, and `null` if the
+/// deployment has no sandbox.
 #[tokio::test]
 async fn a_sandbox_that_shares_the_servers_user_has_own_user_false() {
     let world = World::with(SandboxFallback::Local, &[SandboxType::Docker]).await;

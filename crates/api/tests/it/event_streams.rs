@@ -92,8 +92,9 @@ async fn a_stream_from_a_trimmed_position_has_a_gap_and_then_the_stored_events()
 async fn events_trimmed_during_replay_are_a_gap() {
     let world = World::new().await;
     let deployment = world.deployment().await;
-    // This is more than one chunk of the response and one page of the event log contain together. Even if the server
-    // reads ahead of the client, it has not read all events when they are trimmed.
+    // The number of events to trim. The server reads ahead of the client by at most one chunk of the response and one
+    // page of the event log. This number is greater, so the server has not read all of these events when they are
+    // trimmed.
     let old = 3000;
     emit_ready(&world, id_of(&deployment), old - 1).await;
     let mut stream = open(&world, &deployment, "after=evt_0").await;
@@ -276,7 +277,8 @@ async fn follow(
         let until_break = if rng.below(4) == 0 { usize::MAX } else { 1 + rng.below(40) };
         for _ in 0..until_break {
             let Some((_, id, data)) = stream.next().await else {
-                // The server has ended the stream, because this reader was too slow, or because the log is complete.
+                // The server ended the stream: either this reader was too slow, or the deployment has been deleted and
+                // no events are left.
                 if was_written {
                     return received;
                 }

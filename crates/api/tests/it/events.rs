@@ -193,7 +193,7 @@ async fn stored_events_are_listed_oldest_first() {
     assert_eq!(list("limit=0").await.error_paths(), ["limit"]);
 }
 
-/// The paused clock of Tokio jumps to the next timer when all tasks are idle, so that the test does not wait for the
+/// Tokio's paused clock jumps to the next timer when all tasks are idle, so that the test does not wait for the
 /// heartbeat in real time.
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_sends_heartbeats_with_its_position() {

@@ -127,7 +127,7 @@ async fn a_file_over_the_size_limit_is_rejected_before_and_during_the_upload() {
     assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "a rejected upload left a file behind");
 }
 
-/// A request body that has this length, but never sends any data.
+/// A request body that declares this length in bytes, but never sends any data.
 struct PendingBody(u64);
 
 impl http_body::Body for PendingBody {

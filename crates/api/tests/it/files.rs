@@ -100,7 +100,8 @@ async fn a_path_outside_the_workspace_is_rejected() {
     std::fs::write(&secret, "SECRET").unwrap();
     std::os::unix::fs::symlink(&secret, dir.join("link")).unwrap();
     std::os::unix::fs::symlink(&world.workspaces_dir, dir.join("up")).unwrap();
-    // Control case: opening the path normally follows the link and escapes the workspace.
+    // Without the server's checks, this path leads outside the workspace: the standard library follows the symbolic
+    // link.
     assert_eq!(std::fs::read_to_string(dir.join("up/secret.txt")).unwrap(), "SECRET");
     let absolute = secret.to_str().unwrap().replace('/', "%2F");
     for path in [

@@ -23,8 +23,8 @@ async fn caller(world: &World) -> Caller {
     world.app.authenticate(&world.writer).await.unwrap()
 }
 
-/// Reads the idempotency record of a POST with the writer's API key and the idempotency key `key` from the database.
-/// Returns `None` if there is none.
+/// Reads an idempotency record from the database: the record of a POST with the writer's API key and the idempotency
+/// key `key`. Returns `None` if there is none.
 async fn record(world: &World, path: &str, key: &str) -> Option<Record> {
     let key = RequestKey {
         key_id: caller(world).await.key().key_id,
@@ -190,8 +190,8 @@ async fn a_request_that_lost_its_claim_has_no_effect() {
 async fn a_request_completes_after_its_client_disconnects() {
     let world = World::new().await;
     let body = minimal();
-    // The request must wait for the probe of a sandbox engine. Blocking the probe ensures that the client disconnects
-    // before the request completes.
+    // The request probes a sandbox engine. The test blocks the probe, so that the client disconnects before the request
+    // completes.
     let probe_gate = world.probe_gate.write().await;
     let mut request = Box::pin(world.post_once(DEPLOYMENTS, "gone", &body));
     while record(&world, DEPLOYMENTS, "gone").await.is_none() {
@@ -221,7 +221,7 @@ async fn permanent_errors_are_replayed_and_other_errors_are_retried() {
         assert_eq!((second.status, second.is_replayed()), (first.status, true));
         assert_eq!(second.bytes, first.bytes);
     }
-    // Other errors are not stored, because a retry of the request may succeed later.
+    // A temporary error, such as a 503 during shutdown, is not stored, because a retry of the request may succeed.
     let sent = world.post(&World::path(&deployment, "/messages"), &json!({"content": "Hi."})).await.json();
     let path = World::path(&deployment, &format!("/runs/{}/cancel", sent["run_id"].as_str().unwrap()));
     world.app.drain();

@@ -185,8 +185,7 @@ async fn revoking_a_key_ends_its_streams_and_access_immediately() {
     assert_eq!(listed["data"][0]["revoked_at"], "2027-01-15T08:00:00.000000Z");
 }
 
-/// The paused clock of Tokio jumps to the next timer when all tasks are idle, so that the test does not wait in real
-/// time.
+/// Tokio's paused clock jumps to the next timer when all tasks are idle, so that the test does not wait in real time.
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_when_another_process_revokes_its_key() {
     let world = World::new().await;
@@ -213,8 +212,8 @@ async fn a_stream_ends_when_its_key_expires() {
     let end = herm_types::Clock::now(&*world.clock).plus_ms(60_000);
     let new = NewKey { expires_at: Some(end), ..limited(&[Scope::DeploymentsRead]) };
     let (key, _) = world.limited_key(new).await;
-    // Without an event id to resume from, the stream does not read the event log. Reading it takes real time, during
-    // which the paused clock would advance.
+    // The stream has no event id to resume from, so the server does not read the event log. Such a read takes real
+    // time, and Tokio's paused clock would jump to the next timer while the test waits for it.
     let mut stream = Stream::open_with(&world, &key, &World::path(&deployment, "/events"), None).await;
     world.clock.advance_ms(60_000);
     assert_eq!(stream.next().await, None);
@@ -229,7 +228,8 @@ async fn revoking_an_unknown_key_is_not_found() {
     }
 }
 
-/// The API and the command line do not create such keys, but an earlier version of the command line did.
+/// Neither the API nor the command line creates keys with an empty `customer_id`, but an earlier version of the command
+/// line did.
 #[tokio::test]
 async fn a_key_restricted_to_an_empty_customer_is_rejected() {
     let world = World::new().await;

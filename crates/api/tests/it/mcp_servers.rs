@@ -55,8 +55,9 @@ async fn a_literal_header_value_is_in_no_response_and_not_in_the_database() {
     }
 }
 
-/// A client can send the MCP servers from a GET response back in an update. Header values that the response hides are
-/// then retained, unless the update changes the origin of the MCP server's URL.
+/// A client can copy the MCP servers of a GET response into an update. The response shows `null` instead of a literal
+/// header value. In the update, `null` retains the stored value, but is rejected if the origin of the MCP server's URL
+/// changes.
 #[tokio::test]
 async fn a_literal_header_value_is_kept_only_for_the_same_origin() {
     let world = World::new().await;

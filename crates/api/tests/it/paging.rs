@@ -111,8 +111,8 @@ impl Fixture {
         template.replace("{d}", &self.deployment_id).replace("{r}", &self.run_id)
     }
 
-    /// Adds a row to the list that `operation` returns. `number` is the position of the row among the added rows, from
-    /// 0.
+    /// Adds a row to the list that `operation` returns. `number` is the position of the row among the added rows,
+    /// starting at 0.
     async fn add(&self, operation: &str, number: i64) {
         let post = async |path: &str, body: Value| {
             let response =
@@ -146,8 +146,8 @@ impl Fixture {
     }
 
     async fn add_step(&self, number: i64) {
-        // This endpoint lists tool calls. Each step has three of them, so `number` determines the step number and the
-        // call number.
+        // The listed rows are tool calls. This test adds three to each step, so `number` determines the step number and
+        // the call number.
         let position =
             Position { run_id: self.run_id.parse().unwrap(), step_no: number / 3 + 1, call_no: number % 3 };
         let (kind, name) = (StepKind::Tool, format!("tool_{number}"));

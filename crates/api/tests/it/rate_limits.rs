@@ -9,7 +9,8 @@ use http::Method;
 
 use crate::world::{World, minimal};
 
-/// Creates a server with a rate limit, and freezes the clock so that no quota is replenished.
+/// Creates a server with a rate limit. The clock is frozen, so a client that has reached its limit is rejected until
+/// the test advances the clock.
 async fn world(per_second: u32) -> (World, FrozenTime) {
     let frozen = FrozenTime::hold();
     let mut world = World::new().await;
@@ -28,7 +29,7 @@ async fn a_rate_limited_request_is_rejected_with_retry_after() {
     assert_eq!(rejected.status_and_code(), (429, "rate_limited".to_owned()));
     assert_eq!(rejected.headers["retry-after"], "1");
     assert!(rejected.headers.contains_key("x-request-id"));
-    // The exceeded limit of one key affects neither other keys nor paths that need no key.
+    // A key that has reached its limit affects neither other keys nor paths that need no key.
     assert_eq!(world.call(&world.reader, Method::GET, "/v1/deployments", None).await.status, 200);
     assert_eq!(world.get("/healthz").await.status, 200);
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -62,7 +63,7 @@ async fn requests_without_a_valid_key_are_limited_by_address() {
     assert_eq!(world.call("", Method::GET, "/v1/deployments", None).await.status, 401);
     assert_eq!(world.call("", Method::GET, "/v1/deployments", None).await.status, 429);
     assert_eq!(world.call("herm_sk_nonsense", Method::GET, "/v1/deployments", None).await.status, 429);
-    // The exceeded limit of the IP address does not affect requests with a valid key from the same address.
+    // The IP address has reached its limit, but requests with a valid key from the same address are still accepted.
     assert_eq!(world.get("/v1/deployments").await.status, 200);
 }
 

@@ -195,7 +195,7 @@ async fn the_operator_sets_the_maximum_body_size() {
         post(&world, &[JSON], format!("{body} ")).await.status_and_code(),
         (413, "validation_error".to_owned())
     );
-    // The limit also applies to a chunked body without a Content-Length.
+    // The maximum size also applies to a chunked body without a Content-Length.
     let chunks =
         stream::iter([body.clone(), " ".to_owned()]).map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk)));
     assert_eq!(post(&world, &[JSON], Body::from_stream(chunks)).await.status_and_code().0, 413);

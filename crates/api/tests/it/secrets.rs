@@ -72,7 +72,7 @@ async fn the_id_is_generated_and_inject_defaults_to_header() {
     let created = create(&world, &json!({"name": "n", "value": VALUE})).await.json();
     assert_eq!((&created["inject"], &created["allowed_hosts"]), (&json!(["header"]), &json!([])));
     assert!(created["secret_id"].as_str().unwrap().starts_with("sec_"));
-    // Another account can create a secret with the same id, and cannot read the secret of this account.
+    // Another account can create a secret with the same id, but cannot read the secret of this account.
     let same = json!({"name": "theirs", "value": "x", "secret_id": created["secret_id"]});
     assert_eq!(world.call(&world.other_account, Method::POST, "/v1/secrets", Some(&same)).await.status, 201);
     assert_eq!(value_of(&world, created["secret_id"].as_str().unwrap()).await, VALUE);
@@ -115,8 +115,8 @@ async fn all_field_errors_of_a_secret_are_reported_without_its_value() {
 async fn secrets_are_listed_newest_first_in_pages() {
     let world = World::new().await;
     let mut created = Vec::new();
-    // The ids are chosen such that sorting by id differs from sorting by creation time. Two secrets are created at the
-    // same time.
+    // The ids are chosen so that sorting by id gives a different order than sorting by creation time. Two secrets are
+    // created at the same time.
     for (index, id) in ["sec_m", "sec_z", "sec_a", "sec_B", "sec_q"].into_iter().enumerate() {
         create(&world, &json!({"name": "n", "value": "v", "secret_id": id})).await;
         created.push(id);

@@ -194,7 +194,7 @@ async fn initial_content_is_written_without_following_symbolic_links() {
     assert!(fs::read_dir(&outside).unwrap().next().is_none());
 }
 
-/// The clock is frozen, so that a fetch cannot time out on a slow machine.
+/// The test freezes the clock, so that a fetch cannot time out on a slow machine.
 #[tokio::test(start_paused = true)]
 async fn updating_a_url_skill_fetches_it_again_and_identical_content_changes_nothing() {
     let _frozen = FrozenTime::hold();

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::world::{World, minimal};
 
-/// Inserts a pending steering request of a run into the database. `sent` is the response of `send_message` for the
-/// message that started the run.
+/// Inserts a pending steering request into the database. `sent` is the response of `send_message` for the message that
+/// started the run.
 pub(crate) async fn ask(world: &World, sent: &Value, kind: SteeringKind) -> SteeringId {
     let parse = |name: &str| sent[name].as_str().unwrap().to_owned();
     let (deployment_id, run_id): (DeploymentId, RunId) =
@@ -53,8 +53,8 @@ pub(crate) async fn ask(world: &World, sent: &Value, kind: SteeringKind) -> Stee
     steering_id
 }
 
-/// Inserts a remembered approval of a shell command into the database. `sent` is the response of `send_message` for the
-/// message that started the run.
+/// Inserts a remembered approval for a shell command into the database. `sent` is the response of `send_message` for
+/// the message that started the run.
 pub(crate) async fn approve(world: &World, sent: &Value, command: &str) -> ApprovalId {
     let deployment_id: DeploymentId = sent["deployment_id"].as_str().unwrap().parse().unwrap();
     let (approval_id, steering_id) = (world.app.ids().next::<ApprovalId>(), world.app.ids().next());

@@ -1,4 +1,4 @@
-//! The test environment: an API server that is called without a socket, and API keys of different callers.
+//! The test environment: an API server that is called without a socket, and API keys for different kinds of callers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,13 +42,13 @@ pub(crate) struct World {
     pub(crate) writer: String,
     /// A key with read access to deployments of the account `default`.
     pub(crate) reader: String,
-    /// A key with the scope `admin` in the account `default`, which also allows access to keys and secrets.
+    /// A key of the account `default` with the scope `admin`, which also gives access to keys and secrets.
     pub(crate) admin: String,
-    /// A key with the scope `admin` in another account.
+    /// A key of another account with the scope `admin`.
     pub(crate) other_account: String,
     pub(crate) workspaces_dir: PathBuf,
     /// A lock with which tests delay requests. While a test holds it for writing, every probe of a sandbox engine
-    /// blocks. The creation of the first deployment probes an engine.
+    /// blocks. A request that creates the first deployment then blocks too, because it probes an engine.
     pub(crate) probe_gate: Arc<RwLock<()>>,
     _dir: tempfile::TempDir,
 }
@@ -276,7 +276,7 @@ pub(crate) async fn read(response: Response<Body>) -> ApiResponse {
     ApiResponse { status: parts.status, headers: parts.headers, bytes }
 }
 
-/// Returns the body of `create_deployment` with only the required fields.
+/// Returns a request body for `create_deployment` with only the required fields.
 pub(crate) fn minimal() -> Value {
     json!({"customer_id": "acme", "name": "Ada", "system_prompt": "Be brief."})
 }

@@ -14,7 +14,7 @@ use crate::mcp_servers::{self, MAX_MCP_SERVERS};
 use crate::skills::MAX_SKILLS;
 use crate::{Caller, Error};
 
-/// A deployment and its skills during an edit. Nothing is written before the draft is validated.
+/// A deployment and its skills during an edit. They are written only after they have been validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) deployment: Deployment,
@@ -52,8 +52,8 @@ pub(crate) async fn insert(tx: &mut Tx, draft: &Draft) -> Result<(), Error> {
     write_parts(tx, None, draft).await
 }
 
-/// Writes the skills and the secret references of a deployment, which are stored in separate tables, if they
-/// differ from `before`.
+/// Writes the deployment's skills and secret references to their tables. Skips those that are the same in
+/// `before`.
 async fn write_parts(tx: &mut Tx, before: Option<&Draft>, draft: &Draft) -> Result<(), Error> {
     let Deployment { deployment_id, account_id, settings, .. } = &draft.deployment;
     let (old_skills, old_secrets) = match before {
@@ -74,8 +74,8 @@ async fn write_parts(tx: &mut Tx, before: Option<&Draft>, draft: &Draft) -> Resu
     Ok(())
 }
 
-/// Checks the constraints that concern the whole deployment: the number of skills and MCP servers, their
-/// unique names, and references to secrets.
+/// Checks the constraints that concern the whole deployment: there are not too many skills or MCP servers,
+/// their names are unique, and all references to secrets are valid.
 async fn check(tx: &mut Tx, draft: &Draft) -> Result<(), Error> {
     let settings = &draft.deployment.settings;
     let mut errors = Vec::new();

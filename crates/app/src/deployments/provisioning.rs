@@ -18,7 +18,7 @@ pub(super) fn initial_status(deployment: &Deployment, lacks_image: bool) -> Depl
 }
 
 /// Enqueues a work item that provisions the deployment, if its status is `Provisioning`. Fails if the
-/// snapshot of the deployment cannot be restored.
+/// deployment names a snapshot that it may not restore.
 pub(super) async fn enqueue(
     tx: &mut Tx,
     caller: &Caller,

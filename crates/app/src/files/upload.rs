@@ -110,7 +110,8 @@ impl Upload {
         blocking(shown, flush).await
     }
 
-    /// Writes the buffered bytes and moves the file to its path. Fails if the precondition is not met.
+    /// Writes the buffered bytes and moves the file to its path. Fails if the client's precondition
+    /// (`If-Match` or `If-None-Match`) is not met.
     pub async fn finish(self) -> Result<UploadedFile, Error> {
         let upload = self.flush().await?;
         let Self { app, caller, workspace_ref, dir, path, precondition, pending, reservation, .. } = upload;
@@ -118,10 +119,10 @@ impl Upload {
         let written = blocking(shown.clone(), move || pending.commit(&precondition, OnLink::Refuse)).await?;
         reservation.commit();
         if let Err(error) = authorize(&app, &caller, workspace_ref, Scope::FilesWrite).await {
-            // The caller lost access during the upload, for example because the deployment was deleted. If
-            // the deployment has already been torn down, no later cleanup removes the file. If the deployment
-            // still awaits its snapshot, the teardown follows later, and only the uploaded file may be
-            // removed here.
+            // The caller lost access during the upload. If the reason is that the deployment was deleted, its
+            // files may already have been deleted too, and nothing else would remove the new file. Therefore
+            // delete the whole workspace, or only the new file if a snapshot of the workspace is still to be
+            // created.
             if matches!(&error, Error::Rejected(_)) {
                 match deployment_state(&app, workspace_ref.deployment_id).await? {
                     DeploymentState::Exists => {}
@@ -142,7 +143,8 @@ impl Upload {
     }
 }
 
-/// The state of a deployment. It determines what happens to a file that was uploaded too late.
+/// The state of a deployment after the caller has lost access to it during an upload. It determines which
+/// files are removed.
 enum DeploymentState {
     Exists,
     /// The deployment is deleted, but its snapshot still needs the files.

@@ -11,7 +11,7 @@ use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
 /// The maximum number of unrevoked API keys of an account. Beyond it, no key can be created. A program that
-/// needs more probably creates one key per visitor, which is the purpose of browser tokens.
+/// reaches the limit probably creates an API key for each visitor; it should create browser tokens instead.
 const MAX_KEYS: i64 = 10_000;
 
 /// The properties of a key to be created in the caller's account. Every field has been validated.
@@ -90,8 +90,8 @@ fn check_delegation(caller: &Caller, new: &NewKey) -> Result<(), ApiError> {
     {
         return too_broad(format!("deployment {limit}"));
     }
-    // Skip keys that are restricted to a deployment: `create` already fails if the caller may not access that
-    // deployment, and the customer of a deployment never changes.
+    // If the new key is restricted to a deployment, its customer need not be checked here: `create` fails if
+    // the caller may not access that deployment, and a deployment's customer never changes.
     if let Some(limit) = &own.customer_id
         && new.deployment_id.is_none()
         && new.customer_id.as_ref() != Some(limit)
@@ -121,8 +121,8 @@ pub async fn list(app: &App, caller: &Caller, page: PageRequest) -> Result<Page<
     Ok(Page::from_rows(rows, limit, |key| key.key_id.to_string()))
 }
 
-/// Revokes an API key or a browser token. After the commit, the key is rejected, and the event streams of the
-/// key and of the browser tokens that it created end. Has no effect if the key is already revoked.
+/// Revokes an API key or a browser token. After the commit, the key is rejected. Its event streams end, and
+/// so do those of the browser tokens that it created. Has no effect if the key is already revoked.
 pub async fn revoke(app: &App, caller: &Caller, key_id: KeyId) -> Result<(), Error> {
     caller.require(Scope::Admin)?;
     let restriction = restriction_of(caller);

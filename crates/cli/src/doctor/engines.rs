@@ -85,8 +85,9 @@ fn advice(kind: SandboxType) -> &'static str {
     }
 }
 
-/// Returns the name of this check if no engine works for deployments with default settings, and `None`
-/// otherwise. The default sandbox type is `docker`, with the fallback `local` if the operator allows it.
+/// Returns an entry for the list of failed checks if no engine works for deployments with default settings,
+/// and `None` otherwise. The default sandbox type is `docker`, with the fallback `local` if the operator
+/// allows it.
 pub(super) fn error(config: &Config, engines: &[EngineReport]) -> Option<String> {
     let works = |kind: SandboxType| engines.iter().any(|engine| engine.name == kind.as_str() && engine.works);
     let is_available = match config.sandbox.fallback {

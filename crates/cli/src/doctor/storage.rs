@@ -11,7 +11,7 @@ use crate::master_key;
 const DATA_DIRECTORY: &str = "data directory";
 const DATABASE: &str = "database";
 const MASTER_KEY: &str = "master key";
-/// The minimum free disk space for the data directory, in bytes. With less, the check fails, because
+/// The minimum free disk space for the data directory, in bytes. If less is free, the check fails, because
 /// workspaces and the database grow.
 const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const MIB: u64 = 1024 * 1024;
@@ -19,7 +19,7 @@ const MIB: u64 = 1024 * 1024;
 /// Checks that the data directory, or its nearest existing ancestor, is writable and has enough free space.
 pub(super) fn data_directory(dir: &Path) -> Check {
     let shown = dir.display();
-    // The last ancestor of a relative path is the empty path, which means the current directory.
+    // The last ancestor of a relative path is the empty path. Replace it with `.`, the current directory.
     let mut ancestors =
         dir.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
     let Some(existing) = ancestors.find(|path| path.exists()) else {

@@ -12,19 +12,20 @@ use zeroize::Zeroizing;
 
 use super::{BACKDATE_MS, DAY_MS, date};
 
-/// The name of the file in the data directory. Key and certificate share one file, so that they are written atomically.
+/// The name of the file in the data directory. The key and the certificate share one file, so that both are written
+/// atomically.
 const FILE: &str = "egress-ca.pem";
 /// The permissions of the file: readable and writable by its owner only.
 const MODE: u32 = 0o600;
 /// The maximum size of the file, in bytes. A larger file is rejected as invalid. A generated file has about a
 /// thousand bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// The validity period of the authority's certificate, in milliseconds: ten years. If the file is removed, a new
-/// authority is generated at the next start.
+/// The validity period of the authority's certificate, in milliseconds: ten years. To replace the
+/// authority before its certificate expires, remove the file: the server generates a new one at its next start.
 const LIFETIME_MS: i64 = 3653 * DAY_MS;
 const BEGIN_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
-/// The reason why the certificate authority cannot be opened.
+/// The reason why the certificate authority could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     #[error("failed to read or write the file of the egress certificate authority, {}", path.display())]
@@ -56,7 +57,7 @@ pub(super) fn load_or_create(dir: &Path, now: Timestamp) -> Result<StoredAuthori
     let text = generate(now).map_err(AuthorityError::Generate)?;
     fs::create_dir_all(dir).map_err(failed)?;
     write(dir, &path, &text).map_err(failed)?;
-    // Reads the file back, because another process may have created the file first.
+    // Read the file back, because another process may have created it first.
     read(&path)?.ok_or_else(|| failed(ErrorKind::NotFound.into()))
 }
 

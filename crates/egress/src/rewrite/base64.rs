@@ -8,7 +8,8 @@ use super::Match;
 use super::needle::compare;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// The spellings of sextets 62 and 63: in both alphabets, percent-encoded and JSON-escaped.
+/// The accepted spellings of the base64 characters for the value 62 (`+` or `-`) and the value 63 (`/` or `_`): raw,
+/// percent-encoded and JSON-escaped.
 const FORMS_62: [&[u8]; 4] = [b"+", b"-", b"%2b", b"\\u002b"];
 const FORMS_63: [&[u8]; 5] = [b"/", b"_", b"%2f", b"\\/", b"\\u002f"];
 /// The spellings of a line break inside base64 text: raw, JSON-escaped and percent-encoded.
@@ -17,8 +18,9 @@ const LINE_BREAKS: [&[u8]; 6] = [b"\r\n", b"\n", b"\\r\\n", b"\\n", b"%0d%0a", b
 /// Without this minimum, the end of a line of server-sent events would often look like the start of a match, and the
 /// line would be held back until the next event.
 const MIN_CHARS_BEFORE_BREAK: usize = 4;
-/// The character that is added before and after a placeholder. The sextets at both edges also hold bits of neighbouring
-/// bytes and are not replaced. They may therefore damage the filler, but the placeholder stays intact.
+/// The filler character, added on both sides of a placeholder that is then encoded as base64. Base64 characters that
+/// also hold bits of the bytes next to the value are not replaced. This may garble the fillers, but never the
+/// placeholder between them.
 const FILLER: char = '*';
 
 /// Returns the sextets (six-bit base64 characters) that hold only bits of `bytes`, if `bytes_before` other bytes are
@@ -33,8 +35,8 @@ pub(super) fn exclusive_sextets(bytes: &[u8], bytes_before: usize) -> Vec<u8> {
     (first..end).map(|sextet| (0..6).fold(0, |sum, at| sum << 1 | bit(sextet * 6 + at))).collect()
 }
 
-/// Adds fillers to the placeholder until its length equals `value_bytes` modulo three, so that the base64 text after
-/// the replacement still decodes correctly.
+/// Adds fillers to the placeholder until its length and `value_bytes` have the same remainder modulo three, so that the
+/// base64 text after the replacement still decodes correctly.
 pub(super) fn pad_placeholder(placeholder: &str, value_bytes: usize) -> String {
     let mut filled = format!("{FILLER}{placeholder}{FILLER}");
     while filled.len() % 3 != value_bytes % 3 {
@@ -86,8 +88,8 @@ pub(super) fn match_at(sextets: &[u8], text: &[u8]) -> Match {
     Match::Full(at)
 }
 
-/// Matches any of the spellings at the start of `text`. Single characters are case-sensitive, escape sequences are
-/// not.
+/// Matches any of the spellings in `forms` at the start of `text`. Single characters are case-sensitive; escape
+/// sequences are not.
 fn any_of(forms: &[&[u8]], text: &[u8]) -> Match {
     let mut best = Match::None;
     for form in forms {

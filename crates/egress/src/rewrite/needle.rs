@@ -27,7 +27,7 @@ impl Needle {
         Self { form: Form::Literal(Zeroizing::new(text.as_bytes().to_vec())), replacement }
     }
 
-    /// Returns needles that match a value in all supported encodings. Each needle replaces the value by the
+    /// Returns needles that match a value in all supported encodings. Each needle replaces the value with the
     /// placeholder in the same encoding.
     pub(crate) fn all_forms(value: &str, placeholder: &str) -> Vec<Self> {
         let own = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());

@@ -60,7 +60,7 @@ fn match_all_spellings(value: &str, text: &[u8], at: usize, is_last: bool) -> Ma
         }
         std::mem::swap(&mut ends, &mut next);
     }
-    // The last character has matched, but with more input, a longer form of it may match.
+    // The last character has matched, but a longer form of it may match when more input arrives.
     if is_partial && !is_last {
         return Match::Partial;
     }

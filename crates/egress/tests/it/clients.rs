@@ -17,8 +17,7 @@ use crate::world::World;
 
 const VALUE: &str = "sk-live-0123456789";
 
-/// A test fixture: a proxy that listens on a TCP port, and the environment variables that make programs use the
-/// proxy.
+/// A test fixture: a proxy that listens on a TCP port, and the environment variables that make programs use it.
 struct Machine {
     world: World,
     variables: Vec<(String, String)>,
@@ -109,7 +108,7 @@ fn succeed(program: &str, output: &Output) -> String {
     out.into_owned()
 }
 
-/// Responds with the length of the `x-key` header. The length shows that the proxy replaced the placeholder by the
+/// Responds with the length of the `x-key` header. The length shows that the proxy replaced the placeholder with the
 /// secret value.
 async fn length_of_key(request: Request<Incoming>) -> Response<ReplyBody> {
     let key = request.headers().get("x-key").map_or(0, |key| key.len());

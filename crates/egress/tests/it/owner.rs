@@ -1,5 +1,5 @@
-//! An owner for tests. Tests set its policy and secrets, and read the attempts and connection ends that the proxy
-//! reports to it.
+//! A test implementation of `Owner`, the deployment on whose behalf the proxy serves connections. A test sets the
+//! policy and the secrets, and reads which attempts and closed connections the proxy has reported.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -41,7 +41,8 @@ impl TestOwner {
         policy.hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
     }
 
-    /// Adds a secret to the policy, or changes the secret of this name. Returns its placeholder.
+    /// Adds a secret to the policy, or changes the existing secret with this name. Returns the placeholder that stands
+    /// for the secret in requests.
     pub(crate) fn set_secret(&self, name: &str, value: &str, hosts: &[&str], inject: &[Inject]) -> String {
         let secret_id: SecretId = format!("sec_{name}").parse().unwrap();
         let placeholder = format!("herm_secret_{name}_00112233445566778899aabbccddeeff");

@@ -126,7 +126,8 @@ impl TestAuthority {
         self.0.der().clone()
     }
 
-    /// Returns the TLS configuration of a host with these names, which offers the HTTP versions in `alpn`.
+    /// Returns a TLS server configuration with a certificate for these host names. It offers the HTTP versions in
+    /// `alpn`.
     pub(crate) fn tls(&self, names: &[&str], alpn: &[&str]) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

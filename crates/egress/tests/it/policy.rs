@@ -109,7 +109,7 @@ async fn only_the_allowed_addresses_of_a_name_are_tried() {
     world.tunnel(&format!("mixed.test:{}", allowed.port())).await.unwrap();
 }
 
-/// On machines without IPv6 this test fails instead of being skipped, so that IPv6 is never left untested.
+/// On machines without IPv6 this test fails. It is not skipped, so that IPv6 is never left untested.
 #[tokio::test(start_paused = true)]
 async fn an_ipv6_peer_is_reached_only_if_the_operator_allows_it() {
     if let Err(error) = tokio::net::TcpListener::bind("[::1]:0").await {

@@ -40,7 +40,7 @@ async fn connections_that_do_not_send_http_are_closed() {
     }
     let long = format!("GET http://api.test/ HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(70_000));
     let mut stream = world.connect();
-    // The write may fail, because the proxy may close the connection before it has read everything.
+    // The write may fail, because the proxy may close the connection before it has read the whole request.
     let _ = stream.write_all(long.as_bytes()).await;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -130,7 +130,7 @@ async fn requests_with_ambiguous_length_are_never_forwarded() {
 async fn connections_beyond_the_limit_of_a_sandbox_are_refused() {
     let world = World::new();
     let mut streams: Vec<_> = (0..MAX_CONNECTIONS).map(|_| world.connect()).collect();
-    // The first byte of the response shows that the proxy has counted the connection.
+    // Once the response begins, the proxy has counted the connection towards the limit.
     for stream in &mut streams {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         stream.read_u8().await.unwrap();

@@ -139,12 +139,12 @@ async fn a_request_for_another_host_on_an_intercepted_connection_is_refused() {
         ("http/1.1", format!("https://other.test:{}/", peer.port()), vec![]),
         ("http/1.1", "https://api.test/".to_owned(), vec![]),
         ("http/1.1", format!("https://{at}/"), vec![("host", "other.test")]),
-        // The host is right, but the request contains two `Host` header fields.
+        // The host name is correct, but the request contains two `Host` header fields.
         ("http/1.1", format!("https://{at}/"), vec![("host", at.as_str())]),
     ] {
         let (status, text) = world.intercepted(&at, &[alpn]).await.get(&address, &fields).await;
         assert_eq!(status, 403, "{alpn} {address} {fields:?}: {text}");
-        assert!(text.contains("the host of the request differs from api.test"), "{text}");
+        assert!(text.contains("the host in the request differs from api.test"), "{text}");
     }
     assert_eq!(world.owner.denials().len(), 7);
     assert!(requests.try_recv().is_err(), "the host received nothing");

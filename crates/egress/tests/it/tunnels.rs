@@ -9,7 +9,7 @@ use crate::world::{Tls, World};
 async fn a_tunnel_passes_bytes_unchanged_and_counts_them() {
     let world = World::new();
     let peer = Peer::raw("127.0.0.1", |mut stream| async move {
-        // The host sends first. The proxy must forward its data although the program has sent nothing yet.
+        // The host sends first. The proxy must forward this data although the program has not sent anything yet.
         stream.write_all(b"\x00hello\xff").await.unwrap();
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();

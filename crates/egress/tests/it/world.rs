@@ -1,4 +1,5 @@
-//! Test fixture: the proxy, its owner, and clients that connect to the proxy over in-memory streams.
+//! Test fixture: the proxy, the test deployment that it serves (its owner), and clients that connect to the proxy over
+//! in-memory streams.
 //!
 //! Tokio's clock is frozen, so that no timeout of the proxy expires on a slow machine. Each test must start with a
 //! paused clock (`start_paused`).
@@ -131,7 +132,7 @@ impl World {
     }
 
     /// Opens a TLS connection through a tunnel. If `is_intercepted`, the client trusts only the proxy's certificate
-    /// authority (CA), otherwise only the CA of the test hosts.
+    /// authority (CA). Otherwise it trusts only the CA of the test hosts.
     pub(crate) async fn tls(&self, to: &Tls<'_>) -> io::Result<TlsStream<DuplexStream>> {
         let stream = self.tunnel(to.authority).await.map_err(io::Error::other)?;
         let mut roots = RootCertStore::empty();
@@ -152,7 +153,8 @@ impl World {
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
-    /// Returns an HTTP client for an intercepted host, with the HTTP version that the TLS handshake negotiates.
+    /// Returns an HTTP client whose TLS connection to the host is intercepted by the proxy. The TLS handshake
+    /// negotiates the HTTP version.
     pub(crate) async fn intercepted(&self, authority: &str, alpn: &[&str]) -> Client {
         let name = authority.split(':').next().unwrap();
         let stream = self.tls(&Tls { authority, name, alpn, is_intercepted: true }).await.unwrap();
@@ -214,8 +216,8 @@ impl Client {
         self.fetch(request).await
     }
 
-    /// Builds a request to the URI `address`: an `https` URI on an intercepted connection, an `http` URI on a
-    /// connection to the proxy. The method is POST if there is a body.
+    /// Builds a request to the URI `address`, whose scheme must be `https` if the client's connection uses TLS, and
+    /// `http` otherwise. The method is POST if there is a body, and GET otherwise.
     pub(crate) fn request(&self, address: &str, fields: &[(&str, &str)], body: &str) -> Request<RequestBody> {
         let uri: http::Uri = address.parse().unwrap();
         let host = uri.authority().unwrap().to_string();

@@ -1,8 +1,9 @@
 //! The system calls that commands may make with any arguments. The lists omit calls that only administrators need,
-//! calls that access other processes or kernel internals, and calls that were often used to escape from sandboxes:
-//! mounts and namespaces, `ptrace`, keyrings, `bpf`, `io_uring`, `userfaultfd`, kernel modules, file handles.
+//! calls that access other processes or kernel internals, and calls that were often used to escape from sandboxes.
+//! Examples are `ptrace`, `bpf`, `io_uring`, `userfaultfd`, and the calls for mounts, namespaces, keyrings, kernel
+//! modules and file handles.
 //!
-//! `clone3` is omitted because a seccomp filter cannot inspect its flags. C libraries use `clone` instead.
+//! `clone3` is omitted because a seccomp filter cannot inspect its flags. C libraries then fall back to `clone`.
 
 /// System calls that are allowed on every architecture.
 pub(super) const ALLOWED: &[i64] = &[
@@ -290,6 +291,6 @@ pub(super) const ARCHITECTURE_ALLOWED: &[i64] = &[
     libc::SYS_vfork,
 ];
 
-/// Empty, because the older variants do not exist on other architectures.
+/// Empty: the older variants of allowed system calls exist only on x86-64.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const ARCHITECTURE_ALLOWED: &[i64] = &[];

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use super::call_ids::CallIds;
 use crate::tool_arguments::object_text;
 
-/// The number of user messages, counted from the end, that get a cache breakpoint. The breakpoint at the last one makes
-/// Anthropic cache the conversation for the next call. The breakpoint at the second to last one finds the
-/// prefix that the previous call cached, even if the last message is long.
+/// The number of user messages, counted from the end, that get a cache breakpoint. The breakpoint in the last
+/// message makes Anthropic cache the conversation for the next call. The breakpoint in the message before it
+/// lets Anthropic find the prefix that the previous call cached, even if the last message is long.
 const CACHED_MESSAGES: usize = 2;
 /// The text that replaces a blank user message, because Anthropic rejects blank text blocks.
 const BLANK_MESSAGE: &str = "(empty message)";
@@ -70,8 +70,8 @@ enum Content<'a> {
 }
 
 impl Content<'_> {
-    /// Sets a cache breakpoint on this block. Has an effect only on the content of user messages, because
-    /// Anthropic rejects breakpoints on thinking blocks.
+    /// Sets a cache breakpoint on this block if it is a text or a tool result. Anthropic rejects breakpoints
+    /// on thinking blocks.
     fn set_breakpoint(&mut self) {
         if let Self::Text { cache_control, .. } | Self::ToolResult { cache_control, .. } = self {
             *cache_control = Some(CacheControl::Ephemeral);

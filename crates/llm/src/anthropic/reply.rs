@@ -72,8 +72,7 @@ impl ReplyBuilder {
         CallError::new(ModelErrorKind::Network, "ended its stream in the middle of a reply")
     }
 
-    /// Updates the token usage. The counts of an event are cumulative, so they replace those of earlier
-    /// events.
+    /// Updates the token usage. The counts in each event are cumulative, so they replace the earlier ones.
     fn update_usage(&mut self, usage: Option<Usage>) {
         let Some(usage) = usage else { return };
         let set = |count: &mut u64, new: Option<u64>| *count = new.unwrap_or(*count);

@@ -37,7 +37,7 @@ struct Tool<'a> {
 }
 
 /// Returns the request body as JSON. Cache breakpoints are set after the tools, after the system prompt and
-/// after the two latest user messages. Anthropic allows at most these four.
+/// after the two latest user messages: four in total, which is the most that Anthropic allows.
 pub(crate) fn body(request: &ModelRequest) -> Result<Vec<u8>, serde_json::Error> {
     let has_system = !request.system.trim().is_empty();
     serde_json::to_vec(&Body {

@@ -16,8 +16,8 @@ use super::CallError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProviderError {
     message: String,
-    /// The values of `type` and `code` in the error, in lower case. Numbers, also those in strings, are
-    /// omitted.
+    /// The values of `type` and `code` in the error, in lower case. Numbers are omitted, including numbers in
+    /// strings.
     names: Vec<String>,
     /// The HTTP status, if `type` or `code` in the error is a number.
     status: Option<u16>,
@@ -32,7 +32,7 @@ impl ProviderError {
         }
     }
 
-    /// Parses an error as JSON: `{"error": {…}}`, `{"error": "…"}`, or only the inner value.
+    /// Parses a JSON error: `{"error": {…}}`, `{"error": "…"}`, or the inner value alone.
     pub(crate) fn from_value(value: &Value) -> Self {
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         let mut provider_error = Self { message: message_of(error), ..Self::default() };
@@ -51,7 +51,7 @@ impl ProviderError {
         provider_error
     }
 
-    /// Converts an error that the provider sent as a response with this HTTP status into a call error.
+    /// Returns the call error for an error response with the HTTP status `status`.
     pub(crate) fn into_response_error(self, status: StatusCode, retry_after: Option<Duration>) -> CallError {
         let kind = self.kind(status.as_u16());
         let mut message = format!("answered {}", status.as_u16());
@@ -65,7 +65,7 @@ impl ProviderError {
         CallError { kind, message, retry_after }
     }
 
-    /// Converts an error that the provider sent inside a stream into a call error.
+    /// Returns the call error for an error that was reported inside a stream.
     pub(crate) fn into_stream_error(self) -> CallError {
         let kind = self.kind(self.equivalent_status());
         let mut message = String::from("aborted its reply");

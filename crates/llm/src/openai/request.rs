@@ -125,9 +125,9 @@ fn tool_message(result: &ToolResult) -> Message<'_> {
     Message::Tool { tool_call_id: &result.tool_call_id, content: &result.text }
 }
 
-/// Converts an earlier reply to a message. Reasoning is omitted, because the wire format has no field for it,
-/// and signatures are valid only for the provider that created them. Returns `None` if the reply contains
-/// nothing else.
+/// Converts an earlier reply to a message. Reasoning is omitted: the wire format has no field for it, and its
+/// signatures are valid only for the provider that created them. Returns `None` if the reply contains nothing
+/// but reasoning.
 fn assistant(blocks: &[Block]) -> Option<Message<'_>> {
     let mut content: Option<String> = None;
     let mut tool_calls = Vec::new();

@@ -47,8 +47,8 @@ impl ToolCalls {
         size.append(&mut call.arguments, &function.arguments.unwrap_or_default())
     }
 
-    /// Returns the position, in the list of calls, of the tool call that a delta with this index, id and name
-    /// continues. Returns `None` if the delta starts a new call.
+    /// Finds the tool call to which a delta with this index, id and name belongs. Returns the position of the
+    /// call in the list of calls, or `None` if the delta starts a new call.
     fn position(&self, index: Option<u32>, id: &str, name: &str) -> Option<usize> {
         let find = |matches: &dyn Fn(&PartialCall) -> bool| self.calls.iter().rposition(matches);
         // A different id alone does not start a new call. The delta must also have a name, because some

@@ -97,8 +97,8 @@ pub(crate) async fn call(
     (deltas, end)
 }
 
-/// Makes a model call to which the server responds with `reply`, and which must fail. Returns the text that
-/// arrived before the error, and the error.
+/// Makes a model call that must fail because of the server's response `reply`. Returns the text that arrived
+/// before the error, and the error.
 pub(crate) async fn error_of(kind: ProviderKind, reply: Reply) -> (String, ModelError) {
     let server = ModelServer::start().await;
     server.push(reply);

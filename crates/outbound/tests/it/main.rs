@@ -19,8 +19,8 @@ use url::Url;
 
 const LIMIT: usize = 1000;
 
-/// Starts a server and freezes the clock. Each path of the server is named after its behavior, for example
-/// `/loop`. Returns the address of the server.
+/// Starts a server, freezes Tokio's clock, and returns the server's address. The name of each path describes
+/// how the server responds to it: for example, `/loop` redirects to itself.
 async fn serve() -> (SocketAddr, FrozenTime) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -130,7 +130,7 @@ async fn other_failures_are_reported_by_their_kind() {
     let (server, _frozen) = serve().await;
     let fetcher = fetcher(vec![loopback()]);
     assert_eq!(get_from(&fetcher, "127.0.0.1", server, "/missing").await, Err(Error::Status(404)));
-    // A bound socket that does not listen: its port is reserved, and connections to it are refused.
+    // Bind a socket, but do not listen on it. Its port stays reserved, and connections to it are refused.
     let reserved = TcpSocket::new_v4().unwrap();
     reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let refusing = reserved.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Creates, watches and removes a single container.
+//! Creates, watches and removes the container of one sandbox.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,14 @@ use crate::spec::{Error, Spec};
 /// The container label that stores the instance name of the server that started the container.
 const INSTANCE_LABEL: &str = "dev.herm.instance";
 const SANDBOX_LABEL: &str = "dev.herm.sandbox";
-/// Paths that are hidden in containers in addition to `MASKED_PATHS`. They are the Docker engine's default masked
-/// paths, which a custom list replaces, and paths that describe the machine's hardware.
+/// Paths that are hidden in containers in addition to `MASKED_PATHS`. Docker masks some of them by default, but a
+/// custom list replaces Docker's list, so they must be repeated here. The others describe the machine's hardware.
 const MASKED_IN_CONTAINERS: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/scsi", "/sys"];
 /// The maximum time to remove a container. If it takes longer, the removal fails.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(120);
-/// The maximum size of a container's log. A small log is enough: it is read only to find out why a guest did not start.
+/// The maximum size of a container's log. When it is reached, Docker discards the older content. A small log is enough:
+/// it is read only to find out why a guest did not start.
 const LOG_SIZE: &str = "64k";
 
 pub(super) fn container_name(instance: &str, sandbox_id: &str) -> String {
@@ -56,7 +57,7 @@ pub(super) struct ContainerConfig<'a> {
 pub(super) struct Container {
     client: Client,
     name: Arc<str>,
-    /// The state of the task that waits for the container to stop. The first call of `wait_ended` starts this task.
+    /// The state of the task that waits for the container to stop. The first call to `wait_ended` starts this task.
     end_state: watch::Sender<EndState>,
 }
 
@@ -85,7 +86,7 @@ impl Container {
             docker_error(&error)
         })?;
         if let Err(error) = self.client.start_container(&self.name, None).await {
-            // Ignore an error of the removal: the caller needs the error that made the start fail.
+            // Ignore a failed removal: the caller needs the error of the failed start.
             let _ = self.remove().await;
             return Err(docker_error(&error));
         }
@@ -260,8 +261,8 @@ fn host_config(config: &ContainerConfig<'_>) -> HostConfig {
         pids_limit: (config.runtime == Runtime::Default).then_some(i64::from(limits.processes)),
         ulimits: Some(vec![ResourcesUlimits { name: Some("core".to_owned()), soft: Some(0), hard: Some(0) }]),
         runtime: config.runtime.name().map(str::to_owned),
-        // Let the Docker engine remove the container when the guest exits. The guest exits when it cannot reach a
-        // server, so there may be no server that could remove the container.
+        // Let the Docker engine remove the container when the guest exits. The guest exits when it can no longer reach
+        // a server, so there may be no server left to remove the container.
         auto_remove: Some(true),
         log_config: Some(bollard::models::HostConfigLogConfig {
             typ: Some("json-file".to_owned()),

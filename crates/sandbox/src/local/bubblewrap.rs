@@ -30,8 +30,8 @@ pub(super) struct Launch<'a> {
     pub(super) name: &'a str,
     pub(super) shared_files: &'a SharedFiles,
     pub(super) cgroup: Option<&'a Cgroup>,
-    /// The user id as which the sandbox runs, and the host directory over which the launcher mounts its temporary file
-    /// system. `None` runs the sandbox as the server's user.
+    /// The sandbox's user id on the host, and the host directory over which the launcher mounts its temporary file
+    /// system. If `None`, the sandbox runs as the server's user.
     pub(super) user: Option<(u32, &'a Path)>,
     pub(super) reconnect_timeout: Duration,
 }
@@ -51,8 +51,8 @@ const ETC_PATHS: [&str; 8] = [
     "/etc/terminfo",
 ];
 
-/// Returns the launcher's command line up to and including the program name `bwrap`. Also returns, for each of `dirs`,
-/// the path from which bubblewrap mounts it.
+/// Returns the command line of the launcher, which executes bubblewrap, up to and including the program name `bwrap`.
+/// Also returns, for each of `dirs`, the host path from which bubblewrap must mount it into the sandbox.
 fn launcher_command(launch: &Launch<'_>, dirs: [(&'static str, PathBuf); 3]) -> (Command, [PathBuf; 3]) {
     let mut command = Command::new(launch.shared_files.file("guest"));
     command.args(["launch", "--name", launch.name]);
@@ -99,7 +99,8 @@ fn add_isolation(mut command: Command) -> Command {
     for path in MASKED_PATHS.into_iter().filter(|path| Path::new(path).exists()) {
         command.args(["--ro-bind", "/dev/null", path]);
     }
-    // Mount `/proc` read-only: root could otherwise change kernel settings in `/proc/sys`, even without capabilities.
+    // Mount `/proc` read-only: a sandbox that runs as the host's root user could otherwise change kernel settings in
+    // `/proc/sys`, even without capabilities.
     command.args(["--remount-ro", "/proc"]);
     command.args([
         "--dev",

@@ -1,4 +1,4 @@
-//! Control groups (cgroups) of local sandboxes. They limit the total resources that all processes of a sandbox use.
+//! Control groups (cgroups) of local sandboxes. They limit the resources that all processes of a sandbox use together.
 //!
 //! The server creates the sandboxes' groups below its own group. This requires that the server runs as root or that its
 //! group was delegated to it (systemd's `Delegate=yes`). In cgroup version 2, a group that sets limits for its child
@@ -23,8 +23,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// The maximum number of attempts to create a group. An attempt fails if another task removes the parent group at the
 /// same time.
 const CREATE_ATTEMPTS: u32 = 10;
-/// The maximum number of attempts to remove a group. Together they take about one minute. An attempt fails while the
-/// group's last process is still exiting.
+/// The maximum number of attempts to remove a group. An attempt fails while the group's last process is still exiting.
+/// All attempts together take about one minute.
 const REMOVE_ATTEMPTS: u32 = 3_000;
 const REMOVE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -32,7 +32,7 @@ const REMOVE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(super) struct Cgroups {
     version: Version,
-    /// The parent group in each control group hierarchy. Version 1 has several hierarchies, version 2 has one.
+    /// The parent group in each control group hierarchy. Cgroup version 1 has several hierarchies, version 2 has one.
     parents: Vec<PathBuf>,
 }
 
@@ -76,7 +76,8 @@ impl Cgroups {
         Self { version: Version::One, parents }.probe()
     }
 
-    /// Checks that the parent groups can be created. Removes them again, because this server may never start a sandbox.
+    /// Creates the parent groups to check that this is possible. Then removes them, because this server may never start
+    /// a sandbox.
     fn probe(self) -> io::Result<Self> {
         for parent in &self.parents {
             create_parent(parent, self.version)?;
@@ -104,8 +105,8 @@ fn own_group(hierarchy: &Path, own: &str, controller: &str) -> PathBuf {
     if group.join("cgroup.procs").exists() { group } else { hierarchy.to_owned() }
 }
 
-/// Enables the controllers for the child groups of this process's group (version 2). That fails if the group contains
-/// this process. In this case, moves this process into a child group and tries again.
+/// Enables the controllers for the child groups of `own`, the group of this process. This fails if `own` contains this
+/// process. After a failure, moves this process into a child group and tries again. Used only in cgroup version 2.
 fn delegate(own: &Path) -> io::Result<()> {
     if enable_controllers(own).is_err() {
         let server = own.join("herm-server");
@@ -164,7 +165,7 @@ impl Cgroup {
                 ("pids.max", limits.processes.to_string()),
             ],
         };
-        // The swap limit is set only where its file exists: hosts without swap accounting do not have the file.
+        // Set the swap limit only if its control file exists. Hosts without swap accounting do not have this file.
         let swap = match self.version {
             Version::One => ("memory.memsw.limit_in_bytes", limits.memory_bytes.to_string()),
             Version::Two => ("memory.swap.max", "0".to_owned()),
@@ -195,8 +196,8 @@ impl Cgroup {
                 create_parent(parent, self.version)?;
             }
             match create_dir(dir) {
-                // The parent group disappeared: another task stopped the only other sandbox and removed the parent
-                // group as well. Create both groups again.
+                // The parent group disappeared: another task stopped the last running sandbox and removed the empty
+                // parent group. Create the parent group again and retry.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < CREATE_ATTEMPTS => {
                     attempts += 1;
                 }
@@ -218,8 +219,8 @@ impl Cgroup {
         }
         for pid in processes(dir) {
             let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            // Check again that the process is in the group: its id may have been reused before the descriptor was
-            // opened. From now on, the descriptor refers to the same process.
+            // Check again that the process is in the group: its process id may have been reused before the pidfd was
+            // opened. The open pidfd always refers to the same process.
             if processes(dir).contains(&pid) {
                 let _ = pidfd_send_signal(&process, Signal::KILL);
             }

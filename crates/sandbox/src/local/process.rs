@@ -1,4 +1,5 @@
-//! The host processes of a local sandbox: the guest, and the bubblewrap process if this server process started it.
+//! Kills the host processes of a local sandbox and waits until they have exited. They are the guest and the bubblewrap
+//! process. If a previous server process started the sandbox, only the guest is killed.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -28,8 +29,8 @@ pub(super) struct Process {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Bubblewrap {
-    /// A previous server process started bubblewrap. It is not a child of this process, so this process cannot wait for
-    /// it to exit.
+    /// A previous server process started bubblewrap, so bubblewrap is not a child of this process. This process cannot
+    /// wait for it to exit.
     #[default]
     NotChild,
     Running,
@@ -96,7 +97,7 @@ pub(super) fn reap(process: Arc<Process>, mut child: Child) {
             () = async { drop(state.wait_for(|state| *state == Bubblewrap::Killing).await) } => child.kill().await,
         };
         if let Err(error) = waited {
-            tracing::warn!(%error, "failed to wait for a sandbox's bubblewrap process to exit");
+            tracing::warn!(pid = child.id(), %error, "failed to wait for a sandbox's bubblewrap process to exit");
         }
         process.bubblewrap.send_replace(Bubblewrap::Ended);
         // Also kill the guest: if something killed only bubblewrap, the guest is still running and would conflict with
@@ -105,7 +106,7 @@ pub(super) fn reap(process: Arc<Process>, mut child: Child) {
     });
 }
 
-/// Returns true if a process with this name exists on the host.
+/// Returns true if a process on the host has `name` as the first argument of its command line (`argv[0]`).
 #[expect(clippy::disallowed_methods, reason = "reads below /proc, not a workspace")]
 pub(super) fn exists(name: &str) -> bool {
     let has_name = |dir: PathBuf| {

@@ -28,8 +28,8 @@ use super::{Error, Workspace};
 
 /// The maximum number of entries in an archive. A workspace with more entries cannot be archived.
 pub const MAX_ENTRIES: u64 = 1_000_000;
-/// The maximum total size of all files in an archive in bytes. Holes in files count. A workspace that exceeds the limit
-/// is considered malicious and cannot be archived.
+/// The maximum total size of all files in an archive, in bytes, including holes in files. A workspace that exceeds the
+/// limit is considered malicious and cannot be archived.
 pub const MAX_CONTENT_BYTES: u64 = 256 * 1024 * 1024 * 1024;
 /// The maximum length of an entry's path in bytes. It is lower than the kernel's limit for paths. Entries with longer
 /// paths are omitted from the archive.
@@ -93,7 +93,7 @@ impl Stop {
     }
 }
 
-/// The size of an archive's uncompressed content: its entries and bytes.
+/// The size of an archive's uncompressed content, as numbers of entries and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     pub entries: u64,
@@ -104,8 +104,8 @@ pub struct Contents {
     pub left_out: u64,
 }
 
-/// Archives the workspace in `dir` and writes the archive to `out`. Nothing may write to the workspace in the meantime.
-/// `scratch` is an empty temporary file for the manifest.
+/// Archives the workspace in `dir` and writes the archive to `out`. Nothing may write to the workspace while this
+/// function runs. `scratch` is an empty temporary file for the manifest.
 pub fn write<W: Write>(
     dir: &Path,
     out: W,

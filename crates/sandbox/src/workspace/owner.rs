@@ -12,7 +12,7 @@ use super::Error;
 
 /// The maximum depth of nested directories. It is limited because each level needs an open file descriptor. Changing
 /// the owner of a deeper workspace fails.
-const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -34,8 +34,9 @@ pub(crate) fn change_owner(dir: &Path, user_id: u32) -> Result<(), Error> {
     }
     let (uid, gid) = (Uid::from_raw(user_id), Gid::from_raw(user_id));
     change_owner_of_entries(&root, uid, gid, 0)?;
-    // Change the owner of the workspace directory after its entries, because the directory's owner indicates that the
-    // change is complete. Then change the entries again, for those that the server created during the first pass.
+    // Change the owner of the workspace directory after its entries, because a later call takes the directory's owner
+    // as the sign that the change is complete. Then change the entries again, to include those that the server created
+    // during the first pass.
     fchown(&root, Some(uid), Some(gid))?;
     change_owner_of_entries(&root, uid, gid, 0)
 }

@@ -7,8 +7,8 @@ const MAX_NAME_BYTES: usize = 255;
 /// The maximum number of components in a path.
 const MAX_DEPTH: usize = 64;
 
-/// A path relative to the workspace directory, without `..`. Its components may be symbolic links: the kernel refuses
-/// them when the path is opened.
+/// A path relative to the workspace directory, without `..`. Symbolic links in the path are not detected here; the
+/// kernel refuses them when the path is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspacePath(String);
 

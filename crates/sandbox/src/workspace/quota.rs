@@ -2,7 +2,7 @@
 //!
 //! The disk usage of a workspace is measured when the last measurement is too old, and always before a write is
 //! rejected. Between measurements, the server's own writes are added to the last measured value. Files that the agent's
-//! commands write are noticed only at the next measurement. This module does not limit the commands.
+//! commands write are noticed only at the next measurement. This module does not limit what the commands write.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ struct WorkspaceUsage {
     /// The number of bytes reserved for files that are still being written. These files are not included in
     /// measurements.
     reserved: u64,
-    /// The number of the server's writes to this workspace that are in progress.
+    /// The number of writes that the server is currently making to this workspace.
     writers: usize,
 }
 
@@ -135,7 +135,7 @@ impl Reservation {
     }
 
     fn update<T: Default>(&self, update: impl FnOnce(&mut WorkspaceUsage) -> T) -> T {
-        // The entry always exists, because a workspace with a write in progress remains tracked.
+        // The workspace is always in the map, because a workspace with a write in progress remains tracked.
         self.quotas.workspaces().get_mut(&self.dir).map(update).unwrap_or_default()
     }
 }

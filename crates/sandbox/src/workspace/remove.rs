@@ -17,7 +17,7 @@ use super::{BENEATH, Error, Workspace, WorkspacePath, etag};
 /// level of nesting needs one pass, and concurrent writes can cause any number of additional passes.
 const MAX_PASSES: usize = 100_000;
 /// The maximum number of attempts to empty and remove a directory. An attempt fails if a file is created in the
-/// directory after it was emptied.
+/// directory after it was emptied. If all attempts fail, the removal fails.
 const MAX_REFILLS: usize = 16;
 
 impl Workspace {
@@ -61,7 +61,7 @@ impl Workspace {
             match fs::remove_dir(dir) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                // A concurrent call of this function has moved subdirectories into `dir`. Empty `dir` again.
+                // A concurrent call to this function has moved subdirectories into `dir`. Empty `dir` again.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
                 Err(error) => return Err(Error::Io(error)),
             }
@@ -93,8 +93,8 @@ fn remove_directory(parent: &OwnedFd, name: &str) -> Result<(), Error> {
 
 pub(super) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Removes all entries of a directory. Instead of recursing, moves nested directories up into `root`, so that neither
-/// the stack nor the number of open file descriptors grows with the depth.
+/// Removes all entries of the directory `root`. Instead of recursing, moves nested directories up into `root`, so that
+/// neither the stack nor the number of open file descriptors grows with the depth.
 fn remove_all_entries(root: &OwnedFd) -> Result<(), Error> {
     for _ in 0..MAX_PASSES {
         let mut is_empty = true;
@@ -159,7 +159,7 @@ fn find_directory(parent: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Erro
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(Errno::INTR | Errno::AGAIN) => {}
             // The directory no longer exists: a concurrent call moved it while the kernel resolved the path. A mount
-            // also causes `EXDEV`, but it would still exist.
+            // point also causes `EXDEV`, but it would still exist.
             Err(Errno::XDEV)
                 if matches!(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) =>
             {

@@ -11,10 +11,10 @@ use super::remove::{DIRECTORY, is_dots};
 use super::{BENEATH, Error};
 
 /// The maximum number of entries in a workspace. Measuring a workspace with more entries fails.
-const MAX_ENTRIES: u64 = 1_000_000;
+pub(super) const MAX_ENTRIES: u64 = 1_000_000;
 /// The maximum depth of nested directories. It is limited because each level needs an open file descriptor. Measuring a
 /// deeper workspace fails.
-const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 256;
 /// The unit of `st_blocks` in bytes. It is independent of the file system's block size.
 const BLOCK_BYTES: u64 = 512;
 
@@ -48,7 +48,7 @@ fn disk_bytes(stat: &Stat) -> u64 {
 struct Counter {
     bytes: u64,
     entries: u64,
-    /// The device and inode number of each file with several hard links that was already counted.
+    /// The device and inode number of every file that has several hard links and was already counted.
     linked: HashSet<(u64, u64)>,
 }
 

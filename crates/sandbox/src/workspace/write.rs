@@ -1,10 +1,10 @@
 //! Writes files atomically: a reader sees either the old or the new content of a file.
 //!
 //! The bytes are written to an unnamed file (`O_TMPFILE`) in the destination directory. An aborted write therefore
-//! leaves nothing behind, even if this process crashes. Two cases need a temporary name: while a new file replaces an
-//! existing one, for a moment between two system calls; and on file systems without unnamed files, from the start. The
-//! writer holds a lock on the file. A temporary file without a lock is left over from a crash. It is removed when its
-//! directory is listed.
+//! leaves nothing behind, even if this process crashes. The file needs a temporary name in two cases: for a moment
+//! while it replaces an existing file, and from the start on file systems that do not support unnamed files. The writer
+//! holds a lock on the file. A file with a temporary name but without a lock is left over from a crash. It is removed
+//! when its directory is listed.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -27,10 +27,10 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 /// The permission bits that a file keeps when its content is replaced. The setuid, setgid and sticky bits are dropped.
 const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 /// The maximum number of attempts to create a named temporary file. An attempt fails if a concurrent listing locks or
-/// removes the file first.
+/// removes the file first. If all attempts fail, the write fails.
 const MAX_CREATE_ATTEMPTS: usize = 8;
-/// The number of locks, each of which serves several directories. With this many, two directories rarely use the same
-/// lock.
+/// The number of directory locks. Each lock serves many directories, but two directories that are in use at the same
+/// time rarely share one.
 const LOCKS: usize = 64;
 
 /// Locks that allow only one of the server's writers at a time in a directory. Without them, a file could change
@@ -38,7 +38,7 @@ const LOCKS: usize = 64;
 /// Programs in the sandbox do not use these locks.
 static DIRECTORY_LOCKS: [Mutex<()>; LOCKS] = [const { Mutex::new(()) }; LOCKS];
 
-/// The action of a write if its destination is a symbolic link.
+/// The behavior of a write if its destination is a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLink {
     /// Replaces the link itself. The file to which the link points is unchanged.
@@ -120,8 +120,8 @@ impl Workspace {
                 Ok(()) => {
                     let created =
                         openat(&parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-                    // If opening fails, leave the owner as it is: another entry has replaced the new directory, and it
-                    // already has an owner.
+                    // If opening fails, another entry has replaced the new directory. Do not change the owner of that
+                    // entry.
                     if let Ok(created) = created {
                         owner::inherit_owner(&parent, &created)?;
                     }
@@ -152,7 +152,7 @@ impl Pending {
         self.file.sync_all().map_err(from_io)?;
         {
             let _guard = lock(&self.directory)?;
-            // Retry while a file is created at the destination between the check of the precondition and the move.
+            // Try again whenever a file was created at the destination between the precondition check and the move.
             while !self.try_commit(precondition, on_link)? {}
         }
         fsync(&self.directory)?;
@@ -217,7 +217,7 @@ fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// Locks a directory so that the server has no other writer in it. Programs in the sandbox are not affected.
+/// Locks a directory against the server's other writers. Programs in the sandbox are not affected.
 pub(super) fn lock(directory: &OwnedFd) -> Result<MutexGuard<'static, ()>, Error> {
     let stat = fstat(directory)?;
     let index = usize::try_from(stat.st_ino % LOCKS as u64).unwrap_or(0);
@@ -239,7 +239,7 @@ fn is_directory(directory: &OwnedFd, name: &str) -> Result<bool, Error> {
     Ok(existing.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory))
 }
 
-/// Creates an unnamed file. If the file system does not support unnamed files, creates one with an unpredictable name.
+/// Creates an unnamed file or, if the file system does not support unnamed files, a file with an unpredictable name.
 /// Returns the file and its name, if it has one.
 pub(super) fn open_temporary(directory: &OwnedFd) -> Result<(File, Option<String>), Error> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
@@ -306,8 +306,8 @@ pub(super) fn remove_if_stale(directory: &OwnedFd, name: &str) -> bool {
         && unlinkat(directory, name, AtFlags::empty()).is_ok()
 }
 
-/// Tests of the fallback for file systems that do not support unnamed files. It needs its own tests because the file
-/// systems on which tests run do support them.
+/// Tests of the fallback for file systems that do not support unnamed files. Other tests do not reach the fallback,
+/// because they run on file systems that support unnamed files.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,8 +21,8 @@ use tempfile::TempDir;
 
 /// The timeout of commands in most tests. Even on a busy machine, no command takes this long.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// The reconnect timeout of sandboxes in tests. No test leaves a sandbox without a server for this long, but it ends
-/// the sandboxes that a failed test leaves behind.
+/// The reconnect timeout of sandboxes in tests. No test leaves a sandbox without a server for this long. The timeout
+/// ends sandboxes that a failed test leaves behind.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(600);
 /// A shell command that lists the working directory. It does not use `ls`, because the gVisor release of 2022 does not
 /// support a system call that `ls` needs.
@@ -142,7 +142,7 @@ impl Host {
         control_groups(&instance(&self.dir))
     }
 
-    /// Kills all sandboxes from outside, as the host's kernel might when memory is short.
+    /// Kills all sandboxes from the host, as the host's kernel might when memory is short.
     fn kill_all(&self) {
         match self.engine {
             SandboxType::Local => processes(&self.dir).into_iter().for_each(kill_children),

@@ -30,7 +30,8 @@ fn a_committed_snapshot_is_visible_and_private() {
     drop(uncommitted);
     assert!(names(&stored).is_empty());
     let pending = snapshots.write(id, &workspace, &stop).unwrap();
-    // A sweep does not remove partial files that are still being written, and does not return their ids.
+    // A sweep does not remove the partial file of a snapshot that is still being written, and does not return the
+    // snapshot's id.
     assert_eq!(snapshots.sweep().unwrap(), []);
     let contents = pending.contents;
     pending.commit().unwrap();

@@ -1,5 +1,5 @@
-//! Concurrent transactions: event logs have no gaps, each work item has one owner, and a panic affects only its own
-//! transaction.
+//! Concurrent transactions: event logs have no gaps, each work item is claimed only once, and a panic affects only its
+//! own transaction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

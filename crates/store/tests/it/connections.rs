@@ -1,4 +1,5 @@
-//! Connections: the tool call that each belongs to, the limits on their number, and their erasure.
+//! Records of the connections that programs in sandboxes attempt: their assignment to tool calls, the limits on their
+//! number, and their erasure.
 
 use herm_store::connections::{
     self, CallConnections, EndedConnection, MAX_LISTED_PER_CALL, MAX_PER_CALL, NewConnection,
@@ -111,7 +112,8 @@ async fn an_attempt_belongs_to_the_call_that_it_names(world: World) {
     assert_eq!(record(&world, id, Some(first), attempt(1)).await.unwrap(), 1);
     let denied = NewConnection { verdict: Err("not on the list".to_owned()), ..attempt(2) };
     record(&world, id, Some(first), denied).await.unwrap();
-    // An attempt that does not name a tool call belongs to the latest tool call without a result, here call 2.
+    // A connection attempt that does not name a tool call belongs to the latest tool call without a result, here tool
+    // call 2.
     record(&world, id, None, attempt(3)).await.unwrap();
     let of_first = of_call(&world, id, run_id, 1).await;
     assert_eq!((hosts(&of_first), of_first.total), (vec!["h1.example", "h2.example"], 2));
@@ -147,7 +149,7 @@ async fn an_attempt_cannot_name_a_closed_or_foreign_call(world: World) {
     assert_eq!(of_call(&world, id, our_run, 2).await.total, 6, "all belong to the open call");
     assert_eq!(of_call(&world, theirs.deployment_id, their_run, 1).await, CallConnections::default());
     assert_eq!(of_call(&world, id, our_run, 1).await, CallConnections::default());
-    // The run ends while call 2 has no result. From then on, no attempt is recorded for that call.
+    // The run ends before tool call 2 has a result. From then on, no connection attempt is assigned to that tool call.
     world
         .store
         .transaction("end", move |tx| {
@@ -171,13 +173,15 @@ async fn concurrent_attempts_have_a_row_each(world: World) {
     futures_util::future::try_join_all(recorded).await.unwrap();
     let of_call = of_call(&world, id, run_id, 1).await;
     assert_eq!((of_call.listed.len(), of_call.total), (40, 40));
-    // After the call has its result, the attempts belong to no tool call, and each still has its own row.
+    // Once the run's only tool call has a result, further connection attempts belong to no tool call. Each of them
+    // still has its own row.
     finish_call(&world, run_id, 1).await;
     let recorded = (41..=80).map(|number| record(&world, id, None, attempt(number)));
     futures_util::future::try_join_all(recorded).await.unwrap();
 }
 
-/// Records one attempt for each number, all in one transaction. Returns the ids of the rows that store the attempts.
+/// Records one connection attempt for each of the connection ids `numbers`, all in one transaction. Returns the ids of
+/// the rows that store the attempts.
 async fn record_many(
     world: &World,
     deployment_id: DeploymentId,
@@ -217,13 +221,11 @@ async fn attempts_beyond_the_limit_of_a_call_are_summed_up(world: World) {
 async fn attempts_without_a_call_are_bounded_to_the_latest(world: World) {
     let deployment = world.deployment().await;
     record_many(&world, deployment.deployment_id, 1..=MAX_PER_CALL + 20).await;
-    // Recording a connection with an existing id fails, so this shows which connections are still stored.
-    for (number, is_stored) in [(1, false), (20, false), (21, true), (MAX_PER_CALL + 20, true)] {
+    // Recording a connection fails if its id is already stored. Only the last of these calls may succeed, because a
+    // recorded connection displaces the oldest one.
+    for (number, is_stored) in [(21, true), (MAX_PER_CALL + 20, true), (20, false)] {
         let again = record(&world, deployment.deployment_id, None, attempt(number)).await;
         assert_eq!(again.is_err(), is_stored, "{number}");
-        if !is_stored {
-            return;
-        }
     }
 }
 
@@ -315,8 +317,8 @@ async fn connections_are_deleted_with_their_deployment_even_if_recorded_late(wor
             .unwrap()
         {}
     };
-    // An attempt during the teardown is either recorded and then erased, or it is rejected because the deployment is
-    // deleted.
+    // A connection attempt during the teardown of the deployment is either recorded and then erased, or rejected
+    // because the deployment is deleted.
     let late = (2..40).map(|number| record(&world, id, Some(call), attempt(number)));
     let ((), late) = tokio::join!(erase, futures_util::future::join_all(late));
     let refused = |result: &Result<i64, Error>| matches!(result, Err(Error::DeploymentDeleted));

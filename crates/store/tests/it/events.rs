@@ -1,4 +1,4 @@
-//! The event log: no gaps, in commit order, and without events of failed transactions.
+//! The event log: it has no gaps, is in commit order, and contains no events of failed transactions.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -84,8 +84,9 @@ async fn a_subscriber_receives_every_event_of_the_log(world: World) {
     }
 }
 
-/// Cancels the caller of a transaction at each await in turn, including the await of the commit. A single-threaded
-/// runtime makes every response of the database an await point.
+/// Cancels the caller of a transaction while it waits for the database: in round 1 during its first wait, in round 2
+/// during its second, and so on until the commit. The runtime has a single thread, so every wait is a point at which
+/// the test can cancel the caller.
 #[tokio::test]
 async fn a_subscriber_receives_events_whose_committer_was_cancelled() {
     let world = World::postgres().await;
@@ -95,8 +96,8 @@ async fn a_subscriber_receives_events_whose_committer_was_cancelled() {
     let mut last = 0;
     for polls in 1.. {
         let asked = polled(polls, pin!(emit(&world, deployment_id, 1))).await;
-        // A second event follows. When the subscriber has received it, it must also have received the cancelled
-        // caller's event, if that was committed.
+        // Emits a second event. A subscriber that has received the second event must also have received the event of
+        // the cancelled caller, if that was committed.
         emit(&world, deployment_id, 1).await.unwrap();
         let head = log(&world.store, deployment_id).await.last().unwrap().0;
         unheard.extend(last + 1..=head);
@@ -136,8 +137,8 @@ async fn an_unconfirmed_commit_sends_subscribers_to_the_log() {
     assert_eq!(heard.recv().await.unwrap_err(), RecvError::Closed);
 }
 
-/// Installs a trigger that terminates the database connection of a transaction that inserted an event, while the
-/// transaction commits. The server therefore never learns whether the commit succeeded.
+/// The SQL statements that install a trigger. During the commit of a transaction that inserted an event, the trigger
+/// terminates the transaction's database connection. The server therefore never learns whether the commit succeeded.
 const CUT_OFF_AT_COMMIT: &str = "CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS \
     $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; \
     CREATE CONSTRAINT TRIGGER cut_off AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED \

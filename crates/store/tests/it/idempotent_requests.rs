@@ -140,7 +140,7 @@ async fn expired_records_are_removed_in_batches_oldest_first(world: World) {
         keys.push(key);
         world.clock.advance_ms(1000);
     }
-    // The first four records have now expired. The fourth expires exactly at this millisecond.
+    // Advances the clock to the exact millisecond at which the fourth record expires. The first three expired earlier.
     world.clock.advance_ms(RECORD_LIFETIME_MS - 4000);
     let remove = async || {
         let removed = world.store.transaction("remove", |tx| Box::pin(records::remove_outdated(tx, 3)));

@@ -29,7 +29,7 @@ fn key(world: &World, account_id: AccountId) -> KeyInfo {
     }
 }
 
-/// Inserts a key with its id in place of its hash, and checks that a second insertion with the same hash fails.
+/// Inserts a key, with its id in place of the hash. Checks that a second insertion with the same hash fails.
 async fn insert(world: &World, key: &KeyInfo) {
     let key = key.clone();
     let inserted = world

@@ -1,4 +1,5 @@
-//! Placeholders: created once per deployment and secret, and removed when the deployment no longer uses the secret.
+//! Placeholders, which sandboxes use in place of the values of secrets: each is created once per deployment and secret,
+//! and removed when the deployment no longer uses the secret.
 
 use herm_store::{Error, deployments, master_key, placeholders, secrets};
 use herm_types::deployment::Deployment;

@@ -112,8 +112,8 @@ async fn the_longest_due_item_is_claimed_first(world: World) {
 }
 
 /// Deleting a deployment first removes its work items and then closes its event log. On PostgreSQL, a message that is
-/// accepted in between adds a new work item for the deleted deployment. In this test, the run's work item, which is not
-/// removed, takes the place of the new one.
+/// accepted between these two steps adds a new work item for the deleted deployment. This test leaves the run's
+/// original work item in the queue instead, which has the same effect.
 async fn an_item_queued_during_a_deletion_does_not_block_claims(world: World) {
     let (deleted, other) = (world.deployment().await, world.deployment().await);
     world.run(&deleted).await;

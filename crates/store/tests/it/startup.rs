@@ -1,5 +1,5 @@
-//! Opening a database: only one server can lock it, commands can open it at the same time, and another schema version
-//! is rejected.
+//! Opening a database: only one server can lock it, `herm` commands can open it while a server runs, and a database
+//! with the wrong schema version is rejected.
 
 use herm_store::{Error, Location, Options, SCHEMA_VERSION, Store, queue, schema_version};
 use secrecy::ExposeSecret as _;

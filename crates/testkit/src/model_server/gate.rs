@@ -44,7 +44,7 @@ impl Gate {
         let _ = self.state.arrivals.subscribe().wait_for(|arrivals| *arrivals >= n).await;
     }
 
-    /// Records that a reply has reached the gate, and waits until the gate is open. Called by the reply.
+    /// Records that a reply has reached the gate, and waits until the gate is open. Called while the reply is sent.
     pub(super) async fn pass(&self) {
         self.state.arrivals.send_modify(|arrivals| *arrivals += 1);
         let _ = self.state.is_open.subscribe().wait_for(|is_open| *is_open).await;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::reply::{Part, Reply, Stop, Usage, fragments};
 use super::script::Script;
 
-/// Renders the chunks of the reply, from the one with the role to `[DONE]`. If the reply breaks off, the remaining
-/// chunks are omitted.
+/// Renders the chunks of the reply, from the first chunk, which contains the role, to `[DONE]`. If the reply breaks
+/// off, the remaining chunks are omitted.
 pub(super) fn script(reply: Reply, next_id: &mut dyn FnMut() -> u64) -> Script {
     let stop = reply.stop_reason();
     let usage = reply.usage;

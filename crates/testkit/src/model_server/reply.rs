@@ -157,8 +157,8 @@ impl Reply {
         self.part(Part::RedactedThinking(data.into()))
     }
 
-    /// Sets the token counts that the reply reports: `input` for the prompt without cached tokens, `output` for the
-    /// reply. The defaults are 10 and 5.
+    /// Sets the token counts that the reply reports: `input` for the prompt without cached tokens, and `output` for the
+    /// reply itself. The defaults are 10 and 5.
     #[must_use]
     pub fn usage(mut self, input: u64, output: u64) -> Self {
         self.usage = Usage { input, output, ..self.usage };
@@ -181,13 +181,13 @@ impl Reply {
         self
     }
 
-    /// Makes the provider wait at this point of the reply until the gate is open.
+    /// Makes the provider pause at this point of the reply until the test opens `gate`.
     #[must_use]
     pub fn gate(self, gate: &Gate) -> Self {
         self.part(Part::Gate(gate.clone()))
     }
 
-    /// Delays the whole response, including its headers, until the gate is open.
+    /// Delays the whole response, including its headers, until the test opens `gate`.
     #[must_use]
     pub fn gate_headers(mut self, gate: &Gate) -> Self {
         self.headers_gate = Some(gate.clone());
@@ -207,8 +207,8 @@ impl Reply {
         self.part(Part::Cut)
     }
 
-    /// Closes the connection after `chars` characters of the reply's text. The delta that contains the last of them is
-    /// shortened. A reply with less text ends normally.
+    /// Closes the connection after `chars` characters of the reply's text, even in the middle of a delta. A reply with
+    /// less text ends normally.
     #[must_use]
     pub fn cut_after_text(mut self, chars: usize) -> Self {
         self.cut_after_chars = Some(chars);

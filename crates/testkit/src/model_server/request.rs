@@ -26,11 +26,11 @@ struct RequestParts {
     path: String,
     headers: HeaderMap,
     bytes: Bytes,
-    /// The body as JSON. It is parsed only when a test reads it, because load tests never do.
+    /// The body as JSON, parsed on first use. Load tests never use it, so they save the time for parsing.
     body: OnceLock<Value>,
 }
 
-/// An entry of a request's conversation: a text of the user, a tool result or an assistant message.
+/// An entry of the conversation that a request contains: a user text, a tool result or an assistant message.
 #[derive(Debug)]
 enum Entry {
     User(String),
@@ -112,8 +112,8 @@ impl RecordedRequest {
         results(self.entries())
     }
 
-    /// Returns the tool results that follow the user's latest text, oldest first. A scripted model that calls tools
-    /// once per user message calls them only if this list is empty.
+    /// Returns the tool results that follow the user's latest text, oldest first. The list is empty if the scripted
+    /// model has not yet called a tool for this text.
     pub fn tool_results_since_user(&self) -> Vec<(String, String)> {
         let mut entries = self.entries();
         let last_user = entries.iter().rposition(|entry| matches!(entry, Entry::User(_)));
@@ -152,8 +152,8 @@ fn results(entries: Vec<Entry>) -> Vec<(String, String)> {
     entries.into_iter().filter_map(result).collect()
 }
 
-/// Adds the entries of a message with the role `user`. Its content is a string or a list of blocks. In Anthropic's wire
-/// format, blocks can be tool results.
+/// Adds the texts and tool results of a user message to `entries`. The content is a string or a list of blocks. In
+/// Anthropic's wire format, a block can also be a tool result.
 fn user_entries(content: &Value, entries: &mut Vec<Entry>) {
     let Some(blocks) = content.as_array() else {
         entries.push(Entry::User(text_of(content)));

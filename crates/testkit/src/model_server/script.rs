@@ -19,7 +19,7 @@ enum Step {
     Cut,
 }
 
-/// The steps of sending one reply. Consecutive bytes, with no other step in between, are sent in one piece.
+/// The steps in which one reply is sent. Bytes with no other step in between are sent together.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     steps: Vec<Step>,
@@ -60,7 +60,7 @@ impl Script {
         self.steps.push(step);
     }
 
-    /// Converts the steps into a response body. The body breaks off with an error when the server is dropped.
+    /// Converts the steps into a response body. If the server is dropped, the body breaks off with an error.
     pub(super) fn into_body(mut self, stopped: watch::Receiver<bool>) -> Body {
         if self.steps.is_empty() {
             return Body::from(self.unsent);

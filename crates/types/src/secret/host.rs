@@ -12,8 +12,8 @@ const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
 /// A pattern for hosts: a host name (`api.example.com`), all subdomains of a name (`*.example.com`), or an IP
-/// address (`192.0.2.1`, `[2001:db8::1]`). It may end with a port (`api.example.com:8443`), and otherwise
-/// matches all ports. It is formatted in lower case.
+/// address (`192.0.2.1`, `[2001:db8::1]`). It may end with a port (`api.example.com:8443`). Without a port,
+/// it matches all ports. Its text form is in lower case.
 ///
 /// A match alone does not permit a connection. A pattern may name a private address, but connections to it
 /// are rejected unless the operator allows that address.

@@ -1,5 +1,6 @@
-//! The log of egress connections. Each attempt to connect is recorded before anything is sent to the host. The end of a
-//! connection is recorded later, in a batch with others, so that closing a connection never waits for the database.
+//! The log of egress connections. Each connection attempt is recorded before anything is sent to the destination host.
+//! The end of a connection is recorded later, in a batch with others, so that closing a connection never waits for the
+//! database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,21 +18,21 @@ use crate::run::parse_call_name;
 
 /// The maximum time to record an attempt to connect. If recording takes longer, the connection is refused.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
-/// The maximum number of attempts that are being recorded at a time. Further attempts are refused at once, because the
-/// database is too slow.
+/// The maximum number of connection attempts that are being recorded at a time. Reaching it means that the database is
+/// too slow: further attempts are then refused at once.
 const MAX_RECORDING: usize = 512;
-/// The capacity of the queue of closed connections that wait to be recorded. When it is full, further closed
-/// connections are not queued, and their byte counts stay unknown.
+/// The capacity of the queue of closed connections that wait to be recorded. If it is full, a closed connection is not
+/// queued, and its record never contains its byte counts.
 const MAX_QUEUED_ENDS: usize = 16 * 1024;
 /// The maximum number of closed connections that are recorded in one transaction.
 const ENDS_PER_BATCH: usize = 256;
-/// The delay before a failed transaction that records closed connections is retried.
+/// The delay before the worker repeats a failed transaction that records closed connections.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The maximum time that a stopping server takes to write the queued records of closed connections. Records that are
 /// not written by then are lost.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The error that is stored for a connection that was refused because its record was written after `RECORD_TIMEOUT`.
+/// The error that is stored for a connection that was refused because recording it took longer than `RECORD_TIMEOUT`.
 const RECORDED_TOO_LATE: &str = "the connection was refused because recording it took too long";
 
 pub(super) struct Ledger {
@@ -81,7 +82,7 @@ impl Ledger {
             Ok(Ok(Ok(connection_id))) => Ok(RecordId(connection_id.cast_unsigned())),
             Ok(Ok(Err(error))) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(%deployment_id, error, "refused an egress connection because recording it failed");
+                tracing::warn!(%deployment_id, error, "refused an egress connection because its record could not be written");
                 Err(Unavailable)
             }
             Ok(Err(_)) | Err(_) => Err(Unavailable),
@@ -130,7 +131,7 @@ impl Ledger {
         {
             writer.abort();
             tracing::warn!(
-                "timed out recording the ends of egress connections at shutdown; some byte counts are lost"
+                "timed out at shutdown while recording that egress connections were closed; some byte counts are lost"
             );
         }
     }
@@ -141,7 +142,7 @@ fn queue_end(ends: &Sender<EndedConnection>, ended: EndedConnection) {
     if ends.try_send(ended).is_err() {
         tracing::warn!(
             connection_id,
-            "lost the byte counts of an egress connection: the queue of ended connections is full or closed"
+            "failed to record that an egress connection was closed, so its byte counts are lost: the queue is full or closed"
         );
     }
 }
@@ -163,8 +164,8 @@ async fn insert(
 async fn write_ends(store: Store, mut queue: Receiver<EndedConnection>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, ENDS_PER_BATCH).await > 0 {
-        // Sorts the batch by connection id, so that all such transactions lock the rows in the same order. This avoids
-        // deadlocks.
+        // Sorts the batch by connection id, so that all transactions of this kind lock the rows in the same order. This
+        // avoids deadlocks.
         batch.sort_unstable_by_key(|ended| ended.connection_id);
         let ended: Arc<[EndedConnection]> = std::mem::take(&mut batch).into();
         loop {
@@ -178,7 +179,7 @@ async fn write_ends(store: Store, mut queue: Receiver<EndedConnection>) {
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "failed to record the ends of egress connections; retrying"
+                        "failed to record that egress connections were closed; retrying"
                     );
                     tokio::time::sleep(RETRY_DELAY).await;
                 }

@@ -24,7 +24,7 @@ use crate::worker::Context;
 const INTERRUPTED: &str = "Cancelled: the run was stopped before this call completed. Its effects so far were not \
                            undone. Check the state before you rely on it.";
 
-/// Waits until a client requests the cancellation of the run. Reads the request from the store whenever `changed` is
+/// Waits until a client requests the cancellation of the run. Checks the store for such a request whenever `changed` is
 /// notified.
 pub(super) async fn wait_until_requested(
     context: &Context,
@@ -95,7 +95,7 @@ async fn load_sent_events(
 }
 
 /// Records the part of an incomplete reply that was already streamed to clients. It becomes the reply of the step, so
-/// that later model calls contain it.
+/// later model calls include it in the conversation.
 async fn record_partial_reply(tx: &mut Tx, loaded: &LoadedRun, output: &[Event]) -> Result<(), Error> {
     let Some(step) = loaded.state.steps.last().filter(|_| loaded.open_call.is_some()) else { return Ok(()) };
     let text: String = output

@@ -19,11 +19,11 @@ const MAX_RETRY_MS: i64 = 60_000;
 /// requests a longer delay, the fallback model is called instead, because it replies sooner.
 const MAX_RETRY_WITH_FALLBACK_MS: i64 = 5_000;
 
-/// The action after a failed model call.
+/// The action to take after a failed model call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextAction {
-    /// Retry the same model. The delay is the sum of the delay that the provider requested, and a backoff to which the
-    /// caller adds jitter.
+    /// Retry the same model. The delay before the retry is the sum of `retry_after_ms`, which the provider requested,
+    /// and `backoff_ms`, which the caller varies randomly.
     Retry { retry_after_ms: i64, backoff_ms: i64 },
     /// Call the next fallback model at once.
     NextModel,
@@ -31,15 +31,15 @@ pub(super) enum NextAction {
     Fail,
 }
 
-/// Returns the action after a model call has failed with `model_error`. `failures` counts the failed attempts with
-/// this model, including this one. `has_next_model` is true if a fallback model is left.
+/// Returns the action to take after a model call has failed with `model_error`. `failures` counts the failed attempts
+/// with this model, including this one. `has_next_model` is true if a fallback model is left.
 pub(super) fn next_action(model_error: &ModelError, failures: u32, has_next_model: bool) -> NextAction {
     let retry_after_ms =
         model_error.retry_after.map_or(0, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     let should_retry = match (model_error.kind.is_transient(), has_next_model) {
         (false, _) => false,
         (true, false) => failures < MAX_ATTEMPTS,
-        // A fallback model is left, so a stalled stream is not retried: waiting for it has already taken long.
+        // The stream stalled, so this attempt has already taken long. The fallback model is called instead of a retry.
         (true, true) if model_error.kind == ModelErrorKind::Stalled => false,
         (true, true) => failures < MAX_ATTEMPTS_WITH_FALLBACK && retry_after_ms <= MAX_RETRY_WITH_FALLBACK_MS,
     };
@@ -78,8 +78,8 @@ pub(super) fn next_callable(
 }
 
 /// Returns the index of the model that a new step calls. Normally this is `last`, the model of the run's previous step:
-/// it is known to work, and models of other providers cannot use its thinking blocks. If all attempts but the last have
-/// produced empty replies, the model after `last` is called instead.
+/// it is known to work, and models of other providers cannot use its thinking blocks. If one more empty reply would
+/// fail the run, the model after `last`, if there is one, is called instead.
 pub(super) fn initial_index(deployment: &Deployment, last: Option<&str>, empty_replies: usize) -> usize {
     let used = last.and_then(|last| models(deployment).position(|model| model == last)).unwrap_or_default();
     let is_last_empty_reply = empty_replies + 1 >= MAX_EMPTY_REPLIES;

@@ -21,9 +21,9 @@ use crate::dispatch::subject;
 use crate::sandbox_pool::SandboxConfig;
 use crate::worker::Context;
 
-/// A model call's context contains at least this many of the thread's latest runs. The context grows to almost twice as
-/// many runs, and then the oldest ones are dropped together. The prompt prefix therefore rarely changes, and the
-/// providers' caches hit.
+/// The context of a model call contains at least this many of the thread's latest runs, if the thread has that many,
+/// and fewer than twice as many. Older runs are dropped this many at a time. The beginning of the context therefore
+/// changes rarely, so that providers can cache it.
 const EARLIER_RUNS: i64 = 100;
 
 /// A run with all the state that its next step needs.
@@ -132,8 +132,8 @@ pub(super) async fn read(
     }))
 }
 
-/// Returns the settlements of a step's steering requests, by call number: the consequence of each request for its tool
-/// call. Empty if all calls of the step have a result.
+/// Returns the settlements of a step's steering requests, by call number. A settlement states what a steering request
+/// means for its tool call, for example that the call is executed. Empty if all calls of the step have a result.
 async fn load_settlements(
     tx: &mut Tx,
     deployment: &Deployment,
@@ -160,7 +160,8 @@ fn message_text(message: &UserMessage) -> String {
     herm_agent::user_text(&message.content, &message.attachments)
 }
 
-/// The steps of a thread's runs, assembled from the journal and the user messages. Keys are run id and step number.
+/// The steps of a thread's runs, assembled from the journal and the user messages. The maps are keyed by run id and
+/// step number.
 #[derive(Default)]
 struct History {
     steps: BTreeMap<(RunId, i64), Step>,
@@ -217,8 +218,8 @@ impl History {
         fallback::initial_index(deployment, last, empty_replies(&own))
     }
 
-    /// Removes the thinking blocks from all replies by models of other providers than that of `model`. The provider of
-    /// `model` would reject the signatures of those blocks.
+    /// Removes the thinking blocks from the replies of all models that belong to a different provider than `model`
+    /// does. The provider of `model` would reject the signatures of these blocks.
     fn drop_foreign_thinking(&mut self, model: &str) {
         let provider = |name: &str| ModelName::parse(name).map(|name| name.provider);
         let own = provider(model);

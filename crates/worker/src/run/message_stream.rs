@@ -18,7 +18,7 @@ pub(super) struct MessageStream {
 }
 
 impl MessageStream {
-    /// Creates the stream of a step. `sent_events` are the text events that earlier attempts at the step have
+    /// Creates the message stream of one step. `sent_events` are the text events that earlier attempts at the step have
     /// emitted.
     pub(super) fn new(
         run_id: RunId,

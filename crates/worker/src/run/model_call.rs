@@ -24,7 +24,8 @@ const MAX_OUTPUT_TOKENS: u32 = 16_384;
 /// The minimum interval between two batches of streamed text. The first batch is sent at once.
 const BATCH_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Calls the model for step `step_no` and records its reply. Completes the run if this reply is its last one.
+/// Calls the model for step `step_no` and records its reply. If the reply is the last one of the run, also completes
+/// the run.
 pub(super) async fn execute(
     context: &Context,
     lease: &Lease,
@@ -35,7 +36,10 @@ pub(super) async fn execute(
     let deployment = &loaded.deployment;
     let model = fallback::model_at(deployment, loaded.model_index);
     let Some(name) = ModelName::parse(model) else {
-        return Err(Error::Corrupt(format!("the deployment's model name {model:?} is invalid")));
+        return Err(Error::Corrupt(format!(
+            "deployment {} has the invalid model name {model:?}",
+            deployment.deployment_id
+        )));
     };
     let has_sandbox = deployment.settings.sandbox.enabled;
     let request = ModelRequest {
@@ -134,7 +138,7 @@ fn stream_ended_early() -> ModelError {
     }
 }
 
-/// Returns true if this is the run's last reply, provided that no further user message has arrived.
+/// Returns true if the run ends with this reply, provided that no further user message has arrived.
 fn is_final_reply(step_no: i64, reply: &ModelReply) -> bool {
     let step = Step { step_no, reply: Some(reply.clone()), ..Step::default() };
     let state = RunState { steps: vec![step], ..RunState::default() };

@@ -44,8 +44,8 @@ pub(super) async fn begin(
     let new: Vec<NewCall> = calls
         .iter()
         .map(|(call_no, call)| {
-            // No person is asked about a call that was already answered, or about a call beyond the limit of calls per
-            // step, because that call is never executed.
+            // A person is not asked again about a call that they have already answered. A person is not asked about a
+            // call beyond the limit of calls per step either, because such a call is never executed.
             let is_asked = *call_no <= MAX_CALLS_PER_TURN && loaded.settlement(*call_no).is_none();
             let ask = match check_permission(settings, call) {
                 PermissionDecision::Ask(ask) if is_asked => Some((context.ids.next(), ask)),

@@ -126,8 +126,7 @@ async fn outcome(
         );
         return ToolOutcome { text, is_error };
     }
-    // The permissions of a call that an earlier attempt has begun are not checked again, because the call was allowed
-    // then.
+    // If an earlier attempt has begun the call, its permission is not checked again, because the call was allowed then.
     let note = match loaded.settlement(at.1) {
         Some(Settlement::Skip(outcome)) => return outcome.clone(),
         Some(Settlement::Execute { note, .. }) => note.as_deref(),

@@ -157,9 +157,9 @@ pub(super) async fn finish(context: &Context, lease: &Lease, loaded: &LoadedRun)
         .await
 }
 
-/// Completes the run, unless a user message is pending. Returns true if the run was completed. Locks the thread, as
-/// sending a message does: a message is therefore sent either before this check, and the run continues with it, or
-/// after it, and starts a new run.
+/// Completes the run, unless a user message is pending. Returns true if the run was completed. Locks the thread; a
+/// request that sends a message takes the same lock. A message sent earlier is therefore seen as pending, and the run
+/// continues with it. A message sent after the run was completed starts a new run.
 async fn end_unless_pending(
     tx: &mut Tx,
     lease: &Lease,
@@ -175,9 +175,9 @@ async fn end_unless_pending(
     Ok(true)
 }
 
-/// Ends a run with `status`, or as cancelled if cancellation was requested. The caller must hold the thread's lock, so
-/// a cancellation is requested either before this check, and the run ends as cancelled, or after it, and is rejected
-/// because the run has ended.
+/// Ends a run with `status`, or as cancelled if cancellation was requested. The caller must hold the thread's lock,
+/// which a request for cancellation takes too. A cancellation requested earlier is therefore seen here. A later request
+/// is rejected, because the run has ended.
 pub(super) async fn end(
     tx: &mut Tx,
     lease: &Lease,
@@ -190,8 +190,8 @@ pub(super) async fn end(
     let is_cancelled = runs::is_cancel_requested(tx, run.run_id).await?;
     let (status, error) = if is_cancelled { (RunStatus::Cancelled, None) } else { (status, error) };
     runs::end(tx, run.run_id, status, error.as_ref(), usage).await?;
-    // A completed run has read all answers of people. In all other cases, answers may be unread: the thread's next run
-    // reads them.
+    // A run that completes has read every answer that a person gave. Otherwise some answers may be unread: they become
+    // pending messages, which the thread's next run reads.
     if status != RunStatus::Completed {
         messages::release_unread_answers(tx, run.run_id).await?;
     }
@@ -262,12 +262,12 @@ pub(super) async fn postpone_model_call(
 pub(super) struct ToolIntent {
     pub(super) call_no: i64,
     pub(super) tool: String,
-    /// The arguments as a JSON string, as the model wrote them or a person edited them.
+    /// The arguments as a JSON string. They are the model's own arguments, unless a person has edited them.
     pub(super) arguments: String,
     pub(super) event: Event,
 }
 
-/// Records the intents of tool calls and emits the event of each intent.
+/// Records the intents of tool calls and emits a `tool_call` event for each of them.
 pub(super) async fn begin_tools(
     tx: &mut Tx,
     run: &Run,

@@ -36,7 +36,7 @@ pub(super) async fn run(
         Ok(Ok(text)) => ToolOutcome { text, is_error: false },
         Ok(Err(text)) => ToolOutcome { text, is_error: true },
         Err(error) => {
-            tracing::error!(call_name = call_context.call_name, %error, "a file tool call panicked");
+            tracing::error!(workspace = %call_context.sandbox.workspace, call_name = call_context.call_name, %error, "a file tool call panicked");
             ToolOutcome {
                 text: "Internal error: the file tool failed. The file may or may not have been changed."
                     .to_owned(),
@@ -46,7 +46,7 @@ pub(super) async fn run(
     }
 }
 
-/// Parses a path as models write it: relative to the workspace, or absolute and within `/workspace`.
+/// Parses a path that a model has written: either relative to the workspace, or absolute and within `/workspace`.
 fn parse(path: &str) -> Result<WorkspacePath, String> {
     let relative =
         path.strip_prefix("/workspace/").or_else(|| (path == "/workspace").then_some("")).unwrap_or(path);

@@ -1,5 +1,5 @@
-//! Truncates large tool results. The whole text is saved to a file in the workspace, and the model receives the
-//! beginning, the end and the path of the file.
+//! Truncates large tool results. The whole text is saved to a file in the workspace. The model receives the beginning
+//! and the end of the text, and the path of the file.
 
 use herm_sandbox::workspace::{Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
@@ -8,10 +8,10 @@ use super::ToolCallContext;
 
 /// The maximum length of a tool result that the model receives in full, in characters. Longer results are truncated.
 const MAX_CHARS: usize = 100_000;
-/// The number of characters that a truncated result retains from its beginning, and as many from its end.
+/// A truncated result retains this many characters at its beginning, and the same number at its end.
 const PREVIEW_CHARS: usize = 4_000;
-/// The maximum size of a result that is saved to a file, in bytes. Of a larger result, only the beginning and the end
-/// are retained.
+/// The maximum size of a result that is saved to a file, in bytes. A larger result is not saved; only its beginning and
+/// its end are retained.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Returns the result as the model receives it. A result that is too long is saved to a file and truncated.

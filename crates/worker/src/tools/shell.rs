@@ -10,8 +10,8 @@ use super::{CallMode, ToolCallContext, unknown_outcome};
 use crate::sandbox_pool::{ExecResult, MIB, SandboxConfig};
 use crate::worker::Context;
 
-/// The maximum size of the output that is retained per command, in bytes. Longer output is reduced to its beginning
-/// and its end.
+/// The maximum size of the output that is retained per command, in bytes. If a command prints more, only the beginning
+/// and the end are retained.
 const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
 /// A shell script that executes the command in its first argument, with stderr redirected to stdout.
@@ -97,8 +97,8 @@ const KILL_SIGNAL: i32 = 9;
 fn describe(result: &ExecResult, sandbox: &SandboxConfig, timeout_s: u64) -> ToolOutcome {
     let outcome = &result.outcome;
     let output = String::from_utf8_lossy(&outcome.stdout);
-    // The usual sender of `SIGKILL` is the kernel's out-of-memory killer, although a program in the sandbox may have
-    // sent it.
+    // `SIGKILL` is usually sent by the kernel's out-of-memory killer, but a program in the sandbox may have sent it
+    // too.
     let memory = || {
         let mib = sandbox.memory_bytes() / MIB;
         format!("perhaps because the sandbox ran out of its {mib} MiB of memory")

@@ -332,7 +332,7 @@ async fn an_attempt_recorded_after_its_timeout_is_refused_and_ended() {
             .await
     });
     is_started.await.unwrap();
-    // The writer is blocked, so the attempt can only time out. Tokio's clock is paused, so the test does not really
+    // The writer is blocked, so recording the attempt times out. Tokio's clock is paused, so the test does not really
     // wait for the timeout.
     tokio::time::pause();
     assert_eq!(owner.record(attempt(None, Verdict::Allowed)).await, Err(Unavailable));

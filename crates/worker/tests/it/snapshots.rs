@@ -1,4 +1,4 @@
-//! Tests that expired snapshots are removed with their files, and that files without a snapshot are removed.
+//! Tests that expired snapshots are removed with their files, and that files that belong to no snapshot are removed.
 
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use crate::history::seeded_random::SeededRandom;
 use crate::history::{AcknowledgedMessage, DeploymentHistory, markers};
 use crate::world::text;
 
-/// The maximum number of messages that a client sends on a thread, not counting answers and the final probe message.
-/// After them, the client creates another thread.
+/// The maximum number of messages that a client sends on a thread before it creates another one. Answers to the agent's
+/// questions and the final probe message do not count.
 const MESSAGES_PER_THREAD: u64 = 6;
 /// The percentage of messages after which the client sends the next message without waiting for the end of the run, so
 /// that messages also arrive during runs.
@@ -24,7 +24,7 @@ const CANCELLED_PERCENT: u64 = 10;
 /// others through the steering endpoint.
 const ANSWERED_BY_MESSAGE_PERCENT: u64 = 30;
 
-/// A thread, and the messages on it that the server acknowledged.
+/// A thread, with the messages that clients sent to it and that the server acknowledged.
 pub(super) struct Thread {
     pub(super) thread_id: String,
     pub(super) acknowledged: Vec<AcknowledgedMessage>,
@@ -86,7 +86,8 @@ impl<'a> Customer<'a> {
             }
         }
         let mut ended = 0;
-        // If the run ends before the answer arrives, the server treats the answer as a message and starts another run.
+        // Waits until all runs have ended. The list of acknowledged messages may grow meanwhile: an answer that arrives
+        // after the end of its run starts another run.
         while let Some(sent) = acknowledged.get(ended).cloned() {
             self.answer_until_ended(&sent.run_id, &mut acknowledged).await?;
             ended += 1;
@@ -105,8 +106,8 @@ impl<'a> Customer<'a> {
         AcknowledgedMessage::from_response(&sent, name)
     }
 
-    /// Answers the run's questions until the run ends. Adds answers that are sent as messages to `acknowledged`.
-    /// Returns `None` if the deployment is deleted meanwhile.
+    /// Answers the run's questions until the run ends. Some answers are sent as messages; these are added to
+    /// `acknowledged`. Returns `None` if the deployment is deleted meanwhile.
     async fn answer_until_ended(
         &self,
         run_id: &str,
@@ -138,8 +139,8 @@ impl<'a> Customer<'a> {
         SeededRandom::with_label(self.test.seed, steering_id).percent(ANSWERED_BY_MESSAGE_PERCENT)
     }
 
-    /// Reads the deployment's stored runs and events after the last injected failure. Waits until the run tracker has
-    /// received all these events from the event stream, then stops the tracker.
+    /// Reads the deployment's stored runs and events after the last injected failure. Waits until the run tracker,
+    /// which reads the event stream, has received all these events. Then stops the tracker.
     pub(super) async fn read_final_state(&self) -> DeploymentHistory {
         let runs = self.test.list(&format!("{}/runs?limit=100", self.path)).await;
         let mut events = self.test.list(&format!("{}/events?after=evt_0&limit=100", self.path)).await;

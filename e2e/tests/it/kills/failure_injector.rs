@@ -1,4 +1,5 @@
-//! Injects failures at random moments: kills or stops the server and starts it again, or kills the guest of a sandbox.
+//! Injects failures at random moments: kills or stops the server and starts it again, or kills a sandbox's guest, which
+//! is the process that executes commands in the sandbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,11 +18,12 @@ enum Failure {
     KillServer,
     /// Stops the server with SIGTERM, waits until it has drained, and starts it again.
     StopServer,
-    /// Kills the guest of one sandbox. The command results that the guest retains for the server are lost.
+    /// Kills the process that executes commands in one sandbox (the guest). Command results that the guest still
+    /// retains for the server are lost.
     KillGuest,
 }
 
-/// The failures of one round, some kinds several times. Every round injects all of them, in a random order.
+/// The failures of one round. Some kinds occur several times. Each round injects all of them, in a random order.
 const FAILURES: [Failure; 7] = [
     Failure::KillServer,
     Failure::KillServer,
@@ -42,13 +44,13 @@ const PAUSE_MS: (u64, u64) = (1_000, 6_000);
 /// A soak test ends with a quiet phase without injected failures. The phase lasts for the total duration of the soak
 /// divided by this number.
 const CALM_DIVISOR: u64 = 5;
-/// The time between two samples of the server's memory and file descriptors in the calm part of a soak.
+/// The time between two samples of the server's memory and file descriptors in the quiet phase at the end of a soak.
 const CALM_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The duration of the load: a number of rounds of failures, or a number of seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Length {
-    /// [`ROUNDS`] rounds of failures. The next failure is injected once clients have read a random number of further
+    /// [`ROUNDS`] rounds of failures. Each failure is injected once clients have read a random number of further
     /// events.
     Rounds,
     /// A soak of this number of seconds. No failures are injected in its last fifth.
@@ -94,7 +96,7 @@ impl<'a> FailureInjector<'a> {
         self.started_at.elapsed().as_secs()
     }
 
-    /// Injects all failures, lets the last server process run for a while without failures, and ends the load.
+    /// Injects all failures, lets the last server process run for a while without failures, and then stops the load.
     pub(super) async fn run(&mut self, length: Length, customers: &[Customer<'_>]) {
         match length {
             Length::Rounds => {
@@ -178,8 +180,8 @@ impl<'a> FailureInjector<'a> {
             }
             Failure::StopServer => {
                 let server = self.take_server();
-                // A gate pauses a reply until a client has read its first chunk. The draining server has already ended
-                // its streams, so no client would open the gates, and the drain would wait for the paused runs.
+                // A gate pauses a model reply until a client has read its first chunk. A draining server ends its event
+                // streams, so no client could open the gates, and the drain would wait for the paused runs.
                 self.test.model_script.set_gates_disabled(true);
                 server.terminate().unwrap();
                 let finished = server.wait().await.unwrap();
@@ -191,8 +193,8 @@ impl<'a> FailureInjector<'a> {
         }
     }
 
-    /// Removes the server from the shared state of the test before it is killed or stopped. Requests in progress may
-    /// still complete. Clients send further requests only after the next server process has started.
+    /// Removes the server from the test's shared state, before the server is killed or stopped. Requests in progress
+    /// may still complete. Clients send further requests only after the next server process has started.
     fn take_server(&mut self) -> Server {
         let usage = self.sample();
         self.end_samples.push(usage);

@@ -50,7 +50,8 @@ fn as_stored(event: &Event) -> Value {
     json!({"id": event.id, "event": event.name, "data": event.data})
 }
 
-/// Counts how often each command was executed. Each execution appends the command's token to a file in the workspace.
+/// Counts how often each command was executed. Each execution appends a token, which is unique to the command, to a
+/// file in the workspace.
 pub(super) fn count_started_commands(test: &LoadTest, customers: &[Customer<'_>]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for customer in customers {
@@ -83,7 +84,8 @@ pub(super) fn check_files(test: &LoadTest, customers: &[Customer<'_>], history: 
     }
 }
 
-/// Reads the length of the queue until it is 0. If it stays above 0, the time limit of the whole test ends this loop.
+/// Reads the number of queued work items until it is 0, and returns it. There is no timeout here, because the test
+/// runner has one.
 pub(super) async fn wait_for_empty_queue(test: &LoadTest) -> i64 {
     let location = match &test.world.postgres {
         Some(url) => Location::Postgres(url.clone().into()),
@@ -105,8 +107,8 @@ pub(super) async fn wait_for_empty_queue(test: &LoadTest) -> i64 {
     }
 }
 
-/// Deletes the customers' deployments. Checks that these deployments and the already `deleted` ones leave no files,
-/// work items, processes, mounts or control groups.
+/// Deletes the customers' deployments. Checks that neither these deployments nor those in `deleted`, which were deleted
+/// earlier, leave files, work items, processes, mounts or control groups.
 pub(super) async fn delete_all(test: &LoadTest, customers: &[Customer<'_>], deleted: &[String]) {
     join_all(customers.iter().map(|customer| test.delete(&customer.path))).await;
     let world = &test.world;

@@ -1,6 +1,7 @@
 //! Detects growth in a series of measurements, for example of a server's memory. The soak uses it to find leaks.
 
-/// The minimum number of samples for a check. In a shorter series, single samples would influence the medians too much.
+/// The minimum length of a series that [`check`] can reject. In a shorter series, single samples influence the medians
+/// too much.
 pub(super) const MIN_SAMPLES: usize = 9;
 
 /// The amount by which the median of the last third of a series may exceed the median of the first third.
@@ -15,8 +16,8 @@ pub(super) struct Allowance {
 /// The allowed growth of memory. Some growth is normal: the caches of the allocator and of the database fill slowly,
 /// and more and more pages of the database log are mapped.
 pub(super) const RSS_KIB: Allowance = Allowance { percent: 10, constant: 4 * 1024 };
-/// The allowed growth of open file descriptors. Their number varies with the connections that clients and connection
-/// pools have open.
+/// The allowed growth in the number of open file descriptors. This number varies, because clients and connection pools
+/// open and close connections.
 pub(super) const FDS: Allowance = Allowance { percent: 0, constant: 8 };
 
 /// Returns the medians of the first and last third of a series, or `None` if it has fewer than three values. Unlike an

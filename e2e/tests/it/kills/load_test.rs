@@ -1,5 +1,5 @@
-//! The state that all parts of the load test share, for example the current server, and the requests that are repeated
-//! until they succeed.
+//! The state that all parts of the load test share, for example the current server. Also contains the functions that
+//! repeat a request until it succeeds.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ pub(super) struct LoadTest {
     pub(super) model_script: ModelScript,
     /// A client for the running server. `None` while the server is down.
     pub(super) current_client: watch::Sender<Option<Client>>,
-    /// True once the load has ended. Clients then create no more threads and send no more messages, except the probe of
-    /// each thread.
+    /// True once the load has ended. Clients then create no more threads and send no more messages, except the last
+    /// message of each thread (the probe).
     pub(super) is_load_over: watch::Sender<bool>,
     /// The total number of events that all clients have read from their streams.
     pub(super) events_read: watch::Sender<u64>,
@@ -31,9 +31,9 @@ pub(super) struct LoadTest {
     log: Mutex<Log>,
     /// The current stage of the test, for example `deleting all deployments`. It is printed if the test hangs.
     stage: watch::Sender<&'static str>,
-    /// The API paths of all runs that clients wait for, until the run ends or asks a question.
+    /// The API paths of the runs for which clients are waiting. A wait ends when the run ends or asks a question.
     pub(super) awaited_runs: Mutex<BTreeSet<String>>,
-    /// The number of steering requests that clients answered.
+    /// The number of the agents' questions that clients answered.
     pub(super) answered_questions: AtomicU64,
 }
 
@@ -56,7 +56,7 @@ impl LoadTest {
         }
     }
 
-    /// Publishes the running server to the clients, and wakes those that wait for one.
+    /// Makes the clients use this server, and wakes those that wait for a server.
     pub(super) fn set_server(&self, server: &Server) {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = server.log_handle();
         self.current_client.send_replace(Some(self.world.client_of(server)));
@@ -100,7 +100,7 @@ impl LoadTest {
     /// Waits until a server is running. Returns a client for it.
     pub(super) async fn client(&self) -> Client {
         let mut current_client = self.current_client.subscribe();
-        // This cannot fail: it fails only if the sender is dropped, and `self` owns the sender.
+        // This cannot fail: `wait_for` fails only if the sender is dropped, and `self` owns the sender.
         current_client.wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
 
@@ -108,8 +108,8 @@ impl LoadTest {
     pub(super) async fn post(&self, path: &str, key: &str, body: &Value) -> Response {
         loop {
             if let Ok(response) = self.client().await.post_once(path, key, body).await {
-                // These two conflicts require a retry: an earlier attempt is still in progress, or another attempt has
-                // taken over the idempotency record.
+                // Two kinds of conflict require a retry: an earlier attempt is still in progress, or another attempt
+                // has taken over the idempotency record.
                 let message = response.json()["message"].as_str().unwrap_or_default().to_owned();
                 let is_in_progress = message.contains("is in progress") || message.contains("took over");
                 if response.status.is_success() || (response.status.is_client_error() && !is_in_progress) {

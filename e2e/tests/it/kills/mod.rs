@@ -1,6 +1,7 @@
-//! Load test with failures. Clients continuously send requests to the real binary, while the server is killed or
-//! stopped at random moments and the guests of its sandboxes are killed. No acknowledged message may be lost, nothing
-//! may be done twice, no deleted deployment may leave anything behind, and memory and file descriptors may not grow.
+//! Load test with failures. Clients continuously send requests to the real binary. At random moments, the test kills or
+//! stops the server, or kills a guest (the process that executes commands in a sandbox). No acknowledged message may be
+//! lost, no message or command may be processed twice, no deleted deployment may leave anything behind, and the
+//! server's memory and number of open file descriptors may not grow.
 //!
 //! `HERM_TEST_SECONDS` sets the duration in seconds. Without it, the test injects a fixed number of failures, and
 //! reports memory use without checking its growth. `HERM_TEST_SEED` determines the requests and the failures, but not
@@ -34,10 +35,10 @@ on_both_databases!(random_kills_lose_and_double_nothing);
 
 /// The seed of `make test`. A soak uses a random seed, unless `HERM_TEST_SEED` is set.
 const DEFAULT_SEED: u64 = 20_261_124;
-/// The number of clients per deployment. Each client uses one thread at a time.
+/// The number of clients per deployment. Each client uses one conversation thread after another.
 const CLIENTS: u64 = 3;
-/// The interval at which the test prints its state once it takes longer than expected, because it hangs or the machine
-/// is busy. The test has no timeout of its own. The test runner ends a test that hangs.
+/// A test that takes longer than expected prints its state at this interval. It has no timeout of its own: the test
+/// runner stops a test that hangs.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(120);
 
 /// The deployments that exist during the whole test, each as its model and a flag that is true if it has a sandbox.
@@ -73,7 +74,7 @@ async fn random_kills_lose_and_double_nothing(world: World) {
         if let Ok(summary) = tokio::time::timeout(limit, &mut load_test).await {
             break summary;
         }
-        // The test was not cancelled when the interval elapsed, so its server is still running and can be queried.
+        // The timeout did not cancel the test, so its server is still running and can be queried.
         eprintln!("HERM_TEST_SEED={seed} on {database} has not finished yet: {}", test.describe().await);
         limit = PROGRESS_INTERVAL;
     };

@@ -1,5 +1,5 @@
-//! The script that the model follows. A reply depends only on the conversation and the seed, so a repeated model call
-//! gets the same reply. Some replies fail at random.
+//! The script that determines the replies of the load test's model. A reply depends only on the conversation and the
+//! seed, so a repeated model call gets the same reply. In addition, some model calls fail at random.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +34,8 @@ pub(super) struct ModelScript(Arc<ScriptState>);
 struct ScriptState {
     seed: u64,
     random: Mutex<SeededRandom>,
-    /// Gates that pause a streamed reply, keyed by reply name. The first chunk of such a reply is its name. The reply
-    /// then waits until a client has read that chunk.
+    /// Gates that pause streamed replies, by the name of the reply. The first chunk of each reply is its name. The
+    /// reply then pauses until a client has read that chunk.
     gates: Mutex<HashMap<String, Gate>>,
     /// The user messages and answers that the model received together with each probe, by the probe's name.
     probe_inputs: Mutex<BTreeMap<String, ModelInput>>,
@@ -56,7 +56,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the name of the probe of the thread named `thread`.
+/// Returns the name of the probe that is sent to the thread named `thread`.
 pub(super) fn probe_name(thread: &str) -> String {
     format!("{PROBE}{thread}")
 }
@@ -95,7 +95,8 @@ impl ModelScript {
         lock(&self.0.probe_inputs).get(probe).cloned().unwrap_or_default()
     }
 
-    /// Opens the gate of the reply that begins with `text`, if `text` already contains the reply's complete name.
+    /// Lets a paused reply continue. `text` is the part of the reply that a client has read. Does nothing if this part
+    /// does not yet contain the reply's complete name.
     pub(super) fn open_gate_of(&self, text: &str) {
         if let Some((reply_name, _)) = text.split_once(' ') {
             self.gate(reply_name).open();

@@ -30,7 +30,7 @@ struct RunStates {
     partial_texts: HashMap<String, String>,
 }
 
-/// A change of a run to which the client that started the run must react.
+/// The reason why a client's wait for a run has ended.
 pub(super) enum RunProgress {
     Ended,
     /// The run asked a question. The value is the id of the steering request.
@@ -130,11 +130,11 @@ impl<'a> RunTracker<'a> {
     /// Waits until `count` events of this deployment have been read.
     pub(super) async fn wait_for_events(&self, count: usize) {
         let mut events_read = self.events_read.subscribe();
-        // This cannot fail: it fails only if the sender is dropped, and `self` owns the sender.
+        // This cannot fail: `wait_for` fails only if the sender is dropped, and `self` owns the sender.
         events_read.wait_for(|events_read| *events_read >= count).await.unwrap();
     }
 
-    /// Makes [`Self::read_stream`] and all calls that wait for progress return.
+    /// Stops the tracker: [`Self::read_stream`] and all pending calls of [`Self::wait_for_progress`] return.
     pub(super) fn stop(&self) {
         self.is_stopped.send_replace(true);
     }

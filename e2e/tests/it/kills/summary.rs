@@ -1,4 +1,4 @@
-//! The result of a load test: a line of JSON for the log, and the final checks.
+//! The result of a load test: a line of JSON that the test prints, and the final checks.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::load_test::LoadTest;
 use super::usage::Usage;
 use crate::history::{History, checker};
 
-/// Server processes that ran for less time than this are compared only with each other. They use less memory than
-/// others, because their caches have not yet filled.
+/// A server process that ran for a shorter time has not yet filled its caches and uses less memory than others. Its
+/// memory use is therefore compared only with that of other short-lived processes.
 const SHORT_PROCESS: Duration = Duration::from_secs(3);
 
 pub(super) struct Summary {
@@ -24,7 +24,8 @@ pub(super) struct Summary {
     retries: u64,
     end_samples: Vec<Usage>,
     calm_samples: Vec<Usage>,
-    /// True in a soak: the test then fails if memory or file descriptors grew. Other tests only report the growth.
+    /// True in a soak (a long run of the test): the test then fails if the server's memory use or number of open file
+    /// descriptors grew. A short run only reports the growth.
     checks_growth: bool,
 }
 
@@ -94,7 +95,8 @@ impl Summary {
         self.end_samples.iter().partition(|sample| sample.age < SHORT_PROCESS)
     }
 
-    /// Checks the history and, in a soak, the growth of memory and file descriptors.
+    /// Checks the recorded requests and events and, in a soak, the growth of the server's memory use and number of open
+    /// file descriptors.
     pub(super) fn check(&self) -> Result<(), String> {
         checker::check(&self.history)?;
         if !self.checks_growth {

@@ -7,7 +7,7 @@ use super::seeded_random::SeededRandom;
 
 /// The length in bytes of a string that exceeds every limit of the API.
 const HUGE_BYTES: usize = 1024 * 1024 + 1;
-/// The depth of nested arrays that would overflow the stack of a recursive JSON parser.
+/// A depth of nested JSON arrays that would overflow the stack of a recursive parser.
 const DEPTH: usize = 100_000;
 
 type Mutation = fn(&mut Request, &Ids, &mut SeededRandom);
@@ -153,7 +153,7 @@ fn change_method(request: &mut Request, _: &Ids, random: &mut SeededRandom) {
     let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
     request.method = (*random.pick(&methods)).to_owned();
     if request.method == "DELETE" && request.path().matches('/').count() == 3 {
-        // `DELETE` on this path could delete a deployment that later requests need, so an unknown method replaces it.
+        // `DELETE` on this path could delete a deployment that later requests need. Sends an unknown method instead.
         request.method = "BREW".to_owned();
     }
 }

@@ -8,7 +8,7 @@ use super::document::Document;
 use super::seeded_random::SeededRandom;
 use super::wire::Response;
 
-/// The maximum number of ids of created resources that are remembered per prefix. Older ids are forgotten.
+/// For each kind of resource, at most this many ids of created resources are remembered. Older ids are forgotten.
 const MAX_IDS: usize = 50;
 
 /// The ids of existing resources, by id prefix, for example `dep`.
@@ -70,7 +70,7 @@ fn collect_ids(value: &Value, ids: &mut BTreeMap<String, Vec<String>>) {
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) method: String,
-    /// The path and query of the request line, exactly as sent.
+    /// The path and query in the request line, exactly as sent.
     pub(super) target: String,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
@@ -163,10 +163,11 @@ fn path_value(name: &str, operation: &Value, ids: &Ids, random: &mut SeededRando
         "key_id" => "key",
         "steering_id" => "str",
         "approval_id" => "apr",
-        // The parameter is a name, for example of a tool or an MCP server. A resource with this name may not exist.
+        // The parameter is a name, for example of a tool or an MCP server. There need not be a resource with this name.
         _ => return "Ada".to_owned(),
     };
-    // These operations could delete a deployment that later requests need, or revoke this test's own API key.
+    // Operations that delete deployments or manage keys get only ids of resources that may be deleted: later requests
+    // need the other deployments, and the test needs its own API key.
     let needs_deletable_id = (id.starts_with("delete_deployment") && prefix == "dep") || id.contains("key");
     if needs_deletable_id { ids.deletable(prefix, random) } else { ids.any(prefix, random) }
 }

@@ -72,7 +72,8 @@ export class Files {
     options: FileWriteOptions = {},
   ): Promise<WrittenFile> {
     const { ifMatch, ifNoneMatch, ...rest } = options;
-    // Some browsers cannot send a stream as request body, and would send the string "[object ReadableStream]" instead.
+    // Some browsers cannot send a stream as a request body. They would send the string "[object ReadableStream]", so a
+    // stream is read completely before it is sent from a browser.
     const isStream = content instanceof ReadableStream;
     const bytes = isStream && isBrowser() ? await new Response(content).blob() : content;
     return this.#transport.json({

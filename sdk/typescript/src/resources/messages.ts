@@ -24,7 +24,7 @@ export class Messages {
    * Sends a message and waits until its run ends. The wait survives broken connections and restarts of the server.
    * Returns the completed run, with the content of the agent's last message as `text`.
    *
-   * @throws {@link RunFailedError} if the run is not completed, {@link WaitTimeoutError} after the timeout.
+   * @throws {@link RunFailedError} if the run fails or is cancelled, {@link WaitTimeoutError} after the timeout.
    */
   sendAndWait(
     deploymentId: string,

@@ -16,7 +16,7 @@ export interface RunStepsParams {
   cursor?: string;
 }
 
-/** Runs: the work of an agent from a message to its last reply. */
+/** Runs. A run is the work that a message starts, until it completes, fails or is cancelled. */
 export class Runs {
   readonly #transport: Transport;
 

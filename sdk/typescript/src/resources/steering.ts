@@ -19,13 +19,13 @@ export interface SteeringListParams {
 export interface SteeringAnswerParams {
   /** The decision: `approve` or `deny` for an approval request, `answer` or `deny` for a question. */
   decision: SteeringDecision;
-  /** A text for the agent: the answer to a question, the reason for a denial, or a note to an approval. */
+  /** A text for the agent: the answer to a question, the reason for a denial, or a note on an approval. */
   message?: string;
   /** Arguments that replace those of the approved tool call. */
   arguments?: Record<string, unknown>;
   /**
-   * The duration of an approval: only this tool call (`once`), also the same calls in this run (`run`), or also the
-   * same calls in all later runs (`always`).
+   * The calls that an approval covers: only this tool call (`once`), also identical calls in the same run (`run`), or
+   * also identical calls in all later runs (`always`).
    */
   remember?: SteeringRemember;
 }
@@ -36,7 +36,7 @@ export interface ApprovalListParams {
   cursor?: string;
 }
 
-/** Steering requests: a run asks a person to approve a tool call or to answer a question. */
+/** Steering requests, with which a run asks a person to approve a tool call or to answer a question. */
 export class Steering {
   readonly #transport: Transport;
 
@@ -82,8 +82,8 @@ export class Steering {
   }
 
   /**
-   * Answers a steering request, so that its run continues. The first answer is final. Any different answer throws
-   * `ConflictError`.
+   * Answers a steering request, so that its run continues. The first answer is final: a later answer that differs from
+   * it throws `ConflictError`.
    */
   answer(
     deploymentId: string,

@@ -14,7 +14,7 @@ export interface ThreadListParams {
 }
 
 export interface ThreadGetParams {
-  /** The `messages_cursor` of a previous result. Selects the messages that precede those of that result. */
+  /** Selects older messages: pass the `messages_cursor` of the previous result. */
   messages_cursor?: string;
 }
 

@@ -11,8 +11,8 @@ import { TestServer, TOUR } from "../support/server.js";
 
 const BROWSER = process.env["HERM_BROWSER"] ?? "chromium";
 /**
- * Chromium flags. `--no-sandbox` lets the tests run as root. The other flags turn off background requests to the
- * vendor.
+ * Chromium flags for test machines. `--no-sandbox` lets Chromium run as root, and `--disable-dev-shm-usage` lets it run
+ * with a small `/dev/shm`. The other flags turn off the user interface and features that the test does not need.
  */
 const FLAGS = [
   "--headless",
@@ -25,7 +25,10 @@ const FLAGS = [
   "--disable-sync",
   "--disable-dev-shm-usage",
 ];
-/** Error codes of a directory removal that failed because another process created a file in the directory meanwhile. */
+/**
+ * Error codes of a failed directory removal. They mean that another process created a file in the directory during the
+ * removal.
+ */
 const NOT_EMPTY = ["ENOTEMPTY", "EBUSY", "EEXIST"];
 const DIST = resolve("dist/esm");
 
@@ -83,7 +86,7 @@ async function endBrowser(): Promise<void> {
   try {
     process.kill(-browser.pid, "SIGKILL");
   } catch {
-    // The browser's processes have already ended.
+    // There is nothing to kill, because the browser's processes have already ended.
   }
   await ended;
 }

@@ -112,7 +112,7 @@ test("a stream survives repeated kills and restarts of the server", async () => 
     let restarts = 0;
     let restarting: Promise<void> = Promise.resolve();
     const events = readEvents(client.deployments.events.stream(id, FROM_THE_START), 2, count => {
-      // Kills the server in the middle of a run: after the 2nd, 11th and 21st event.
+      // Kills and restarts the server in the middle of a run: after the 2nd, 11th and 21st event.
       if (![2, 11, 21].includes(count)) return;
       restarts += 1;
       restarting = restarting.then(() => ownServer.kill()).then(() => ownServer.run());

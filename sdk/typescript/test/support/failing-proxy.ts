@@ -12,8 +12,8 @@ export type Failure =
   | { kind: "pass" };
 
 /**
- * Forwards requests to a server. Each of the first requests gets one failure from `failures`, in order. All later
- * requests pass unchanged.
+ * Forwards requests to a server and injects failures. Each request takes the next entry of `failures`. If there is
+ * none, the request passes unchanged.
  */
 export class FailingProxy {
   readonly failures: Failure[] = [];

@@ -13,8 +13,8 @@ export interface RecordedRequest {
 export type Reply = Response | Error | ((request: RecordedRequest) => Response | Promise<Response>);
 
 /**
- * Returns a fake `fetch` that returns these replies in order, one per request, and repeats the last one. Also returns
- * the recorded requests.
+ * Creates a fake `fetch` that returns these replies in order, one per request, and then repeats the last one. Returns
+ * the fake and the list in which it records the requests.
  */
 export function fakeFetch(...replies: Reply[]): { fetch: typeof fetch; requests: RecordedRequest[] } {
   const requests: RecordedRequest[] = [];
@@ -57,7 +57,7 @@ export function errorResponse(status: number, error: string, headers: Record<str
   });
 }
 
-/** Returns an event stream response that sends these pieces and then ends, fails or stays open. */
+/** Returns an event stream response that sends these pieces and then ends, fails with an error, or stays open. */
 export function streamResponse(
   pieces: (string | Uint8Array)[],
   end: "end" | "fail" | "open" = "end",
@@ -72,7 +72,7 @@ export function streamResponse(
       return new Promise(() => {});
     },
   };
-  // Turns off read-ahead, because pieces that are buffered when the stream fails would be lost.
+  // Turns off read-ahead. Otherwise, when the stream fails, the chunks that are not yet read would be lost.
   const body = new ReadableStream(source, { highWaterMark: 0 });
   return new Response(body, { headers: { "content-type": "text/event-stream" } });
 }

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 
 /** A test server that acts as a model provider with the OpenAI Chat Completions API. */
 export class ModelServer {
-  /** The text of the next replies. If it is `undefined`, a reply stalls after its first piece. */
+  /** The text with which the server replies. With `undefined`, a reply stalls after its first piece. */
   reply: string | undefined = "Hello.";
   readonly #server: Server;
 
@@ -28,7 +28,7 @@ export class ModelServer {
     return server;
   }
 
-  /** Environment variables that make the Herm server use this server as its provider `openai`. */
+  /** Environment variables that make the Herm server use this test server as its model provider `openai`. */
   get environment(): Record<string, string> {
     const { port } = this.#server.address() as AddressInfo;
     return { OPENAI_API_KEY: "sk-of-the-tests", OPENAI_BASE_URL: `http://127.0.0.1:${port}/v1` };

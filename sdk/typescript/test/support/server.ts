@@ -9,7 +9,7 @@ import { hurried } from "./runtime.js";
 
 const READY = "listening on ";
 
-/** Returns the path of the `herm` binary. `npm test` sets it as `HERM_BINARY`. */
+/** Returns the path of the `herm` binary from the environment variable `HERM_BINARY`, which `npm test` sets. */
 function findBinary(): string {
   const binary = process.env["HERM_BINARY"];
   if (binary) return binary;
@@ -23,8 +23,9 @@ function firstEphemeralPort(): number {
 }
 
 /**
- * Returns a free port below the ephemeral port range. The kernel never assigns this port to an outgoing connection
- * while the server is down, not even to a client's attempt to connect to the port.
+ * Returns a free port below the ephemeral port range. The kernel never assigns such a port to an outgoing connection. A
+ * port inside the range would not stay free while the server is down: the kernel could assign it to any outgoing
+ * connection, even to that of a client trying to reach the server.
  */
 async function findFixedPort(): Promise<number> {
   const end = firstEphemeralPort();
@@ -117,7 +118,10 @@ export class TestServer {
   }
 }
 
-/** The settings of a deployment whose model is a built-in script, which needs no provider. */
+/**
+ * The parameters for creating a deployment. Its model `demo/tour` is a script built into the server, so that no
+ * provider is needed.
+ */
 export const TOUR = {
   customer_id: "acme",
   name: "Ada",

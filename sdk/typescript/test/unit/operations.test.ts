@@ -7,7 +7,7 @@ import { OPERATIONS } from "../support/document.js";
 const BODY = { customer_id: "a", name: "b", system_prompt: "c" };
 
 /**
- * Maps each operation of the OpenAPI document to the name of the client method that sends it, and to a call of that
+ * Maps each operation of the OpenAPI document to the name of its client method and to a function that calls this
  * method.
  */
 const METHODS: Record<string, [method: string, call: (client: Herm) => PromiseLike<unknown>]> = {

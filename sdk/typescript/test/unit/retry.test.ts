@@ -152,8 +152,8 @@ test("a deletion whose response was lost succeeds if the retry finds nothing", a
   const broken = new TypeError("fetch failed");
   const lost = fakeClient([broken, errorResponse(404, "not_found")]).client;
   assert.deepEqual(await lost.deployments.delete("dep_1"), { deployment_id: "dep_1", status: "deleted" });
-  // A 404 is an error if no earlier attempt can have deleted the deployment, or if the result would have to contain the
-  // snapshot's id, which a retry does not learn.
+  // The 404 is thrown if the first attempt cannot have deleted the deployment. It is also thrown for a deletion with
+  // `retain_filesystem`, because the result must contain the snapshot's id, which a 404 does not contain.
   const refused = fakeClient([errorResponse(503, "unavailable"), errorResponse(404, "not_found")]).client;
   await assert.rejects(refused.deployments.delete("dep_1"), Herm.NotFoundError);
   const retained = fakeClient([broken, errorResponse(404, "not_found")]).client;

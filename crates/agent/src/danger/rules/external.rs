@@ -1,5 +1,5 @@
-//! Danger rules for irreversible changes outside the sandbox: in repositories, databases, cloud resources and
-//! package registries. Also for discarding work that is not committed.
+//! Danger rules for irreversible changes outside the sandbox (in repositories, databases, cloud resources and
+//! package registries), and for discarding uncommitted work.
 
 use super::super::sql;
 use super::Invocation;
@@ -104,8 +104,8 @@ fn git<'a>(invocation: &'a Invocation<'_>) -> Option<(&'a str, Vec<&'a str>)> {
     Some((&command.text, rest.iter().map(|arg| arg.text.as_str()).collect()))
 }
 
-/// Detects a `git push` that rewrites or deletes remote history. `--force-with-lease` counts too, because it
-/// also drops commits. It only makes sure that nobody has pushed in between.
+/// Detects a `git push` that rewrites or deletes remote history. `--force-with-lease` counts too: it only
+/// makes sure that nobody else has pushed in between, and still drops commits.
 pub(super) fn push(invocation: &Invocation<'_>) -> Option<String> {
     let (command, args) = git(invocation)?;
     if command != "push" {
@@ -127,8 +127,8 @@ pub(super) fn push(invocation: &Invocation<'_>) -> Option<String> {
     }
 }
 
-/// Detects git commands that discard all uncommitted work, which exists nowhere else and may be a person's.
-/// Discarding a single file, or the work in a temporary copy below `/tmp`, is allowed.
+/// Detects git commands that discard all uncommitted work, which exists nowhere else and may belong to a
+/// person. Discarding a single file, or the work in a temporary copy below `/tmp`, is allowed.
 pub(super) fn discard(invocation: &Invocation<'_>) -> Option<String> {
     let (command, args) = git(invocation)?;
     let directory = invocation
@@ -182,8 +182,8 @@ pub(super) fn destroy(invocation: &Invocation<'_>) -> Option<String> {
             && invocation.has_subcommand(words)
             && (options.is_empty() || invocation.has(options))
     };
-    // The AWS CLI has many such subcommands, for example `aws ec2 terminate-instances` and `aws rds
-    // delete-db-instance`.
+    // The AWS CLI has too many destructive subcommands to list, so they are recognized by their prefix, for
+    // example `aws ec2 terminate-instances` and `aws rds delete-db-instance`.
     let aws = invocation.name == "aws"
         && invocation
             .operands()

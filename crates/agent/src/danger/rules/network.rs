@@ -12,7 +12,7 @@ const NETWORK_PROGRAMS: &[&str] = &[
 ];
 const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "ash"];
 
-/// Returns true for paths such as `/dev/tcp/…`. Bash treats them as a connection to another machine.
+/// Returns true for paths such as `/dev/tcp/…`, for which Bash opens a connection to another machine.
 pub(super) fn is_socket(path: &str) -> bool {
     let host = path.strip_prefix("/dev/tcp/").or_else(|| path.strip_prefix("/dev/udp/"));
     host.is_some_and(|host| !matches!(host.split('/').next(), Some("localhost" | "127.0.0.1" | "::1")))
@@ -49,7 +49,7 @@ pub(super) fn upload(invocation: &Invocation<'_>) -> Option<String> {
         return None;
     }
     let secret = "it uploads credentials or the environment".to_owned();
-    // An HTTP request without data options only downloads and does not read the standard input.
+    // `curl` reads the standard input only if an argument tells it to, for example `@-` or `-T`.
     let reads_input = invocation.name != "curl"
         || invocation.texts().any(|arg| arg.ends_with("@-") || matches!(arg, "-" | "."));
     let reads_input = reads_input || invocation.texts().any(|arg| arg.starts_with("-T"));

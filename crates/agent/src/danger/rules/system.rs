@@ -68,7 +68,8 @@ pub(super) fn kill(invocation: &Invocation<'_>) -> Option<String> {
     all.then(|| "it kills every process".to_owned())
 }
 
-/// Returns true if the function's body calls the function in a pipeline, in the background or several times.
+/// Returns true if the body of the function `name` calls `name` in a pipeline or in the background. If the
+/// name contains no letters or digits, as in the classic fork bomb `:`, several calls suffice.
 pub(super) fn is_fork_bomb(name: &str, body: &Script) -> bool {
     let mut calls = 0;
     let mut forks = false;

@@ -1,5 +1,5 @@
-//! The streaming events of Anthropic, with only those JSON fields that are used. Unknown event types are
-//! ignored, as the documentation of Anthropic requires.
+//! The streaming events of Anthropic, limited to the JSON fields that are used. Unknown event types are
+//! ignored, as Anthropic's documentation requires.
 
 use serde::Deserialize;
 use serde_json::Value;

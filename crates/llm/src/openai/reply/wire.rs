@@ -1,4 +1,4 @@
-//! The chunks of a Chat Completions stream, with only those JSON fields that are used. Every field can be
+//! The chunks of a Chat Completions stream, limited to the JSON fields that are used. Every field can be
 //! missing or `null`.
 
 use serde::Deserialize;

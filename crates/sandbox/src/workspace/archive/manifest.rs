@@ -1,5 +1,5 @@
-//! Creates the lines of an archive's manifest. Each line depends only on a member of the archive, so the reader
-//! computes the same lines as the writer.
+//! Creates the lines of an archive's manifest. The line of an archive member depends only on the member itself, so the
+//! reader of an archive can compute the lines again and compare them with the stored ones.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,8 @@ pub(super) fn left_out(path: &[u8], why: &str) -> String {
     format!("{}\n", json!({"path": text(path), "left_out": why}))
 }
 
-/// Returns the last line about omitted entries: the number of those that do not have a line of their own.
+/// Returns the last line of a manifest that does not list all omitted entries. `count` is the number of entries missing
+/// from the list.
 pub(super) fn more_left_out(count: u64) -> String {
     format!("{}\n", json!({"left_out_too": count}))
 }

@@ -1,5 +1,6 @@
-//! The members of an archive. Each has a tar header, preceded by a pax header (POSIX.1-2001) with the values that do
-//! not fit into the tar header: the full path, a link's target, the size, and the modification time in nanoseconds.
+//! Encodes and decodes the headers of an archive's members. Each member has a tar header, preceded by a pax header
+//! (POSIX.1-2001) with the values that may not fit into the tar header: the full path, a link's target, the size, and
+//! the modification time in nanoseconds.
 
 use std::io::{self, Read};
 
@@ -206,7 +207,7 @@ fn read_block(from: &mut impl Read) -> Result<Block, ArchiveError> {
     })?;
     let sum = field(&block, CHECKSUM);
     if field(&block, MAGIC) != USTAR || sum != format!("{:06o}\0 ", checksum(&block)).as_bytes() {
-        return Err(damaged("a header has an unknown format or a wrong checksum"));
+        return Err(damaged("a tar header has an unknown format or a wrong checksum"));
     }
     Ok(block)
 }

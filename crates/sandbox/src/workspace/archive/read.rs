@@ -1,5 +1,5 @@
-//! Reads an archive. Each member is checked before it is passed to the sink, and each file's hash is compared with the
-//! manifest.
+//! Reads an archive and passes its members to a [`Sink`], which restores or discards them. Each member is checked
+//! before it is passed on. At the end, all members and the hashes of the files are compared with the manifest.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,8 +11,8 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use super::member::{self, BLOCK_BYTES, Kind, Member, NextMember, truncated};
 use super::{ArchiveError, CHUNK_BYTES, Contents, MAX_ENTRIES, Stop, manifest};
 
-/// The maximum window size of the zstd decompressor, as a power of two: 8 MiB. Archives that need a larger window are
-/// rejected.
+/// The binary logarithm of the zstd decompressor's maximum window size, which is 8 MiB. Archives that need a larger
+/// window are rejected.
 const MAX_WINDOW_LOG: u32 = 23;
 /// The maximum total size of the manifest's lines about omitted entries, in bytes. Archives that exceed it are
 /// rejected.
@@ -48,10 +48,11 @@ impl Sink for Verify {
     }
 }
 
-/// The type of the entry at a path that has occurred in the archive.
+/// The type of the entry at a path that has occurred in the archive: the path of a member, or of one of its parent
+/// directories.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PathState {
-    /// A directory whose entries have occurred in the archive, but which has not occurred itself yet.
+    /// A directory that contains members that have been read. The directory itself has not been read as a member yet.
     ImpliedDirectory,
     Directory,
     File,
@@ -60,7 +61,7 @@ enum PathState {
 
 struct Reader<'a, R> {
     from: R,
-    /// All paths that have occurred so far. The key is the first half of the path's SHA-256.
+    /// All paths that the archive has mentioned so far. The key is the first half of the path's SHA-256.
     paths: HashMap<u128, PathState>,
     contents: Contents,
     expected: Contents,
@@ -104,9 +105,10 @@ pub(super) fn read(
         }
     }
     if reader.contents.entries != expected.entries || reader.contents.bytes != expected.bytes {
-        return Err(ArchiveError::Damaged(
-            "the archive has fewer entries or bytes than the snapshot's record".to_owned(),
-        ));
+        return Err(ArchiveError::Damaged(format!(
+            "the archive is incomplete: the snapshot was recorded with {} entries and {} bytes",
+            expected.entries, expected.bytes
+        )));
     }
     reader.check_end()
 }
@@ -133,9 +135,10 @@ impl<R: Read> Reader<'_, R> {
         if self.contents.entries > self.expected.entries.min(MAX_ENTRIES)
             || self.contents.bytes > self.expected.bytes
         {
-            return Err(ArchiveError::Damaged(
-                "the archive has more entries or bytes than the snapshot's record".to_owned(),
-            ));
+            return Err(ArchiveError::Damaged(format!(
+                "the archive is too large: the snapshot was recorded with {} entries and {} bytes",
+                self.expected.entries, self.expected.bytes
+            )));
         }
         let damaged = |problem: &str| {
             let path = String::from_utf8_lossy(&member.path);
@@ -177,7 +180,8 @@ impl<R: Read> Reader<'_, R> {
         self.lines_bytes += line.len() as u64;
     }
 
-    /// Reads a file's `size` bytes and the padding after them, and passes the bytes to `to`. Returns their SHA-256.
+    /// Reads the `size` bytes of a file's content and the padding after them. Passes the content to `to` and returns
+    /// its SHA-256.
     fn copy(
         &mut self,
         size: u64,
@@ -219,9 +223,10 @@ impl<R: Read> Reader<'_, R> {
     /// omitted entries and cannot be checked.
     fn check_manifest(&mut self, size: u64) -> Result<(), ArchiveError> {
         if size.checked_sub(self.lines_bytes).is_none_or(|rest| rest > MAX_LEFT_OUT_BYTES) {
-            return Err(ArchiveError::Damaged(
-                "the size of the manifest does not match the members".to_owned(),
-            ));
+            let (min, max) = (self.lines_bytes, self.lines_bytes + MAX_LEFT_OUT_BYTES);
+            return Err(ArchiveError::Damaged(format!(
+                "the manifest has {size} bytes, but a manifest of these members has {min} to {max} bytes"
+            )));
         }
         let mut stored_lines = Context::new(&SHA256);
         let mut remaining = self.lines_bytes;
@@ -249,7 +254,7 @@ impl<R: Read> Reader<'_, R> {
 }
 
 impl Reader<'_, zstd::Decoder<'static, io::BufReader<&File>>> {
-    /// Checks that only the tar's end marker follows, and that no data follows the marker.
+    /// Checks that the tar's end marker comes next, and that no data follows it.
     fn check_end(mut self) -> Result<(), ArchiveError> {
         self.skip_zeros(2 * BLOCK_BYTES as u64)?;
         let mut more = [0u8; 1];

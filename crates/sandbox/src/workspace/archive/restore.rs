@@ -1,8 +1,8 @@
 //! Restores the members of an archive into a workspace.
 //!
 //! The workspace may already contain files that were written since the deployment was created. These files are
-//! preserved. The exception is a file with the same modification time as in the archive: it is left over from an
-//! interrupted restore and is replaced.
+//! preserved. The exception is a file that has the same path and modification time as a file in the archive: it is
+//! assumed to be left over from an interrupted restore, and is replaced.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -32,7 +32,7 @@ struct PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Ignore an error: if the file remains, it is removed when its directory is listed.
+            // Ignore an error: if the file remains, the server removes it the next time it lists the directory.
             let _ = unlinkat(&self.parent, temporary, AtFlags::empty());
         }
     }
@@ -120,7 +120,7 @@ impl<'a> Restorer<'a> {
                 let temporary = temporary_name()?;
                 linkat(&from, first, &parent, &temporary, AtFlags::empty())?;
                 renameat(&parent, &temporary, &parent, name)?;
-                // Remove the temporary name. It still exists if both names already referred to the same file, because
+                // Remove the temporary name. It still exists if `name` already referred to the same file, because
                 // `rename` then does nothing.
                 match unlinkat(&parent, &temporary, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -202,7 +202,7 @@ fn times(mtime: Mtime) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Converts an OS error code to an error: a path conflict if an existing entry of another type prevents the restore.
+/// Converts an OS error code to an error. Returns a path conflict if the cause is an existing entry of another type.
 fn conflict_or_error(errno: Errno, path: &[u8]) -> ArchiveError {
     match errno {
         Errno::NOTDIR | Errno::LOOP | Errno::ISDIR => {

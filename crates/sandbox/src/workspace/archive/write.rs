@@ -1,4 +1,4 @@
-//! Writes an archive of a workspace. Nothing may write to the workspace in the meantime.
+//! Writes an archive of a workspace. Nothing may write to the workspace while it is being archived.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -23,13 +23,13 @@ use crate::workspace::{BENEATH, WorkspacePath};
 const LEVEL: i32 = 3;
 /// The maximum number of omitted entries that the manifest lists. Beyond it, omitted entries are only counted.
 const MAX_NAMED: u64 = 1_000;
-/// The maximum total size of the paths that are remembered to detect hard links, in bytes. Beyond it, hard links to
+/// The maximum total size of the paths that are kept in memory to detect hard links, in bytes. Beyond it, hard links to
 /// further files are stored as separate files.
 const MAX_LINK_BYTES: usize = 64 * 1024 * 1024;
 
 struct Writer<'a, W: Write> {
     out: zstd::Encoder<'static, W>,
-    /// The lines of the manifest, which are first written to the scratch file.
+    /// The lines of the manifest. They are collected in the scratch file and added to the archive at the end.
     lines: io::BufWriter<File>,
     /// The manifest's lines about omitted entries.
     left_out: String,
@@ -129,8 +129,8 @@ impl<W: Write> Writer<'_, W> {
         self.add_entries(&directory, path)?;
         let before = Mode::from_raw_mode(stat.st_mode);
         if Mode::from_raw_mode(fstat(&directory)?.st_mode) != before {
-            // Restore the directory's original permissions, which may have been changed to read it: if this archive is
-            // discarded, the workspace may be archived again.
+            // The permissions were changed to read the directory. Restore the original ones, because the workspace may
+            // be archived again if this archive is discarded.
             fchmod(&directory, before)?;
         }
         self.add_member(&member(Kind::Directory, path, stat), None)

@@ -37,7 +37,8 @@ fn call(number: u32, arguments: &str) -> String {
     )
 }
 
-/// Asserts that the attack fails in the sandbox and that the control command succeeds on the host.
+/// Asserts that `attack` fails in the sandbox. To show that the attack itself works, also asserts that `control`, a
+/// variant of it, succeeds on the host.
 async fn assert_attack_fails(sandbox: &Sandbox, attack: &str, control: &str) {
     assert!(succeeds_outside(control), "the control fails: {control}");
     let outcome = run(sandbox, attack).await;
@@ -102,7 +103,8 @@ async fn processes_cannot_be_traced(host: Host) {
 
 async fn the_guests_memory_and_token_cannot_be_read(host: Host) {
     let sandbox = host.sandbox("one").await;
-    // In the sandbox, `$PPID` is the guest. In the control case on the host, it is this test's process.
+    // In the sandbox, `$PPID` is the guest. On the host, where the same command must succeed, it is this test's
+    // process.
     assert_fails_inside(&sandbox, "perl -e 'open(F, \"<\", \"/proc/$ARGV[0]/mem\") or exit 1' $PPID").await;
     let outcome = run(&sandbox, "cat /run/herm/socket/token").await;
     assert_ne!(outcome.exit, Exit::Code(0), "{}", text(&outcome.stdout));
@@ -125,7 +127,7 @@ async fn namespaces_cannot_be_created(host: Host) {
     let sandbox = host.sandbox("one").await;
     for flags in ["0x10000000", "0x00020000", "0x40000000", "0x20000000"] {
         assert_fails_inside(&sandbox, &format!("perl -e 'exit(syscall(272, {flags}) == 0 ? 0 : 1)'")).await;
-        // Try the same namespace flags with `clone`. The cloned child exits immediately.
+        // The system call above is `unshare`. Try the same flags with `clone`, too. The cloned child exits immediately.
         let clone = format!(
             "perl -e '$r = syscall(56, {flags} | 17, 0, 0, 0, 0); exit 0 if $r == 0; exit($r > 0 ? 0 : 1)'"
         );
@@ -162,15 +164,15 @@ async fn a_setuid_program_does_not_change_the_user(host: Host) {
     host.stop().await;
 }
 
-/// Makes each system call with invalid arguments. In the control case on the host, a call that the kernel supports
-/// fails with an error other than `ENOSYS` or `EPERM`.
+/// Makes each system call with invalid arguments. In the sandbox, each must fail with `ENOSYS` or `EPERM`. On the host,
+/// those that the kernel supports fail with another error.
 async fn administrative_system_calls_are_unavailable(host: Host) {
     let sandbox = host.sandbox("one").await;
     let calls = [
         101, 155, 161, 163, 165, 166, 167, 175, 179, 248, 249, 250, 272, 298, 304, 308, 310, 311, 312, 321,
         323, 425, 428, 429, 430, 438, 442,
     ];
-    // Skip system calls whose control case fails: some kernels are built without them.
+    // Skip system calls that are unavailable even on the host: some kernels are built without them.
     let (known, unknown): (Vec<_>, Vec<_>) =
         calls.into_iter().partition(|number| succeeds_outside(&call(*number, "0, 0, 0, 0, 0, 0")));
     assert!(known.len() >= 20, "the controls of {unknown:?} fail");
@@ -246,7 +248,7 @@ async fn files_outside_cannot_be_hard_linked_into_the_workspace(host: Host) {
         let outcome = run(&sandbox, &attack).await;
         assert_ne!(outcome.exit, Exit::Code(0), "{attack}");
     }
-    // Control case: files inside the workspace can be linked.
+    // Links to files inside the workspace can be created, so the attacks above did not fail for a more general reason.
     stdout_of(&sandbox, "echo x > file; ln file linked; ln -s file symlinked").await;
     host.stop().await;
 }

@@ -60,7 +60,7 @@ async fn a_command_runs_once_per_id_and_a_repeated_exec_returns_its_result(host:
         let outcome = sandbox.exec(shell("once", command)).await.unwrap();
         assert_eq!(text(&outcome.stdout), "1\n");
     }
-    // The command is also run only once if two calls with the same id are concurrent.
+    // The command also runs only once if two concurrent calls use the same id.
     let (left, right) = tokio::join!(
         sandbox.exec(shell("twice", "echo made >> log; wc -l < log")),
         sandbox.exec(shell("twice", "echo made >> log; wc -l < log")),
@@ -105,8 +105,8 @@ async fn killing_a_command_kills_its_process_group(host: Host) {
     host.stop().await;
 }
 
-/// Waits until the command has no processes left in the sandbox. A killed process disappears only after the kernel has
-/// scheduled it again.
+/// Waits until no process in the sandbox has `beat` in its command line. A killed process disappears only after the
+/// kernel has scheduled it again.
 async fn assert_nothing_beats(sandbox: &herm_sandbox::Sandbox) {
     let wait = "while grep -q '[b]eat' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.01; done; echo ended";
     assert_eq!(stdout_of(sandbox, wait).await, "ended\n");

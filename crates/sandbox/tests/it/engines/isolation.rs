@@ -1,5 +1,5 @@
-//! Tests that a sandbox is isolated from the host and from other sandboxes. Each attack has a control case, which
-//! succeeds outside a sandbox.
+//! Tests that a sandbox is isolated from the host and from other sandboxes. Most attacks are also made outside a
+//! sandbox, where they must succeed, to show that the attacks themselves work.
 
 use herm_sandbox::Exit;
 use herm_testkit::process::wait_until;
@@ -48,7 +48,8 @@ async fn another_sandboxs_workspace_and_processes_are_not_visible(host: Host) {
     let (one, other) = (host.sandbox("one").await, host.sandbox("other").await);
     stdout_of(&other, "echo theirs > file; setsid sleep 98765 >/dev/null 2>&1 &").await;
     assert_eq!(stdout_of(&one, LISTING).await, "");
-    // Skip the control case on gVisor: the processes in a gVisor sandbox are not visible on the host.
+    // Wait until the process is visible on the host, to show that such a search can find it. Skip this on gVisor: the
+    // host cannot see the processes in a gVisor sandbox.
     let is_seen = || {
         host.engine == SandboxType::Gvisor
             || succeeds_outside("cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -x 9876[5]")
@@ -78,7 +79,7 @@ async fn there_is_no_network_and_no_access_to_the_hosts_loopback(host: Host) {
 
 async fn the_servers_environment_is_not_inherited(host: Host) {
     let sandbox = host.sandbox("one").await;
-    // Control case: the test process itself has this variable, because Cargo sets it for every test.
+    // The test process has this variable, because Cargo sets it for every test. The sandbox must not inherit it.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     let env = stdout_of(
         &sandbox,

@@ -11,8 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Fixture, fixture};
 
-/// The depth of the deep directory tree. It exceeds the limit of open file descriptors, and its paths are longer than
-/// the kernel allows.
+/// The depth of the deep directory tree. It exceeds the limit on open file descriptors and makes paths longer than the
+/// kernel allows.
 const DEPTH: usize = 3_000;
 /// The id of the unprivileged user `nobody`.
 const NOBODY: u32 = 65534;
@@ -60,7 +60,7 @@ pub(super) fn run_as_nobody(name: &str, dir: &Path) {
     );
 }
 
-/// Runs as the user `nobody`, because file permissions do not restrict root. The limit of open file descriptors is so
+/// Runs as the user `nobody`, because file permissions do not restrict root. The limit on open file descriptors is so
 /// low that the removal would fail if it needed one descriptor per level.
 #[test]
 fn a_deep_tree_without_permissions_is_removed_and_the_outside_is_unchanged() {
@@ -89,7 +89,7 @@ fn a_deep_tree_without_permissions_is_removed_and_the_outside_is_unchanged() {
     Workspace::destroy(&fixture.inside).unwrap();
     assert!(!fixture.inside.exists());
     fixture.assert_outside_unchanged();
-    // The removal also did not follow a link and change the permissions of the directory outside the workspace.
+    // The removal has not changed the permissions of the directory outside the workspace.
     assert_ne!(fs::metadata(&fixture.outside).unwrap().permissions().mode() & 0o777, 0o700);
 }
 

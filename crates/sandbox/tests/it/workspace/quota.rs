@@ -63,8 +63,8 @@ fn only_a_fresh_measurement_rejects_a_write_and_an_old_one_expires() {
     quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(MIB).unwrap();
     fs::remove_file(fixture.inside.join("large")).unwrap();
     quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(9 * MIB).unwrap();
-    // Simulate a write by the agent. The quota notices it only at the next measurement, which is made when the last one
-    // has expired.
+    // Simulate a write by the agent. The write is noticed only when the workspace is measured again, after the previous
+    // measurement has expired.
     put(&fixture, "large", 8);
     quotas.begin_write(&fixture.inside, 10 * MIB, 0).grow_to(9 * MIB).unwrap();
     clock.advance_ms(10_001);

@@ -37,7 +37,8 @@ fn a_directory_swapped_for_a_link_does_not_lead_outside() {
     fs::write(fixture.inside.join("a/d/secret"), "mine").unwrap();
     symlink(&fixture.outside, fixture.inside.join("link")).unwrap();
     while_swapped(&fixture, "a/d", || {
-        // Control case: opening the path normally follows the link and escapes the workspace.
+        // Read the path normally until a read follows the link and escapes the workspace. This shows that the attack
+        // works.
         let plain = fixture.inside.join("a/d/secret");
         while fs::read_to_string(&plain).unwrap() != SECRET {}
         let mut reads = 0;

@@ -35,7 +35,7 @@ fn nothing_is_written_through_a_link_in_the_path() {
     fixture.create_links();
     for link_path in ["to_dir/secret", "to_dir/new", "to_dir/a/b/new", "magic/tmp/new", "looped/new"] {
         let written = fixture.workspace.write_atomic(&path(link_path), b"mine", LIMIT);
-        // The error depends on the link's position: it may or may not be the last parent directory in the path.
+        // The error depends on whether the link is the last parent directory in the path or an earlier one.
         assert!(matches!(written, Err(Error::Symlink | Error::NotADirectory)), "{link_path}: {written:?}");
     }
     fixture.assert_outside_unchanged();

@@ -76,7 +76,7 @@ fn members_that_lead_outside_are_rejected() {
         ("path=workspace/ab", "path=workspace/aa", "occurs twice"),
         ("path=workspace/ab", "path=workspace/dd", ""),
         ("path=workspace/ln", "path=workspace/dd", ""),
-        // Two files with an invalid parent directory: in the first case it is a symbolic link, in the second a file.
+        // The file's parent is a symbolic link in the first case and another file in the second.
         ("path=workspace/dd/x", "path=workspace/ln/x", ""),
         ("path=workspace/dd/x", "path=workspace/ab/x", ""),
         ("linkpath=workspace/", "linkpath=/orkspace/", invalid_path),

@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use herm_store::journal::{self, Position};
 use herm_store::messages::NewMessage;
 use herm_store::queue::{self, Lease};
-use herm_store::{DatabaseClock, Location, Options, Store, Tx, deployments, events, messages, runs, threads};
+use herm_store::runs::{self, NewRun, Transition};
+use herm_store::{DatabaseClock, Location, Options, Store, Tx, deployments, events, messages, threads};
 use herm_types::deployment::{Deployment, DeploymentSettings, DeploymentStatus};
 use herm_types::event::Event;
-use herm_types::run::StepKind;
-use herm_types::run::{RunStatus, Usage};
+use herm_types::run::{StepKind, Usage};
 use herm_types::sandbox::{SandboxSettings, SandboxType};
 use herm_types::thread::Role;
 use herm_types::time::{SystemClock, SystemRng};
@@ -183,11 +183,8 @@ impl StoreClient {
                     let (deployment_id, thread_id) = (this.deployment_id, this.thread_id);
                     deployments::find(tx, deployment_id).await?;
                     threads::find_and_lock(tx, deployment_id, thread_id).await?;
-                    let run_id: RunId = this.ids.next();
-                    runs::insert(tx, run_id, deployment_id, thread_id).await?;
-                    let work_id = this.ids.next();
-                    queue::enqueue(tx, work_id, queue::Kind::Run, run_id.to_string(), deployment_id).await?;
-                    emit_status(tx, deployment_id, run_id, thread_id, RunStatus::Queued);
+                    let (run_id, work_id) = (this.ids.next(), this.ids.next());
+                    runs::begin(tx, NewRun { run_id, work_id, deployment_id, thread_id }).await?;
                     threads::touch(tx, thread_id, Some(run_id), 1).await?;
                     add_message(tx, deployment_id, message(message_id, thread_id, run_id, Role::User))
                         .await?;
@@ -204,11 +201,12 @@ impl StoreClient {
                 Box::pin(async move {
                     let lease = queue::claim(tx, "bench", 1, LEASE_MS).await?.pop();
                     let lease = lease.ok_or_else(|| corrupt("the queue is empty"))?;
-                    let run_id =
-                        lease.subject_id.parse().map_err(|_| corrupt("a work item has no run id"))?;
-                    let thread_id = runs::start(tx, run_id).await?;
-                    let thread_id = thread_id.ok_or_else(|| corrupt("a run was started twice"))?;
-                    emit_status(tx, lease.deployment_id, run_id, thread_id, RunStatus::Running);
+                    let run_id: RunId = lease.subject()?;
+                    if !runs::transition(tx, run_id, Transition::Start).await? {
+                        return Err(corrupt("a run was started twice"));
+                    }
+                    let run = runs::find(tx, lease.deployment_id, run_id).await?;
+                    let thread_id = run.ok_or_else(|| corrupt("a claimed run does not exist"))?.thread_id;
                     Ok(ClaimedRun { lease, run_id, thread_id, message_id })
                 })
             })
@@ -254,10 +252,9 @@ impl StoreClient {
                     threads::find_and_lock(tx, lease.deployment_id, *thread_id).await?;
                     messages::count_pending(tx, *run_id).await?;
                     runs::is_cancel_requested(tx, *run_id).await?;
-                    runs::end(tx, *run_id, RunStatus::Completed, None, &Usage::default()).await?;
                     threads::touch(tx, *thread_id, None, 1).await?;
                     queue::complete(tx, lease).await?;
-                    emit_status(tx, lease.deployment_id, *run_id, *thread_id, RunStatus::Completed);
+                    runs::transition(tx, *run_id, Transition::Complete(Usage::default())).await?;
                     Ok(())
                 })
             })
@@ -273,16 +270,6 @@ impl ClaimedRun {
 
 async fn head(tx: &mut Tx, claimed: &ClaimedRun) -> Result<i64> {
     Ok(events::head(tx, claimed.lease.deployment_id).await?.0)
-}
-
-fn emit_status(
-    tx: &mut Tx,
-    deployment_id: DeploymentId,
-    run_id: RunId,
-    thread_id: ThreadId,
-    status: RunStatus,
-) {
-    tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
 }
 
 fn message(message_id: MessageId, thread_id: ThreadId, run_id: RunId, role: Role) -> NewMessage {

@@ -5,6 +5,7 @@ use herm_types::run::RunError;
 
 use crate::run_state::{RunState, Step, turns};
 use crate::steering::Settlement;
+use crate::tools::{MAX_CALLS_PER_TURN, Toolset, Verdict};
 
 /// The maximum number of model calls during one run. A run that needs more fails with the code `step_limit`.
 pub const MAX_STEPS: usize = 100;
@@ -20,9 +21,8 @@ const EMPTY_REPLY_REMINDER: &str = "(Your last reply was empty. Answer the user,
 pub enum Decision {
     /// Call the model with these turns. Its reply is recorded as step `step_no`.
     CallModel { step_no: i64, turns: Vec<Turn> },
-    /// Run these tool calls of step `step_no` in parallel. Each is paired with its call number. Call numbers
-    /// start at 1.
-    RunTools { step_no: i64, calls: Vec<(i64, ToolCall)> },
+    /// Process these tool calls of step `step_no` in parallel, each by its verdict.
+    RunTools { step_no: i64, calls: Vec<OpenCall> },
     /// Wait until a person answers a steering request. The run has nothing else to do in the meantime.
     Wait,
     /// End the run as completed.
@@ -31,13 +31,25 @@ pub enum Decision {
     Fail(RunError),
 }
 
+/// A tool call without a result, and the verdict on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenCall {
+    /// The number of the call within its step. The first call is 1.
+    pub call_no: i64,
+    /// The call, with the arguments of the person who approved it if they edited them.
+    pub call: ToolCall,
+    /// True if the journal contains the call's intent, which an earlier attempt has recorded.
+    pub was_begun: bool,
+    pub verdict: Verdict,
+}
+
 /// Returns the next step of a run. The decision depends only on `state`.
 pub fn decide(state: &RunState) -> Decision {
     let Some(last) = state.steps.last() else { return call_model(state, 1) };
     let Some(reply) = &last.reply else { return call_model(state, last.step_no) };
     let open = open_calls(last, reply);
     if !open.is_empty() {
-        return run_tools_or_wait(last, open);
+        return run_tools_or_wait(&state.tools, last, open);
     }
     let continues = !last.outcomes.is_empty() || !state.pending.is_empty() || is_empty(reply);
     if !continues {
@@ -55,28 +67,36 @@ pub fn decide(state: &RunState) -> Decision {
     call_model(state, last.step_no + 1)
 }
 
-fn run_tools_or_wait(step: &Step, open: Vec<(i64, ToolCall)>) -> Decision {
-    let failed = step.settlements.values().find_map(|settlement| match settlement {
-        Settlement::Fail(error) => Some(error.clone()),
-        _ => None,
-    });
-    if let Some(error) = failed {
-        return Decision::Fail(error);
+fn run_tools_or_wait(tools: &Toolset, step: &Step, open: Vec<(i64, &ToolCall)>) -> Decision {
+    let mut calls = Vec::new();
+    for (call_no, call) in open {
+        let (mut call, was_begun) = (call.clone(), step.begun.contains(&call_no));
+        let verdict = match step.settlements.get(&call_no) {
+            Some(Settlement::Fail(error)) => return Decision::Fail(error.clone()),
+            Some(Settlement::Pending) => continue,
+            Some(Settlement::Skip(outcome)) => Verdict::Answer(outcome.clone()),
+            Some(Settlement::Execute { arguments, note }) => {
+                call.arguments = arguments.clone().unwrap_or(call.arguments);
+                Toolset::judge_allowed(&call, was_begun, note.as_deref())
+            }
+            None if call_no > MAX_CALLS_PER_TURN => Verdict::refuse(format!(
+                "This call was not made: a turn may make at most {MAX_CALLS_PER_TURN} calls. Make it again in the \
+                 next turn."
+            )),
+            None if was_begun => Toolset::judge_allowed(&call, was_begun, None),
+            None => tools.judge(&call),
+        };
+        calls.push(OpenCall { call_no, call, was_begun, verdict });
     }
-    let is_pending = |call_no: &i64| step.settlements.get(call_no) == Some(&Settlement::Pending);
-    let calls: Vec<_> = open.into_iter().filter(|(call_no, _)| !is_pending(call_no)).collect();
     if calls.is_empty() { Decision::Wait } else { Decision::RunTools { step_no: step.step_no, calls } }
 }
 
-fn open_calls(step: &Step, reply: &ModelReply) -> Vec<(i64, ToolCall)> {
-    (1..)
-        .zip(reply.tool_calls())
-        .filter(|(call_no, _)| {
-            let index = usize::try_from(*call_no - 1).unwrap_or(usize::MAX);
-            step.outcomes.get(index).is_none_or(Option::is_none)
-        })
-        .map(|(call_no, call)| (call_no, call.clone()))
-        .collect()
+fn open_calls<'a>(step: &Step, reply: &'a ModelReply) -> Vec<(i64, &'a ToolCall)> {
+    let has_outcome = |call_no: i64| {
+        let index = usize::try_from(call_no - 1).unwrap_or(usize::MAX);
+        step.outcomes.get(index).is_some_and(Option::is_some)
+    };
+    (1..).zip(reply.tool_calls()).filter(|(call_no, _)| !has_outcome(*call_no)).collect()
 }
 
 /// Returns the number of consecutive empty replies at the end of `steps`.
@@ -86,6 +106,11 @@ pub fn empty_replies(steps: &[Step]) -> usize {
 
 fn is_empty(reply: &ModelReply) -> bool {
     reply.stop != StopReason::Refusal && reply.tool_calls().next().is_none() && reply.text().trim().is_empty()
+}
+
+/// Returns true if a run ends as completed with this reply, provided that no further user message has arrived.
+pub fn is_final_reply(reply: &ModelReply) -> bool {
+    reply.tool_calls().next().is_none() && !is_empty(reply) && final_decision(reply) == Decision::Finish
 }
 
 fn final_decision(reply: &ModelReply) -> Decision {
@@ -121,6 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tools::{CallMode, Shell, ToolRequest};
     use herm_types::model::ToolOutcome;
 
     fn reply(text: &str, calls: usize) -> ModelReply {
@@ -129,7 +155,7 @@ mod tests {
             Block::ToolCall(ToolCall {
                 tool_call_id: format!("call_{number}"),
                 tool: "shell".to_owned(),
-                arguments: "{}".to_owned(),
+                arguments: r#"{"command": "ls"}"#.to_owned(),
             })
         });
         let blocks = text.into_iter().chain(calls).collect();
@@ -158,7 +184,7 @@ mod tests {
     fn only_tool_calls_without_a_result_are_run() {
         let state = state(vec![step(1, Some(reply("", 3)), 1)]);
         let Decision::RunTools { step_no: 1, calls } = decide(&state) else { panic!() };
-        assert_eq!(calls.iter().map(|(call_no, _)| *call_no).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(calls.iter().map(|open| open.call_no).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]
@@ -166,14 +192,54 @@ mod tests {
         let mut asking = step(1, Some(reply("", 2)), 0);
         asking.settlements.insert(1, Settlement::Pending);
         let Decision::RunTools { calls, .. } = decide(&state(vec![asking.clone()])) else { panic!() };
-        assert_eq!(calls.iter().map(|(call_no, _)| *call_no).collect::<Vec<_>>(), [2]);
+        assert_eq!(calls.iter().map(|open| open.call_no).collect::<Vec<_>>(), [2]);
         asking.outcomes[1] = Some(ToolOutcome { text: "ok".to_owned(), is_error: false });
         assert_eq!(decide(&state(vec![asking.clone()])), Decision::Wait);
         asking.settlements.insert(1, Settlement::Execute { arguments: None, note: None });
-        assert!(matches!(decide(&state(vec![asking.clone()])), Decision::RunTools { .. }));
+        let Decision::RunTools { calls, .. } = decide(&state(vec![asking.clone()])) else { panic!() };
+        assert!(matches!(calls[0].verdict, Verdict::Execute(_)));
         let error = RunError { code: "steering_expired".to_owned(), message: "late".to_owned() };
         asking.settlements.insert(1, Settlement::Fail(error.clone()));
         assert_eq!(decide(&state(vec![asking])), Decision::Fail(error));
+    }
+
+    #[test]
+    fn a_call_begun_before_a_crash_is_recovered_without_another_check() {
+        let mut begun = step(1, Some(reply("", 2)), 0);
+        begun.begun.insert(1);
+        // The default toolset has no tools, so only the call that was not begun is refused.
+        let Decision::RunTools { calls, .. } = decide(&state(vec![begun])) else { panic!() };
+        assert!(calls[0].was_begun && !calls[1].was_begun);
+        let Verdict::Execute(cleared) = calls[0].verdict.clone() else { panic!() };
+        assert_eq!(cleared.into_parts().1, CallMode::Recover);
+        assert!(matches!(&calls[1].verdict, Verdict::Answer(outcome) if outcome.is_error));
+    }
+
+    #[test]
+    fn an_approved_call_is_executed_with_the_arguments_that_the_person_edited() {
+        let mut approved = step(1, Some(reply("", 1)), 0);
+        let edited = r#"{"command": "ls -l"}"#.to_owned();
+        let note = Some("edited".to_owned());
+        approved
+            .settlements
+            .insert(1, Settlement::Execute { arguments: Some(edited.clone()), note: note.clone() });
+        let Decision::RunTools { calls, .. } = decide(&state(vec![approved])) else { panic!() };
+        assert_eq!(calls[0].call.arguments, edited);
+        let Verdict::Execute(cleared) = calls[0].verdict.clone() else { panic!() };
+        let shell = Shell { command: "ls -l".to_owned(), timeout_s: None };
+        assert_eq!(cleared.into_parts(), (ToolRequest::Shell(shell), CallMode::Execute, note));
+    }
+
+    #[test]
+    fn calls_beyond_the_limit_of_a_turn_are_answered_with_an_error() {
+        let many = usize::try_from(MAX_CALLS_PER_TURN).unwrap() + 1;
+        let Decision::RunTools { calls, .. } = decide(&state(vec![step(1, Some(reply("", many)), many - 1)]))
+        else {
+            panic!()
+        };
+        assert!(
+            matches!(&calls[0].verdict, Verdict::Answer(outcome) if outcome.text.contains("at most 32 calls"))
+        );
     }
 
     #[test]

@@ -32,12 +32,6 @@ impl ReplyDedup {
         Self { published, attempt: String::new() }
     }
 
-    /// Prepares for another attempt at the same reply. Text that was already published is not published
-    /// again.
-    pub fn restart(&mut self) {
-        self.attempt.clear();
-    }
-
     /// Adds text that the current attempt has received. Returns the output to publish now.
     pub fn push(&mut self, delta: &str) -> Vec<Output> {
         self.attempt.push_str(delta);
@@ -121,11 +115,10 @@ mod tests {
         /// text of the last finished message is the text of the last attempt.
         #[test]
         fn deltas_concatenate_to_their_message(attempts in proptest::collection::vec("[abé]{0,6}", 1..5)) {
-            let mut dedup = ReplyDedup::default();
             let (mut open, mut finished) = (String::new(), None);
             let last = attempts.len() - 1;
             for (number, attempt) in attempts.iter().enumerate() {
-                dedup.restart();
+                let mut dedup = ReplyDedup::resume(open.clone());
                 let mut output: Vec<Output> =
                     attempt.chars().flat_map(|c| dedup.push(c.encode_utf8(&mut [0; 4]))).collect();
                 if number == last {

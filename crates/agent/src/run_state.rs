@@ -1,15 +1,17 @@
 //! The state of a run as the journal records it, and the conversation that the model reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use herm_types::model::{ModelReply, ToolOutcome, ToolResult, Turn};
 
 use crate::steering::Settlement;
+use crate::tools::Toolset;
 
-/// The input of a decision: the conversation of earlier runs, the steps of this run, and user messages that
-/// no step has read yet.
+/// The input of a decision: the tools of the run, the conversation of earlier runs, the steps of this run, and user
+/// messages that no step has read yet.
 #[derive(Clone, Debug, Default)]
 pub struct RunState {
+    pub tools: Toolset,
     /// The turns of the thread's earlier runs, oldest first.
     pub earlier: Vec<Turn>,
     /// The steps of the run, in order. Only the last step may be incomplete.
@@ -29,6 +31,9 @@ pub struct Step {
     pub reply: Option<ModelReply>,
     /// The results of the reply's tool calls, in order. `None` stands for a tool call without a result.
     pub outcomes: Vec<Option<ToolOutcome>>,
+    /// The numbers of the tool calls whose intent is in the journal. An earlier attempt may have executed a call that is
+    /// begun but has no result.
+    pub begun: BTreeSet<i64>,
     /// The effects of steering requests on this step's tool calls, keyed by call number. Only the last step
     /// has any.
     pub settlements: BTreeMap<i64, Settlement>,

@@ -5,8 +5,9 @@ mod patch;
 mod provisioning;
 
 use herm_sandbox::workspace::Workspace;
+use herm_store::deployments::{self, Transition};
 use herm_store::skills::Skill;
-use herm_store::{deployments, queue, skills, threads};
+use herm_store::{queue, skills, threads};
 use herm_types::deployment::{Deployment, DeploymentItem, DeploymentSettings, DeploymentStatus};
 use herm_types::event::Event;
 use herm_types::key::Scope;
@@ -25,6 +26,9 @@ pub use patch::{
     BudgetPatch, DeploymentPatch, FeaturesPatch, FieldPatch, MAX_METADATA_PAIRS, MapPatch, SandboxPatch,
     SteeringPatch,
 };
+
+/// The title of a new deployment's default thread. Clients can change it.
+const DEFAULT_THREAD_TITLE: &str = "Default";
 
 /// The properties of a deployment to be created. Each field is valid by itself, but combinations of fields
 /// have not been checked yet.
@@ -109,7 +113,9 @@ pub async fn create(
         engines::assign_engine(&mut deployment.settings.sandbox, &chosen)?;
     }
     let lacks_image = app.lacks_image(&deployment.settings.sandbox).await;
-    deployment.status = provisioning::initial_status(&deployment, lacks_image);
+    if provisioning::is_needed(&deployment, lacks_image) {
+        deployment.status = DeploymentStatus::Provisioning;
+    }
     let deployment_id = deployment.deployment_id;
     let headers = HeaderSealer::new(app, deployment_id);
     deployment.settings.mcp_servers = headers.resolve_all(new_servers.unwrap_or_default(), &[], now)?;
@@ -156,7 +162,8 @@ async fn insert(
             edit::insert(tx, &draft).await?;
             let deployment = &draft.deployment;
             provisioning::enqueue(tx, &caller, &ids, deployment).await?;
-            threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, None).await?;
+            let title = Some(DEFAULT_THREAD_TITLE.to_owned());
+            threads::insert(tx, deployment.default_thread_id, deployment.deployment_id, title).await?;
             tx.emit(deployment.deployment_id, Event::deployment_status(deployment.status.as_str()));
             Ok(details)
         })
@@ -240,14 +247,15 @@ pub async fn retry(
                     return Err(herm_types::Error::new(ErrorCode::Conflict, message));
                 }
                 engines::assign_engine(&mut draft.deployment.settings.sandbox, &chosen)?;
-                draft.deployment.error = None;
-                draft.deployment.status = provisioning::initial_status(&draft.deployment, lacks_image);
                 Ok(())
             };
-            let (draft, ()) = edit::edit(tx, &caller, deployment_id, edit).await?;
-            provisioning::enqueue(tx, &caller, &ids, &draft.deployment).await?;
-            tx.emit(deployment_id, Event::deployment_status(draft.deployment.status.as_str()));
-            Ok(DeploymentDetails { deployment: draft.deployment, skills, own_user })
+            let (Draft { deployment, .. }, ()) = edit::edit(tx, &caller, deployment_id, edit).await?;
+            let is_needed = provisioning::is_needed(&deployment, lacks_image);
+            let transition = if is_needed { Transition::Provision } else { Transition::Recover };
+            deployments::transition(tx, deployment_id, transition).await?;
+            let deployment = caller.deployment(tx, deployment_id).await?;
+            provisioning::enqueue(tx, &caller, &ids, &deployment).await?;
+            Ok(DeploymentDetails { deployment, skills, own_user })
         })
     })
     .await
@@ -343,7 +351,6 @@ pub async fn delete(
                 // This call locks the deployment's work items. They must be locked before the deployment's
                 // event counter: workers use this order too, and a different order could cause a deadlock.
                 queue::remove_of_deployment(tx, deployment_id).await?;
-                tx.emit(deployment_id, Event::deployment_status("deleted"));
                 if !deployments::delete(tx, &deployment).await? {
                     return Err(herm_types::Error::not_found("deployment", &deployment_id.to_string()).into());
                 }

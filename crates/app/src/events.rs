@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use herm_store::events::RetainedRange;
 use herm_store::{Store, Subscriber, events};
-use herm_types::event::{EventFilter, StoredEvent};
+use herm_types::event::{DELETED, EventFilter, StoredEvent};
 use herm_types::id::EventId;
 use herm_types::key::Scope;
 use herm_types::{DeploymentId, Error as ApiError, ErrorCode};
+use serde::Deserialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::key_watch::KeyHandle;
@@ -257,7 +258,12 @@ impl Subscription {
 /// Returns true if the event reports that the deployment was deleted. It is the last event of the deployment:
 /// the event log is erased afterwards.
 fn is_deletion(event: &StoredEvent) -> bool {
-    &*event.event == "deployment_status" && event.data.contains("\"deleted\"")
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        status: &'a str,
+    }
+    let data = (&*event.event == "deployment_status").then(|| serde_json::from_str::<Data<'_>>(&event.data));
+    matches!(data, Some(Ok(Data { status: DELETED })))
 }
 
 /// A page of a deployment's events, oldest first.

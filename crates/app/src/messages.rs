@@ -1,6 +1,7 @@
 //! Messages to an agent. A message is the only way to start a run.
 
-use herm_store::{Tx, messages, queue, runs, threads};
+use herm_store::runs::{self, NewRun};
+use herm_store::{Tx, messages, queue, threads};
 use herm_types::deployment::DeploymentStatus;
 use herm_types::event::Event;
 use herm_types::key::Scope;
@@ -102,12 +103,9 @@ async fn accept(
             (run_id, status_of_active(tx, deployment_id, run_id, answers.is_some()).await?)
         }
         None => {
-            let run_id: RunId = ids.next();
-            runs::insert(tx, run_id, deployment_id, thread_id).await?;
-            queue::enqueue(tx, ids.next(), queue::Kind::Run, run_id.to_string(), deployment_id).await?;
-            let status = RunStatus::Queued;
-            tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
-            (run_id, status)
+            let (run_id, work_id) = (ids.next(), ids.next());
+            runs::begin(tx, NewRun { run_id, work_id, deployment_id, thread_id }).await?;
+            (run_id, RunStatus::Queued)
         }
     };
     let message = messages::NewMessage {

@@ -183,31 +183,6 @@ pub async fn delete(app: &App, caller: &Caller, secret_id: SecretId) -> Result<(
         .await
 }
 
-/// Returns a secret with its value, or `None` if the account has no such secret. Only the code that inserts
-/// values into outgoing requests may call this function.
-///
-/// # Errors
-/// Fails if the stored value is corrupted or was encrypted under a master key that the server does not have.
-pub async fn open(
-    app: &App,
-    account_id: AccountId,
-    secret_id: &SecretId,
-) -> Result<Option<(Secret, SecretString)>, Error> {
-    let requested = secret_id.clone();
-    let found = app
-        .store
-        .read("open_secret", move |tx| {
-            Box::pin(async move { secrets::find_sealed(tx, account_id, &requested).await })
-        })
-        .await?;
-    let Some((secret, sealed)) = found else { return Ok(None) };
-    let row = row(account_id, secret_id);
-    let value = app.sealer.open(cell(&row), &sealed)?;
-    let text = std::str::from_utf8(&value)
-        .map_err(|_| herm_store::Error::Corrupt(format!("the value of secret {secret_id} is not UTF-8")))?;
-    Ok(Some((secret, SecretString::from(text))))
-}
-
 /// Returns the value of a secret that a deployment uses. Returns `None` if the deployment no longer uses the
 /// secret. Also returns `None` if the secret has changed since `known` was read, because a new value may be
 /// meant for other hosts. Only the code that inserts values into outgoing requests may call this function.

@@ -3,14 +3,15 @@
 //! A request is resolved while its thread is locked, so that there is exactly one outcome. A worker suspends
 //! a run under the same lock, so that it misses no answer.
 
-use herm_agent::steering as harness;
+use herm_agent::steering::parse_answer;
+use herm_agent::tools;
 use herm_crypto::sha256;
+use herm_store::runs::{self, Transition};
 use herm_store::steering::{self as requests, Resolution, StoredRequest};
-use herm_store::{Tx, approvals, queue, runs, threads};
+use herm_store::{Tx, approvals, queue, threads};
 use herm_types::event::Event;
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
-use herm_types::run::RunStatus;
 use herm_types::steering::{
     Approval, Remember, SteeringAnswer, SteeringDecision, SteeringKind, SteeringOutcome, SteeringRequest,
     SteeringStatus,
@@ -173,7 +174,7 @@ fn check(request: &SteeringRequest, answer: &SteeringAnswer) -> Result<(), ApiEr
     if let Some(arguments) = &answer.arguments {
         if !is_approval {
             errors.push(FieldError::new("arguments", "is only allowed if `decision` is `approve`"));
-        } else if let Err(message) = harness::check_arguments(&request.tool, arguments) {
+        } else if let Err(message) = tools::check_arguments(&request.tool, arguments) {
             errors.push(FieldError::new("arguments", message));
         }
     }
@@ -210,7 +211,9 @@ async fn accept(
     let outcome = answer.decision.outcome();
     let resolution = Resolution { outcome, by, answer: Some(answer), fingerprint: changed };
     resolve(tx, stored, &resolution).await?;
-    resume(tx, request.deployment_id, request.run_id).await
+    // The work item of the run is already due.
+    runs::transition(tx, request.run_id, Transition::Start).await?;
+    Ok(())
 }
 
 /// Stores the outcome of a request and emits an event, unless the request is already resolved. The caller
@@ -224,16 +227,6 @@ async fn resolve(
     if requests::resolve(tx, steering_id, resolution).await? {
         let (outcome, by) = (resolution.outcome, resolution.by.clone());
         tx.emit(deployment_id, Event::SteeringResolved { run_id, thread_id, steering_id, outcome, by });
-    }
-    Ok(())
-}
-
-/// Changes the status of a waiting run to `running`. The caller must already have made the run's work item
-/// due, so that a worker continues the run.
-async fn resume(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<(), Error> {
-    if let Some(thread_id) = runs::start(tx, run_id).await? {
-        let status = RunStatus::Running;
-        tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
     }
     Ok(())
 }
@@ -256,7 +249,7 @@ pub(crate) async fn answer_by_message(
     if oldest.request.kind == SteeringKind::Approval && caller.require(Scope::SteeringAnswer).is_err() {
         return Ok(None);
     }
-    let answer = harness::parse_answer(oldest.request.kind, text);
+    let answer = parse_answer(oldest.request.kind, text);
     accept(tx, &oldest, answer, caller, ids).await?;
     Ok(Some((oldest.request.steering_id, oldest.position.step_no)))
 }
@@ -301,7 +294,7 @@ async fn resolve_all(
 
 /// Returns the fingerprint of a tool call. Equivalent calls have the same fingerprint.
 pub fn fingerprint(tool: &str, arguments: &str) -> String {
-    let hash = sha256([harness::canonical_call(tool, arguments).as_bytes()]);
+    let hash = sha256([tools::canonical_call(tool, arguments).as_bytes()]);
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

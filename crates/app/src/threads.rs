@@ -1,10 +1,9 @@
 //! Threads: create, get, list, rename and delete.
 
-use herm_store::{Tx, messages, queue, runs, threads};
-use herm_types::event::Event;
+use herm_store::runs::{self, Transition};
+use herm_store::{Tx, messages, queue, threads};
 use herm_types::key::Scope;
 use herm_types::paging::{Page, PageRequest};
-use herm_types::run::{RunStatus, Usage};
 use herm_types::thread::{Thread, ThreadInfo, ThreadItem};
 use herm_types::{DeploymentId, ErrorCode, MessageId, ThreadId, WorkId};
 
@@ -194,7 +193,7 @@ pub async fn delete(
                     return Err(missing(thread_id).into());
                 }
                 queue::remove_of_thread(tx, deployment_id, thread_id).await?;
-                end_run(tx, deployment_id, thread_id).await?;
+                end_run(tx, thread_id).await?;
                 let subject = thread_id.to_string();
                 Ok(queue::enqueue(tx, work_id, queue::Kind::EraseThread, subject, deployment_id).await?)
             })
@@ -202,17 +201,12 @@ pub async fn delete(
         .await
 }
 
-/// Cancels the active run of a thread that is being deleted, and emits an event with the new status of the
-/// run.
-async fn end_run(tx: &mut Tx, deployment_id: DeploymentId, thread_id: ThreadId) -> Result<(), Error> {
+/// Cancels the active run of a thread that is being deleted, and its steering requests. Has no effect if the
+/// thread has no active run.
+async fn end_run(tx: &mut Tx, thread_id: ThreadId) -> Result<(), Error> {
     for run_id in runs::last_of_thread(tx, thread_id, 1).await? {
-        let run = runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended());
-        if run.is_some() {
-            steering::cancel_all(tx, thread_id).await?;
-            let status = RunStatus::Cancelled;
-            runs::end(tx, run_id, status, None, &Usage::default()).await?;
-            tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
-        }
+        steering::cancel_all(tx, thread_id).await?;
+        runs::transition(tx, run_id, Transition::Cancel(None)).await?;
     }
     Ok(())
 }

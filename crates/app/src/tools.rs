@@ -1,8 +1,9 @@
 //! The tools of an agent and their settings.
 
-use herm_types::deployment::{Deployment, DeploymentSettings};
+use herm_agent::tools::Toolset;
+use herm_types::deployment::Deployment;
 use herm_types::key::Scope;
-use herm_types::tool::{BUILTIN, BUILTIN_ORIGIN, Permission, Tool, ToolList, ToolSetting};
+use herm_types::tool::{BUILTIN_ORIGIN, Permission, Tool, ToolList, ToolSetting};
 use herm_types::{DeploymentId, Error as ApiError};
 
 use crate::deployments::edit;
@@ -24,7 +25,7 @@ pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Re
         .store
         .read("list_tools", move |tx| Box::pin(async move { caller.deployment(tx, deployment_id).await }))
         .await?;
-    Ok(ToolList { data: of_deployment(&deployment) })
+    Ok(ToolList { data: of_deployment(&deployment).into_iter().map(|(tool, _)| tool).collect() })
 }
 
 /// Updates the settings of a tool. The change takes effect with the next run.
@@ -41,21 +42,21 @@ pub async fn update(
             Box::pin(async move {
                 edit::edit(tx, &caller, deployment_id, move |draft| {
                     let find = |deployment: &Deployment| {
-                        let found = of_deployment(deployment).into_iter().find(|tool| tool.name == name);
+                        let found = of_deployment(deployment).into_iter().find(|(tool, _)| tool.name == name);
                         found.ok_or_else(|| ApiError::not_found("tool", &name))
                     };
-                    let tool = find(&draft.deployment)?;
+                    let (tool, default) = find(&draft.deployment)?;
                     let setting = ToolSetting {
                         enabled: patch.enabled.unwrap_or(tool.enabled),
                         permission: patch.permission.unwrap_or(tool.permission),
                     };
                     let settings = &mut draft.deployment.settings;
-                    if setting == default_of(settings, &tool.origin) {
+                    if setting == default {
                         settings.tools.remove(&name);
                     } else {
                         settings.tools.insert(name.clone(), setting);
                     }
-                    find(&draft.deployment)
+                    Ok(find(&draft.deployment)?.0)
                 })
                 .await
                 .map(|(_, tool)| tool)
@@ -64,26 +65,21 @@ pub async fn update(
         .await
 }
 
-fn of_deployment(deployment: &Deployment) -> Vec<Tool> {
+/// Returns each tool of a deployment with its default settings.
+fn of_deployment(deployment: &Deployment) -> Vec<(Tool, ToolSetting)> {
     let settings = &deployment.settings;
-    let builtin = BUILTIN.iter().filter(|name| herm_agent::tools::is_available(settings, name));
-    let mut named: Vec<(String, &str)> = builtin.map(|name| ((*name).to_owned(), BUILTIN_ORIGIN)).collect();
-    for server in &settings.mcp_servers {
+    let builtin = Toolset::new(settings)
+        .available()
+        .map(|tool| (tool.name.to_owned(), BUILTIN_ORIGIN, tool.default_permission))
+        .collect::<Vec<_>>();
+    let of_servers = settings.mcp_servers.iter().flat_map(|server| {
         let tools = server.tools.iter().flatten();
-        named.extend(tools.map(|tool| (format!("{}.{tool}", server.name), server.name.as_str())));
-    }
-    let tools = named.into_iter().map(|(name, origin)| {
-        let default = default_of(settings, origin);
+        tools.map(move |tool| (format!("{}.{tool}", server.name), server.name.as_str(), server.permission))
+    });
+    let tools = builtin.into_iter().chain(of_servers).map(|(name, origin, permission)| {
+        let default = ToolSetting { enabled: true, permission };
         let ToolSetting { enabled, permission } = settings.tools.get(&name).copied().unwrap_or(default);
-        Tool { name, origin: origin.to_owned(), enabled, permission }
+        (Tool { name, origin: origin.to_owned(), enabled, permission }, default)
     });
     tools.collect()
-}
-
-/// Returns the default settings of a tool. `origin` is the name of the MCP server that offers the tool, or
-/// [`BUILTIN_ORIGIN`] for a built-in tool.
-fn default_of(settings: &DeploymentSettings, origin: &str) -> ToolSetting {
-    let server = settings.mcp_servers.iter().find(|server| server.name == origin);
-    let permission = server.map_or(Permission::AlwaysAllow, |server| server.permission);
-    ToolSetting { enabled: true, permission }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use herm_app::{App, Sealer, Settings};
-use herm_config::{Config, EgressDefault, SandboxFallback};
+use herm_config::{Config, SandboxFallback};
 use herm_egress::{Authority, Egress};
 use herm_llm::{Limits, ProviderKind, ProviderOptions, Providers};
 use herm_outbound::Fetcher;
@@ -14,7 +14,7 @@ use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
 use herm_sandbox::{Certificates, DockerOptions, RECONNECT_TIMEOUT, Sandboxes, Workspaces};
 use herm_store::Store;
-use herm_types::sandbox::{EgressMode, SandboxType};
+use herm_types::sandbox::SandboxType;
 use herm_types::time::{SystemClock, SystemRng};
 use herm_worker::Worker;
 use herm_worker::egress::{self, EgressService};
@@ -140,11 +140,7 @@ fn egress_service(config: &Config, store: &Store, sealer: &Sealer) -> EgressServ
         store: store.clone(),
         sealer: sealer.clone(),
         rng: Arc::new(SystemRng),
-        default_mode: match config.network.egress_default {
-            EgressDefault::Open => EgressMode::Open,
-            EgressDefault::Allowlist => EgressMode::Allowlist,
-            EgressDefault::Deny => EgressMode::Deny,
-        },
+        default_mode: config.network.egress_default,
     })
 }
 

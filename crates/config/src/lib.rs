@@ -31,7 +31,7 @@ pub use keys::Keys;
 pub use machine::{DEFAULT_FILE, load_from_machine};
 pub use memory::Memory;
 pub use models::{DEMO_MODEL, DEMO_PROVIDER, Models, Provider, ProviderKind};
-pub use network::{EgressDefault, Network};
+pub use network::Network;
 pub use sandbox::{Sandbox, SandboxFallback};
 pub use server::Server;
 pub use setting::known_variables;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use herm_types::network::PrivateTarget;
+use herm_types::sandbox::EgressMode;
 use ipnet::IpNet;
 
 use crate::Error;
@@ -15,17 +16,6 @@ const MAX_PRIVATE_TARGETS: usize = 256;
 /// The maximum length of a host name in bytes (RFC 1035). A longer name is rejected.
 const MAX_HOST_BYTES: usize = 253;
 
-/// The egress mode of deployments that do not specify one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EgressDefault {
-    /// Sandboxes may reach all public addresses.
-    Open,
-    /// Sandboxes may reach only the hosts in the deployment's settings.
-    Allowlist,
-    /// Sandboxes may not reach any host.
-    Deny,
-}
-
 /// The settings for network access.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -35,7 +25,7 @@ pub struct Network {
     /// The private networks, addresses and hosts that sandboxes may reach.
     pub allow_private_egress: Vec<PrivateTarget>,
     /// The egress mode of deployments that do not specify one.
-    pub egress_default: EgressDefault,
+    pub egress_default: EgressMode,
 }
 
 impl Network {
@@ -44,13 +34,13 @@ impl Network {
             .text(&setting::EGRESS_DEFAULT)?
             .map(|raw| {
                 raw.choose(&[
-                    ("open", EgressDefault::Open),
-                    ("allowlist", EgressDefault::Allowlist),
-                    ("deny", EgressDefault::Deny),
+                    ("open", EgressMode::Open),
+                    ("allowlist", EgressMode::Allowlist),
+                    ("deny", EgressMode::Deny),
                 ])
             })
             .transpose()?
-            .unwrap_or(EgressDefault::Open);
+            .unwrap_or(EgressMode::Open);
         Ok(Self {
             allow_private_urls: targets(sources, &setting::ALLOW_PRIVATE_URLS)?,
             allow_private_egress: targets(sources, &setting::ALLOW_PRIVATE_EGRESS)?,

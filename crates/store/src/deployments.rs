@@ -2,6 +2,7 @@
 //! Once a deployment is deleted, no query finds its rows any more. The rows are erased later, in batches.
 
 use herm_types::deployment::{Deployment, DeploymentError, DeploymentItem, DeploymentStatus, RUNTIME};
+use herm_types::event::{DELETED, Event};
 use herm_types::id::Id;
 use herm_types::paging::PageRequest;
 use herm_types::sandbox::SandboxSettings;
@@ -67,16 +68,8 @@ async fn insert_version(tx: &mut Tx, deployment: &Deployment) -> Result<(), Erro
 pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     let id = deployment.deployment_id.to_string();
     tx.execute(
-        "UPDATE deployments SET name = $1, status = $2, version = $3, updated_at = $4, error = $5 \
-         WHERE deployment_id = $6",
-        params![
-            deployment.name.as_str(),
-            deployment.status.as_str(),
-            deployment.version,
-            deployment.updated_at,
-            deployment.error.as_ref().map(serde_json::to_string).transpose()?,
-            id.as_str(),
-        ],
+        "UPDATE deployments SET name = $1, version = $2, updated_at = $3 WHERE deployment_id = $4",
+        params![deployment.name.as_str(), deployment.version, deployment.updated_at, id.as_str()],
     )
     .await?;
     tx.execute(
@@ -89,28 +82,65 @@ pub async fn update(tx: &mut Tx, deployment: &Deployment) -> Result<(), Error> {
     insert_version(tx, deployment).await
 }
 
-/// Records the outcome of provisioning: ready, or failed with `error`. The version number stays the same. Returns
-/// false, without any change, if the deployment does not have the status `provisioning`.
-pub async fn end_provisioning(
+/// A change of a deployment's status after its creation. [`delete`] ends the lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// From `provisioning` to `ready`: the deployment is provisioned.
+    Ready,
+    /// From `provisioning` to `error`: provisioning has failed.
+    Fail(DeploymentError),
+    /// From `error` to `provisioning`: provisioning is repeated.
+    Provision,
+    /// From `error` to `ready`: there is nothing to provision.
+    Recover,
+}
+
+impl Transition {
+    fn from(&self) -> DeploymentStatus {
+        match self {
+            Self::Ready | Self::Fail(_) => DeploymentStatus::Provisioning,
+            Self::Provision | Self::Recover => DeploymentStatus::Error,
+        }
+    }
+
+    fn to(&self) -> DeploymentStatus {
+        match self {
+            Self::Ready | Self::Recover => DeploymentStatus::Ready,
+            Self::Fail(_) => DeploymentStatus::Error,
+            Self::Provision => DeploymentStatus::Provisioning,
+        }
+    }
+}
+
+/// Changes the status of a deployment and emits an event. The version number stays the same. Returns false, without any
+/// change, if the deployment does not have the status from which the transition starts.
+pub async fn transition(
     tx: &mut Tx,
     deployment_id: DeploymentId,
-    error: Option<&DeploymentError>,
+    transition: Transition,
 ) -> Result<bool, Error> {
-    let status = if error.is_some() { DeploymentStatus::Error } else { DeploymentStatus::Ready };
+    let (from, to) = (transition.from(), transition.to());
+    let error = match transition {
+        Transition::Fail(error) => Some(error),
+        Transition::Ready | Transition::Provision | Transition::Recover => None,
+    };
     let now = tx.now();
     let changed = tx
         .execute(
             "UPDATE deployments SET status = $1, error = $2, updated_at = $3, restore_snapshot_id = \
-             CASE WHEN $1 = 'ready' THEN NULL ELSE restore_snapshot_id END \
-             WHERE deployment_id = $4 AND status = 'provisioning'",
+             CASE WHEN $1 = 'ready' THEN NULL ELSE restore_snapshot_id END WHERE deployment_id = $4 AND status = $5",
             params![
-                status.as_str(),
-                error.map(serde_json::to_string).transpose()?,
+                to.as_str(),
+                error.as_ref().map(serde_json::to_string).transpose()?,
                 now,
-                deployment_id.to_string()
+                deployment_id.to_string(),
+                from.as_str()
             ],
         )
         .await?;
+    if changed == 1 {
+        tx.emit(deployment_id, Event::DeploymentStatus { status: to.as_str(), error });
+    }
     Ok(changed == 1)
 }
 
@@ -236,6 +266,7 @@ pub(crate) fn max_id<I: Id>() -> String {
 /// Afterwards no query finds the deployment's other rows, and [`erase_contents`] erases them. Events that this
 /// transaction has emitted for the deployment are written before the event log closes.
 pub async fn delete(tx: &mut Tx, deployment: &Deployment) -> Result<bool, Error> {
+    tx.emit(deployment.deployment_id, Event::deployment_status(DELETED));
     crate::events::write_emitted(tx).await?;
     let id = deployment.deployment_id.to_string();
     let deleted =

@@ -35,6 +35,26 @@ pub struct Position {
     pub call_no: i64,
 }
 
+impl Position {
+    /// Returns the call name of a tool call: a unique string of run id, step number and call number. It is also the id
+    /// of the command that the call executes in the sandbox.
+    pub fn call_name(self) -> String {
+        let Self { run_id, step_no, call_no } = self;
+        format!("{run_id}.{step_no}.{call_no}")
+    }
+
+    /// Parses a call name, which consists of run id, step number and call number. Returns `None` if it is invalid. The
+    /// name is untrusted, because programs in a sandbox can send any name to the proxy.
+    pub fn parse_call_name(name: &str) -> Option<Self> {
+        let mut parts = name.split('.');
+        let (run_id, step_no, call_no) = (parts.next()?, parts.next()?, parts.next()?);
+        let number = |text: &str| text.parse::<u32>().ok().map(i64::from);
+        let position =
+            Self { run_id: run_id.parse().ok()?, step_no: number(step_no)?, call_no: number(call_no)? };
+        parts.next().is_none().then_some(position)
+    }
+}
+
 /// A journal entry: a model call or a tool call. `intent` and `result` are JSON documents that the worker defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -192,4 +212,21 @@ pub async fn model_result(tx: &mut Tx, run_id: RunId, step_no: i64) -> Result<Op
         )
         .await?;
     Ok(row.map(|row| row.opt_str(0).map(|text| text.map(str::to_owned))).transpose()?.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_name_parses_back_and_invalid_names_are_rejected() {
+        let run_id = "run_01h455vb4pex5vsknk084sn02q";
+        let position = Position::parse_call_name(&format!("{run_id}.3.12")).unwrap();
+        assert_eq!(position.call_name(), format!("{run_id}.3.12"));
+        let wrong = ["", "..", "x.1.1", run_id, ".1.1"].map(str::to_owned);
+        let wrong_ends = ["", ".1", ".1.", ".1.-1", ".1.1.1", ".1.99999999999", ".a.b"];
+        for name in wrong.into_iter().chain(wrong_ends.map(|end| format!("{run_id}{end}"))) {
+            assert_eq!(Position::parse_call_name(&name), None, "{name}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! with each claim of the work item. All of a worker's write transactions check its lease with [`hold`], so a worker
 //! that has lost its lease cannot write.
 
+use herm_types::id::Id;
 use herm_types::{DeploymentId, ThreadId, Timestamp, WorkId};
 
 use crate::row::params;
@@ -53,6 +54,21 @@ pub struct Lease {
     pub fence: i64,
     /// The number of times that the work item was claimed, including this claim.
     pub attempts: i64,
+}
+
+impl Lease {
+    /// Returns the id of the run, thread or deployment that the work item is about.
+    ///
+    /// # Errors
+    /// Returns [`Error::Corrupt`] if the subject has an id of another type.
+    pub fn subject<I: Id>(&self) -> Result<I, Error> {
+        self.subject_id.parse().map_err(|_| {
+            Error::Corrupt(format!(
+                "work item {} has the invalid subject id {:?}",
+                self.work_id, self.subject_id
+            ))
+        })
+    }
 }
 
 /// Adds a work item that is due immediately.
@@ -117,7 +133,7 @@ pub async fn claim(tx: &mut Tx, owner: &str, limit: i64, lease_ms: i64) -> Resul
     Ok(leases)
 }
 
-/// Fails the transaction unless `lease` is still the latest claim of its work item.
+/// Locks the work item of a lease, and fails unless the lease is still the latest claim of the work item.
 ///
 /// # Errors
 /// Returns [`Error::LeaseLost`] if the work item was claimed again or removed.
@@ -132,47 +148,64 @@ pub async fn hold(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
 }
 
 /// Extends a lease: it then expires `lease_ms` milliseconds from now.
+///
+/// # Errors
+/// Returns [`Error::LeaseLost`] if the work item was claimed again or removed.
 pub async fn renew(tx: &mut Tx, lease: &Lease, lease_ms: i64) -> Result<(), Error> {
-    hold(tx, lease).await?;
     let until = tx.database_now().await?.plus_ms(lease_ms);
-    tx.execute(
-        "UPDATE work SET lease_expires_at = $1 WHERE work_id = $2",
-        params![until, lease.work_id.to_string()],
-    )
-    .await?;
-    Ok(())
+    let renewed = tx
+        .execute(
+            "UPDATE work SET lease_expires_at = $1 WHERE work_id = $2 AND fence = $3",
+            params![until, lease.work_id.to_string(), lease.fence],
+        )
+        .await?;
+    held(renewed)
 }
 
 /// Removes a work item whose work is complete.
+///
+/// # Errors
+/// Returns [`Error::LeaseLost`] if the work item was claimed again or removed.
 pub async fn complete(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
-    hold(tx, lease).await?;
-    tx.execute("DELETE FROM work WHERE work_id = $1", params![lease.work_id.to_string()]).await?;
-    Ok(())
+    let deleted = tx
+        .execute(
+            "DELETE FROM work WHERE work_id = $1 AND fence = $2",
+            params![lease.work_id.to_string(), lease.fence],
+        )
+        .await?;
+    held(deleted)
 }
 
 /// Ends the lease and makes the work item due again in `delay_ms` milliseconds.
+///
+/// # Errors
+/// Returns [`Error::LeaseLost`] if the work item was claimed again or removed.
 pub async fn postpone(tx: &mut Tx, lease: &Lease, delay_ms: i64) -> Result<(), Error> {
-    hold(tx, lease).await?;
     let due_at = tx.database_now().await?.plus_ms(delay_ms);
-    tx.execute(
-        "UPDATE work SET lease_owner = NULL, lease_expires_at = 0, due_at = $1 WHERE work_id = $2",
-        params![due_at, lease.work_id.to_string()],
-    )
-    .await?;
+    postpone_until(tx, lease, Some(due_at)).await?;
     tx.work_was_added = true;
     Ok(())
 }
 
 /// Ends the lease and makes the work item due again at `due_at`. With `None`, it is not due until [`make_due`] is
 /// called.
+///
+/// # Errors
+/// Returns [`Error::LeaseLost`] if the work item was claimed again or removed.
 pub async fn postpone_until(tx: &mut Tx, lease: &Lease, due_at: Option<Timestamp>) -> Result<(), Error> {
-    hold(tx, lease).await?;
-    tx.execute(
-        "UPDATE work SET lease_owner = NULL, lease_expires_at = 0, due_at = $1 WHERE work_id = $2",
-        params![due_at.unwrap_or(Timestamp::from_micros(i64::MAX)), lease.work_id.to_string()],
-    )
-    .await?;
-    Ok(())
+    let due_at = due_at.unwrap_or(Timestamp::from_micros(i64::MAX));
+    let postponed = tx
+        .execute(
+        "UPDATE work SET lease_owner = NULL, lease_expires_at = 0, due_at = $1 WHERE work_id = $2 AND fence = $3",
+        params![due_at, lease.work_id.to_string(), lease.fence],
+        )
+        .await?;
+    held(postponed)
+}
+
+/// Returns [`Error::LeaseLost`] if no work item with the lease's fence was changed.
+fn held(changed: u64) -> Result<(), Error> {
+    if changed == 0 { Err(Error::LeaseLost) } else { Ok(()) }
 }
 
 /// Makes a subject's work item due immediately. Called when the state that the work item waits for has changed. A valid

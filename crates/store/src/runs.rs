@@ -1,12 +1,13 @@
 //! Runs and their status.
 
+use herm_types::event::Event;
 use herm_types::paging::PageRequest;
 use herm_types::run::{Run, RunError, RunStatus, Trigger, Usage};
-use herm_types::{DeploymentId, RunId, ThreadId};
+use herm_types::{DeploymentId, RunId, ThreadId, WorkId};
 
 use crate::deployments::max_id;
 use crate::row::{Row, params};
-use crate::{Error, Tx};
+use crate::{Error, Tx, queue};
 
 /// Filters for a list of runs. A filter that is `None` matches every run.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +16,26 @@ pub struct Filter {
     pub status: Option<RunStatus>,
 }
 
-/// Inserts a run with the status `queued`.
+/// A run that is about to begin, and the work item that executes it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRun {
+    pub run_id: RunId,
+    pub work_id: WorkId,
+    pub deployment_id: DeploymentId,
+    pub thread_id: ThreadId,
+}
+
+/// Begins a run: inserts it with the status `queued`, enqueues its work item, and emits an event.
+pub async fn begin(tx: &mut Tx, new: NewRun) -> Result<(), Error> {
+    let NewRun { run_id, work_id, deployment_id, thread_id } = new;
+    insert(tx, run_id, deployment_id, thread_id).await?;
+    queue::enqueue(tx, work_id, queue::Kind::Run, run_id.to_string(), deployment_id).await?;
+    let status = RunStatus::Queued;
+    tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error: None, usage: None });
+    Ok(())
+}
+
+/// Inserts a run with the status `queued`, without a work item and without an event.
 pub async fn insert(
     tx: &mut Tx,
     run_id: RunId,
@@ -68,30 +88,102 @@ pub async fn list(
     rows.iter().map(run).collect()
 }
 
-/// Sets a queued or waiting run to `running`. Returns the id of its thread, or `None` if the run has another status.
-/// The first call for a run also stores the deployment's current version, which the run then uses until it ends.
-pub async fn start(tx: &mut Tx, run_id: RunId) -> Result<Option<ThreadId>, Error> {
-    let now = tx.now();
-    tx.one(
-        "UPDATE runs SET status = 'running', started_at = COALESCE(started_at, $1), version = COALESCE(version, \
-         (SELECT version FROM deployments WHERE deployments.deployment_id = runs.deployment_id)) \
-         WHERE run_id = $2 AND status IN ('queued', 'waiting_on_human') RETURNING thread_id",
-        params![now, run_id.to_string()],
-    )
-    .await?
-    .map(|row| row.parse(0))
-    .transpose()
+/// A change of a run's status after its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// From `queued` or `waiting_on_human` to `running`. The first time, the run also gets the deployment's current
+    /// version, which it then uses until it ends.
+    Start,
+    /// From `running` to `waiting_on_human`.
+    Wait,
+    /// From `running` to `completed`.
+    Complete(Usage),
+    /// From `running` to `error`.
+    Fail(RunError, Usage),
+    /// From any status that is not final to `cancelled`. `None` if the usage is not known.
+    Cancel(Option<Usage>),
 }
 
-/// Sets a running run to `waiting_on_human`. Returns false, without any change, if the run has another status.
-pub async fn wait(tx: &mut Tx, run_id: RunId) -> Result<bool, Error> {
-    let changed = tx
-        .execute(
-            "UPDATE runs SET status = 'waiting_on_human' WHERE run_id = $1 AND status = 'running'",
-            params![run_id.to_string()],
-        )
-        .await?;
-    Ok(changed == 1)
+impl Transition {
+    /// Returns the status after the transition.
+    fn to(&self) -> RunStatus {
+        match self {
+            Self::Start => RunStatus::Running,
+            Self::Wait => RunStatus::WaitingOnHuman,
+            Self::Complete(_) => RunStatus::Completed,
+            Self::Fail(..) => RunStatus::Error,
+            Self::Cancel(_) => RunStatus::Cancelled,
+        }
+    }
+}
+
+/// Changes the status of a run and emits an event. Returns false, without any change, if the run does not have a status
+/// from which the transition starts.
+pub async fn transition(tx: &mut Tx, run_id: RunId, transition: Transition) -> Result<bool, Error> {
+    let now = tx.now();
+    let status = transition.to();
+    let row = match &transition {
+        Transition::Start => {
+            tx.one(
+                "UPDATE runs SET status = 'running', started_at = COALESCE(started_at, $1), \
+                 version = COALESCE(version, (SELECT version FROM deployments \
+                 WHERE deployments.deployment_id = runs.deployment_id)) \
+                 WHERE run_id = $2 AND status IN ('queued', 'waiting_on_human') RETURNING deployment_id, thread_id",
+                params![now, run_id.to_string()],
+            )
+            .await?
+        }
+        Transition::Wait => {
+            tx.one(
+                "UPDATE runs SET status = 'waiting_on_human' WHERE run_id = $1 AND status = 'running' \
+                 RETURNING deployment_id, thread_id",
+                params![run_id.to_string()],
+            )
+            .await?
+        }
+        Transition::Complete(usage) => end(tx, run_id, status, None, usage, "running").await?,
+        Transition::Fail(error, usage) => end(tx, run_id, status, Some(error), usage, "running").await?,
+        Transition::Cancel(usage) => {
+            end(tx, run_id, status, None, &usage.clone().unwrap_or_default(), ANY_STATUS).await?
+        }
+    };
+    let Some(row) = row else { return Ok(false) };
+    let (deployment_id, thread_id) = (row.parse(0)?, row.parse(1)?);
+    let (error, usage) = match transition {
+        Transition::Start | Transition::Wait => (None, None),
+        Transition::Complete(usage) => (None, Some(usage)),
+        Transition::Fail(error, usage) => (Some(error), Some(usage)),
+        Transition::Cancel(usage) => (None, usage),
+    };
+    tx.emit(deployment_id, Event::RunStatus { run_id, thread_id, status, error, usage });
+    Ok(true)
+}
+
+/// The value of `from` with which [`end`] ends a run in any status that is not final.
+const ANY_STATUS: &str = "";
+
+async fn end(
+    tx: &mut Tx,
+    run_id: RunId,
+    status: RunStatus,
+    error: Option<&RunError>,
+    usage: &Usage,
+    from: &str,
+) -> Result<Option<Row>, Error> {
+    let now = tx.now();
+    tx.one(
+        "UPDATE runs SET status = $1, error = $2, usage = $3, ended_at = $4 WHERE run_id = $5 AND ended_at IS NULL \
+         AND ($6 = '' OR status = $6) RETURNING deployment_id, thread_id",
+        params![
+            status.as_str(),
+            error.map(serde_json::to_string).transpose()?,
+            serde_json::to_string(usage)?,
+            now,
+            run_id.to_string(),
+            from,
+        ],
+    )
+    .await
 }
 
 /// Returns the version of the deployment that the run uses, or `None` if the run has not started yet.
@@ -117,29 +209,6 @@ pub async fn is_cancel_requested(tx: &mut Tx, run_id: RunId) -> Result<bool, Err
     let row =
         tx.one("SELECT cancel_requested_at FROM runs WHERE run_id = $1", params![run_id.to_string()]).await?;
     Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten().is_some())
-}
-
-/// Ends a run with a final `status`: completed, failed or cancelled.
-pub async fn end(
-    tx: &mut Tx,
-    run_id: RunId,
-    status: RunStatus,
-    error: Option<&RunError>,
-    usage: &Usage,
-) -> Result<(), Error> {
-    let now = tx.now();
-    tx.execute(
-        "UPDATE runs SET status = $1, error = $2, usage = $3, ended_at = $4 WHERE run_id = $5",
-        params![
-            status.as_str(),
-            error.map(serde_json::to_string).transpose()?,
-            serde_json::to_string(usage)?,
-            now,
-            run_id.to_string(),
-        ],
-    )
-    .await?;
-    Ok(())
 }
 
 /// Returns the ids of a thread's latest runs, newest first.

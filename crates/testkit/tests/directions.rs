@@ -7,13 +7,14 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Each crate of the workspace, with the other crates of the workspace that it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("command-risk", &[]),
     ("config", &["types"]),
     ("crypto", &["types"]),
     ("store", &["crypto", "types"]),
     ("llm", &["types"]),
     ("guest", &[]),
     ("sandbox", &["guest", "types"]),
-    ("agent", &["types"]),
+    ("agent", &["command-risk", "types"]),
     ("outbound", &["types"]),
     ("egress", &["outbound", "types"]),
     ("app", &["agent", "crypto", "outbound", "sandbox", "store", "types"]),

@@ -68,13 +68,6 @@ pub struct Budget {
     pub max_credits_per_day: Option<Number>,
 }
 
-impl Budget {
-    /// Returns true if no limit is set.
-    pub fn is_unlimited(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// Decides what happens if nobody answers a steering request (a question, or a request for an approval) in
 /// time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

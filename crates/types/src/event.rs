@@ -92,6 +92,9 @@ pub enum Event {
     },
 }
 
+/// The status in the last event of a deleted deployment.
+pub const DELETED: &str = "deleted";
+
 /// The names of all event types, in the order in which error messages list them.
 pub const EVENT_TYPES: [&str; 8] = [
     "token",

@@ -2,13 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The names of the built-in tools, in the order in which they are sent to the model.
-pub const BUILTIN: [&str; 5] = ["shell", "read_file", "write_file", "edit_file", ASK_HUMAN];
-
-/// The name of the tool with which an agent asks a person a question. It is the only built-in tool that needs
-/// no sandbox.
-pub const ASK_HUMAN: &str = "ask_human";
-
 /// The value of [`Tool::origin`] for built-in tools.
 pub const BUILTIN_ORIGIN: &str = "builtin";
 

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herm_store::queue::{self, Kind, Lease};
-use herm_store::{Error, Tx, failpoint, runs};
-use herm_types::RunId;
-use herm_types::event::Event;
-use herm_types::run::RunStatus;
+use herm_store::runs::{self, Transition};
+use herm_store::{Error, Tx, failpoint};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Context;
+use crate::jobs::{erase_thread, provision, run, teardown};
+use crate::lease::HeldLease;
 use crate::running::{RunningGuard, Signals};
-use crate::worker::Context;
-use crate::{provision, run, teardown};
 
 /// The maximum number of work items that one worker executes at a time. Further items wait in the queue.
 const MAX_RUNNING_ITEMS: usize = 512;
@@ -50,6 +49,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         let is_queue_drained = claimed.len() < MAX_CLAIM;
         for lease in claimed {
             let signals = context.running.add(&lease);
+            let lease = HeldLease::new(context.store.clone(), lease);
             tokio::spawn(execute(Arc::clone(&context), lease, signals));
         }
         if is_queue_drained {
@@ -75,35 +75,12 @@ async fn claim(context: &Context, capacity: usize) -> Result<Vec<Lease>, Error> 
             Box::pin(async move {
                 let leases = queue::claim(tx, OWNER, limit, LEASE_MS).await?;
                 for lease in leases.iter().filter(|lease| lease.kind == Kind::Run) {
-                    start_run(tx, lease).await?;
+                    runs::transition(tx, lease.subject()?, Transition::Start).await?;
                 }
                 Ok(leases)
             })
         })
         .await
-}
-
-/// Sets a queued run to the status `running` when its work item is claimed for the first time.
-async fn start_run(tx: &mut Tx, lease: &Lease) -> Result<(), Error> {
-    let run_id: RunId = subject(lease)?;
-    if let Some(thread_id) = runs::start(tx, run_id).await? {
-        let status = RunStatus::Running;
-        tx.emit(
-            lease.deployment_id,
-            Event::RunStatus { run_id, thread_id, status, error: None, usage: None },
-        );
-    }
-    Ok(())
-}
-
-/// Parses the subject id of a work item: the id of the run, thread or deployment that the item is about.
-pub(crate) fn subject<I: std::str::FromStr>(lease: &Lease) -> Result<I, Error> {
-    lease.subject_id.parse().map_err(|_| {
-        Error::Corrupt(format!(
-            "work item {} has the invalid subject id {:?}",
-            lease.work_id, lease.subject_id
-        ))
-    })
 }
 
 /// Forwards the store's notifications about changed runs to the tasks that execute these runs. If notifications were
@@ -119,20 +96,20 @@ pub(crate) async fn forward_change_notifications(context: Arc<Context>, stop: Ca
     }
 }
 
-async fn execute(context: Arc<Context>, lease: Lease, signals: Signals) {
-    let guard = Arc::new(RunningGuard::new(&context, &lease));
+async fn execute(context: Arc<Context>, lease: HeldLease, signals: Signals) {
+    let guard = Arc::new(RunningGuard::new(Arc::clone(&context.running), &lease));
     failpoint::reach("work.taken", lease.kind.as_str());
     let work = async {
         match lease.kind {
             Kind::Run => run::drive(&context, &lease, &signals.changed).await,
             Kind::Teardown => teardown::tear_down(&context, &lease, &guard).await,
-            Kind::EraseThread => teardown::erase_thread(&context, &lease, &guard).await,
+            Kind::EraseThread => erase_thread::erase_thread(&context, &lease, &guard).await,
             Kind::Provision => provision::provision(&context, &lease, &guard).await,
         }
     };
     let result = tokio::select! {
         result = work => result,
-        lost = renew_until_lost(&context, &lease, &signals.changed) => Err(lost),
+        lost = renew_until_lost(&lease, &signals.changed) => Err(lost),
         () = signals.stop.cancelled() => Ok(()),
     };
     match result {
@@ -153,20 +130,16 @@ async fn execute(context: Arc<Context>, lease: Lease, signals: Signals) {
 }
 
 /// Renews a work item's lease periodically. Returns [`Error::LeaseLost`] as soon as the lease is lost.
-async fn renew_until_lost(context: &Context, lease: &Lease, changed: &Notify) -> Error {
+async fn renew_until_lost(lease: &HeldLease, changed: &Notify) -> Error {
     loop {
         tokio::time::sleep(RENEW_INTERVAL).await;
-        let held = lease.clone();
-        let renewed = context
-            .store
-            .transaction("renew_lease", move |tx| {
-                Box::pin(async move {
-                    queue::renew(tx, &held, LEASE_MS).await?;
-                    is_cancelled(tx, &held).await
-                })
+        let renewed = lease.transaction("renew_lease", move |tx, lease| {
+            Box::pin(async move {
+                queue::renew(tx, &lease, LEASE_MS).await?;
+                is_cancelled(tx, &lease).await
             })
-            .await;
-        match renewed {
+        });
+        match renewed.await {
             // A client has requested the run's cancellation. The change notification about it may have been lost, so
             // the run's task is notified here too.
             Ok(is_cancelled) if is_cancelled => changed.notify_one(),
@@ -189,19 +162,16 @@ async fn is_cancelled(tx: &mut Tx, lease: &Lease) -> Result<bool, Error> {
     if lease.kind != Kind::Run {
         return Ok(false);
     }
-    runs::is_cancel_requested(tx, subject(lease)?).await
+    runs::is_cancel_requested(tx, lease.subject()?).await
 }
 
 /// Puts a work item back into the queue after an internal error. It is retried after a delay.
-async fn release(context: &Context, lease: &Lease) {
-    let (held, delay) = (lease.clone(), context.jittered(RETRY_DELAY_MS));
-    let released = context
-        .store
-        .transaction("give_work_back", move |tx| {
-            Box::pin(async move { queue::postpone(tx, &held, delay).await })
-        })
-        .await;
-    if let Err(error) = released {
+async fn release(context: &Context, lease: &HeldLease) {
+    let delay = context.jittered(RETRY_DELAY_MS);
+    let released = lease.transaction("give_work_back", move |tx, lease| {
+        Box::pin(async move { queue::postpone(tx, &lease, delay).await })
+    });
+    if let Err(error) = released.await {
         // There is nothing more to do: when the lease expires, the work item can be claimed again.
         tracing::warn!(
             work_id = %lease.work_id,

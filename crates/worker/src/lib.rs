@@ -5,21 +5,19 @@
 //! worker that has lost its lease cannot write. A worker may be killed at any time: the worker that claims the run next
 //! resumes it from the run's journal.
 
+mod context;
 mod demo;
-mod disk;
 mod dispatch;
 pub mod egress;
+mod jobs;
+mod lease;
 mod models;
-mod provision;
-mod retention;
-mod run;
 mod running;
-mod sandbox_pool;
-mod snapshot;
-mod teardown;
+mod sandboxes;
+mod sweeps;
 mod tools;
 mod worker;
 
 pub use demo::PROVIDER as DEMO_PROVIDER;
-pub use retention::{sweep_events, sweep_idempotency_records, sweep_snapshots, sweep_threads};
+pub use sweeps::{sweep_events, sweep_idempotency_records, sweep_snapshots, sweep_threads};
 pub use worker::{Options, Worker};

@@ -12,8 +12,6 @@ use herm_types::{DeploymentId, WorkId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::Context;
-
 /// The work items that this worker is executing.
 #[derive(Default)]
 pub(crate) struct Running {
@@ -117,13 +115,13 @@ impl Running {
 /// When dropped, removes a work item from the registry. The item is therefore removed even if its task panics or is
 /// aborted.
 pub(crate) struct RunningGuard {
-    context: Arc<Context>,
+    running: Arc<Running>,
     claim: Claim,
 }
 
 impl RunningGuard {
-    pub(crate) fn new(context: &Arc<Context>, lease: &Lease) -> Self {
-        Self { context: Arc::clone(context), claim: claim_of(lease) }
+    pub(crate) fn new(running: Arc<Running>, lease: &Lease) -> Self {
+        Self { running, claim: claim_of(lease) }
     }
 }
 
@@ -155,7 +153,7 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 
 impl Drop for RunningGuard {
     fn drop(&mut self) {
-        self.context.running.remove(self.claim);
+        self.running.remove(self.claim);
     }
 }
 

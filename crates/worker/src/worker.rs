@@ -1,4 +1,4 @@
-//! Starts and stops the worker, and holds the state that its tasks share.
+//! Starts and stops the worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::{Context, MAX_IMAGE_FETCHES};
 use crate::egress::EgressService;
 use crate::models::Models;
-use crate::running::Running;
-use crate::sandbox_pool::SandboxPool;
-use crate::{dispatch, provision, retention};
+use crate::sandboxes::pool::SandboxPool;
+use crate::{dispatch, sweeps};
 
 /// Dependencies and settings of a [`Worker`].
 pub struct Options {
@@ -38,34 +38,6 @@ pub struct Options {
     pub event_retention_days: Option<u32>,
 }
 
-/// State shared by all tasks of a worker.
-pub(crate) struct Context {
-    pub(crate) store: Store,
-    pub(crate) ids: IdSource,
-    pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) models: Models,
-    pub(crate) sandboxes: Sandboxes,
-    pub(crate) sandbox_pool: SandboxPool,
-    /// Limits the number of images that are fetched at a time.
-    pub(crate) image_fetches: Semaphore,
-    pub(crate) workspaces: Workspaces,
-    pub(crate) snapshots: Snapshots,
-    pub(crate) quotas: Quotas,
-    pub(crate) egress_service: EgressService,
-    pub(crate) running: Running,
-    pub(crate) event_retention_days: Option<u32>,
-}
-
-impl Context {
-    /// Returns `ms` with a random variation of ±25 %, so that tasks with the same delay do not wake at the same time.
-    pub(crate) fn jittered(&self, ms: i64) -> i64 {
-        let mut random = [0u8; 2];
-        self.rng.fill(&mut random);
-        let quarter = ms / 4;
-        ms - quarter + i64::from(u16::from_le_bytes(random)) * 2 * quarter / i64::from(u16::MAX)
-    }
-}
-
 /// A handle to a running worker.
 pub struct Worker {
     context: Arc<Context>,
@@ -84,7 +56,7 @@ impl Worker {
             models: Models::new(options.providers),
             sandbox_pool: SandboxPool::new(options.sandboxes.clone()),
             sandboxes: options.sandboxes,
-            image_fetches: Semaphore::new(provision::MAX_FETCHES),
+            image_fetches: Semaphore::new(MAX_IMAGE_FETCHES),
             store: options.store,
             ids: options.ids,
             rng: options.rng,
@@ -92,7 +64,7 @@ impl Worker {
             snapshots: options.snapshots,
             quotas: options.quotas,
             egress_service: options.egress_service,
-            running: Running::default(),
+            running: Arc::default(),
             event_retention_days: options.event_retention_days,
         });
         let newest = context
@@ -116,7 +88,7 @@ impl Worker {
             tokio::spawn(dispatch::forward_change_notifications(Arc::clone(&context), stop.clone()));
         let (idle_context, idle_stop) = (Arc::clone(&context), stop.clone());
         let idle = tokio::spawn(async move { idle_context.sandbox_pool.stop_idle_until(idle_stop).await });
-        let sweeper = tokio::spawn(retention::run(Arc::clone(&context), stop.clone()));
+        let sweeper = tokio::spawn(sweeps::run(Arc::clone(&context), stop.clone()));
         Ok(Self { context, stop, tasks: vec![dispatcher, forwarder, idle, sweeper] })
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use herm_app::keys::NewKey;
-use herm_types::deployment::DeploymentStatus;
 use herm_types::key::Scope;
 use herm_types::steering::SteeringKind;
 use herm_types::{ApprovalId, KeyId, SnapshotId, SteeringId};
@@ -268,17 +267,12 @@ impl Fixture {
         Self { deployment, run, skill, key_id, snapshot_id, steering_id, approval_id }
     }
 
-    /// Sets the deployment's status to `error`, so that it can be retried.
-    pub(crate) async fn break_deployment(&self, world: &World) {
-        let id = self.deployment["deployment_id"].as_str().unwrap().parse().unwrap();
-        let broken = world.store.transaction("break", move |tx| {
-            Box::pin(async move {
-                let mut found = herm_store::deployments::find(tx, id).await?.unwrap();
-                (found.status, found.version) = (DeploymentStatus::Error, found.version + 1);
-                herm_store::deployments::update(tx, &found).await
-            })
-        });
-        broken.await.unwrap();
+    /// Replaces the deployment by a new one whose provisioning has failed, so that it can be retried.
+    pub(crate) async fn fail_provisioning(&mut self, world: &World) {
+        let mut body = minimal();
+        body["restore_snapshot"] = self.snapshot_id.to_string().into();
+        self.deployment = world.post("/v1/deployments", &body).await.json();
+        world.fail_provisioning(&self.deployment).await;
     }
 
     pub(crate) fn path(&self, row: &Row) -> String {

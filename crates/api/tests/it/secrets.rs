@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use herm_app::keys::NewKey;
 use herm_types::key::Scope;
-use herm_types::{AccountId, SecretId};
+use herm_types::{AccountId, DeploymentId, SecretId};
 use http::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::world::{ApiResponse, World};
+use crate::world::{ApiResponse, World, minimal};
 
 const VALUE: &str = "sk-live-Zq8fP2mWn4Lx7Vt1";
 const ROTATED: &str = "sk-live-Rr5kT9bYc3Hd6Gs0";
@@ -28,11 +28,22 @@ async fn account_of(world: &World, key: &str) -> AccountId {
     world.app.authenticate(key).await.unwrap().account_id()
 }
 
+/// Returns the value of a secret of the account `default`, as an outgoing request of a deployment receives it.
 async fn value_of(world: &World, secret_id: &str) -> String {
-    let account_id = account_of(world, &world.admin).await;
-    let secret_id: SecretId = secret_id.parse().unwrap();
-    let (_, value) = herm_app::secrets::open(&world.app, account_id, &secret_id).await.unwrap().unwrap();
-    value.expose_secret().to_owned()
+    let mut body = minimal();
+    body["secrets"] = json!({"VALUE": secret_id});
+    let deployment = world.post("/v1/deployments", &body).await.json();
+    let deployment_id: DeploymentId = deployment["deployment_id"].as_str().unwrap().parse().unwrap();
+    let bound = world
+        .store
+        .read("bound", move |tx| Box::pin(herm_store::placeholders::bound_secrets(tx, deployment_id)))
+        .await
+        .unwrap();
+    let [bound] = <[_; 1]>::try_from(bound).unwrap();
+    let value = herm_app::secrets::open_for(&world.store, &world.sealer, deployment_id, bound).await;
+    let deleted = world.call(&world.admin, Method::DELETE, &World::path(&deployment, ""), None).await;
+    assert_eq!(deleted.status, 204);
+    value.unwrap().unwrap().expose_secret().to_owned()
 }
 
 #[tokio::test]

@@ -6,8 +6,7 @@ use std::fs;
 use herm_app::keys::NewKey;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::archive::Stop;
-use herm_store::{Error, deployments, queue, snapshots};
-use herm_types::deployment::DeploymentError;
+use herm_store::{Error, queue, snapshots};
 use herm_types::key::Scope;
 use herm_types::snapshot::{RETENTION_MS, Snapshot, SnapshotContents, SnapshotError, SnapshotStatus};
 use herm_types::{Clock as _, DeploymentId, SnapshotId};
@@ -236,20 +235,19 @@ async fn a_failed_restore_reports_its_error_and_can_be_retried() {
     let id = ready(&world, "acme", &[]).await;
     let deployment = create(&world, &id.to_string()).await.json();
     let deployment_id: DeploymentId = deployment["deployment_id"].as_str().unwrap().parse().unwrap();
-    let fail = world.store.transaction("fail", move |tx| {
+    let complete = world.store.transaction("complete", move |tx| {
         Box::pin(async move {
-            let error = DeploymentError { code: "no_space".to_owned(), message: "No room.".to_owned() };
             let leases = queue::claim(tx, "test", 9, 1000).await?;
             let [lease] =
                 leases.iter().filter(|lease| lease.deployment_id == deployment_id).collect::<Vec<_>>()[..]
             else {
                 panic!("{leases:?}");
             };
-            queue::complete(tx, lease).await?;
-            deployments::end_provisioning(tx, deployment_id, Some(&error)).await
+            queue::complete(tx, lease).await
         })
     });
-    assert!(fail.await.unwrap());
+    complete.await.unwrap();
+    world.fail_provisioning(&deployment).await;
     let shown = world.get(&World::path(&deployment, "")).await.json();
     let error = json!({"code": "no_space", "message": "No room."});
     assert_eq!((&shown["status"], &shown["error"]), (&json!("error"), &error));

@@ -77,6 +77,11 @@ async fn threads_are_listed_newest_first_in_pages() {
 async fn a_thread_can_be_deleted_except_the_default_one() {
     let world = World::new().await;
     let deployment = world.deployment().await;
+    let default = world
+        .get(&World::path(&deployment, &format!("/threads/{}", deployment["thread_id"].as_str().unwrap())))
+        .await
+        .json();
+    assert_eq!(default["title"], "Default");
     let thread = world.post(&World::path(&deployment, "/threads"), &json!({})).await.json();
     let path = path_of(&deployment, &thread);
     let message = json!({"content": "hi", "thread_id": thread["thread_id"]});

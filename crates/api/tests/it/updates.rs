@@ -1,10 +1,11 @@
 //! Tests of `PATCH /v1/deployments/{deployment_id}`: only the fields in the request change.
 
 use herm_types::key::Scope;
+use herm_types::sandbox::SandboxType;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{ApiResponse, World, minimal};
+use crate::world::{ABSENT_IMAGE, ApiResponse, SandboxFallback, World, minimal};
 
 async fn update(world: &World, deployment: &Value, body: &Value) -> ApiResponse {
     world.clock.advance_ms(1000);
@@ -184,22 +185,21 @@ async fn the_engine_is_chosen_when_the_sandbox_is_first_enabled() {
 
 #[tokio::test]
 async fn only_a_deployment_in_error_can_be_retried() {
-    let world = World::new().await;
-    let deployment = world.deployment().await;
+    let world = World::with(SandboxFallback::Local, &[SandboxType::Docker]).await;
+    let mut body = minimal();
+    body["sandbox"] = json!({"image": ABSENT_IMAGE});
+    let deployment = world.post("/v1/deployments", &body).await.json();
     let rejected = world.post(&World::path(&deployment, "/retry"), &json!({})).await;
     assert_eq!(rejected.status_and_code(), (409, "conflict".to_owned()));
-    let id = deployment["deployment_id"].as_str().unwrap().parse().unwrap();
-    let broken = world.store.transaction("break", move |tx| {
-        Box::pin(async move {
-            let mut found = herm_store::deployments::find(tx, id).await?.unwrap();
-            (found.status, found.version) =
-                (herm_types::deployment::DeploymentStatus::Error, found.version + 1);
-            herm_store::deployments::update(tx, &found).await
-        })
-    });
-    broken.await.unwrap();
+    world.fail_provisioning(&deployment).await;
     let message = world.post(&World::path(&deployment, "/messages"), &json!({"content": "hi"})).await;
     assert_eq!(message.status_and_code(), (409, "deployment_not_ready".to_owned()));
     let retried = world.post(&World::path(&deployment, "/retry"), &json!({})).await.json();
-    assert_eq!(retried["status"], "ready");
+    assert_eq!((&retried["status"], retried.get("error")), (&json!("provisioning"), None));
+    // Without a sandbox, the deployment needs no image.
+    world.fail_provisioning(&deployment).await;
+    let disabled = update(&world, &deployment, &json!({"sandbox": {"enabled": false}})).await.json();
+    assert_eq!(disabled["status"], "error");
+    let retried = world.post(&World::path(&deployment, "/retry"), &json!({})).await.json();
+    assert_eq!((&retried["status"], retried.get("error")), (&json!("ready"), None));
 }

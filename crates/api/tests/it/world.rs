@@ -14,7 +14,9 @@ use herm_outbound::Fetcher;
 use herm_sandbox::Workspaces;
 use herm_sandbox::snapshots::Snapshots;
 use herm_sandbox::workspace::Quotas;
+use herm_store::deployments::{self, Transition};
 use herm_store::{DatabaseClock, Location, Store};
+use herm_types::deployment::DeploymentError;
 use herm_types::key::{KeyInfo, Scope};
 use herm_types::model::ModelName;
 use herm_types::network::PrivateTarget;
@@ -36,6 +38,7 @@ pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) app: App,
     pub(crate) store: Store,
+    pub(crate) sealer: Sealer,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) ids: IdSource,
     /// A key with read and write access to deployments of the account `default`.
@@ -146,7 +149,7 @@ impl World {
             store.clone(),
             ids.clone(),
             Arc::clone(&clock) as _,
-            sealer,
+            sealer.clone(),
             fetcher,
             Arc::new(FakeEngines { available: engines, probe_gate: Arc::clone(&probe_gate) }),
             settings,
@@ -155,6 +158,7 @@ impl World {
             router: router(app.clone(), Options::default()),
             app,
             store,
+            sealer,
             clock,
             ids,
             writer: String::new(),
@@ -247,6 +251,16 @@ impl World {
         let response = self.post("/v1/deployments", &minimal()).await;
         assert_eq!(response.status, StatusCode::CREATED, "{}", response.json());
         response.json()
+    }
+
+    /// Changes the status of a deployment from `provisioning` to `error`.
+    pub(crate) async fn fail_provisioning(&self, deployment: &Value) {
+        let id = deployment["deployment_id"].as_str().unwrap().parse().unwrap();
+        let error = DeploymentError { code: "no_space".to_owned(), message: "No room.".to_owned() };
+        let fail = self.store.transaction("fail", move |tx| {
+            Box::pin(deployments::transition(tx, id, Transition::Fail(error)))
+        });
+        assert!(fail.await.unwrap(), "{deployment}");
     }
 
     /// Creates a browser token for the deployment, with all scopes that a token can have.

@@ -7,14 +7,9 @@ use herm_types::deployment::{Deployment, DeploymentStatus};
 
 use crate::{Caller, Error, snapshots};
 
-/// Returns the status of a new or retried deployment: `Provisioning` if an image must be pulled or a snapshot
-/// restored, and `Ready` otherwise.
-pub(super) fn initial_status(deployment: &Deployment, lacks_image: bool) -> DeploymentStatus {
-    if lacks_image || deployment.restore_snapshot.is_some() {
-        DeploymentStatus::Provisioning
-    } else {
-        DeploymentStatus::Ready
-    }
+/// Returns true if a new or retried deployment must be provisioned: an image pulled or a snapshot restored.
+pub(super) fn is_needed(deployment: &Deployment, lacks_image: bool) -> bool {
+    lacks_image || deployment.restore_snapshot.is_some()
 }
 
 /// Enqueues a work item that provisions the deployment, if its status is `Provisioning`. Fails if the

@@ -6,8 +6,9 @@ use secrecy::ExposeSecret as _;
 use super::*;
 use crate::setting::SETTINGS;
 use herm_types::network::PrivateTarget;
+use herm_types::sandbox::EgressMode;
 
-use crate::{CorsOrigins, EgressDefault, LogFormat, ProviderKind, SandboxFallback};
+use crate::{CorsOrigins, LogFormat, ProviderKind, SandboxFallback};
 
 const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -56,7 +57,7 @@ fn defaults_alone_are_a_valid_configuration() {
     assert_eq!(config.models.default_model.to_string(), "anthropic/claude-sonnet-4.5");
     assert_eq!(config.sandbox.fallback, SandboxFallback::Local);
     assert_eq!(config.sandbox.docker_host, "unix:///var/run/docker.sock");
-    assert_eq!(config.network.egress_default, EgressDefault::Open);
+    assert_eq!(config.network.egress_default, EgressMode::Open);
     assert!(config.network.allow_private_urls.is_empty() && config.network.allow_private_egress.is_empty());
     assert_eq!(config.telemetry.log_filter, "info");
     assert_eq!((config.telemetry.log_format, config.telemetry.otlp_endpoint), (LogFormat::Text, None));
@@ -180,13 +181,10 @@ fn settings_without_effect_are_reported_and_documented() {
 #[test]
 fn an_unknown_word_is_rejected_with_the_allowed_words() {
     assert_eq!(load_valid(&[("HERM_SANDBOX", "refuse")], "").sandbox.fallback, SandboxFallback::Refuse);
-    assert_eq!(
-        load_valid(&[("HERM_EGRESS_DEFAULT", "deny")], "").network.egress_default,
-        EgressDefault::Deny
-    );
+    assert_eq!(load_valid(&[("HERM_EGRESS_DEFAULT", "deny")], "").network.egress_default, EgressMode::Deny);
     assert_eq!(
         load_valid(&[("HERM_EGRESS_DEFAULT", "allowlist")], "").network.egress_default,
-        EgressDefault::Allowlist
+        EgressMode::Allowlist
     );
     assert_eq!(load_valid(&[("HERM_LOG_FORMAT", "json")], "").telemetry.log_format, LogFormat::Json);
     assert_error(&[("HERM_SANDBOX", "docker")], "", &["HERM_SANDBOX", "`docker`", "`local`, `refuse`"]);

@@ -5,11 +5,12 @@ use herm_store::connections::{
     self, CallConnections, EndedConnection, MAX_LISTED_PER_CALL, MAX_PER_CALL, NewConnection,
 };
 use herm_store::journal::{self, Position};
-use herm_store::{Error, deployments, queue, runs, threads};
+use herm_store::runs::{self, Transition};
+use herm_store::{Error, deployments, queue, threads};
 use herm_types::connection::ConnectionVerdict;
 use herm_types::deployment::Deployment;
 use herm_types::id::EventId;
-use herm_types::run::{RunStatus, StepKind, Usage};
+use herm_types::run::StepKind;
 use herm_types::{DeploymentId, RunId};
 
 use crate::engine::{World, on_both_engines};
@@ -36,7 +37,7 @@ async fn run_with_calls(world: &World, deployment: &Deployment, calls: i64) -> R
         .store
         .transaction("begin", move |tx| {
             Box::pin(async move {
-                runs::start(tx, run_id).await?;
+                runs::transition(tx, run_id, Transition::Start).await?;
                 threads::touch(tx, thread_id, Some(run_id), 0).await?;
                 for call_no in 0..=calls {
                     let kind = if call_no == 0 { StepKind::Model } else { StepKind::Tool };
@@ -154,7 +155,7 @@ async fn an_attempt_cannot_name_a_closed_or_foreign_call(world: World) {
         .store
         .transaction("end", move |tx| {
             Box::pin(async move {
-                runs::end(tx, our_run, RunStatus::Cancelled, None, &Usage::default()).await?;
+                runs::transition(tx, our_run, Transition::Cancel(None)).await?;
                 threads::touch(tx, ours.default_thread_id, None, 0).await
             })
         })

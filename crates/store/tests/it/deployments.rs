@@ -143,7 +143,7 @@ async fn a_change_adds_a_version_and_a_run_keeps_its_own(world: World) {
             Box::pin(async move {
                 let thread_id = begun.default_thread_id;
                 threads::touch(tx, thread_id, Some(run_id), 0).await?;
-                runs::start(tx, run_id).await
+                runs::transition(tx, run_id, runs::Transition::Start).await
             })
         })
         .await

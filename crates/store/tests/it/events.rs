@@ -7,7 +7,6 @@ use std::task::Poll;
 
 use herm_store::{Error, Location, events};
 use herm_types::event::{Event, EventFilter};
-use herm_types::run::{RunStatus, Usage};
 use herm_types::{DeploymentId, EventId, Timestamp};
 use secrecy::ExposeSecret as _;
 use sqlx::{Connection as _, Executor as _};
@@ -259,7 +258,7 @@ async fn events_of_an_active_run_are_never_trimmed(world: World) {
     assert_eq!(numbers(&world, deployment_id).await, [3, 4]);
     let end = world.store.transaction("end", move |tx| {
         Box::pin(async move {
-            herm_store::runs::end(tx, run_id, RunStatus::Completed, None, &Usage::default()).await
+            herm_store::runs::transition(tx, run_id, herm_store::runs::Transition::Cancel(None)).await
         })
     });
     end.await.unwrap();

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use herm_store::deployments::{self, Transition};
 use herm_store::queue::{self, Kind};
-use herm_store::{Error, deployments, snapshots};
+use herm_store::{Error, snapshots};
 use herm_types::deployment::{DeploymentError, DeploymentStatus};
 use herm_types::paging::PageRequest;
 use herm_types::snapshot::{RETENTION_MS, Snapshot, SnapshotContents, SnapshotError, SnapshotStatus};
@@ -168,26 +169,26 @@ async fn provisioning_ends_once(world: World) {
         world.store.read("find", move |tx| Box::pin(deployments::find(tx, id))).await.unwrap().unwrap()
     };
     assert_eq!(find().await, made);
-    let end = async |error: Option<DeploymentError>| {
-        let ended = world.store.transaction("end", move |tx| {
-            Box::pin(async move { deployments::end_provisioning(tx, id, error.as_ref()).await })
+    let change = async |to: Transition| {
+        let changed = world.store.transaction("change", move |tx| {
+            Box::pin(async move { deployments::transition(tx, id, to).await })
         });
-        ended.await.unwrap()
+        changed.await.unwrap()
     };
     let error = DeploymentError { code: "snapshot_refused".to_owned(), message: "It is damaged.".to_owned() };
-    assert!(end(Some(error.clone())).await);
+    assert!(!change(Transition::Provision).await && !change(Transition::Recover).await);
+    assert!(change(Transition::Fail(error.clone())).await);
     let failed = find().await;
-    assert_eq!((failed.status, failed.error.clone()), (DeploymentStatus::Error, Some(error)));
+    assert_eq!((failed.status, failed.error.clone()), (DeploymentStatus::Error, Some(error.clone())));
     assert_eq!((failed.restore_snapshot, failed.version), (made.restore_snapshot, made.version));
-    assert!(!end(None).await, "provisioning has ended already");
-    let mut again = failed;
-    (again.status, again.error, again.version) = (DeploymentStatus::Provisioning, None, 2);
-    world
-        .store
-        .transaction("retry", move |tx| Box::pin(async move { deployments::update(tx, &again).await }))
-        .await
-        .unwrap();
-    assert!(end(None).await);
+    assert!(
+        !change(Transition::Ready).await && !change(Transition::Fail(error)).await,
+        "it has ended already"
+    );
+    assert!(change(Transition::Provision).await);
+    let again = find().await;
+    assert_eq!((again.status, again.error), (DeploymentStatus::Provisioning, None));
+    assert!(change(Transition::Ready).await);
     let ready = find().await;
     assert_eq!((ready.status, ready.error, ready.restore_snapshot), (DeploymentStatus::Ready, None, None));
 }

@@ -139,12 +139,6 @@ impl Reply {
         self.part(Part::ToolCall { id: Some(id.into()), name: name.into(), arguments })
     }
 
-    /// Adds a tool call whose arguments are sent exactly as given, even if they are not JSON.
-    #[must_use]
-    pub fn tool_call_raw(self, name: impl Into<String>, arguments: impl Into<String>) -> Self {
-        self.part(Part::ToolCall { id: None, name: name.into(), arguments: arguments.into() })
-    }
-
     /// Adds reasoning. In Chat Completions it is sent as `reasoning_content`, and the signature is omitted.
     #[must_use]
     pub fn thinking(self, text: impl Into<String>, signature: impl Into<String>) -> Self {

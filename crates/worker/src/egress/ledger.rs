@@ -14,8 +14,6 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::run::parse_call_name;
-
 /// The maximum time to record an attempt to connect. If recording takes longer, the connection is refused.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of connection attempts that are being recorded at a time. Reaching it means that the database is
@@ -64,7 +62,7 @@ impl Ledger {
         attempt: Attempt,
     ) -> Result<RecordId, Unavailable> {
         let permit = Arc::clone(&self.recording).try_acquire_owned().map_err(|_| Unavailable)?;
-        let position = attempt.user.as_deref().and_then(parse_call_name);
+        let position = attempt.user.as_deref().and_then(Position::parse_call_name);
         let new = self.new_connection(attempt);
         let (store, ends) = (self.store.clone(), self.sender());
         let (result_tx, result_rx) = oneshot::channel();

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, ReadFile, ToolRequest, WriteFile};
+use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, FileRequest, ReadFile, WriteFile};
 use herm_sandbox::workspace::{Error, Quotas, Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
 
 use super::ToolCallContext;
-use crate::worker::Context;
+use crate::context::Context;
 
 /// The maximum size of a file that the file tools read or write, in bytes. Calls for larger files fail.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -16,7 +16,7 @@ const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 pub(super) async fn run(
     context: &Context,
     call_context: &ToolCallContext,
-    request: ToolRequest,
+    request: FileRequest,
 ) -> ToolOutcome {
     let dir = call_context.sandbox.workspace_dir.clone();
     let quota =
@@ -24,12 +24,9 @@ pub(super) async fn run(
     let work = tokio::task::spawn_blocking(move || {
         let workspace = Workspace::create(&dir).map_err(|error| error.to_string())?;
         match request {
-            ToolRequest::ReadFile(request) => read(&workspace, &request),
-            ToolRequest::WriteFile(request) => write(&workspace, &dir, &quota, &request),
-            ToolRequest::EditFile(request) => edit(&workspace, &dir, &quota, &request),
-            ToolRequest::Shell(_) | ToolRequest::AskHuman(_) => {
-                Err("This tool is not a file tool.".to_owned())
-            }
+            FileRequest::Read(request) => read(&workspace, &request),
+            FileRequest::Write(request) => write(&workspace, &dir, &quota, &request),
+            FileRequest::Edit(request) => edit(&workspace, &dir, &quota, &request),
         }
     });
     match work.await {

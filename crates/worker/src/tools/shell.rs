@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use herm_agent::tools::{DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
+use herm_agent::tools::{CallMode, DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
 use herm_sandbox::{Error, Exec, Exit};
 use herm_types::model::ToolOutcome;
 
-use super::{CallMode, ToolCallContext, unknown_outcome};
-use crate::sandbox_pool::{ExecResult, MIB, SandboxConfig};
-use crate::worker::Context;
+use super::{ToolCallContext, unknown_outcome};
+use crate::context::Context;
+use crate::sandboxes::pool::{ExecResult, MIB, SandboxConfig};
 
 /// The maximum size of the output that is retained per command, in bytes. If a command prints more, only the beginning
 /// and the end are retained.

@@ -1,0 +1,253 @@
+//! The tools of one deployment, which judge the calls of its runs.
+
+use std::collections::BTreeMap;
+
+use herm_types::deployment::DeploymentSettings;
+use herm_types::model::{ToolCall, ToolSchema};
+use herm_types::tool::{Permission, ToolSetting};
+
+use super::call::{Cleared, ParsedCall, ToolRequest};
+use super::{BUILTIN, Feature, NeededApproval, Tool, Verdict, find, get};
+
+/// The tools that a deployment has, and their settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Toolset {
+    has_sandbox: bool,
+    has_steering: bool,
+    /// The settings of tools, keyed by name. A tool without an entry has its default settings.
+    settings: BTreeMap<String, ToolSetting>,
+}
+
+impl Toolset {
+    /// Returns the tools of a deployment with these settings.
+    pub fn new(settings: &DeploymentSettings) -> Self {
+        Self {
+            has_sandbox: settings.sandbox.enabled,
+            has_steering: settings.features.steering,
+            settings: settings.tools.clone(),
+        }
+    }
+
+    /// Returns the built-in tools whose feature the deployment has, enabled or not, always in the same order.
+    pub fn available(&self) -> impl Iterator<Item = &'static Tool> {
+        BUILTIN.into_iter().filter(|tool| self.has(tool.needs))
+    }
+
+    /// Returns the schemas of all available tools that are enabled, always in the same order.
+    pub fn schemas(&self) -> Vec<ToolSchema> {
+        let is_enabled = |tool: &&Tool| self.settings.get(tool.name).is_none_or(|setting| setting.enabled);
+        self.available().filter(is_enabled).map(Tool::schema).collect()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::Sandbox => self.has_sandbox,
+            Feature::Steering => self.has_steering,
+        }
+    }
+
+    /// Judges a call that no attempt has begun and about which no person was asked.
+    pub fn judge(&self, call: &ToolCall) -> Verdict {
+        if let Some(text) = self.refusal(&call.tool) {
+            return Verdict::refuse(text);
+        }
+        match parse(call) {
+            Ok((tool, ParsedCall::Execute(request))) => self.check_approval(tool, request, call),
+            Ok((_, ParsedCall::AskPerson(question))) => Verdict::question(question),
+            Err(text) => Verdict::refuse(text),
+        }
+    }
+
+    /// Judges a call that was allowed before: a person has approved it, or an earlier attempt has begun it. Permissions
+    /// are not checked again. `note` is a text for the model that precedes the result.
+    pub(crate) fn judge_allowed(call: &ToolCall, was_begun: bool, note: Option<&str>) -> Verdict {
+        match parse(call) {
+            Ok((tool, ParsedCall::Execute(request))) => {
+                Verdict::Execute(Cleared::new(tool, request, was_begun, note.map(str::to_owned)))
+            }
+            Ok((_, ParsedCall::AskPerson(question))) => Verdict::question(question),
+            Err(text) => Verdict::refuse(text),
+        }
+    }
+
+    /// Returns the reason why calls of this tool are never executed, as a text for the model, or `None` if they can be
+    /// executed, possibly only after an approval.
+    fn refusal(&self, name: &str) -> Option<String> {
+        if let Some(tool) = find(name).filter(|tool| !self.has(tool.needs)) {
+            return Some(match tool.needs {
+                Feature::Steering => {
+                    "This agent may not ask a person. Decide as well as you can, or say what is undecided."
+                        .to_owned()
+                }
+                Feature::Sandbox => format!("The tool {name} is not available: this agent has no sandbox."),
+            });
+        }
+        let setting = self.settings.get(name)?;
+        if !setting.enabled {
+            return Some(format!("The tool {name} is switched off for this agent."));
+        }
+        (setting.permission == Permission::Deny)
+            .then(|| format!("The tool {name} may not be used by this agent. Do not call it again."))
+    }
+
+    fn check_approval(&self, tool: &Tool, request: ToolRequest, call: &ToolCall) -> Verdict {
+        let name = tool.name;
+        let permission =
+            self.settings.get(name).map_or(tool.default_permission, |setting| setting.permission);
+        let (title, refusal) = match (request.risk(), permission) {
+            (Some(risk), _) => (
+                format!(
+                    "Run a potentially dangerous command ({}): {}. The command: ",
+                    risk.rule, risk.reason
+                ),
+                format!(
+                    "The command was not run. It was judged dangerous because {}, and this agent may not ask a \
+                     person. Find another way, or describe what you would have done.",
+                    risk.reason
+                ),
+            ),
+            (None, Permission::AlwaysAsk) => (
+                match request {
+                    ToolRequest::Shell(_) => "Run a command: ".to_owned(),
+                    ToolRequest::File(_) => format!("Use {name} with: "),
+                },
+                format!(
+                    "The tool {name} needs a person's approval, and this agent may not ask a person. Describe what \
+                     you would have done."
+                ),
+            ),
+            (None, Permission::AlwaysAllow | Permission::Deny) => {
+                return Verdict::Execute(Cleared::new(tool, request, false, None));
+            }
+        };
+        if !self.has_steering {
+            return Verdict::refuse(refusal);
+        }
+        Verdict::NeedsApproval(NeededApproval::new(&title, tool, &call.arguments, request))
+    }
+}
+
+/// Parses and validates a tool call. The error is a text for the model.
+fn parse(call: &ToolCall) -> Result<(&'static Tool, ParsedCall), String> {
+    let tool = get(&call.tool)?;
+    Ok((tool, tool.parse(call)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use herm_types::sandbox::{SandboxSettings, SandboxType};
+    use herm_types::steering::SteeringKind;
+    use serde_json::json;
+
+    use super::*;
+    use crate::tools::CallMode;
+
+    fn settings() -> DeploymentSettings {
+        DeploymentSettings::new(SandboxSettings::new(SandboxType::Local, Some(SandboxType::Local)))
+    }
+
+    fn with(tool: &str, enabled: bool, permission: Permission) -> Toolset {
+        let mut settings = settings();
+        settings.tools.insert(tool.to_owned(), ToolSetting { enabled, permission });
+        Toolset::new(&settings)
+    }
+
+    fn call(tool: &str, arguments: &serde_json::Value) -> ToolCall {
+        ToolCall { tool_call_id: "c".to_owned(), tool: tool.to_owned(), arguments: arguments.to_string() }
+    }
+
+    fn refusal(verdict: Verdict) -> String {
+        let Verdict::Answer(outcome) = verdict else { panic!("{verdict:?}") };
+        assert!(outcome.is_error);
+        outcome.text
+    }
+
+    fn names(tools: &Toolset) -> Vec<String> {
+        tools.schemas().into_iter().map(|schema| schema.name).collect()
+    }
+
+    #[test]
+    fn a_call_is_executed_asked_about_or_refused_by_its_permission() {
+        let read = call("read_file", &json!({"path": "a"}));
+        let verdict = with("shell", true, Permission::AlwaysAsk).judge(&read);
+        assert!(matches!(verdict, Verdict::Execute(_)), "{verdict:?}");
+        let Verdict::NeedsApproval(needed) = with("read_file", true, Permission::AlwaysAsk).judge(&read)
+        else {
+            panic!()
+        };
+        assert_eq!(needed.content().kind, SteeringKind::Approval);
+        assert_eq!(needed.content().summary, r#"Use read_file with: {"path":"a"}"#);
+        let ls = call("shell", &json!({"command": "ls"}));
+        let Verdict::NeedsApproval(needed) = with("shell", true, Permission::AlwaysAsk).judge(&ls) else {
+            panic!()
+        };
+        assert_eq!(needed.content().summary, "Run a command: ls");
+        let denied = with("read_file", true, Permission::Deny);
+        assert!(refusal(denied.judge(&read)).contains("may not be used"));
+        assert_eq!(names(&denied).len(), BUILTIN.len());
+        let disabled = with("read_file", false, Permission::AlwaysAllow);
+        assert!(refusal(disabled.judge(&read)).contains("switched off"));
+        assert_eq!(names(&disabled).len(), BUILTIN.len() - 1);
+    }
+
+    #[test]
+    fn a_dangerous_command_needs_an_approval_that_names_the_rule_and_is_refused_without_steering() {
+        let wipe = call("shell", &json!({"command": "rm -rf /workspace"}));
+        let mut settings = settings();
+        let Verdict::NeedsApproval(needed) = Toolset::new(&settings).judge(&wipe) else { panic!() };
+        let summary = &needed.content().summary;
+        assert!(summary.contains("(recursive_delete): it deletes"), "{summary}");
+        assert!(summary.ends_with("rm -rf /workspace"), "{summary}");
+        let ls = call("shell", &json!({"command": "ls"}));
+        assert!(matches!(Toolset::new(&settings).judge(&ls), Verdict::Execute(_)));
+        settings.features.steering = false;
+        assert!(refusal(Toolset::new(&settings).judge(&wipe)).contains("judged dangerous"));
+    }
+
+    #[test]
+    fn a_question_is_asked_and_refused_without_steering() {
+        let ask = call("ask_human", &json!({"question": "Which?", "options": ["a"]}));
+        let mut settings = settings();
+        let Verdict::Question(content) = Toolset::new(&settings).judge(&ask) else { panic!() };
+        assert_eq!((content.summary.as_str(), content.options.len()), ("Which?", 1));
+        settings.features.steering = false;
+        assert!(refusal(Toolset::new(&settings).judge(&ask)).contains("may not ask"));
+    }
+
+    #[test]
+    fn without_a_sandbox_only_ask_human_is_available() {
+        let mut settings = settings();
+        settings.sandbox.enabled = false;
+        let tools = Toolset::new(&settings);
+        assert_eq!(names(&tools), ["ask_human"]);
+        let verdict = tools.judge(&call("shell", &json!({"command": "ls"})));
+        assert!(refusal(verdict).contains("no sandbox"));
+        settings.features.steering = false;
+        assert!(names(&Toolset::new(&settings)).is_empty());
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again_only_if_its_effect_allows_that() {
+        let mode = |tool: &str, arguments: serde_json::Value, was_begun: bool| {
+            let verdict = Toolset::judge_allowed(&call(tool, &arguments), was_begun, None);
+            let Verdict::Execute(cleared) = verdict else { panic!("{verdict:?}") };
+            cleared.into_parts().1
+        };
+        let edit = json!({"path": "a", "old_text": "b", "new_text": "c"});
+        for (tool, arguments, after_crash) in [
+            ("shell", json!({"command": "rm x"}), CallMode::Recover),
+            ("edit_file", edit, CallMode::Recover),
+            ("write_file", json!({"path": "a", "content": "b"}), CallMode::Execute),
+            ("read_file", json!({"path": "a"}), CallMode::Execute),
+        ] {
+            assert_eq!(mode(tool, arguments.clone(), true), after_crash, "{tool}");
+            assert_eq!(mode(tool, arguments, false), CallMode::Execute, "{tool}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_call_is_still_parsed() {
+        let verdict = Toolset::judge_allowed(&call("shell", &json!({"cmd": "ls"})), false, None);
+        assert!(refusal(verdict).contains("unknown field `cmd`"));
+    }
+}

@@ -195,8 +195,8 @@ impl StoreClient {
     }
 
     async fn claim(&self) -> Result<ClaimedRun> {
-        let message_id = self.ids.next();
-        self.store
+        let claimed = self
+            .store
             .transaction("claim_work", move |tx| {
                 Box::pin(async move {
                     let lease = queue::claim(tx, "bench", 1, LEASE_MS).await?.pop();
@@ -205,12 +205,18 @@ impl StoreClient {
                     if !runs::transition(tx, run_id, Transition::Start).await? {
                         return Err(corrupt("a run was started twice"));
                     }
-                    let run = runs::find(tx, lease.deployment_id, run_id).await?;
-                    let thread_id = run.ok_or_else(|| corrupt("a claimed run does not exist"))?.thread_id;
-                    Ok(ClaimedRun { lease, run_id, thread_id, message_id })
+                    Ok((lease, run_id))
                 })
             })
-            .await
+            .await?;
+        let (lease, run_id) = claimed;
+        let deployment_id = lease.deployment_id;
+        let run = self
+            .store
+            .read("load_run", move |tx| Box::pin(runs::find(tx, deployment_id, run_id)))
+            .await?
+            .ok_or_else(|| corrupt("a claimed run does not exist"))?;
+        Ok(ClaimedRun { lease, run_id, thread_id: run.thread_id, message_id: self.ids.next() })
     }
 
     async fn begin(&self, claimed: ClaimedRun, sent: MessageId) -> Result<()> {
@@ -254,7 +260,9 @@ impl StoreClient {
                     runs::is_cancel_requested(tx, *run_id).await?;
                     threads::touch(tx, *thread_id, None, 1).await?;
                     queue::complete(tx, lease).await?;
-                    runs::transition(tx, *run_id, Transition::Complete(Usage::default())).await?;
+                    if !runs::transition(tx, *run_id, Transition::Complete(Usage::default())).await? {
+                        return Err(corrupt("a run was completed twice"));
+                    }
                     Ok(())
                 })
             })

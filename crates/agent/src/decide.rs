@@ -21,7 +21,8 @@ const EMPTY_REPLY_REMINDER: &str = "(Your last reply was empty. Answer the user,
 pub enum Decision {
     /// Call the model with these turns. Its reply is recorded as step `step_no`.
     CallModel { step_no: i64, turns: Vec<Turn> },
-    /// Process these tool calls of step `step_no` in parallel, each by its verdict.
+    /// Process these tool calls of step `step_no` in parallel: execute each call, refuse it, or ask a
+    /// person first, according to its verdict.
     RunTools { step_no: i64, calls: Vec<OpenCall> },
     /// Wait until a person answers a steering request. The run has nothing else to do in the meantime.
     Wait,
@@ -36,9 +37,10 @@ pub enum Decision {
 pub struct OpenCall {
     /// The number of the call within its step. The first call is 1.
     pub call_no: i64,
-    /// The call, with the arguments of the person who approved it if they edited them.
+    /// The call. If a person has edited its arguments, it contains the edited ones.
     pub call: ToolCall,
-    /// True if the journal contains the call's intent, which an earlier attempt has recorded.
+    /// True if an earlier attempt has recorded the call's intent, the journal entry that is written before a
+    /// call is made. The attempt may then have executed the call.
     pub was_begun: bool,
     pub verdict: Verdict,
 }
@@ -108,7 +110,8 @@ fn is_empty(reply: &ModelReply) -> bool {
     reply.stop != StopReason::Refusal && reply.tool_calls().next().is_none() && reply.text().trim().is_empty()
 }
 
-/// Returns true if a run ends as completed with this reply, provided that no further user message has arrived.
+/// Returns true if a run ends as completed with this reply, provided that no further user message has
+/// arrived.
 pub fn is_final_reply(reply: &ModelReply) -> bool {
     reply.tool_calls().next().is_none() && !is_empty(reply) && final_decision(reply) == Decision::Finish
 }
@@ -207,7 +210,8 @@ mod tests {
     fn a_call_begun_before_a_crash_is_recovered_without_another_check() {
         let mut begun = step(1, Some(reply("", 2)), 0);
         begun.begun.insert(1);
-        // The default toolset has no tools, so only the call that was not begun is refused.
+        // The run's toolset is empty, so the second call is refused. The first call is not checked
+        // again, because it was begun before the crash.
         let Decision::RunTools { calls, .. } = decide(&state(vec![begun])) else { panic!() };
         assert!(calls[0].was_begun && !calls[1].was_begun);
         let Verdict::Execute(cleared) = calls[0].verdict.clone() else { panic!() };

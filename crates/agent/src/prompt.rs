@@ -1,5 +1,5 @@
-//! The system prompt and the text of user messages. The system prompt of a deployment is always
-//! byte-identical, so that the provider can cache the prompt prefix.
+//! The system prompt and the text of user messages. As long as a deployment is not changed, its
+//! system prompt is byte-identical in all model calls, so that the provider can cache it.
 
 use std::fmt::Write as _;
 

@@ -48,8 +48,8 @@ impl ReplyDedup {
         output
     }
 
-    /// Ends the step with the complete text of the current attempt. Returns the output that remains to be
-    /// published.
+    /// Ends the step after the current attempt has received its complete text. Returns the output that
+    /// remains to be published.
     pub fn finish(&mut self) -> Vec<Output> {
         let mut output = Vec::new();
         if self.published != self.attempt {

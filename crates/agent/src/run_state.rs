@@ -7,8 +7,8 @@ use herm_types::model::{ModelReply, ToolOutcome, ToolResult, Turn};
 use crate::steering::Settlement;
 use crate::tools::Toolset;
 
-/// The input of a decision: the tools of the run, the conversation of earlier runs, the steps of this run, and user
-/// messages that no step has read yet.
+/// The input of a decision: the tools of the run, the conversation of earlier runs, the steps of this run,
+/// and user messages that no step has read yet.
 #[derive(Clone, Debug, Default)]
 pub struct RunState {
     pub tools: Toolset,
@@ -31,8 +31,8 @@ pub struct Step {
     pub reply: Option<ModelReply>,
     /// The results of the reply's tool calls, in order. `None` stands for a tool call without a result.
     pub outcomes: Vec<Option<ToolOutcome>>,
-    /// The numbers of the tool calls whose intent is in the journal. An earlier attempt may have executed a call that is
-    /// begun but has no result.
+    /// The numbers of the tool calls that have an intent, the journal entry that is written before a call is
+    /// made, but no result yet. An earlier attempt may have executed such a call.
     pub begun: BTreeSet<i64>,
     /// The effects of steering requests on this step's tool calls, keyed by call number. Only the last step
     /// has any.

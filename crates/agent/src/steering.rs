@@ -1,4 +1,5 @@
-//! The effects of steering requests on tool calls, and answers that are given as messages.
+//! Steering requests, with which a run asks a person to approve a tool call or to answer a question: their
+//! effects on tool calls, and the interpretation of user messages as answers.
 
 use herm_types::deployment::OnExpiry;
 use herm_types::model::ToolOutcome;

@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 use crate::error::Failure;
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// Extractor for the authenticated caller of a request. A request without a valid key is rejected with 401.
 pub(crate) struct Auth(pub(crate) Caller);

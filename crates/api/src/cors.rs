@@ -16,8 +16,6 @@ use http::header::{
 };
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::router::Options;
-
 /// The time for which a browser may cache a preflight response, in seconds. After the allowed origins have changed, a
 /// browser may still use a cached response for up to ten minutes.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
@@ -56,12 +54,12 @@ impl CorsOrigins {
 
 /// Middleware that answers preflight requests from allowed origins. It also adds the CORS headers to all other
 /// responses to allowed origins, including error responses.
-pub(crate) async fn layer(State(options): State<Arc<Options>>, request: Request, next: Next) -> Response {
-    let allowed = request.headers().get(ORIGIN).and_then(|origin| options.cors.allow(origin));
+pub(crate) async fn layer(State(origins): State<Arc<CorsOrigins>>, request: Request, next: Next) -> Response {
+    let allowed = request.headers().get(ORIGIN).and_then(|origin| origins.allow(origin));
     let is_preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = next.run(request).await;
-    if matches!(options.cors, CorsOrigins::List(_)) {
+    if matches!(*origins, CorsOrigins::List(_)) {
         // The response depends on the `Origin` header of the request, so a cache must not reuse it for another origin.
         response.headers_mut().append(VARY, HeaderValue::from_static("origin"));
     }

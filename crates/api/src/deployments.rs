@@ -1,6 +1,7 @@
 //! `/v1/deployments`: creates, lists, changes and deletes deployments, and retries their provisioning.
 
 mod body;
+mod patch;
 mod sandbox;
 mod schema;
 mod view;
@@ -20,7 +21,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, OptionalJsonBody, Query, no_fields};
-use crate::router::ApiState;
+use crate::state::ApiState;
 pub(crate) use schema::{CreateDeployment, UpdateDeployment};
 pub(crate) use view::DeploymentView;
 

@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::{DeploymentPath, Query};
-use crate::router::ApiState;
 use crate::sse;
+use crate::state::ApiState;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::{DeploymentPath, FieldErrors, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// List a directory of the workspace, sorted by name.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/files", operation_id = "list_files", tag = "files",

@@ -23,7 +23,7 @@ use crate::auth;
 use crate::error::{self, Failure};
 use crate::input::read_body;
 use crate::request_id::RequestId;
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

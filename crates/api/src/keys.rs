@@ -16,7 +16,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{FieldErrors, IdPath, JsonBody, Object, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 const MAX_NAME_CHARS: usize = 256;
 

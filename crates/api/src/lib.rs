@@ -25,6 +25,7 @@ mod serve;
 mod skills;
 mod snapshots;
 mod sse;
+mod state;
 mod steering;
 mod target;
 mod threads;
@@ -32,8 +33,6 @@ mod tokens;
 mod tools;
 
 pub use cors::CorsOrigins;
-pub use input::DEFAULT_MAX_JSON_BYTES;
-pub use models::ModelProvider;
-pub use openapi::document as openapi;
-pub use router::{Options, router};
+pub use router::{openapi_document as openapi, router};
 pub use serve::serve;
+pub use state::{ModelProvider, Options};

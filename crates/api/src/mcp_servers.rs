@@ -18,8 +18,8 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, FieldErrors, FieldValue, JsonBody, Object, Query};
-use crate::router::ApiState;
 use crate::skills::http_url;
+use crate::state::ApiState;
 use crate::tools::PERMISSIONS;
 
 const MAX_NAME_CHARS: usize = 64;

@@ -17,7 +17,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// The maximum length of the text of a message, in characters. A longer message is rejected.
 const MAX_CONTENT_CHARS: usize = 1024 * 1024;

@@ -8,20 +8,7 @@ use serde::Serialize;
 use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::Query;
-use crate::router::ApiState;
-
-/// A model provider.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct ModelProvider {
-    /// The name of the provider. It is the prefix of the names of the provider's models.
-    #[schema(example = "anthropic")]
-    pub provider: String,
-    /// The names of known models of the provider, as `provider/model`. Other models of the provider can be used too.
-    #[schema(example = json!(["anthropic/claude-sonnet-4.5"]))]
-    pub models: Vec<String>,
-    /// True if the provider can be used: the operator has configured an API key for it, or it needs none.
-    pub has_key: bool,
-}
+use crate::state::{ApiState, ModelProvider};
 
 /// A page of the configured model providers, and the default model.
 #[derive(Serialize, utoipa::ToSchema)]

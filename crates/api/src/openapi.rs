@@ -1,12 +1,10 @@
 //! The OpenAPI document. It is generated from the annotations of the handlers, served at `/openapi.json`, and committed
 //! to the repository as `openapi/v1.json`.
 
-use std::sync::LazyLock;
-
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use herm_types::error::ErrorBody;
 use http::header::CONTENT_TYPE;
-use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -15,81 +13,20 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 
 use crate::error::Failure;
 use crate::input::Query;
-use crate::{
-    deployments, events, files, health, keys, mcp_servers, messages, models, runs, secrets, skills,
-    snapshots, steering, threads, tokens, tools,
-};
+use crate::state::ApiState;
 
+/// The description of the whole API. The operations are added by the routes.
 #[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "Herm",
-        version = "1",
-        description = "A dedicated agent for each of your customers: deployments, threads, runs, files, events."
-    ),
-    paths(
-        deployments::create_deployment,
-        deployments::list_deployments,
-        deployments::get_deployment,
-        deployments::update_deployment,
-        deployments::delete_deployment,
-        deployments::retry_deployment,
-        messages::send_message,
-        events::stream_events,
-        threads::create_thread,
-        threads::list_threads,
-        threads::get_thread,
-        threads::update_thread,
-        threads::delete_thread,
-        runs::list_runs,
-        runs::get_run,
-        runs::list_steps,
-        runs::cancel_run,
-        steering::list_all_steering,
-        steering::list_steering,
-        steering::get_steering,
-        steering::answer_steering,
-        steering::list_approvals,
-        steering::delete_approvals,
-        steering::delete_approval,
-        skills::add_skill,
-        skills::list_skills,
-        skills::get_skill,
-        skills::replace_skill,
-        skills::delete_skill,
-        mcp_servers::add_mcp_server,
-        mcp_servers::list_mcp_servers,
-        mcp_servers::update_mcp_server,
-        mcp_servers::delete_mcp_server,
-        tools::list_tools,
-        tools::update_tool,
-        files::list_files,
-        files::write_file,
-        files::delete_file,
-        files::content::read_file,
-        models::list_models,
-        keys::create_key,
-        keys::list_keys,
-        keys::revoke_key,
-        tokens::create_token,
-        secrets::create_secret,
-        secrets::list_secrets,
-        secrets::update_secret,
-        secrets::delete_secret,
-        snapshots::list_snapshots,
-        snapshots::get_snapshot,
-        snapshots::delete_snapshot,
-        snapshots::read_snapshot,
-        health::get_health,
-        health::get_readiness,
-        get_openapi,
-    )
-)]
-struct Document;
+#[openapi(info(
+    title = "Herm",
+    version = "1",
+    description = "A dedicated agent for each of your customers: deployments, threads, runs, files, events."
+))]
+pub(crate) struct Document;
 
-/// Returns the OpenAPI 3.1 document as JSON, indented by two spaces, with a trailing newline.
-pub fn document() -> String {
-    let mut document = Document::openapi();
+/// Adds the parts of the document that many operations have in common. Returns the document as JSON, indented by two
+/// spaces, with a trailing newline.
+pub(crate) fn complete(mut document: utoipa::openapi::OpenApi) -> String {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("herm_sk_…").build();
     let components = document.components.get_or_insert_default();
     components.security_schemes.insert("api_key".to_owned(), SecurityScheme::Http(bearer).into());
@@ -150,12 +87,10 @@ fn add_idempotency_key(operation: &mut Operation) {
     operation.responses.responses.entry("409".to_owned()).or_insert_with(error_response);
 }
 
-static DOCUMENT_TEXT: LazyLock<String> = LazyLock::new(document);
-
 /// Get this OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "operations", security(()),
     responses((status = 200, body = Object, content_type = "application/json"), (status = 400, body = ErrorBody)))]
-pub(crate) async fn get_openapi(query: Query) -> Result<Response, Failure> {
+pub(crate) async fn get_openapi(State(state): State<ApiState>, query: Query) -> Result<Response, Failure> {
     query.finish()?;
-    Ok(([(CONTENT_TYPE, "application/json")], DOCUMENT_TEXT.as_str()).into_response())
+    Ok(([(CONTENT_TYPE, "application/json")], state.openapi.to_string()).into_response())
 }

@@ -13,7 +13,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, OptionalJsonBody, Query, no_fields};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 const STATUSES: &str = "`queued`, `running`, `waiting_on_human`, `completed`, `error`, `cancelled`";
 

@@ -17,7 +17,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{FieldErrors, IdPath, JsonBody, Object, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 const MAX_NAME_CHARS: usize = 256;
 /// The maximum length of a secret's value, in characters. A longer value is rejected. The limit suffices for keys and

@@ -15,7 +15,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 const MAX_NAME_CHARS: usize = 64;
 pub(crate) const MAX_URL_CHARS: usize = 2048;

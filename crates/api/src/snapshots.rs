@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::files::FileContent;
 use crate::files::content::respond;
 use crate::input::{IdPath, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// List the account's snapshots, newest first.
 #[utoipa::path(get, path = "/v1/snapshots", operation_id = "list_snapshots", tag = "snapshots",

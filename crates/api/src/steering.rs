@@ -17,7 +17,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, FieldErrors, FieldValue, JsonBody, Object, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// The maximum length of the message in an answer, in characters.
 const MAX_MESSAGE_CHARS: usize = 100_000;

@@ -15,7 +15,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, OptionalJsonBody, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// Get a thread with its latest 100 messages, oldest first.
 #[utoipa::path(get, path = "/v1/deployments/{deployment_id}/threads/{thread_id}", operation_id = "get_thread",

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::idempotency::OptionalClaim;
 use crate::input::{FieldErrors, JsonBody, Object, Query};
 use crate::keys::scopes;
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// The default lifetime of a browser token: 15 minutes, in seconds.
 const DEFAULT_LIFETIME_S: u32 = 15 * 60;

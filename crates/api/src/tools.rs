@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::{DeploymentPath, FieldErrors, JsonBody, Object, Query};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 pub(crate) const PERMISSIONS: [(&str, Permission); 3] = [
     ("always_allow", Permission::AlwaysAllow),

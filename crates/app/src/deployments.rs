@@ -22,6 +22,7 @@ use crate::mcp_servers::HeaderSealer;
 use crate::skills::{WorkspaceState, describe, item, resolve_all, write_files};
 use crate::{App, Caller, Error, engines, snapshots};
 use edit::Draft;
+pub use edit::{MAX_MCP_SERVERS, MAX_SKILLS};
 pub use patch::{
     BudgetPatch, DeploymentPatch, FeaturesPatch, FieldPatch, MAX_METADATA_PAIRS, MapPatch, SandboxPatch,
     SteeringPatch,
@@ -252,7 +253,10 @@ pub async fn retry(
             let (Draft { deployment, .. }, ()) = edit::edit(tx, &caller, deployment_id, edit).await?;
             let is_needed = provisioning::is_needed(&deployment, lacks_image);
             let transition = if is_needed { Transition::Provision } else { Transition::Recover };
-            deployments::transition(tx, deployment_id, transition).await?;
+            if !deployments::transition(tx, deployment_id, transition).await? {
+                let corrupt = format!("deployment {deployment_id} has left the status `error` while it was locked");
+                return Err(herm_store::Error::Corrupt(corrupt).into());
+            }
             let deployment = caller.deployment(tx, deployment_id).await?;
             provisioning::enqueue(tx, &caller, &ids, &deployment).await?;
             Ok(DeploymentDetails { deployment, skills, own_user })

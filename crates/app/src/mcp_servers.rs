@@ -1,11 +1,12 @@
 //! Adds, lists, updates and removes the MCP servers of a deployment. Changes take effect with the next run.
 
+pub(crate) mod secret_references;
+
 use std::collections::BTreeMap;
 
 use herm_crypto::Cell;
 use herm_types::key::Scope;
 use herm_types::mcp::{Header, McpServer, McpServerItem, McpServerList};
-use herm_types::secret::HostPattern;
 use herm_types::tool::Permission;
 use herm_types::{DeploymentId, Error as ApiError, ErrorCode, FieldError, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,8 +16,7 @@ use crate::deployments::edit;
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error, Sealer};
 
-/// The maximum number of MCP servers of a deployment. A request that exceeds it is rejected.
-pub const MAX_MCP_SERVERS: usize = 20;
+pub use secret_references::is_env_var_name;
 
 /// The properties of an MCP server to be added. Each field has been validated individually.
 #[derive(Clone, Debug)]
@@ -272,79 +272,4 @@ pub async fn list(app: &App, caller: &Caller, deployment_id: DeploymentId) -> Re
 
 fn missing(name: &str) -> ApiError {
     ApiError::not_found("MCP server", name)
-}
-
-/// Returns a field error for each `${NAME}` in a header if the deployment has no secret `NAME`, or if that
-/// secret may not be sent to the host of the MCP server. `secrets` contains the allowed hosts of each secret
-/// of the deployment, by name.
-pub(crate) fn secret_reference_errors(
-    servers: &[McpServer],
-    secrets: &BTreeMap<String, Vec<HostPattern>>,
-) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (index, server) in servers.iter().enumerate() {
-        for (header, value) in &server.headers {
-            let Header::Template(template) = value else { continue };
-            let path = format!("mcp_servers[{index}].headers.{header}");
-            for name in secret_references(template) {
-                let error = match name {
-                    Err(text) => Some(format!(
-                        "`${{{text}}}` does not contain a valid secret name; use letters, digits and `_`"
-                    )),
-                    Ok(name) => match secrets.get(name) {
-                        None => Some(format!(
-                            "`${{{name}}}` refers to a secret that is not in the deployment's `secrets`"
-                        )),
-                        Some(hosts) if !allows_url(hosts, &server.url) => Some(format!(
-                            "the secret `{name}` may not be sent to the host of this MCP server; add the host to the secret's `allowed_hosts`"
-                        )),
-                        Some(_) => None,
-                    },
-                };
-                errors.extend(error.map(|message| FieldError::new(path.clone(), message)));
-            }
-        }
-    }
-    errors
-}
-
-/// Returns the name in each `${NAME}` of a header template. An invalid name is returned as `Err`.
-fn secret_references(template: &str) -> Vec<Result<&str, &str>> {
-    let opened = template.split("${").skip(1);
-    opened
-        .map(|rest| match rest.split_once('}') {
-            Some((name, _)) if is_env_var_name(name) => Ok(name),
-            Some((text, _)) => Err(text),
-            None => Err(rest),
-        })
-        .collect()
-}
-
-/// Returns true if the string is a valid name of an environment variable: up to 128 ASCII letters, digits and
-/// `_`, not beginning with a digit.
-pub fn is_env_var_name(text: &str) -> bool {
-    text.len() <= 128
-        && text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// Returns true if a secret with these allowed hosts may be sent to this URL.
-fn allows_url(allowed_hosts: &[HostPattern], url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
-    allowed_hosts.iter().any(|allowed| allowed.matches(host, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secret_references_are_found_in_braces() {
-        assert_eq!(
-            secret_references("Bearer ${TOKEN}, ${a b} ${open"),
-            [Ok("TOKEN"), Err("a b"), Err("open")]
-        );
-        assert_eq!(secret_references("none"), [] as [Result<&str, &str>; 0]);
-    }
 }

@@ -20,9 +20,6 @@ use crate::deployments::edit;
 use crate::idempotency::Reply;
 use crate::{App, Caller, Error};
 
-/// The maximum number of skills of a deployment. A request that exceeds it is rejected.
-pub const MAX_SKILLS: usize = 20;
-
 /// Adds a skill to a deployment. Fails if the deployment already has a skill with this name.
 pub async fn add(
     app: &App,

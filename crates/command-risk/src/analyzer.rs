@@ -190,8 +190,8 @@ impl Analyzer {
         Ok(Value::default())
     }
 
-    /// Applies a redirection. If it redirects standard output to a file, returns the path, and true if it
-    /// appends.
+    /// Applies a redirection. If it redirects standard output to a file, returns the file's path, and true if
+    /// the output is appended.
     fn redirect(&mut self, redirect: &Redirect) -> Analysis<Option<(String, bool)>> {
         if let RedirectKind::HereDocument(body) = &redirect.kind {
             if let Some(word) = body.get() {

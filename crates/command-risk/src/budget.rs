@@ -21,7 +21,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Counts `steps` steps of work.
+    /// Adds `steps` to the steps that the analysis has used so far.
     ///
     /// # Errors
     /// Returns a risk with the rule `unreadable` if the analysis has taken more than [`MAX_STEPS`] steps.

@@ -239,8 +239,8 @@ fn contains_any(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// Returns true if `word` occurs in the text as a whole identifier. For example, `exec(` does not occur in
-/// `cursor.exec(`, and `eval(` does not occur in `literal_eval(`.
+/// Returns true if `word` occurs in the text without a letter, a digit, `_` or `.` directly before it. For
+/// example, `eval(` is not found in `literal_eval(`, and `exec(` is not found in `cursor.exec(`.
 fn contains_identifier(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| {
         let before = text.get(..at).and_then(|before| before.chars().next_back());
@@ -248,8 +248,8 @@ fn contains_identifier(text: &str, word: &str) -> bool {
     })
 }
 
-/// For each occurrence of one of `words`, returns the text that follows it, up to the matching closing
-/// bracket.
+/// For each occurrence of one of `words`, for example `popen(`, returns the text between its opening bracket
+/// and the matching closing bracket.
 fn arguments<'a>(text: &'a str, words: &[&str]) -> Vec<&'a str> {
     let mut matches = Vec::new();
     for word in words {

@@ -87,7 +87,8 @@ impl Analyzer {
             Part::Discarded(word) => drop(self.joined(word)?),
             Part::ProcessSubstitution(script) => {
                 // `<(…)` expands to the name of a file from which a program can read the script's output.
-                // `>(…)` is treated the same: its script is analyzed with the current input.
+                // `>(…)` expands to the name of a file to which a program writes the script's input. The
+                // analyzer does not distinguish the two and ignores this input.
                 let output = self.capture(script)?;
                 let name = format!("/dev/fd/{}", 63 + self.written.len());
                 let origin = output.origin;
@@ -198,8 +199,8 @@ impl Analyzer {
         Ok(expanded)
     }
 
-    /// For each variable in the word that has several possible values, adds its name and the number of these
-    /// values to `names`.
+    /// Searches the word for variables with several possible values. Adds the name of each such variable,
+    /// with its number of values, to `names`.
     pub(super) fn ambiguous(&self, word: &Word, names: &mut BTreeMap<String, usize>) {
         for part in &word.parts {
             let Part::Parameter { parameter, .. } = part else { continue };
@@ -231,8 +232,8 @@ impl Analyzer {
         Ok(Some((bare, appends, Value { text: value, origin: whole.origin })))
     }
 
-    /// Returns the value of a variable or parameter in the current combination of values. The value of an
-    /// unset variable is unknown.
+    /// Returns the value of a variable or parameter. Of several possible values, returns the one in the
+    /// combination being analyzed, or else the most likely one. The value of an unset variable is unknown.
     pub(super) fn variable(&mut self, name: &str) -> Value {
         if let Some(values) = self.variables.get(name) {
             let chosen = self.chosen.get(name).and_then(|number| values.get(*number));

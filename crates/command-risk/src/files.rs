@@ -32,8 +32,8 @@ const BROAD: &[(&str, &str)] = &[
     ("/mnt", "mounted disks"),
     ("/media", "mounted disks"),
 ];
-/// The description of a path that may be broad because a part of it is unknown, for example an unset
-/// variable.
+/// The description of a path with an unknown part, for example an unset variable. The path may turn out to be
+/// a broad directory such as `/`.
 const UNRESOLVED_PATH: &str = "a path that is not known in advance";
 /// Patterns for the paths of credential files. Each pattern is compared with the last components of a path.
 /// `*` matches any characters.
@@ -79,7 +79,7 @@ const CREDENTIALS: &[&str] = &[
 ];
 
 impl Analyzer {
-    /// Returns the working directory at the point of the command that is being analyzed.
+    /// Returns the current working directory of the simulated shell.
     pub(super) fn working_dir(&self) -> String {
         self.directory.clone().unwrap_or_else(|| WORKSPACE.to_owned())
     }

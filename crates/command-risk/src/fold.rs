@@ -94,8 +94,8 @@ const CONFUSABLES: &[(char, char)] = &[
     ('∼', '~'),
 ];
 
-/// Returns the command with confusable characters replaced and invisible characters removed, or `None` if it
-/// contains neither.
+/// Replaces each confusable character of the command with the ASCII character that it looks like, and removes
+/// invisible characters. Returns `None` if this changes nothing.
 pub(super) fn fold(command: &str) -> Option<String> {
     if command.chars().all(|c| c == '\t' || c == '\n' || (c.is_ascii() && !c.is_ascii_control())) {
         return None;

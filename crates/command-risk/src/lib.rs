@@ -2,9 +2,9 @@
 //!
 //! The analyzer interprets the command as a shell would: quotes, expansions, pipes, and scripts within
 //! scripts. It checks every program that the command would start against a list of rules. The security
-//! boundary is the sandbox, not this analysis: it only prevents an agent from doing something irreversible by
-//! accident. Even so, a dangerous command must be recognized if it is written in an unusual or obfuscated
-//! way, and a command that only mentions something dangerous must not be reported.
+//! boundary is the sandbox, not this analysis. The analysis only prevents an agent from doing something
+//! irreversible by accident. Still, it must recognize a dangerous command even if the command is written in
+//! an unusual or obfuscated way, and it must not report a command that only mentions something dangerous.
 //!
 //! If shells differ in how they interpret a command, or a value is unknown, the analyzer considers the
 //! possible meanings and reports the command if one of them is dangerous. A command that is nested too

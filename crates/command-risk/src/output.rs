@@ -165,13 +165,13 @@ impl Analyzer {
         }
     }
 
-    /// Returns the output of a program that has no model of its own. The text is unknown. Its origin combines
-    /// the origins of the program's input and operands.
+    /// Returns the output of a program that the analyzer does not simulate. Its text is unknown. Its origin
+    /// combines the origins of the program's input and operands.
     fn derived(&self, name: &str, args: &[Value], operands: &[&Value]) -> Value {
         let mut origin = self.input.origin;
         origin.decoded |= decodes(name, args);
-        // If the input is fully known but the output is not, the program has transformed the input. The
-        // output then counts as decoded.
+        // If the input is fully known and the program's output is not, the program may have decoded the
+        // input, so the output counts as decoded.
         let has_unknown = super::expand::is_partly_unknown(&self.input.text);
         origin.decoded |= !self.input.text.trim().is_empty() && !has_unknown;
         let packs = matches!(name, "tar" | "zip" | "7z" | "cpio" | "bsdtar");

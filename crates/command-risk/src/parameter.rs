@@ -35,8 +35,8 @@ impl Analyzer {
             Operation::Alternative(word) => {
                 let alternative = self.joined(word)?;
                 if base.is_unknown() {
-                    // The result is this word if the variable is set, and empty if it is not. The analyzer
-                    // does not know which, so the result is unknown.
+                    // `${x:+word}` results in `word` if `x` has a value, and is empty otherwise. The analyzer
+                    // does not know if `x` has a value, so the result is unknown.
                     return Ok(Value::unknown(alternative.origin));
                 }
                 if base.text.is_empty() { base } else { alternative }

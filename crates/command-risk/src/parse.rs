@@ -57,8 +57,8 @@ impl<'a> Parser<'a> {
         is_next
     }
 
-    /// Parses commands up to one of the `closers`, which are reserved words or `)`. The closer is not consumed. If
-    /// `closers` is empty, parses up to the end of the text.
+    /// Parses commands up to one of the `closers`, which are reserved words or `)`. The closer is not
+    /// consumed. If `closers` is empty, parses up to the end of the text.
     pub(super) fn script(&mut self, closers: &[&str]) -> Result<Script, Risk> {
         self.budget.enter()?;
         let mut script = Script::default();
@@ -81,7 +81,7 @@ impl<'a> Parser<'a> {
             let pipeline = self.pipeline(conditional)?;
             conditional = false;
             script.pipelines.push(pipeline);
-            // No command was found at this position. Skipping the character prevents an endless loop.
+            // If there is no command at this position, skips one character to prevent an endless loop.
             self.at += usize::from(self.at == start);
         }
         self.budget.leave();

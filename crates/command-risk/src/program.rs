@@ -81,8 +81,8 @@ const KNOWN_PROGRAMS: &[&str] = &[
 const COMMAND_STEPS: usize = 32;
 
 impl Analyzer {
-    /// Analyzes a command, given as a program name and arguments, without running it. Returns what is known about its
-    /// output.
+    /// Analyzes a command, given as a program name and arguments, without running it. Returns what is known
+    /// about its output.
     pub(super) fn command(&mut self, argv: &[Value]) -> Analysis<Value> {
         let [first, args @ ..] = argv else { return Ok(Value::default()) };
         self.budget.charge(argv.iter().map(|word| word.text.len()).sum::<usize>() + COMMAND_STEPS)?;

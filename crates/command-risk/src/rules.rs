@@ -106,13 +106,14 @@ impl Invocation<'_> {
         self.texts().enumerate().filter(is_operand).map(|(_, arg)| arg)
     }
 
-    /// Returns true if the operands contain these words of a subcommand, in this order.
+    /// Returns true if the operands include all `words` of a subcommand, in this order. Other operands may
+    /// stand between them.
     fn has_subcommand(&self, words: &[&str]) -> bool {
         let mut operands = self.operands();
         words.iter().all(|word| operands.any(|operand| operand == *word))
     }
 
-    /// Returns the description of the first operand that is a broad path.
+    /// Returns the description of the first operand that is a broad path, for example `/` or the workspace.
     fn broad(&self) -> Option<&'static str> {
         self.operands().find_map(|path| self.is_broad(path))
     }

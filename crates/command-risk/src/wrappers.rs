@@ -14,7 +14,7 @@ struct Wrapper {
     short: &'static str,
     /// The names of the long options that take a value.
     long: &'static [&'static str],
-    /// The number of operands that precede the inner program.
+    /// The number of operands before the program to be run, for example one in `timeout 5 ls`.
     skip: usize,
 }
 
@@ -173,7 +173,8 @@ impl Analyzer {
         self.command_after_assignments(rest).map(Some)
     }
 
-    /// Analyzes the words of a program that joins them with spaces and passes the result to a shell.
+    /// Joins the words with spaces and analyzes the result as a shell script, because programs such as
+    /// `watch` and `ssh` run their arguments that way.
     fn run_joined(&mut self, words: &[Value], name: &str) -> Analysis<Value> {
         let mut script = Value::default();
         for word in words {
@@ -233,7 +234,7 @@ impl Analyzer {
     }
 
     /// Analyzes a command that `find` or `xargs` runs on paths. A directory among the paths stands for every
-    /// path below it, so deleting a broad directory counts as a recursive deletion.
+    /// path below it, so deleting a broad directory such as `/` counts as recursive, even without `-r`.
     fn command_on_all(&mut self, mut argv: Vec<Value>) -> Analysis<Value> {
         let removes = argv
             .first()

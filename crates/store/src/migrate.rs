@@ -2,7 +2,7 @@
 //! missing migrations are applied in order, in one transaction.
 
 use crate::row::params;
-use crate::{Error, Store, Tx};
+use crate::{Error, Tx};
 
 const MIGRATIONS: [&str; 2] = [
     include_str!("../../../migrations/0001_initial.sql"),
@@ -16,29 +16,22 @@ const CREATE_VERSION_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (v
 
 /// Fails unless the database has the schema version [`SCHEMA_VERSION`]. With `migrate`, first applies the missing
 /// migrations to an older schema.
-pub(crate) async fn check(store: &Store, migrate: bool) -> Result<(), Error> {
-    store
-        .transaction("migrate", move |tx| {
-            Box::pin(async move {
-                tx.script(CREATE_VERSION_TABLE).await?;
-                let found = version(tx).await?;
-                if found == SCHEMA_VERSION {
-                    return Ok(());
-                }
-                if found > SCHEMA_VERSION || !migrate {
-                    return Err(Error::SchemaVersion { found, needed: SCHEMA_VERSION });
-                }
-                let done = usize::try_from(found).unwrap_or(0);
-                for migration in MIGRATIONS.iter().skip(done) {
-                    tx.script(migration).await?;
-                }
-                tx.execute("DELETE FROM schema_version", &[]).await?;
-                tx.execute("INSERT INTO schema_version (version) VALUES ($1)", params![SCHEMA_VERSION])
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
+pub(crate) async fn check(tx: &mut Tx, migrate: bool) -> Result<(), Error> {
+    tx.script(CREATE_VERSION_TABLE).await?;
+    let found = version(tx).await?;
+    if found == SCHEMA_VERSION {
+        return Ok(());
+    }
+    if found > SCHEMA_VERSION || !migrate {
+        return Err(Error::SchemaVersion { found, needed: SCHEMA_VERSION });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(done) {
+        tx.script(migration).await?;
+    }
+    tx.execute("DELETE FROM schema_version", &[]).await?;
+    tx.execute("INSERT INTO schema_version (version) VALUES ($1)", params![SCHEMA_VERSION]).await?;
+    Ok(())
 }
 
 async fn version(tx: &mut Tx) -> Result<i64, Error> {

@@ -93,7 +93,7 @@ impl Store {
             }
         };
         let store = Self { engine: Arc::new(engine), feed };
-        migrate::check(&store, options.migrate).await?;
+        store.transaction("migrate", move |tx| Box::pin(migrate::check(tx, options.migrate))).await?;
         Ok(store)
     }
 

@@ -1,4 +1,4 @@
-//! A claimed work item, under whose lease a job writes.
+//! The lease on a claimed work item. A job must hold it to write to the store.
 
 use futures_util::future::BoxFuture;
 use herm_store::queue::{self, Lease};

@@ -79,7 +79,8 @@ impl Running {
         self.items().values().for_each(|item| item.signals.stop.cancel());
     }
 
-    /// Aborts all running work items of a deployment except `except`, and waits until their tasks have stopped.
+    /// Aborts all running work items of a deployment, apart from the item `except`, and waits until the tasks of the
+    /// aborted items have stopped.
     pub(crate) async fn cancel_deployment(&self, deployment_id: DeploymentId, except: WorkId) {
         self.cancel_where(|work_id, item| item.deployment_id == deployment_id && work_id != except).await;
     }
@@ -125,7 +126,7 @@ impl RunningGuard {
     }
 }
 
-/// Signals blocking work to stop when the future that waits for the work is dropped.
+/// When dropped, tells blocking work to stop. It is dropped together with the future that waits for the work.
 struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {

@@ -1,4 +1,4 @@
-//! The sandboxes of the worker: when they start and stop, and the disk quota of the commands in them.
+//! The sandboxes of the worker: starts and stops them, and enforces the disk quota while a command runs in one.
 
 mod disk_quota;
 pub(crate) mod pool;

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::json;
 
-use super::call::ParsedCall;
-use super::{Effect, Feature, Schema, Tool, all_arguments};
+use super::schema::Schema;
+use super::tool::{Effect, Feature, Tool, all_arguments};
 
 /// The maximum number of suggested answers to an `ask_human` question. A call with more is rejected.
 pub const MAX_OPTIONS: usize = 10;
@@ -20,7 +20,6 @@ pub(super) const TOOL: Tool = Tool {
     effect: Effect::Read,
     default_permission: Permission::AlwaysAllow,
     schema,
-    parse,
     approved_part: all_arguments,
 };
 
@@ -49,10 +48,11 @@ fn schema() -> Schema {
     }
 }
 
-fn parse(arguments: &str) -> Result<ParsedCall, serde_json::Error> {
+/// Parses and validates the arguments of a call.
+pub(super) fn parse(arguments: &str) -> Result<AskHuman, serde_json::Error> {
     let question: AskHuman = serde_json::from_str(arguments)?;
     check(&question).map_err(serde_json::Error::custom)?;
-    Ok(ParsedCall::AskPerson(question))
+    Ok(question)
 }
 
 fn check(AskHuman { question, options }: &AskHuman) -> Result<(), String> {
@@ -84,7 +84,7 @@ mod tests {
             json!({"question": "a", "options": vec!["x"; MAX_OPTIONS + 1]}),
             json!({"question": "a".repeat(MAX_QUESTION_CHARS + 1)}),
         ] {
-            assert!(ask(invalid).unwrap_err().to_string().contains("question"));
+            assert!(ask(invalid).unwrap_err().to_string().contains("must"));
         }
     }
 }

@@ -1,6 +1,12 @@
-//! Tool calls on their way from the model to their execution: parsed, then cleared.
+//! Tool calls on their way from the model to their execution: first parsed, then cleared, that is, allowed to be
+//! executed.
 
-use super::{AskHuman, EditFile, Effect, ReadFile, Shell, Tool, WriteFile};
+use super::ask_human::AskHuman;
+use super::edit_file::EditFile;
+use super::read_file::ReadFile;
+use super::shell::Shell;
+use super::tool::{Effect, Tool};
+use super::write_file::WriteFile;
 
 /// A tool call whose name and arguments are valid.
 #[derive(Debug)]
@@ -10,14 +16,26 @@ pub(super) enum ParsedCall {
     AskPerson(AskHuman),
 }
 
-/// The request of a tool call that the worker can execute.
+impl From<ToolRequest> for ParsedCall {
+    fn from(request: ToolRequest) -> Self {
+        Self::Execute(request)
+    }
+}
+
+impl From<FileRequest> for ParsedCall {
+    fn from(request: FileRequest) -> Self {
+        Self::Execute(ToolRequest::File(request))
+    }
+}
+
+/// The tool and the parsed arguments of a tool call that the worker can execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolRequest {
     Shell(Shell),
     File(FileRequest),
 }
 
-/// The request of a tool that reads or writes one file of the workspace.
+/// The tool and the parsed arguments of a tool call that reads or writes one file of the workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileRequest {
     Read(ReadFile),
@@ -36,8 +54,8 @@ pub enum CallMode {
     Recover,
 }
 
-/// A tool call that may be executed. Only [`Toolset`](super::Toolset) and [`NeededApproval`](super::NeededApproval)
-/// create it, so a call cannot be executed without a permission check or a person's approval.
+/// A tool call that may be executed. Only `Toolset` and `NeededApproval` create it, so no call is executed that was
+/// neither judged nor approved by a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cleared {
     request: ToolRequest,
@@ -61,7 +79,8 @@ impl Cleared {
 }
 
 impl ToolRequest {
-    /// Returns the risk of the call, which needs the approval of a person whatever the tool's permission is.
+    /// Returns the risk of the call, if it has one. A call with a risk needs a person's approval, whatever the tool's
+    /// permission is.
     pub(super) fn risk(&self) -> Option<herm_command_risk::Risk> {
         match self {
             Self::Shell(shell) => herm_command_risk::assess(&shell.command),

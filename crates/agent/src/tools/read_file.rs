@@ -4,9 +4,8 @@ use herm_types::tool::Permission;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call::{FileRequest, ParsedCall, ToolRequest};
 use super::schema::{Schema, path};
-use super::{Effect, Feature, Tool, all_arguments};
+use super::tool::{Effect, Feature, Tool, all_arguments};
 
 /// The maximum number of lines that `read_file` returns if the call sets no limit.
 pub const DEFAULT_READ_LINES: usize = 2000;
@@ -17,7 +16,6 @@ pub(super) const TOOL: Tool = Tool {
     effect: Effect::Read,
     default_permission: Permission::AlwaysAllow,
     schema,
-    parse,
     approved_part: all_arguments,
 };
 
@@ -42,9 +40,4 @@ fn schema() -> Schema {
         }),
         required: &["path"],
     }
-}
-
-fn parse(arguments: &str) -> Result<ParsedCall, serde_json::Error> {
-    serde_json::from_str(arguments)
-        .map(|request| ParsedCall::Execute(ToolRequest::File(FileRequest::Read(request))))
 }

@@ -13,7 +13,7 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// Returns the schema as the model receives it. Other arguments than `properties` are not allowed.
+    /// Returns the schema as the model receives it. It allows only the arguments in `properties`.
     pub(super) fn of(self, name: &str) -> ToolSchema {
         let parameters = json!({
             "type": "object",

@@ -4,12 +4,12 @@ use herm_types::tool::Permission;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{ParsedCall, ToolRequest};
-use super::{Effect, Feature, Schema, Tool};
+use super::schema::Schema;
+use super::tool::{Effect, Feature, Tool};
 
 /// The timeout of a shell command that sets none, in seconds.
 pub const DEFAULT_TIMEOUT_S: u64 = 120;
-/// The maximum timeout of a shell command, in seconds.
+/// The maximum timeout of a shell command, in seconds. A longer timeout is reduced to this maximum.
 pub const MAX_TIMEOUT_S: u64 = 1800;
 
 pub(super) const TOOL: Tool = Tool {
@@ -18,7 +18,6 @@ pub(super) const TOOL: Tool = Tool {
     effect: Effect::Unsafe,
     default_permission: Permission::AlwaysAllow,
     schema,
-    parse,
     approved_part: command,
 };
 
@@ -43,10 +42,6 @@ fn schema() -> Schema {
         }),
         required: &["command"],
     }
-}
-
-fn parse(arguments: &str) -> Result<ParsedCall, serde_json::Error> {
-    serde_json::from_str(arguments).map(|shell| ParsedCall::Execute(ToolRequest::Shell(shell)))
 }
 
 /// An approval covers the command, with any timeout.

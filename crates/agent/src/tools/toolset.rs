@@ -1,4 +1,4 @@
-//! The tools of one deployment, which judge the calls of its runs.
+//! The toolset of a deployment: its tools and their settings, which determine if a tool call may be executed.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,9 @@ use herm_types::model::{ToolCall, ToolSchema};
 use herm_types::tool::{Permission, ToolSetting};
 
 use super::call::{Cleared, ParsedCall, ToolRequest};
-use super::{BUILTIN, Feature, NeededApproval, Tool, Verdict, find, get};
+use super::table::{self, parse};
+use super::tool::{Feature, Tool};
+use super::verdict::{NeededApproval, Verdict};
 
 /// The tools that a deployment has, and their settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl Toolset {
 
     /// Returns the built-in tools whose feature the deployment has, enabled or not, always in the same order.
     pub fn available(&self) -> impl Iterator<Item = &'static Tool> {
-        BUILTIN.into_iter().filter(|tool| self.has(tool.needs))
+        table::all().filter(|tool| self.has(tool.needs))
     }
 
     /// Returns the schemas of all available tools that are enabled, always in the same order.
@@ -73,7 +75,7 @@ impl Toolset {
     /// Returns the reason why calls of this tool are never executed, as a text for the model, or `None` if they can be
     /// executed, possibly only after an approval.
     fn refusal(&self, name: &str) -> Option<String> {
-        if let Some(tool) = find(name).filter(|tool| !self.has(tool.needs)) {
+        if let Some(tool) = table::find(name).filter(|tool| !self.has(tool.needs)) {
             return Some(match tool.needs {
                 Feature::Steering => {
                     "This agent may not ask a person. Decide as well as you can, or say what is undecided."
@@ -82,19 +84,23 @@ impl Toolset {
                 Feature::Sandbox => format!("The tool {name} is not available: this agent has no sandbox."),
             });
         }
-        let setting = self.settings.get(name)?;
-        if !setting.enabled {
+        if self.settings.get(name).is_some_and(|setting| !setting.enabled) {
             return Some(format!("The tool {name} is switched off for this agent."));
         }
-        (setting.permission == Permission::Deny)
+        (self.permission(name) == Permission::Deny)
             .then(|| format!("The tool {name} may not be used by this agent. Do not call it again."))
+    }
+
+    /// Returns the permission of a tool: the deployment's setting, or the tool's default.
+    fn permission(&self, name: &str) -> Permission {
+        let default = || table::find(name).map_or(Permission::AlwaysAllow, |tool| tool.default_permission);
+        self.settings.get(name).map_or_else(default, |setting| setting.permission)
     }
 
     fn check_approval(&self, tool: &Tool, request: ToolRequest, call: &ToolCall) -> Verdict {
         let name = tool.name;
-        let permission =
-            self.settings.get(name).map_or(tool.default_permission, |setting| setting.permission);
-        let (title, refusal) = match (request.risk(), permission) {
+        let always_asks = self.permission(name) == Permission::AlwaysAsk;
+        let (title, refusal) = match (request.risk(), always_asks) {
             (Some(risk), _) => (
                 format!(
                     "Run a potentially dangerous command ({}): {}. The command: ",
@@ -106,7 +112,7 @@ impl Toolset {
                     risk.reason
                 ),
             ),
-            (None, Permission::AlwaysAsk) => (
+            (None, true) => (
                 match request {
                     ToolRequest::Shell(_) => "Run a command: ".to_owned(),
                     ToolRequest::File(_) => format!("Use {name} with: "),
@@ -116,21 +122,13 @@ impl Toolset {
                      you would have done."
                 ),
             ),
-            (None, Permission::AlwaysAllow | Permission::Deny) => {
-                return Verdict::Execute(Cleared::new(tool, request, false, None));
-            }
+            (None, false) => return Verdict::Execute(Cleared::new(tool, request, false, None)),
         };
         if !self.has_steering {
             return Verdict::refuse(refusal);
         }
         Verdict::NeedsApproval(NeededApproval::new(&title, tool, &call.arguments, request))
     }
-}
-
-/// Parses and validates a tool call. The error is a text for the model.
-fn parse(call: &ToolCall) -> Result<(&'static Tool, ParsedCall), String> {
-    let tool = get(&call.tool)?;
-    Ok((tool, tool.parse(call)?))
 }
 
 #[cfg(test)]
@@ -184,10 +182,10 @@ mod tests {
         assert_eq!(needed.content().summary, "Run a command: ls");
         let denied = with("read_file", true, Permission::Deny);
         assert!(refusal(denied.judge(&read)).contains("may not be used"));
-        assert_eq!(names(&denied).len(), BUILTIN.len());
+        assert_eq!(names(&denied).len(), table::all().count());
         let disabled = with("read_file", false, Permission::AlwaysAllow);
         assert!(refusal(disabled.judge(&read)).contains("switched off"));
-        assert_eq!(names(&disabled).len(), BUILTIN.len() - 1);
+        assert_eq!(names(&disabled).len(), table::all().count() - 1);
     }
 
     #[test]

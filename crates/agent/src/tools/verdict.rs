@@ -3,8 +3,9 @@
 use herm_types::model::ToolOutcome;
 use herm_types::steering::SteeringKind;
 
+use super::ask_human::AskHuman;
 use super::call::{Cleared, ToolRequest};
-use super::{AskHuman, Tool};
+use super::tool::Tool;
 
 /// The maximum length of the command or arguments in the summary of a steering request, in characters. Longer ones are
 /// truncated. The `arguments` of the steering request contain the whole tool call.
@@ -50,7 +51,8 @@ pub struct RequestContent {
 }
 
 impl NeededApproval {
-    /// Creates the approval that a call needs. `title` is the beginning of the summary; the call's details follow it.
+    /// Describes a call that needs approval. `title` is the beginning of the summary that the person reads; the call's
+    /// details follow it.
     pub(super) fn new(title: &str, tool: &Tool, arguments: &str, request: ToolRequest) -> Self {
         let details = match &request {
             ToolRequest::Shell(shell) => &shell.command,
@@ -66,7 +68,7 @@ impl NeededApproval {
         &self.content
     }
 
-    /// Clears the call because a person has approved an equivalent call before.
+    /// Returns the call as one that may be executed, because a person has approved an equivalent call before.
     pub fn approved_before(self) -> Cleared {
         self.call
     }

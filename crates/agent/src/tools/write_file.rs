@@ -4,9 +4,8 @@ use herm_types::tool::Permission;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call::{FileRequest, ParsedCall, ToolRequest};
 use super::schema::{Schema, path};
-use super::{Effect, Feature, Tool, all_arguments};
+use super::tool::{Effect, Feature, Tool, all_arguments};
 
 pub(super) const TOOL: Tool = Tool {
     name: "write_file",
@@ -14,7 +13,6 @@ pub(super) const TOOL: Tool = Tool {
     effect: Effect::Idempotent,
     default_permission: Permission::AlwaysAllow,
     schema,
-    parse,
     approved_part: all_arguments,
 };
 
@@ -33,9 +31,4 @@ fn schema() -> Schema {
         properties: json!({"path": path(), "content": {"type": "string"}}),
         required: &["path", "content"],
     }
-}
-
-fn parse(arguments: &str) -> Result<ParsedCall, serde_json::Error> {
-    serde_json::from_str(arguments)
-        .map(|request| ParsedCall::Execute(ToolRequest::File(FileRequest::Write(request))))
 }

@@ -5,7 +5,7 @@ use herm_types::sandbox::{Egress, EgressMode, SandboxType};
 use herm_types::secret::HostPattern;
 use serde_json::Value;
 
-use super::body::{boolean, change, group, integer, number};
+use super::patch::{boolean, change, group, integer, number};
 use crate::input::{FieldErrors, Object};
 
 const MAX_IMAGE_CHARS: usize = 512;

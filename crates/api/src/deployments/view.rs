@@ -17,7 +17,7 @@ use http::header::HOST;
 use serde::Serialize;
 use serde_json::Number;
 
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// A deployment.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -19,7 +19,7 @@ use crate::auth::Auth;
 use crate::error::Failure;
 use crate::input::{DeploymentPath, Query};
 use crate::range::{RequestedRange, requested_range};
-use crate::router::ApiState;
+use crate::state::ApiState;
 
 /// The size of the buffer into which a file is read, in bytes. Each filled buffer is one chunk of the response.
 const CHUNK_BYTES: usize = 64 * 1024;

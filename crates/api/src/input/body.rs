@@ -12,10 +12,8 @@ use serde_json::Value;
 
 use super::json;
 use crate::error::Failure;
-use crate::router::ApiState;
+use crate::state::ApiState;
 
-/// The default maximum size of a JSON request body, in bytes. A larger body is rejected with 413.
-pub const DEFAULT_MAX_JSON_BYTES: usize = 1024 * 1024;
 /// The maximum time for receiving a JSON request body, from the moment when the server starts to read it. If receiving
 /// takes longer, the response is 408.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);

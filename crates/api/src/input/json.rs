@@ -7,7 +7,7 @@ use herm_types::{Error, ErrorCode};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{FieldErrors, quote_if_empty};
+use super::field_errors::{FieldErrors, quote_if_empty};
 
 /// Parses a JSON text. Values may be nested up to 128 levels deep, which is the limit of `serde_json`.
 ///

@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use herm_types::Error;
 use serde_json::{Map, Value};
 
-use super::{FieldErrors, quote_if_empty};
+use super::field_errors::{FieldErrors, quote_if_empty};
 
 /// The value of a field. Unlike an `Option`, it distinguishes an absent field from an explicit `null`.
 #[derive(Clone, Copy, Debug)]
@@ -311,5 +312,44 @@ impl<'v> Object<'v> {
                 errors.add(self.path_to(quote_if_empty(name)), "unknown field");
             }
         }
+    }
+}
+
+/// Checks the body of an operation that takes no fields: it must be absent or an empty object.
+///
+/// # Errors
+/// `validation_error`, which lists every field of the body as unknown.
+pub(crate) fn no_fields(body: Option<&Value>) -> Result<(), Error> {
+    let mut errors = FieldErrors::default();
+    if let Some(body) = body {
+        Object::from_body(body, &mut errors).finish(&mut errors);
+    }
+    errors.check()
+}
+
+#[cfg(test)]
+mod tests {
+    use herm_types::FieldError;
+
+    use super::*;
+    use crate::input::json;
+
+    fn message(body: &str) -> String {
+        let result = json::parse(body.as_bytes()).and_then(|body| no_fields(Some(&body)));
+        result.unwrap_err().message
+    }
+
+    #[test]
+    fn an_error_of_the_whole_body_reads_as_a_sentence() {
+        assert_eq!(message("[]"), "The request body must be a JSON object.");
+        let error = |path: &str| FieldError::new(path, "must be a JSON object");
+        let several = Error::invalid(vec![error(""), error("a"), error("b")]);
+        assert_eq!(several.message, "The request body must be a JSON object (and 2 more).");
+    }
+
+    #[test]
+    fn an_empty_field_name_is_shown_in_quotes() {
+        assert_eq!(message(r#"{"": 1}"#), "\"\": unknown field");
+        assert_eq!(message(r#"{"a": {"": 1, "": 2}}"#), "a.\"\": duplicate key");
     }
 }

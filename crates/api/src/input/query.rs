@@ -7,7 +7,7 @@ use herm_types::Error;
 use herm_types::paging::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use http::request::Parts;
 
-use super::{FieldErrors, quote_if_empty};
+use super::field_errors::{FieldErrors, quote_if_empty};
 use crate::error::Failure;
 
 /// The query parameters that the handler has not read yet, and the errors found so far.

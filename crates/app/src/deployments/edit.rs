@@ -10,9 +10,13 @@ use herm_types::key::Scope;
 use herm_types::secret::HostPattern;
 use herm_types::{DeploymentId, Error as ApiError, ErrorCode, FieldError, SecretId};
 
-use crate::mcp_servers::{self, MAX_MCP_SERVERS};
-use crate::skills::MAX_SKILLS;
+use crate::mcp_servers::secret_references;
 use crate::{Caller, Error};
+
+/// The maximum number of skills of a deployment. A request that exceeds it is rejected.
+pub const MAX_SKILLS: usize = 20;
+/// The maximum number of MCP servers of a deployment. A request that exceeds it is rejected.
+pub const MAX_MCP_SERVERS: usize = 20;
 
 /// A deployment and its skills during an edit. They are written only after they have been validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +100,7 @@ async fn check(tx: &mut Tx, draft: &Draft) -> Result<(), Error> {
         }
     }
     let secrets = bound_secrets(tx, &draft.deployment).await?;
-    errors.extend(mcp_servers::secret_reference_errors(&settings.mcp_servers, &secrets));
+    errors.extend(secret_references::secret_reference_errors(&settings.mcp_servers, &secrets));
     if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid(errors).into()) }
 }
 

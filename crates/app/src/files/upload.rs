@@ -10,7 +10,7 @@ use herm_types::file::{Precondition, WrittenFile};
 use herm_types::key::Scope;
 use herm_types::snapshot::SnapshotStatus;
 
-use super::{WorkspaceDir, WorkspaceRef, api_error, authorize, blocking, parse};
+use super::access::{WorkspaceDir, WorkspaceRef, api_error, authorize, blocking, parse};
 use crate::{App, Caller, Error};
 
 /// The number of bytes that an upload buffers before it writes them to disk.

@@ -1,10 +1,10 @@
-//! Risk rules for deleting broad paths.
+//! Risk rules for deleting broad paths, for example `/`, the workspace or a home directory.
 
 use super::super::expand::is_partly_unknown;
 use super::super::wrappers;
 use super::Invocation;
 
-/// Detects the recursive deletion of a broad or unknown path, by `rm -r` and similar commands.
+/// Detects `rm -r` and similar commands on an unknown path, or on a broad path such as `/` or the workspace.
 pub(super) fn recursive(invocation: &Invocation<'_>) -> Option<String> {
     let option = |arg: &str| match arg.strip_prefix('-') {
         Some(rest) if rest.starts_with('-') => rest.len() > 3 && "-recursive".starts_with(rest),
@@ -22,8 +22,8 @@ pub(super) fn recursive(invocation: &Invocation<'_>) -> Option<String> {
     paths().find_map(|path| invocation.is_broad(path)).map(|description| format!("it deletes {description}"))
 }
 
-/// Detects `find` with `-delete` or `-exec rm` on a broad path, unless a test such as `-name` narrows the
-/// results.
+/// Detects `find` with `-delete` or `-exec rm` on a broad path such as `/`, unless a test such as `-name`
+/// narrows the results.
 pub(super) fn find_delete(invocation: &Invocation<'_>) -> Option<String> {
     let removes = |arg: &str| matches!(arg.rsplit('/').next(), Some("rm" | "shred" | "unlink"));
     let runs = invocation.has(&["-exec", "-execdir", "-ok", "-okdir"]);
@@ -40,7 +40,7 @@ pub(super) fn find_delete(invocation: &Invocation<'_>) -> Option<String> {
         .map(|description| format!("it deletes {description}"))
 }
 
-/// Detects `rsync --delete` with a broad path as its destination.
+/// Detects `rsync --delete` with a broad path, such as `/` or the workspace, as its destination.
 pub(super) fn rsync_delete(invocation: &Invocation<'_>) -> Option<String> {
     if invocation.name != "rsync" || !invocation.texts().any(|arg| arg.starts_with("--del")) {
         return None;

@@ -105,7 +105,7 @@ fn git<'a>(invocation: &'a Invocation<'_>) -> Option<(&'a str, Vec<&'a str>)> {
 }
 
 /// Detects a `git push` that rewrites or deletes remote history. `--force-with-lease` counts too: it only
-/// makes sure that nobody else has pushed in between, and still drops commits.
+/// makes sure that nobody else has pushed since the last fetch, and can still drop commits.
 pub(super) fn push(invocation: &Invocation<'_>) -> Option<String> {
     let (command, args) = git(invocation)?;
     if command != "push" {
@@ -128,7 +128,7 @@ pub(super) fn push(invocation: &Invocation<'_>) -> Option<String> {
 }
 
 /// Detects git commands that discard all uncommitted work, which exists nowhere else and may belong to a
-/// person. Discarding a single file, or the work in a temporary copy below `/tmp`, is allowed.
+/// person. It is allowed to discard a single file, or the work in a repository below `/tmp`.
 pub(super) fn discard(invocation: &Invocation<'_>) -> Option<String> {
     let (command, args) = git(invocation)?;
     let directory = invocation

@@ -138,7 +138,7 @@ pub(super) fn http_delete(invocation: &Invocation<'_>) -> Option<String> {
         }
         _ => false,
     };
-    // A server on the loopback interface runs in the agent's own sandbox.
+    // A server on the loopback interface runs in the agent's own sandbox, so deletions there are allowed.
     let is_local = args.iter().any(|arg| arg.contains("://LOCALHOST") || arg.contains("://127.0.0.1"));
     let is_local = is_local || args.iter().any(|arg| arg.starts_with("LOCALHOST") || arg.starts_with(":"));
     (deletes && !is_local).then(|| "it asks another machine to delete something".to_owned())

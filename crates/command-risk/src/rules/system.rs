@@ -14,7 +14,7 @@ pub(super) fn is_device(path: &str) -> bool {
     name.is_some_and(|name| DEVICES.iter().any(|device| name.starts_with(device)))
 }
 
-/// Detects a command that writes to a device, formats or wipes it, or shreds a broad path.
+/// Detects a command that writes to a device, formats or wipes it, or shreds a broad path such as `/`.
 pub(super) fn device(invocation: &Invocation<'_>) -> Option<String> {
     let names_device =
         invocation.texts().any(|arg| is_device(arg) || arg.strip_prefix("of=").is_some_and(is_device));
@@ -38,8 +38,8 @@ pub(super) fn device(invocation: &Invocation<'_>) -> Option<String> {
     }
 }
 
-/// Detects recursive changes of permissions or owners on a broad path, by `chmod -R`, `chown -R` and similar
-/// commands.
+/// Detects `chmod -R`, `chown -R` and similar commands that change permissions or owners recursively on a
+/// broad path such as `/` or the workspace.
 pub(super) fn permissions(invocation: &Invocation<'_>) -> Option<String> {
     let is_recursive =
         invocation.has_short_option(&['R']) || invocation.texts().any(|arg| arg.starts_with("--rec"));
@@ -69,7 +69,8 @@ pub(super) fn kill(invocation: &Invocation<'_>) -> Option<String> {
 }
 
 /// Returns true if the body of the function `name` calls `name` in a pipeline or in the background. If the
-/// name contains no letters or digits, as in the classic fork bomb `:`, several calls suffice.
+/// name contains no letters or digits, as in the classic fork bomb `:`, two calls anywhere in the body are
+/// enough.
 pub(super) fn is_fork_bomb(name: &str, body: &Script) -> bool {
     let mut calls = 0;
     let mut forks = false;

@@ -26,8 +26,8 @@ const MAX_QUEUED_ENDS: usize = 16 * 1024;
 const ENDS_PER_BATCH: usize = 256;
 /// The delay before the worker repeats a failed transaction that records closed connections.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// The maximum time that a stopping server takes to write the queued records of closed connections. Records that are
-/// not written by then are lost.
+/// The maximum time spent on writing the queued records of closed connections when the server shuts down. Records that
+/// are not written by then are lost.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The error that is stored for a connection that was refused because recording it took longer than `RECORD_TIMEOUT`.

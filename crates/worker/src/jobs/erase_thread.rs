@@ -1,5 +1,5 @@
-//! Erases a deleted thread: its run, its workspace, its rows. Every step can be repeated: after a crash, the work item is
-//! claimed again and all steps are executed from the beginning.
+//! Erases a deleted thread: its run, its workspace, its rows. Every step can be repeated: after a crash, the work item
+//! is claimed again and all steps are executed from the beginning.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::context::Context;
 use crate::lease::HeldLease;
 use crate::running::{self, RunningGuard};
 
-/// The number of a deleted thread's latest runs whose tasks and commands are stopped. Only the last run of a thread can
-/// be active; the run before it is included as a precaution.
+/// When a thread is deleted, this many of its latest runs are stopped. Only the latest run can be active; the run
+/// before it is included as a precaution.
 const LAST_RUNS: i64 = 2;
 
 pub(crate) async fn erase_thread(

@@ -19,7 +19,8 @@ use crate::running::{RunningGuard, run_blocking};
 /// The delay before provisioning is retried because the worker was already fetching the maximum number of images, in
 /// milliseconds. It is multiplied by the number of attempts so far.
 const FETCH_RETRY_MS: i64 = 500;
-/// The maximum of this delay, in milliseconds.
+/// The maximum delay before provisioning is retried, in milliseconds. It applies if `FETCH_RETRY_MS` times the number
+/// of attempts is longer.
 const MAX_FETCH_RETRY_MS: i64 = 30_000;
 
 /// The reason why provisioning has not made a deployment ready.

@@ -196,7 +196,7 @@ impl SandboxPool {
     }
 
     /// Stops the sandbox of a workspace that no run will use again. First waits until no task uses the sandbox, because
-    /// such a task, for example a warm-up, could start it again.
+    /// a task that is still using it could start it again.
     pub(crate) async fn retire(&self, workspace: WorkspaceId) -> Result<(), Error> {
         loop {
             let mut released = pin!(self.uses.released.notified());
@@ -248,7 +248,8 @@ impl SandboxPool {
         }
     }
 
-    /// Removes the sandboxes that have reached their idle timeout from the use table, and returns their workspaces.
+    /// Returns the workspaces of the sandboxes that have reached their idle timeout, and removes their entries from
+    /// `uses`.
     fn take_idle(&self) -> Vec<WorkspaceId> {
         let mut uses = self.uses.lock();
         let now = Instant::now();
@@ -258,8 +259,8 @@ impl SandboxPool {
         idle.map(|(workspace, _)| workspace).collect()
     }
 
-    /// Counts the caller as a user of a sandbox until the returned guard is dropped. If the use table does not contain
-    /// the sandbox yet, adds it with the default idle timeout.
+    /// Counts the caller as a user of a sandbox until the returned guard is dropped. If `uses` has no entry for the
+    /// sandbox yet, adds one with the default idle timeout.
     fn acquire(&self, workspace: WorkspaceId) -> UseGuard {
         let mut uses = self.uses.lock();
         let unused = || SandboxUse { users: 0, since: Instant::now(), idle_timeout: DEFAULT_IDLE_TIMEOUT };

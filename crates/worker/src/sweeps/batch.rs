@@ -1,4 +1,4 @@
-//! What the sweeps have in common: small batches, and blocking file operations.
+//! Functions that the sweeps share: removal of rows in small batches, and blocking file operations.
 
 use std::future::Future;
 use std::io;
@@ -9,8 +9,8 @@ use herm_store::Error;
 /// other writers do not wait long.
 pub(super) const BATCH_ROWS: i64 = 500;
 
-/// Calls `remove`, which removes up to `BATCH_ROWS` rows and returns their number, until it removes fewer. Returns the
-/// number of removed rows.
+/// Calls `remove` until a call removes fewer than `BATCH_ROWS` rows. Each call removes up to `BATCH_ROWS` rows and
+/// returns their number. Returns the total number of removed rows.
 pub(super) async fn until_empty<F>(remove: impl Fn() -> F + Send) -> Result<u64, Error>
 where
     F: Future<Output = Result<u64, Error>> + Send,

@@ -7,7 +7,7 @@ use herm_agent::tools::{DEFAULT_READ_LINES, EditFile, FileRequest, ReadFile, Wri
 use herm_sandbox::workspace::{Error, Quotas, Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
 
-use super::ToolCallContext;
+use super::call::ToolCallContext;
 use crate::context::Context;
 
 /// The maximum size of a file that the file tools read or write, in bytes. Calls for larger files fail.

@@ -4,7 +4,7 @@
 use herm_sandbox::workspace::{Workspace, WorkspacePath};
 use herm_types::model::ToolOutcome;
 
-use super::ToolCallContext;
+use super::call::ToolCallContext;
 
 /// The maximum length of a tool result that the model receives in full, in characters. Longer results are truncated.
 const MAX_CHARS: usize = 100_000;

@@ -6,7 +6,7 @@ use herm_agent::tools::{CallMode, DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Shell};
 use herm_sandbox::{Error, Exec, Exit};
 use herm_types::model::ToolOutcome;
 
-use super::{ToolCallContext, unknown_outcome};
+use super::call::{ToolCallContext, unknown_outcome};
 use crate::context::Context;
 use crate::sandboxes::pool::{ExecResult, MIB, SandboxConfig};
 

@@ -39,7 +39,8 @@ pub(super) fn next_action(model_error: &ModelError, failures: u32, has_next_mode
     let should_retry = match (model_error.kind.is_transient(), has_next_model) {
         (false, _) => false,
         (true, false) => failures < MAX_ATTEMPTS,
-        // The stream stalled, so this attempt has already taken long. The fallback model is called instead of a retry.
+        // The stream stalled, so this attempt has already taken a long time. To avoid another such wait, the fallback
+        // model is called instead of a retry.
         (true, true) if model_error.kind == ModelErrorKind::Stalled => false,
         (true, true) => failures < MAX_ATTEMPTS_WITH_FALLBACK && retry_after_ms <= MAX_RETRY_WITH_FALLBACK_MS,
     };

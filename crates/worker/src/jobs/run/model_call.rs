@@ -1,4 +1,5 @@
-//! Executes the model call of a step: records the intent, streams the text to clients, and records the reply.
+//! Executes the model call of a step: records in the journal that the call was started, streams the text to clients,
+//! and records the reply.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::message_stream::MessageStream;
 use super::step::{Progress, Step};
 use super::writes;
 
-/// The maximum number of output tokens per model call.
+/// The maximum number of output tokens per model call. The provider cuts off a longer reply.
 const MAX_OUTPUT_TOKENS: u32 = 16_384;
 /// The minimum interval between two batches of streamed text. The first batch is sent at once.
 const BATCH_INTERVAL: Duration = Duration::from_millis(40);

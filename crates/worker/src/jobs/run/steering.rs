@@ -31,9 +31,9 @@ struct NewCall {
     ask: Option<(SteeringId, RequestContent)>,
 }
 
-/// Records the calls of a step that are not in the journal yet, in one transaction: a steering request for each call
-/// that a person must be asked about, and an intent for each of the other calls. Returns the numbers of the calls with
-/// an intent, which may be processed now.
+/// Records the calls of a step that are not in the journal yet, in one transaction. For each call that a person must be
+/// asked about, it records a steering request. For each other call, it records an intent: the journal entry that
+/// announces the call. Returns the numbers of the calls with an intent, which may be processed now.
 pub(super) async fn begin(step: Step<'_>, calls: &[OpenCall]) -> Result<BTreeSet<i64>, Error> {
     let content = |verdict: &Verdict| match verdict {
         Verdict::NeedsApproval(needed) => Some(needed.content().clone()),

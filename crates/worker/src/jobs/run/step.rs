@@ -1,4 +1,4 @@
-//! One step of a run, as the functions that execute it receive it.
+//! The parameter type of the functions that execute a step of a run, and their result type.
 
 use herm_store::journal::Position;
 use herm_types::run::Run;
@@ -7,7 +7,7 @@ use super::load::LoadedRun;
 use crate::context::Context;
 use crate::lease::HeldLease;
 
-/// The step at which a run is: the next model call, or the latest one with its tool calls.
+/// The step that a run is executing: a model call, or the tool calls that the model's reply requested.
 #[derive(Clone, Copy)]
 pub(super) struct Step<'a> {
     pub(super) context: &'a Context,
@@ -26,7 +26,7 @@ impl<'a> Step<'a> {
         self.position(0)
     }
 
-    /// Returns the position in the journal of the step's tool call with this number, which starts at 1.
+    /// Returns the position in the journal of the step's tool call number `call_no`. The first call is number 1.
     pub(super) fn position(&self, call_no: i64) -> Position {
         Position { run_id: self.run().run_id, step_no: self.step_no, call_no }
     }

@@ -1,5 +1,5 @@
-//! Processes the tool calls of a step: records all intents in one transaction, executes the calls concurrently, and
-//! records each result as soon as it is available.
+//! Processes the tool calls of a step: records in one transaction that the calls are about to be made, executes them
+//! concurrently, and records each result as soon as it is available.
 
 use futures_util::future::try_join_all;
 use herm_agent::OpenCall;
@@ -13,8 +13,8 @@ use super::step::Step;
 use super::{steering, writes};
 use crate::tools::{self, Execution, ToolCallContext};
 
-/// Processes the calls of a step by their verdicts and records the results. For a call that a person must be asked
-/// about, creates a steering request instead.
+/// Executes or refuses each call of a step, according to its verdict, and records the results. For a call that a person
+/// must be asked about, creates a steering request instead.
 pub(super) async fn execute(step: Step<'_>, calls: Vec<OpenCall>) -> Result<(), Error> {
     let allowed = steering::begin(step, &calls).await?;
     let calls = calls.into_iter().filter(|open| open.was_begun || allowed.contains(&open.call_no));
@@ -32,7 +32,8 @@ async fn process(step: Step<'_>, open: OpenCall) -> Result<(), Error> {
         Verdict::NeedsApproval(needed) => {
             make(step, position, &open.call.tool, needed.approved_before()).await
         }
-        // A question has no intent before its answer, so only a damaged journal contains one.
+        // An unanswered question has no intent (the journal entry that announces a call), so this branch is reached
+        // only if the journal is damaged.
         Verdict::Question(_) => Execution { outcome: tools::unknown_outcome(), is_retained: false },
     };
     let duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -43,7 +44,8 @@ async fn process(step: Step<'_>, open: OpenCall) -> Result<(), Error> {
     Ok(())
 }
 
-/// Executes a call that may be executed, or recovers its result.
+/// Executes an allowed tool call. If an earlier attempt may have executed it and it must not be repeated, recovers its
+/// result instead.
 async fn make(step: Step<'_>, position: Position, tool: &str, cleared: Cleared) -> Execution {
     let (request, mode, note) = cleared.into_parts();
     let call_context = ToolCallContext {

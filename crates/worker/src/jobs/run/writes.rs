@@ -17,8 +17,8 @@ use super::load::ModelIntent;
 use super::message_stream::MessageStream;
 use super::step::{Progress, Step};
 
-/// Records the intent of the model call of step `step_no`, and marks the pending user messages as read by this step.
-/// Returns the intent.
+/// Records in the journal the intent to call the model for this step, and marks the pending user messages as read by
+/// the step. Returns the intent.
 pub(super) async fn begin_model_call(step: Step<'_>, model: &str) -> Result<ModelIntent, Error> {
     let (loaded, position) = (step.loaded, step.model_position());
     let (model, pending, open_call) = (model.to_owned(), loaded.pending.clone(), loaded.open_call);
@@ -149,9 +149,9 @@ async fn end_unless_pending(
     Ok(true)
 }
 
-/// Ends a run by `transition`, or as cancelled if cancellation was requested. The caller must hold the thread's lock,
-/// which a request for cancellation takes too. A cancellation requested earlier is therefore seen here. A later request
-/// is rejected, because the run has ended.
+/// Ends a run with the status that `transition` sets, or as cancelled if cancellation was requested. The caller must
+/// hold the thread's lock, which a request for cancellation takes too. A cancellation requested earlier is therefore
+/// seen here. A later request is rejected, because the run has ended.
 pub(super) async fn end(
     tx: &mut Tx,
     lease: &Lease,
@@ -166,8 +166,8 @@ pub(super) async fn end(
         }
         other => other,
     };
-    // A run that completes has read every answer that a person gave. Otherwise some answers may be unread: they become
-    // pending messages, which the thread's next run reads.
+    // A run that completes has read every answer that a person gave. A run that fails or is cancelled may have left
+    // answers unread. These become pending messages, which the thread's next run reads.
     if !matches!(transition, Transition::Complete(_)) {
         messages::release_unread_answers(tx, run.run_id).await?;
     }
@@ -218,8 +218,8 @@ pub(super) async fn postpone_model_call(
         .await
 }
 
-/// Records the intents of tool calls at these positions, and emits a `tool_call` event for each of them. The arguments
-/// of a call are the model's own, unless a person has edited them.
+/// Records in the journal that these tool calls are about to be made, each at its position, and emits a `tool_call`
+/// event for each call. The arguments of a call are the model's own, unless a person has edited them.
 pub(super) async fn begin_tools(
     tx: &mut Tx,
     run: &Run,
@@ -245,23 +245,22 @@ pub(super) async fn finish_tool(
     duration_ms: i64,
 ) -> Result<(), Error> {
     let run = step.run().clone();
+    let result = serde_json::to_string(&outcome)?;
+    let event = result_event(&run, call, outcome, duration_ms);
     step.lease
         .transaction("finish_tool", move |tx, _| {
-            Box::pin(async move { record_outcome(tx, &run, position, call, outcome, duration_ms).await })
+            Box::pin(async move {
+                journal::record_result(tx, position, &result).await?;
+                tx.emit(run.deployment_id, event);
+                Ok(())
+            })
         })
         .await
 }
 
-pub(super) async fn record_outcome(
-    tx: &mut Tx,
-    run: &Run,
-    position: Position,
-    call: ToolCall,
-    outcome: ToolOutcome,
-    duration_ms: i64,
-) -> Result<(), Error> {
-    journal::record_result(tx, position, &serde_json::to_string(&outcome)?).await?;
-    let event = Event::ToolResult {
+/// Returns the `tool_result` event of a tool call.
+pub(super) fn result_event(run: &Run, call: ToolCall, outcome: ToolOutcome, duration_ms: i64) -> Event {
+    Event::ToolResult {
         run_id: run.run_id,
         thread_id: run.thread_id,
         tool_call_id: call.tool_call_id,
@@ -269,7 +268,5 @@ pub(super) async fn record_outcome(
         result: outcome.text,
         is_error: outcome.is_error,
         duration_ms,
-    };
-    tx.emit(run.deployment_id, event);
-    Ok(())
+    }
 }

@@ -79,13 +79,13 @@ fn run_tools_or_wait(tools: &Toolset, step: &Step, open: Vec<(i64, &ToolCall)>) 
             Some(Settlement::Skip(outcome)) => Verdict::Answer(outcome.clone()),
             Some(Settlement::Execute { arguments, note }) => {
                 call.arguments = arguments.clone().unwrap_or(call.arguments);
-                Toolset::judge_allowed(&call, was_begun, note.as_deref())
+                Toolset::judge_approved(&call, was_begun, note.as_deref())
             }
             None if call_no > MAX_CALLS_PER_TURN => Verdict::refuse(format!(
                 "This call was not made: a turn may make at most {MAX_CALLS_PER_TURN} calls. Make it again in the \
                  next turn."
             )),
-            None if was_begun => Toolset::judge_allowed(&call, was_begun, None),
+            None if was_begun => tools.judge_begun(&call),
             None => tools.judge(&call),
         };
         calls.push(OpenCall { call_no, call, was_begun, verdict });
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_begun_before_a_crash_is_recovered_without_another_check() {
+    fn a_command_begun_before_a_crash_is_recovered() {
         let mut begun = step(1, Some(reply("", 2)), 0);
         begun.begun.insert(1);
         // The run's toolset is empty, so the second call is refused. The first call is not checked

@@ -256,8 +256,7 @@ impl Analyzer {
             ("TMPDIR", ..) => Value::known("/tmp"),
             ("IFS", ..) => Value::known(" \t\n"),
             ("0", ..) => Value::known("sh"),
-            ("#" | "?" | "$" | "!" | "RANDOM" | "SECONDS" | "LINENO" | "UID", ..) => Value::known("1"),
-            ("-", ..) => Value::default(),
+            ("#" | "?" | "$" | "LINENO", ..) => Value::known("1"),
             _ => Value::unknown(Origin::default()),
         }
     }

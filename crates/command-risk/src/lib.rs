@@ -35,6 +35,8 @@ mod tests;
 use analyzer::Analyzer;
 use budget::MAX_COMMAND_BYTES;
 
+pub use fold::is_invisible;
+
 /// The maximum length of the command that a risk's reason quotes, in characters. Longer commands are
 /// truncated.
 const MAX_COMMAND_CHARS: usize = 120;
@@ -87,7 +89,7 @@ fn sanitize(command: &str) -> String {
         match c {
             analyzer::UNKNOWN => text.push('…'),
             c if c.is_whitespace() => text.push(' '),
-            c if c.is_control() || fold::is_invisible(c) => text.push('\u{fffd}'),
+            c if c.is_control() || is_invisible(c) => text.push('\u{fffd}'),
             c => text.push(c),
         }
     }

@@ -17,7 +17,8 @@ impl Analyzer {
         {
             base.text = base.text.split_whitespace().nth(number).unwrap_or_default().to_owned();
         }
-        let is_unset = base.text.is_empty() || base.is_unknown();
+        // `TMPDIR` is usually `/tmp`, but a sandbox may not set it.
+        let is_unset = base.text.is_empty() || base.is_unknown() || parameter.name == "TMPDIR";
         Ok(match &parameter.operation {
             Operation::Plain => base,
             Operation::Default(word) => {

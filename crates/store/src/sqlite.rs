@@ -270,3 +270,28 @@ fn statement(tx: &Tx, sql: &str) -> rusqlite::Result<()> {
         Session::Postgres(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SQLite 3.51.0 and 3.51.1 deadlock if one connection is opened or closed while another one is closed.
+    #[test]
+    fn connections_are_opened_and_closed_at_the_same_time() {
+        const ROUNDS: usize = 200;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        connect(&file).unwrap().execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a);").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let rows = "SELECT COUNT(*) FROM t";
+                        let count = connect(&file).unwrap().query_row(rows, [], |row| row.get::<_, i64>(0));
+                        assert_eq!(count.unwrap(), 0);
+                    }
+                });
+            }
+        });
+    }
+}

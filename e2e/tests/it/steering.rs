@@ -13,7 +13,7 @@ use crate::kill_matrix::{RestartingServer, kill_at_each_failpoint};
 use crate::log;
 use crate::model_scripts::shell;
 use crate::reader::{Reader, is_end};
-use crate::world::{World, deployment_of, on_both_databases, send, text, try_send};
+use crate::world::{World, deployment_of, on_both_databases, send, start, text, try_send};
 
 on_both_databases!(
     an_approved_call_is_made_and_the_reason_of_a_denial_reaches_the_model,
@@ -22,6 +22,7 @@ on_both_databases!(
     a_waiting_run_survives_restarts_and_does_not_delay_a_stop,
     the_first_answer_is_final,
     an_expired_request_is_decided_by_the_deployments_setting,
+    a_refused_call_is_not_made_after_a_kill,
 );
 
 const MODEL: &str = "anthropic/claude-sonnet-4.5";
@@ -304,6 +305,37 @@ async fn an_expired_request_is_decided_by_the_deployments_setting(world: World) 
     assert!(errors.contains(&json!("steering_expired")), "{errors:?}");
     let expired = scene.steering_requests();
     assert_eq!(scene.answer(&expired[0], &json!({"decision": "approve"})).await.status, 409);
+}
+
+/// The server is killed right after it has recorded a call that it refuses. The next server must not take the recorded
+/// call for one that was allowed.
+async fn a_refused_call_is_not_made_after_a_kill(world: World) {
+    let calls = vec![
+        ("write_file", json!({"path": "a.txt", "content": "b"})),
+        ("read_file", json!({"path": "secret.txt"})),
+    ];
+    let mut scene = Scene::new(world, json!({}), calls).await;
+    for tool in ["write_file", "read_file"] {
+        let set = scene.patch(&scene.path(&format!("/tools/{tool}")), &json!({"permission": "deny"})).await;
+        assert_eq!(set.status, 200, "{}", set.text());
+    }
+    let (path, body) = (scene.path("/messages"), json!({"content": "Go."}));
+    scene.server.kill().await.unwrap();
+    let killed = start(&scene.world.serve.clone().env("HERM_FAILPOINT", "commit.after:begin_tools")).await;
+    // The server may be killed before the response arrives.
+    let _ = scene.world.client_of(&killed).post_once(&path, "go", &body).await;
+    killed.wait().await.unwrap();
+    scene.server = scene.world.start().await;
+    scene.client = scene.world.client_of(&scene.server);
+    let sent = scene.client.post_once(&path, "go", &body).await.unwrap();
+    assert_eq!(scene.until_ended(&text(&sent.json(), "run_id")).await, "completed");
+    assert_eq!(scene.file("a.txt"), None);
+    let results = scene.results();
+    assert_eq!(results.len(), 2, "{results:?}");
+    assert!(
+        results.iter().all(|(text, is_error)| *is_error && text.contains("may not be used")),
+        "{results:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,6 +60,9 @@ fn check(AskHuman { question, options }: &AskHuman) -> Result<(), String> {
     if question.trim().is_empty() {
         return Err("`question` must not be empty".to_owned());
     }
+    if options.iter().any(|option| option.trim().is_empty()) {
+        return Err("`options` must not contain an empty text".to_owned());
+    }
     if options.len() > MAX_OPTIONS {
         return Err(format!("`options` must have at most {MAX_OPTIONS} entries"));
     }
@@ -81,6 +84,7 @@ mod tests {
         assert!(ask(json!({"question": "Which?", "options": ["a", "b"]})).is_ok());
         for invalid in [
             json!({"question": " "}),
+            json!({"question": "a", "options": ["b", " "]}),
             json!({"question": "a", "options": vec!["x"; MAX_OPTIONS + 1]}),
             json!({"question": "a".repeat(MAX_QUESTION_CHARS + 1)}),
         ] {

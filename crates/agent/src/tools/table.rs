@@ -1,6 +1,7 @@
 //! The table of the built-in tools, and the parsing of calls by it.
 
 use herm_types::model::ToolCall;
+use serde::de::Error as _;
 
 use super::call::{FileRequest, ParsedCall, ToolRequest};
 use super::tool::Tool;
@@ -64,7 +65,14 @@ fn get(name: &str) -> Result<&'static Row, String> {
 pub(super) fn parse(call: &ToolCall) -> Result<(&'static Tool, ParsedCall), String> {
     let Row { tool, parse } = get(&call.tool)?;
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
-    let parsed = parse(arguments).map_err(|error| {
+    // A struct can also be deserialized from an array. An approval of a call would then not be found by the names of its
+    // arguments.
+    let parsed = if arguments.trim_start().starts_with('{') {
+        parse(arguments)
+    } else {
+        Err(serde_json::Error::custom("the arguments must be a JSON object"))
+    };
+    let parsed = parsed.map_err(|error| {
         let schema = tool.schema().parameters;
         format!("Invalid arguments for {}: {error}. The schema of the arguments: {schema}", tool.name)
     })?;
@@ -137,6 +145,9 @@ mod tests {
         let message = parse("read_file", r#"{"file": "a"}"#).unwrap_err();
         assert!(message.contains("unknown field `file`"), "{message}");
         assert!(parse("shell", " ").unwrap_err().contains("missing field `command`"));
+        for not_an_object in [r#"["ls", 7]"#, "\"ls\"", "null", "7"] {
+            assert!(parse("shell", not_an_object).unwrap_err().contains("must be a JSON object"));
+        }
     }
 
     #[test]

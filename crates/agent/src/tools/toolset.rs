@@ -8,7 +8,7 @@ use herm_types::tool::{Permission, ToolSetting};
 
 use super::call::{Cleared, ParsedCall, ToolRequest};
 use super::table::{self, parse};
-use super::tool::{Feature, Tool};
+use super::tool::{Effect, Feature, Tool};
 use super::verdict::{NeededApproval, Verdict};
 
 /// The tools that a deployment has, and their settings.
@@ -60,15 +60,26 @@ impl Toolset {
         }
     }
 
-    /// Judges a call that was allowed before: a person has approved it, or an earlier attempt has begun it. Permissions
-    /// are not checked again. `note` is a text for the model that precedes the result.
-    pub(crate) fn judge_allowed(call: &ToolCall, was_begun: bool, note: Option<&str>) -> Verdict {
+    /// Judges a call that a person has approved. Its permission is not checked. `note` is a text for the model that
+    /// precedes the result.
+    pub(crate) fn judge_approved(call: &ToolCall, was_begun: bool, note: Option<&str>) -> Verdict {
         match parse(call) {
             Ok((tool, ParsedCall::Execute(request))) => {
                 Verdict::Execute(Cleared::new(tool, request, was_begun, note.map(str::to_owned)))
             }
             Ok((_, ParsedCall::AskPerson(question))) => Verdict::question(question),
             Err(text) => Verdict::refuse(text),
+        }
+    }
+
+    /// Judges a call that an earlier attempt has begun. If it must not be repeated, its result is only looked up.
+    /// Otherwise it is made again, and therefore judged again.
+    pub(crate) fn judge_begun(&self, call: &ToolCall) -> Verdict {
+        match parse(call) {
+            Ok((tool, ParsedCall::Execute(request))) if tool.effect == Effect::Unsafe => {
+                Verdict::Execute(Cleared::new(tool, request, true, None))
+            }
+            _ => self.judge(call),
         }
     }
 
@@ -225,27 +236,32 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_call_is_made_again_only_if_its_effect_allows_that() {
-        let mode = |tool: &str, arguments: serde_json::Value, was_begun: bool| {
-            let verdict = Toolset::judge_allowed(&call(tool, &arguments), was_begun, None);
+    fn a_call_begun_before_a_crash_is_looked_up_or_judged_again() {
+        let tools = with("write_file", true, Permission::Deny);
+        let write = call("write_file", &json!({"path": "a", "content": "b"}));
+        assert!(refusal(tools.judge_begun(&write)).contains("may not be used"));
+        let allowed = Toolset::new(&settings());
+        let mode = |verdict: Verdict| {
             let Verdict::Execute(cleared) = verdict else { panic!("{verdict:?}") };
             cleared.into_parts().1
         };
-        let edit = json!({"path": "a", "old_text": "b", "new_text": "c"});
-        for (tool, arguments, after_crash) in [
-            ("shell", json!({"command": "rm x"}), CallMode::Recover),
-            ("edit_file", edit, CallMode::Recover),
-            ("write_file", json!({"path": "a", "content": "b"}), CallMode::Execute),
-            ("read_file", json!({"path": "a"}), CallMode::Execute),
+        let edit = call("edit_file", &json!({"path": "a", "old_text": "b", "new_text": "c"}));
+        let wipe = call("shell", &json!({"command": "rm -rf /workspace"}));
+        let read = call("read_file", &json!({"path": "a"}));
+        for (call, expected) in [
+            (&wipe, CallMode::Recover),
+            (&edit, CallMode::Recover),
+            (&write, CallMode::Execute),
+            (&read, CallMode::Execute),
         ] {
-            assert_eq!(mode(tool, arguments.clone(), true), after_crash, "{tool}");
-            assert_eq!(mode(tool, arguments, false), CallMode::Execute, "{tool}");
+            assert_eq!(mode(allowed.judge_begun(call)), expected, "{call:?}");
+            assert_eq!(mode(Toolset::judge_approved(call, false, None)), CallMode::Execute, "{call:?}");
         }
     }
 
     #[test]
-    fn an_allowed_call_is_still_parsed() {
-        let verdict = Toolset::judge_allowed(&call("shell", &json!({"cmd": "ls"})), false, None);
+    fn an_approved_call_is_still_parsed() {
+        let verdict = Toolset::judge_approved(&call("shell", &json!({"cmd": "ls"})), false, None);
         assert!(refusal(verdict).contains("unknown field `cmd`"));
     }
 }

@@ -14,8 +14,10 @@ use crate::sandboxes::pool::{ExecResult, MIB, SandboxConfig};
 /// and the end are retained.
 const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// A shell script that executes the command in its first argument, with stderr redirected to stdout.
-const MERGE_OUTPUT: &str = r#"exec 2>&1; eval "$1""#;
+/// A shell script that executes the command in its first argument, with stderr redirected to stdout. It removes the
+/// argument first: the command must not be able to refer to its own text as `$1`, because the analysis of its risks
+/// relies on a command without positional parameters.
+const MERGE_OUTPUT: &str = r#"exec 2>&1; eval "shift; $1""#;
 
 pub(super) async fn run(
     context: &Context,

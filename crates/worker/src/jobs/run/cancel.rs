@@ -129,8 +129,7 @@ async fn stop_tools(tx: &mut Tx, loaded: &LoadedRun) -> Result<Vec<String>, Erro
         let position = Position { run_id: run.run_id, step_no: step.step_no, call_no: *call_no };
         let outcome = interrupted_outcome(step.settlements.get(call_no));
         let duration_ms = journal::age_ms(tx, position).await?;
-        journal::record_result(tx, position, &serde_json::to_string(&outcome)?).await?;
-        tx.emit(run.deployment_id, writes::result_event(run, (*call).clone(), outcome, duration_ms));
+        writes::record_outcome(tx, run, position, (*call).clone(), outcome, duration_ms).await?;
         stopped.push(position.call_name());
     }
     Ok(stopped)

@@ -14,7 +14,7 @@ use herm_store::{Error, Tx, failpoint, threads};
 use herm_types::SteeringId;
 use herm_types::deployment::Deployment;
 use herm_types::event::Event;
-use herm_types::model::ToolCall;
+use herm_types::model::{ToolCall, ToolOutcome};
 use herm_types::run::Run;
 use herm_types::steering::{SteeringKind, SteeringRequest, SteeringStatus};
 
@@ -23,22 +23,33 @@ use super::writes;
 
 const SECOND_MS: i64 = 1000;
 
-/// A tool call that is not in the journal yet. If a person must be asked before the call is executed, `ask` holds the
-/// steering request to create.
+/// A tool call that is not in the journal yet.
 struct NewCall {
     call_no: i64,
     call: ToolCall,
-    ask: Option<(SteeringId, RequestContent)>,
+    handling: Handling,
 }
 
-/// Records the calls of a step that are not in the journal yet, in one transaction. For each call that a person must be
-/// asked about, it records a steering request. For each other call, it records an intent: the journal entry that
-/// announces the call. Returns the numbers of the calls with an intent, which may be processed now.
+/// What is done with a tool call that is not in the journal yet.
+enum Handling {
+    Execute,
+    /// The call is not executed, and this is its result.
+    Answer(ToolOutcome),
+    /// A person is asked by this steering request, unless an approval for an equivalent call is stored.
+    Ask(SteeringId, RequestContent),
+}
+
+/// Records the calls of a step that are not in the journal yet, in one transaction: a steering request for each call
+/// that a person must be asked about, an intent for each call that may be executed, and an intent with a result for each
+/// call that is answered without being executed. A call whose intent has no result was therefore allowed. Returns the
+/// numbers of the calls that may be executed now.
 pub(super) async fn begin(step: Step<'_>, calls: &[OpenCall]) -> Result<BTreeSet<i64>, Error> {
-    let content = |verdict: &Verdict| match verdict {
-        Verdict::NeedsApproval(needed) => Some(needed.content().clone()),
-        Verdict::Question(content) => Some(content.clone()),
-        Verdict::Execute(_) | Verdict::Answer(_) => None,
+    let ask = |content: &RequestContent| Handling::Ask(step.context.ids.next(), content.clone());
+    let handling = |verdict: &Verdict| match verdict {
+        Verdict::Execute(_) => Handling::Execute,
+        Verdict::Answer(outcome) => Handling::Answer(outcome.clone()),
+        Verdict::NeedsApproval(needed) => ask(needed.content()),
+        Verdict::Question(content) => ask(content),
     };
     let new: Vec<NewCall> = calls
         .iter()
@@ -46,7 +57,7 @@ pub(super) async fn begin(step: Step<'_>, calls: &[OpenCall]) -> Result<BTreeSet
         .map(|open| NewCall {
             call_no: open.call_no,
             call: open.call.clone(),
-            ask: content(&open.verdict).map(|content| (step.context.ids.next(), content)),
+            handling: handling(&open.verdict),
         })
         .collect();
     if new.is_empty() {
@@ -57,20 +68,26 @@ pub(super) async fn begin(step: Step<'_>, calls: &[OpenCall]) -> Result<BTreeSet
     step.lease
         .transaction("begin_tools", move |tx, _| {
             Box::pin(async move {
-                let (mut begun, mut allowed) = (Vec::new(), BTreeSet::new());
-                for NewCall { call_no, call, ask } in new {
+                let (mut begun, mut answered, mut allowed) = (Vec::new(), Vec::new(), BTreeSet::new());
+                for NewCall { call_no, call, handling } in new {
                     let position = Position { call_no, ..first };
-                    if let Some((steering_id, ask)) = ask
-                        && !is_approved(tx, &run, &call, ask.kind).await?
-                    {
-                        let request = steering_request(&run, steering_id, call, ask);
-                        insert_request(tx, &deployment, StoredRequest { position, request }).await?;
-                    } else {
-                        begun.push((position, call));
-                        allowed.insert(call_no);
+                    match handling {
+                        Handling::Ask(steering_id, ask)
+                            if !is_approved(tx, &run, &call, ask.kind).await? =>
+                        {
+                            let request = steering_request(&run, steering_id, call, ask);
+                            insert_request(tx, &deployment, StoredRequest { position, request }).await?;
+                            continue;
+                        }
+                        Handling::Answer(outcome) => answered.push((position, call.clone(), outcome)),
+                        Handling::Execute | Handling::Ask(..) => drop(allowed.insert(call_no)),
                     }
+                    begun.push((position, call));
                 }
                 writes::begin_tools(tx, &run, begun).await?;
+                for (position, call, outcome) in answered {
+                    writes::record_outcome(tx, &run, position, call, outcome, 0).await?;
+                }
                 Ok(allowed)
             })
         })

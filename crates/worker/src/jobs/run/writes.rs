@@ -258,8 +258,22 @@ pub(super) async fn finish_tool(
         .await
 }
 
+/// Records the result of a tool call and emits a `tool_result` event.
+pub(super) async fn record_outcome(
+    tx: &mut Tx,
+    run: &Run,
+    position: Position,
+    call: ToolCall,
+    outcome: ToolOutcome,
+    duration_ms: i64,
+) -> Result<(), Error> {
+    journal::record_result(tx, position, &serde_json::to_string(&outcome)?).await?;
+    tx.emit(run.deployment_id, result_event(run, call, outcome, duration_ms));
+    Ok(())
+}
+
 /// Returns the `tool_result` event of a tool call.
-pub(super) fn result_event(run: &Run, call: ToolCall, outcome: ToolOutcome, duration_ms: i64) -> Event {
+fn result_event(run: &Run, call: ToolCall, outcome: ToolOutcome, duration_ms: i64) -> Event {
     Event::ToolResult {
         run_id: run.run_id,
         thread_id: run.thread_id,

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::engine::EngineSandbox;
 use crate::guest_listener::GuestListener;
@@ -97,7 +98,9 @@ impl Guest {
             engine_sandbox: OnceCell::new(),
             engine_sandbox_set: Notify::new(),
         });
-        tokio::spawn(serve(Arc::clone(&guest), guest_listener, outgoing, connect_timeout));
+        // The task outlives the request or job that starts the sandbox, so it gets a span of its own.
+        let span = tracing::info_span!(parent: None, "sandbox", sandbox_id = guest_listener.sandbox_id());
+        tokio::spawn(serve(Arc::clone(&guest), guest_listener, outgoing, connect_timeout).instrument(span));
         Arc::new(GuestHandle(guest))
     }
 

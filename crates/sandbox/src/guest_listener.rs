@@ -78,6 +78,10 @@ enum Rejection {
 }
 
 impl GuestListener {
+    pub(crate) fn sandbox_id(&self) -> &str {
+        &self.credentials.sandbox_id
+    }
+
     pub(crate) fn new(
         listener: UnixListener,
         sandbox_dir: &SandboxDir,

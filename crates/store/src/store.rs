@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use herm_types::Clock;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use crate::postgres::{self, Postgres};
 use crate::sqlite::{Job, Outcome, Sqlite};
@@ -129,16 +130,19 @@ impl Store {
                 answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
             }
             Engine::Postgres(postgres) => {
-                let mut tx = postgres.begin().await?;
-                let result = body(&mut tx).await?;
-                events::write_emitted(&mut tx).await?;
-                crate::failpoint::reach("commit.before", name);
-                #[cfg(feature = "failpoints")]
-                if crate::failpoint::disk_is_full() {
-                    return Err(Error::Commit("the disk is full (injected by a test)".to_owned()).into());
-                }
-                postgres::commit(tx, name, &self.feed).await?;
-                Ok(result)
+                let transaction = async {
+                    let mut tx = postgres.begin().await?;
+                    let result = body(&mut tx).await?;
+                    events::write_emitted(&mut tx).await?;
+                    crate::failpoint::reach("commit.before", name);
+                    #[cfg(feature = "failpoints")]
+                    if crate::failpoint::disk_is_full() {
+                        return Err(Error::Commit("the disk is full (injected by a test)".to_owned()).into());
+                    }
+                    postgres::commit(tx, name, &self.feed).await?;
+                    Ok(result)
+                };
+                transaction.instrument(transaction_span(name)).await
             }
         }
     }
@@ -158,11 +162,20 @@ impl Store {
                 answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
             }
             Engine::Postgres(postgres) => {
-                let mut tx = postgres.begin().await?;
-                body(&mut tx).await
+                let read = async {
+                    let mut tx = postgres.begin().await?;
+                    body(&mut tx).await
+                };
+                read.instrument(transaction_span(name)).await
             }
         }
     }
+}
+
+/// Returns the span of a transaction, within the caller's span.
+fn transaction_span(name: &'static str) -> Span {
+    let span = tracing::debug_span!("transaction", name);
+    if span.is_disabled() { Span::current() } else { span }
 }
 
 /// Converts the body of a transaction into a job for the SQLite threads. Also returns the channel that receives the
@@ -174,7 +187,9 @@ where
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
 {
     let (sender, receiver) = oneshot::channel();
+    let span = transaction_span(name);
     let run = move |tx: &mut Tx| {
+        let _entered = span.enter();
         let whole = async {
             let result = body(tx).await?;
             events::write_emitted(tx).await?;

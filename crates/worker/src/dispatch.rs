@@ -9,6 +9,7 @@ use herm_store::{Error, Tx, failpoint};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::context::Context;
 use crate::jobs::{erase_thread, provision, run, teardown};
@@ -50,7 +51,8 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         for lease in claimed {
             let signals = context.running.add(&lease);
             let lease = HeldLease::new(context.store.clone(), lease);
-            tokio::spawn(execute(Arc::clone(&context), lease, signals));
+            let span = span_of(&lease);
+            tokio::spawn(execute(Arc::clone(&context), lease, signals).instrument(span));
         }
         if is_queue_drained {
             let pause =
@@ -96,6 +98,20 @@ pub(crate) async fn forward_change_notifications(context: Arc<Context>, stop: Ca
     }
 }
 
+/// Returns the span that encloses all log lines of a job. Its fields identify what the job works on.
+fn span_of(lease: &Lease) -> Span {
+    let (deployment_id, work_id, attempt) = (lease.deployment_id, lease.work_id, lease.attempts);
+    let subject_id = lease.subject_id.as_str();
+    match lease.kind {
+        Kind::Run => tracing::info_span!("run", run_id = subject_id, %deployment_id, %work_id, attempt),
+        Kind::EraseThread => {
+            tracing::info_span!("erase_thread", thread_id = subject_id, %deployment_id, %work_id, attempt)
+        }
+        Kind::Provision => tracing::info_span!("provision", %deployment_id, %work_id, attempt),
+        Kind::Teardown => tracing::info_span!("teardown", %deployment_id, %work_id, attempt),
+    }
+}
+
 async fn execute(context: Arc<Context>, lease: HeldLease, signals: Signals) {
     let guard = Arc::new(RunningGuard::new(Arc::clone(&context.running), &lease));
     failpoint::reach("work.taken", lease.kind.as_str());
@@ -117,10 +133,6 @@ async fn execute(context: Arc<Context>, lease: HeldLease, signals: Signals) {
         Ok(()) | Err(Error::LeaseLost | Error::DeploymentDeleted) => {}
         Err(error) => {
             tracing::error!(
-                work_id = %lease.work_id,
-                kind = lease.kind.as_str(),
-                subject_id = lease.subject_id,
-                deployment_id = %lease.deployment_id,
                 error = &error as &dyn std::error::Error,
                 "failed to execute a work item; it will be retried"
             );
@@ -148,9 +160,6 @@ async fn renew_until_lost(lease: &HeldLease, changed: &Notify) -> Error {
             // The next renewal may succeed. If the lease expires first, another worker may claim the item. This
             // worker's writes are then rejected, because the fence of its lease is out of date.
             Err(error) => tracing::warn!(
-                work_id = %lease.work_id,
-                subject_id = lease.subject_id,
-                deployment_id = %lease.deployment_id,
                 error = &error as &dyn std::error::Error,
                 "failed to renew the lease of a work item"
             ),
@@ -174,9 +183,6 @@ async fn release(context: &Context, lease: &HeldLease) {
     if let Err(error) = released.await {
         // There is nothing more to do: when the lease expires, the work item can be claimed again.
         tracing::warn!(
-            work_id = %lease.work_id,
-            subject_id = lease.subject_id,
-            deployment_id = %lease.deployment_id,
             error = &error as &dyn std::error::Error,
             "failed to return a work item to the queue; it will be retried when its lease expires"
         );

@@ -18,6 +18,7 @@ use herm_types::sandbox::{self, EgressMode};
 use herm_types::secret::InvalidHostPattern;
 use herm_types::{DeploymentId, Rng, SecretId};
 use secrecy::SecretString;
+use tracing::Instrument as _;
 
 use ledger::Ledger;
 
@@ -61,7 +62,8 @@ impl EgressService {
             };
             let owner = owners.get_or_create(workspace, || egress_service.owner(workspace.deployment_id()));
             let egress = egress.clone();
-            tokio::spawn(async move { egress.serve(stream, owner).await });
+            let span = tracing::info_span!("egress", %workspace);
+            tokio::spawn(async move { egress.serve(stream, owner).await }.instrument(span));
         })
     }
 

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use herm_testkit::model_server::{Gate, Reply};
+use herm_testkit::process::wait_until;
 use serde_json::{Value, json};
 
 use crate::log;
 use crate::reader::{Reader, is_end};
-use crate::world::{World, create, send, text, try_send};
+use crate::world::{World, create, send, start, text, try_send};
 
 /// Executes one run in which the model calls receive these replies, in order. Returns a reader that has received all
 /// events of the run.
@@ -314,4 +315,24 @@ async fn an_agent_replies_again_after_a_failed_run() {
         "the message of the failed run remains in the context"
     );
     assert_eq!(request.last_user_text(), "Still there?");
+}
+
+/// All log lines of a run are in a span with the ids of the run, so that an operator can find them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_line_of_a_run_names_the_run() {
+    const LINE: &str = "a model call attempt failed";
+    let world = World::sqlite().await;
+    world.model.push(model_error(401, "authentication_error", "no"));
+    let server = start(&world.serve.clone().env("HERM_LOG_FORMAT", "json")).await;
+    let client = world.client_of(&server);
+    let deployment_id = create(&client, "anthropic/claude-sonnet-4.5").await;
+    let run_id = send(&client, &deployment_id, "Hello?").await;
+    wait_until(|| server.log().contains(LINE)).await;
+    let log = server.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let [line] =
+        <[Value; 1]>::try_from(lines.filter(|line| line["fields"]["message"] == LINE).collect::<Vec<_>>())
+            .unwrap();
+    assert_eq!((&line["span"]["name"], &line["span"]["run_id"]), (&json!("run"), &json!(run_id)), "{line}");
+    assert_eq!(line["span"]["deployment_id"], json!(deployment_id), "{line}");
 }

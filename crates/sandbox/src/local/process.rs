@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tracing::Instrument as _;
 
 /// The interval at which the server checks whether a guest has exited.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -90,7 +91,7 @@ impl Process {
 /// Spawns a task that waits for the bubblewrap process to exit, reaps it and records that it has exited.
 pub(super) fn reap(process: Arc<Process>, mut child: Child) {
     process.bubblewrap.send_replace(Bubblewrap::Running);
-    tokio::spawn(async move {
+    let reaped = async move {
         let mut state = process.bubblewrap.subscribe();
         let waited = tokio::select! {
             waited = child.wait() => waited.map(drop),
@@ -103,7 +104,8 @@ pub(super) fn reap(process: Arc<Process>, mut child: Child) {
         // Also kill the guest: if something killed only bubblewrap, the guest is still running and would conflict with
         // the next sandbox that has the same id.
         process.kill();
-    });
+    };
+    tokio::spawn(reaped.in_current_span());
 }
 
 /// Returns true if a process on the host has `name` as the first argument of its command line (`argv[0]`).

@@ -141,8 +141,6 @@ async fn handle_failure(
     let deployment = &loaded.deployment;
     let (failures, model_index) = (intent.failures + 1, intent.model);
     tracing::warn!(
-        deployment_id = %deployment.deployment_id,
-        run_id = %loaded.run.run_id,
         step_no,
         model = fallback::model_at(deployment, model_index),
         failures,

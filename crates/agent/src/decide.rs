@@ -102,8 +102,8 @@ fn open_calls<'a>(step: &Step, reply: &'a ModelReply) -> Vec<(i64, &'a ToolCall)
 }
 
 /// Returns the number of consecutive empty replies at the end of `steps`.
-pub fn empty_replies(steps: &[Step]) -> usize {
-    steps.iter().rev().take_while(|step| step.reply.as_ref().is_some_and(is_empty)).count()
+pub fn empty_replies<'s>(steps: impl IntoIterator<Item = &'s Step, IntoIter: DoubleEndedIterator>) -> usize {
+    steps.into_iter().rev().take_while(|step| step.reply.as_ref().is_some_and(is_empty)).count()
 }
 
 fn is_empty(reply: &ModelReply) -> bool {

@@ -266,14 +266,14 @@ pub(crate) fn max_id<I: Id>() -> String {
 /// Afterwards no query finds the deployment's other rows, and [`erase_contents`] erases them. Events that this
 /// transaction has emitted for the deployment are written before the event log closes.
 pub async fn delete(tx: &mut Tx, deployment: &Deployment) -> Result<bool, Error> {
-    tx.emit(deployment.deployment_id, Event::deployment_status(DELETED));
-    crate::events::write_emitted(tx).await?;
     let id = deployment.deployment_id.to_string();
     let deleted =
         tx.execute("DELETE FROM deployments WHERE deployment_id = $1", params![id.as_str()]).await?;
     if deleted == 0 {
         return Ok(false);
     }
+    tx.emit(deployment.deployment_id, Event::deployment_status(DELETED));
+    crate::events::write_emitted(tx).await?;
     crate::secrets::remove_uses(tx, deployment.deployment_id).await?;
     tx.execute("UPDATE event_counters SET closed = 1 WHERE deployment_id = $1", params![id.as_str()]).await?;
     let now = tx.now();

@@ -8,7 +8,7 @@
 use herm_types::run::StepKind;
 use herm_types::{RunId, ThreadId, Timestamp};
 
-use crate::row::params;
+use crate::row::{Row, params};
 use crate::{Error, Tx};
 
 fn kind_text(kind: StepKind) -> &'static str {
@@ -150,17 +150,29 @@ pub async fn of_thread(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Res
             params![thread_id.to_string(), from_run.to_string()],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Step {
-                position: Position { run_id: row.parse(0)?, step_no: row.int(1)?, call_no: row.int(2)? },
-                kind: parse_kind(row.str(3)?)?,
-                name: row.text(4)?,
-                intent: row.text(5)?,
-                result: row.opt_str(6)?.map(str::to_owned),
-            })
-        })
-        .collect()
+    rows.iter().map(step).collect()
+}
+
+/// Returns the journal entries of a run's steps from `from_step` on, in order.
+pub async fn of_run_from(tx: &mut Tx, run_id: RunId, from_step: i64) -> Result<Vec<Step>, Error> {
+    let rows = tx
+        .all(
+            "SELECT run_id, step_no, call_no, kind, name, intent, result FROM steps \
+             WHERE run_id = $1 AND step_no >= $2 ORDER BY step_no, call_no",
+            params![run_id.to_string(), from_step],
+        )
+        .await?;
+    rows.iter().map(step).collect()
+}
+
+fn step(row: &Row) -> Result<Step, Error> {
+    Ok(Step {
+        position: Position { run_id: row.parse(0)?, step_no: row.int(1)?, call_no: row.int(2)? },
+        kind: parse_kind(row.str(3)?)?,
+        name: row.text(4)?,
+        intent: row.text(5)?,
+        result: row.opt_str(6)?.map(str::to_owned),
+    })
 }
 
 /// A journal entry without its intent, with the times at which the call started and ended.

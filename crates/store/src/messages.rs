@@ -95,17 +95,36 @@ pub async fn of_users(tx: &mut Tx, thread_id: ThreadId, from_run: RunId) -> Resu
             params![thread_id.to_string(), from_run.to_string()],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(UserMessage {
-                message_id: row.parse(0)?,
-                run_id: row.parse(1)?,
-                before_step: row.opt_int(2)?,
-                content: row.text(3)?,
-                attachments: attachments(row, 4)?,
-            })
-        })
-        .collect()
+    rows.iter().map(user_message).collect()
+}
+
+/// Returns the user messages of a run that no step has read yet, and those that the step `from_step` or a later one was
+/// the first to read, oldest first. Answers to steering requests are omitted.
+pub async fn of_run_from(
+    tx: &mut Tx,
+    thread_id: ThreadId,
+    run_id: RunId,
+    from_step: i64,
+) -> Result<Vec<UserMessage>, Error> {
+    let rows = tx
+        .all(
+            "SELECT message_id, run_id, before_step, content, attachments FROM messages \
+             WHERE thread_id = $1 AND run_id = $2 AND role = 'user' AND answers IS NULL \
+             AND (before_step IS NULL OR before_step >= $3) ORDER BY message_id",
+            params![thread_id.to_string(), run_id.to_string(), from_step],
+        )
+        .await?;
+    rows.iter().map(user_message).collect()
+}
+
+fn user_message(row: &Row) -> Result<UserMessage, Error> {
+    Ok(UserMessage {
+        message_id: row.parse(0)?,
+        run_id: row.parse(1)?,
+        before_step: row.opt_int(2)?,
+        content: row.text(3)?,
+        attachments: attachments(row, 4)?,
+    })
 }
 
 /// Returns the number of the run's user messages that no step has read yet.

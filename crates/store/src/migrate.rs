@@ -4,9 +4,10 @@
 use crate::row::params;
 use crate::{Error, Tx};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contract.sql"),
+    include_str!("../../../migrations/0003_run_numbers.sql"),
 ];
 
 /// The schema version that this binary needs.

@@ -45,7 +45,8 @@ pub async fn insert(
     let now = tx.now();
     tx.execute(
         "INSERT INTO runs (run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, \
-         ended_at) VALUES ($1, $2, $3, 'queued', NULL, '{}', $4, NULL, NULL)",
+         ended_at, number) VALUES ($1, $2, $3, 'queued', NULL, '{}', $4, NULL, NULL, \
+         1 + COALESCE((SELECT number FROM runs WHERE thread_id = $3 ORDER BY run_id DESC LIMIT 1), 0))",
         params![run_id.to_string(), deployment_id.to_string(), thread_id.to_string(), now],
     )
     .await?;
@@ -238,14 +239,13 @@ pub async fn first_of_context(
     thread_id: ThreadId,
     blocks_of: i64,
 ) -> Result<Option<RunId>, Error> {
-    let count = tx
-        .one("SELECT COUNT(*) FROM runs WHERE thread_id = $1", params![thread_id.to_string()])
-        .await?
-        .map_or(Ok(0), |row| row.int(0))?;
+    let latest = "SELECT number FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT 1";
+    let count = tx.one(latest, params![thread_id.to_string()]).await?.map_or(Ok(0), |row| row.int(0))?;
     let skipped = (count / blocks_of - 1).max(0) * blocks_of;
+    // Counted from the latest run, the offset is less than twice `blocks_of`, however long the thread is.
     tx.one(
-        "SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id LIMIT 1 OFFSET $2",
-        params![thread_id.to_string(), skipped],
+        "SELECT run_id FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT 1 OFFSET $2",
+        params![thread_id.to_string(), (count - 1 - skipped).max(0)],
     )
     .await?
     .map(|row| row.parse(0))

@@ -222,9 +222,9 @@ async fn attempts_beyond_the_limit_of_a_call_are_summed_up(world: World) {
 async fn attempts_without_a_call_are_bounded_to_the_latest(world: World) {
     let deployment = world.deployment().await;
     record_many(&world, deployment.deployment_id, 1..=MAX_PER_CALL + 20).await;
-    // Recording a connection fails if its id is already stored. Only the last of these calls may succeed, because a
-    // recorded connection displaces the oldest one.
-    for (number, is_stored) in [(21, true), (MAX_PER_CALL + 20, true), (20, false)] {
+    // Recording a connection fails if its id is already stored. It first displaces the oldest stored connection, number
+    // 21, so that number is not tested. Only the last call may succeed, because the displacement then remains.
+    for (number, is_stored) in [(22, true), (MAX_PER_CALL + 20, true), (20, false)] {
         let again = record(&world, deployment.deployment_id, None, attempt(number)).await;
         assert_eq!(again.is_err(), is_stored, "{number}");
     }

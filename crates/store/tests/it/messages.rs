@@ -13,6 +13,7 @@ use crate::engine::{World, add_message, on_both_engines};
 on_both_engines!(
     a_message_is_pending_until_a_step_reads_it,
     attachments_read_back_as_sent,
+    the_messages_of_a_runs_latest_steps_are_read_again,
     an_answer_that_its_run_never_read_becomes_input,
     pages_lead_back_to_the_first_message,
     the_newest_message_and_run_are_found_across_accounts,
@@ -84,6 +85,45 @@ async fn attachments_read_back_as_sent(world: World) {
     assert_eq!((&heard[0].attachments, &heard[1].attachments), (&Vec::new(), &attachments));
     let page = world.store.read("page", move |tx| Box::pin(messages::page_before(tx, thread_id, None, 9)));
     assert_eq!(page.await.unwrap()[0].attachments, attachments);
+}
+
+async fn the_messages_of_a_runs_latest_steps_are_read_again(world: World) {
+    let deployment = world.deployment().await;
+    let (run_id, first) = world.run(&deployment).await;
+    let thread_id = deployment.default_thread_id;
+    let mut all = vec![first];
+    for _ in 0..2 {
+        let message = messages::NewMessage {
+            message_id: world.ids.next(),
+            thread_id,
+            run_id,
+            role: Role::User,
+            content: "more".to_owned(),
+            attachments: Vec::new(),
+            truncated: false,
+            answers: None,
+        };
+        all.push(message.message_id);
+        let added = world
+            .store
+            .transaction("add", move |tx| Box::pin(async move { messages::insert(tx, &message).await }));
+        added.await.unwrap();
+    }
+    let picked = all.clone();
+    let pick_up = world.store.transaction("pick_up", move |tx| {
+        Box::pin(async move {
+            messages::pick_up(tx, &picked[..1], 1).await?;
+            messages::pick_up(tx, &picked[1..2], 2).await
+        })
+    });
+    pick_up.await.unwrap();
+    for (from_step, expected) in [(1, &all[..]), (2, &all[1..]), (3, &all[2..])] {
+        let read = world
+            .store
+            .read("read", move |tx| Box::pin(messages::of_run_from(tx, thread_id, run_id, from_step)));
+        let ids: Vec<MessageId> = read.await.unwrap().into_iter().map(|message| message.message_id).collect();
+        assert_eq!(ids, expected, "from step {from_step}");
+    }
 }
 
 async fn an_answer_that_its_run_never_read_becomes_input(world: World) {

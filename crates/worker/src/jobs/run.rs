@@ -21,12 +21,10 @@ use load::LoadedRun;
 use step::{Progress, Step};
 
 /// Drives a run until it ends or has to wait. `changed` is notified when another task has changed the run, for example
-/// by requesting its cancellation.
+/// by requesting its cancellation. The run is loaded once; after each step, only what has changed is read.
 pub(crate) async fn drive(context: &Context, lease: &HeldLease, changed: &Notify) -> Result<(), Error> {
-    loop {
-        let Some(loaded) = load::load(context, lease).await? else {
-            return complete_item(lease).await;
-        };
+    let mut next = load::load(context, lease).await?;
+    while let Some(loaded) = next {
         failpoint::reach("run", "loaded");
         if loaded.run.cancel_requested_at.is_some() {
             return cancel::cancel_run(context, lease).await;
@@ -37,7 +35,9 @@ pub(crate) async fn drive(context: &Context, lease: &HeldLease, changed: &Notify
             },
             requested = cancel::wait_until_requested(context, &loaded.run, changed) => requested?,
         }
+        next = load::refresh(context, loaded).await?;
     }
+    complete_item(lease).await
 }
 
 async fn advance(context: &Context, lease: &HeldLease, loaded: &LoadedRun) -> Result<Progress, Error> {

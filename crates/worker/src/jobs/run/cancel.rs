@@ -14,7 +14,7 @@ use herm_types::model::{Block, ModelReply, StopReason, TokenUsage};
 use herm_types::run::Run;
 use tokio::sync::Notify;
 
-use super::load::{self, LoadedRun};
+use super::load::{self, Extent, LoadedRun};
 use super::message_stream::MessageStream;
 use super::writes;
 use crate::context::Context;
@@ -52,7 +52,9 @@ pub(super) async fn cancel_run(context: &Context, lease: &HeldLease) -> Result<(
     let stopped = lease
         .transaction("cancel_run", move |tx, lease| {
             Box::pin(async move {
-                let Some(loaded) = load::read(tx, lease.deployment_id, run_id, &workspaces).await? else {
+                let Some(loaded) =
+                    load::read(tx, lease.deployment_id, run_id, Extent::OwnRun, &workspaces).await?
+                else {
                     queue::complete(tx, &lease).await?;
                     return Ok(None);
                 };
@@ -84,7 +86,7 @@ async fn load_sent_events(
     tx: &mut Tx,
     loaded: &LoadedRun,
 ) -> Result<Vec<herm_types::event::StoredEvent>, Error> {
-    match loaded.open_call {
+    match loaded.open_call() {
         None => Ok(Vec::new()),
         Some(intent) => {
             let (deployment_id, run_id) = (loaded.run.deployment_id, loaded.run.run_id);
@@ -96,7 +98,9 @@ async fn load_sent_events(
 /// Records the part of an incomplete reply that was already streamed to clients. It becomes the reply of the step, so
 /// later model calls include it in the conversation.
 async fn record_partial_reply(tx: &mut Tx, loaded: &LoadedRun, output: &[Event]) -> Result<(), Error> {
-    let Some(step) = loaded.state.steps.last().filter(|_| loaded.open_call.is_some()) else { return Ok(()) };
+    let Some(step) = loaded.state.steps.last().filter(|_| loaded.open_call().is_some()) else {
+        return Ok(());
+    };
     let text: String = output
         .iter()
         .filter_map(|event| match event {

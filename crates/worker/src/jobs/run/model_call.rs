@@ -71,7 +71,7 @@ pub(super) async fn execute(step: Step<'_>, turns: Vec<Turn>) -> Result<Progress
 async fn resume_message_stream(step: Step<'_>) -> Result<MessageStream, Error> {
     let Step { context, loaded, .. } = step;
     let (run_id, deployment_id) = (loaded.run.run_id, loaded.run.deployment_id);
-    let sent_events = match loaded.open_call {
+    let sent_events = match loaded.open_call() {
         None => Vec::new(),
         Some(ModelIntent { after, .. }) => {
             context

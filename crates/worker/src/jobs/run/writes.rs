@@ -21,7 +21,7 @@ use super::step::{Progress, Step};
 /// the step. Returns the intent.
 pub(super) async fn begin_model_call(step: Step<'_>, model: &str) -> Result<ModelIntent, Error> {
     let (loaded, position) = (step.loaded, step.model_position());
-    let (model, pending, open_call) = (model.to_owned(), loaded.pending.clone(), loaded.open_call);
+    let (model, pending, open_call) = (model.to_owned(), loaded.pending.clone(), loaded.open_call());
     let model_index = loaded.model_index;
     step.lease
         .transaction("begin_model_call", move |tx, lease| {

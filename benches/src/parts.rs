@@ -17,7 +17,7 @@ mod write_path;
 use crate::report::{Measured, Row, Target};
 use crate::stats::Samples;
 
-/// The name of a part on the command line and in the table of figures.
+/// The name of a part of the benchmark, on the command line and in the table of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
     Start,

@@ -32,7 +32,7 @@ impl Failure {
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// Sets the additional response header. A failure has at most one, so this replaces a header that was set before.
+    /// Adds a header to the error response. The response can have only one extra header, so this replaces an earlier one.
     pub(crate) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
         Self { header: Some(Box::new((name, value))), ..self }
     }

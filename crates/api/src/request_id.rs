@@ -27,7 +27,7 @@ pub(crate) struct RequestId(pub(crate) String);
 pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     let request_id = client_id(request.headers()).map_or_else(new_id, str::to_owned);
     let span =
-        tracing::info_span!("request", %request_id, method = %request.method(), path = request.uri().path());
+        tracing::error_span!("request", %request_id, method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(RequestId(request_id.clone()));
     let is_head = request.method() == Method::HEAD;
     let response = next.run(drain_body::drain_on_drop(request)).instrument(span.clone()).await;

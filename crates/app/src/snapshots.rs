@@ -139,7 +139,7 @@ pub(crate) fn require_persistent_filesystem(deployment: &Deployment, field: &str
     if deployment.settings.sandbox.persistent_filesystem {
         return Ok(());
     }
-    let message = "requires that `sandbox.persistent_filesystem` is `true`; otherwise each thread has a temporary workspace";
+    let message = "requires that `sandbox.persistent_filesystem` is `true`, because a temporary workspace has no snapshots";
     Err(ApiError::invalid(vec![FieldError::new(field, message)]))
 }
 

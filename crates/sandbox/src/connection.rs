@@ -99,7 +99,7 @@ impl Guest {
             engine_sandbox_set: Notify::new(),
         });
         // The task outlives the request or job that starts the sandbox, so it gets a span of its own.
-        let span = tracing::info_span!(parent: None, "sandbox", sandbox_id = guest_listener.sandbox_id());
+        let span = tracing::error_span!(parent: None, "sandbox", sandbox_id = guest_listener.sandbox_id());
         tokio::spawn(serve(Arc::clone(&guest), guest_listener, outgoing, connect_timeout).instrument(span));
         Arc::new(GuestHandle(guest))
     }
@@ -318,7 +318,7 @@ async fn serve(
                 // broken, even if the server has not noticed that yet.
                 stream = guest_listener.next() => Some(stream),
                 ended = run_connection(&guest, &mut stream, &mut outgoing) => {
-                    tracing::debug!(?ended, "the connection to a sandbox's guest ended; waiting for the guest to reconnect");
+                    tracing::debug!(reason = ?ended, "the connection to a sandbox's guest ended; waiting for the guest to reconnect");
                     tokio::select! {
                         stream = timeout(GUEST_RECONNECT_TIMEOUT, guest_listener.next()) => stream.ok(),
                         _ = is_stopping.wait_for(|is_stopping| *is_stopping) => None,

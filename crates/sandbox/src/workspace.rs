@@ -59,8 +59,8 @@ pub enum Error {
     )]
     OverQuota { limit: u64, used: u64 },
     #[error(
-        "the disk usage of the workspace cannot be measured, because it has more than {} entries or directories \
-         nested more than {} levels deep; delete some of them and try again",
+        "the disk usage of the workspace cannot be measured: it has more than {} entries, or it is nested more than {} \
+         levels deep; delete files or directories and try again",
         usage::MAX_ENTRIES,
         usage::MAX_DEPTH
     )]

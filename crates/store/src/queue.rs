@@ -11,36 +11,42 @@ use herm_types::{DeploymentId, ThreadId, Timestamp, WorkId};
 use crate::row::params;
 use crate::{Error, Tx};
 
-/// The kind of work that a work item stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A run has work to do. `subject_id` is the id of the run.
-    Run,
-    /// A deleted deployment must be torn down. `subject_id` is the id of the deployment.
-    Teardown,
-    /// The contents of a deleted thread must be erased. `subject_id` is the id of the thread.
-    EraseThread,
-    /// A new deployment must be provisioned: its image pulled and its snapshot restored. `subject_id` is the id of the
-    /// deployment.
-    Provision,
+/// Declares the kinds of work items with the text that the database stores for each, so that no kind can be without one.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// The kind of work that a work item stands for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Kind {
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            fn parse(text: &str) -> Result<Self, Error> {
+                match text {
+                    $($text => Ok(Self::$name),)*
+                    unknown => Err(Error::Corrupt(format!("unknown kind of work item {unknown:?}"))),
+                }
+            }
+        }
+    };
 }
 
-impl Kind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Teardown => "teardown",
-            Self::EraseThread => "erase_thread",
-            Self::Provision => "provision",
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, Error> {
-        [Self::Run, Self::Teardown, Self::EraseThread, Self::Provision]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Error::Corrupt(format!("unknown kind of work item {text:?}")))
-    }
+kinds! {
+    /// A run has work to do. `subject_id` is the id of the run.
+    Run => "run",
+    /// A deleted deployment must be torn down. `subject_id` is the id of the deployment.
+    Teardown => "teardown",
+    /// The contents of a deleted thread must be erased. `subject_id` is the id of the thread.
+    EraseThread => "erase_thread",
+    /// A new deployment must be provisioned: its image pulled and its snapshot restored. `subject_id` is the id of the
+    /// deployment.
+    Provision => "provision",
 }
 
 /// A worker's exclusive right to a work item until the lease expires.

@@ -142,7 +142,7 @@ fn run_writer(connection: Connection, requests: &mut Receiver<Request>, clock: &
         write_group(&mut tx, group.take(MAX_GROUP), feed);
         if let Some(done) = closing {
             if let Err(error) = statement(&tx, "PRAGMA wal_checkpoint(TRUNCATE)") {
-                tracing::warn!(%error, "failed to checkpoint the write-ahead log; the next start will retry");
+                tracing::warn!(%error, "failed to checkpoint the SQLite write-ahead log; the server retries at its next start");
             }
             // Sending fails if the caller of `close` was cancelled, which does not matter.
             let _ = done.send(());
@@ -163,7 +163,7 @@ fn write_group(tx: &mut Tx, group: impl Iterator<Item = Job>, feed: &Feed) {
             tracing::error!(
                 transaction = name,
                 error,
-                "did not run a transaction, because an earlier one had broken its group commit; the caller receives an error"
+                "skipped a transaction because an earlier one in the same group commit failed; the caller receives an error"
             );
             continue;
         }

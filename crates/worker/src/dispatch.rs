@@ -98,17 +98,18 @@ pub(crate) async fn forward_change_notifications(context: Arc<Context>, stop: Ca
     }
 }
 
-/// Returns the span that encloses all log lines of a job. Its fields identify what the job works on.
+/// Returns the span that encloses all log lines of a job. Its fields identify what the job works on. Its level is the
+/// highest one, so that no filter separates a line from its ids.
 fn span_of(lease: &Lease) -> Span {
-    let (deployment_id, work_id, attempt) = (lease.deployment_id, lease.work_id, lease.attempts);
+    let (deployment_id, work_id, claims) = (lease.deployment_id, lease.work_id, lease.attempts);
     let subject_id = lease.subject_id.as_str();
     match lease.kind {
-        Kind::Run => tracing::info_span!("run", run_id = subject_id, %deployment_id, %work_id, attempt),
+        Kind::Run => tracing::error_span!("run", run_id = subject_id, %deployment_id, %work_id, claims),
         Kind::EraseThread => {
-            tracing::info_span!("erase_thread", thread_id = subject_id, %deployment_id, %work_id, attempt)
+            tracing::error_span!("erase_thread", thread_id = subject_id, %deployment_id, %work_id, claims)
         }
-        Kind::Provision => tracing::info_span!("provision", %deployment_id, %work_id, attempt),
-        Kind::Teardown => tracing::info_span!("teardown", %deployment_id, %work_id, attempt),
+        Kind::Provision => tracing::error_span!("provision", %deployment_id, %work_id, claims),
+        Kind::Teardown => tracing::error_span!("teardown", %deployment_id, %work_id, claims),
     }
 }
 
@@ -161,7 +162,7 @@ async fn renew_until_lost(lease: &HeldLease, changed: &Notify) -> Error {
             // worker's writes are then rejected, because the fence of its lease is out of date.
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "failed to renew the lease of a work item"
+                "failed to renew the lease of a work item; it will be renewed again before it expires"
             ),
         }
     }

@@ -62,7 +62,7 @@ impl EgressService {
             };
             let owner = owners.get_or_create(workspace, || egress_service.owner(workspace.deployment_id()));
             let egress = egress.clone();
-            let span = tracing::info_span!("egress", %workspace);
+            let span = tracing::error_span!("egress", %workspace);
             tokio::spawn(async move { egress.serve(stream, owner).await }.instrument(span));
         })
     }

@@ -272,7 +272,8 @@ async fn list(simulation: &Simulation, path: &str) -> Vec<Value> {
     }
 }
 
-/// Reads the length of the queue until it is 0. If it stays above 0, the test runner ends the test.
+/// Polls the length of the queue until it is 0, and returns it. There is no time limit here: if the queue never becomes
+/// empty, the test runner ends the test.
 async fn wait_for_empty_queue(simulation: &Simulation) -> i64 {
     loop {
         // Reading the queue fails if a server is killed at this moment. The loop then reads it again.

@@ -38,7 +38,7 @@ impl FieldErrors {
         if self.unlisted > 0 {
             self.listed.push(FieldError::new(
                 "",
-                format!("contains more errors than are listed here; {} are omitted", self.unlisted),
+                format!("has too many errors to list; number of omitted errors: {}", self.unlisted),
             ));
         }
         Err(Error::invalid(self.listed))

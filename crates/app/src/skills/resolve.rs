@@ -13,7 +13,8 @@ use url::Url;
 use super::document::{InvalidSkill, MAX_SKILL_BYTES, description_of};
 use crate::{App, Error};
 
-/// A skill to be added. The name and the path have been validated individually.
+/// A skill to be added. Name and path have the right form. It is not known yet if the deployment already has a skill
+/// with this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSkill {
     pub name: String,

@@ -49,7 +49,7 @@ pub enum ArchiveError {
     #[error("{0}")]
     TooLarge(String),
     /// The operation was stopped by [`Stop::stop`].
-    #[error("the operation was stopped")]
+    #[error("the operation was cancelled before it was complete")]
     Stopped,
     /// The workspace already contains an entry of another type at a path that the archive needs, or at one of its
     /// parent directories.

@@ -95,8 +95,8 @@ impl ModelScript {
         lock(&self.0.probe_inputs).get(probe).cloned().unwrap_or_default()
     }
 
-    /// Lets a paused reply continue. `text` is the part of the reply that a client has read. Does nothing if this part
-    /// does not yet contain the reply's complete name.
+    /// Lets a paused reply continue. `text` is what a client has read of the reply so far. It begins with the name of the
+    /// reply, followed by a space. If the client has not read the whole name yet, this does nothing.
     pub(super) fn open_gate_of(&self, text: &str) {
         if let Some((reply_name, _)) = text.split_once(' ') {
             self.gate(reply_name).open();

@@ -106,7 +106,7 @@ pub(super) fn read(
     }
     if reader.contents.entries != expected.entries || reader.contents.bytes != expected.bytes {
         return Err(ArchiveError::Damaged(format!(
-            "the archive is incomplete: the snapshot was recorded with {} entries and {} bytes",
+            "the archive is smaller than the recorded snapshot, which has {} entries and {} bytes",
             expected.entries, expected.bytes
         )));
     }
@@ -136,7 +136,7 @@ impl<R: Read> Reader<'_, R> {
             || self.contents.bytes > self.expected.bytes
         {
             return Err(ArchiveError::Damaged(format!(
-                "the archive is too large: the snapshot was recorded with {} entries and {} bytes",
+                "the archive is larger than the recorded snapshot, which has {} entries and {} bytes",
                 self.expected.entries, self.expected.bytes
             )));
         }

@@ -9,7 +9,7 @@ use crate::tools::Toolset;
 
 /// The input of a decision: the tools of the run, the conversation of earlier runs, the steps of this run,
 /// and user messages that no step has read yet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunState {
     pub tools: Toolset,
     /// The turns of the thread's earlier runs, oldest first.
@@ -21,7 +21,7 @@ pub struct RunState {
 }
 
 /// One model call and the tool calls that its reply requests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// The number of the step within its run. The first step is 1.
     pub step_no: i64,

@@ -157,6 +157,12 @@ pub async fn find(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Dep
     .transpose()
 }
 
+/// Returns true if the deployment exists, which means that it is not deleted.
+pub async fn exists(tx: &mut Tx, deployment_id: DeploymentId) -> Result<bool, Error> {
+    let row = "SELECT 1 FROM deployments WHERE deployment_id = $1";
+    Ok(tx.one(row, params![deployment_id.to_string()]).await?.is_some())
+}
+
 /// Returns the current version of a deployment and locks its row, so that no other transaction can change the
 /// deployment before this one ends.
 pub async fn find_and_lock(tx: &mut Tx, deployment_id: DeploymentId) -> Result<Option<Deployment>, Error> {

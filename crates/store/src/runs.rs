@@ -46,7 +46,8 @@ pub async fn insert(
     tx.execute(
         "INSERT INTO runs (run_id, deployment_id, thread_id, status, error, usage, created_at, started_at, \
          ended_at, number) VALUES ($1, $2, $3, 'queued', NULL, '{}', $4, NULL, NULL, \
-         1 + COALESCE((SELECT number FROM runs WHERE thread_id = $3 ORDER BY run_id DESC LIMIT 1), 0))",
+         1 + COALESCE((SELECT number FROM runs WHERE thread_id = $3 ORDER BY run_id DESC LIMIT 1), \
+         (SELECT COUNT(*) FROM runs WHERE thread_id = $3)))",
         params![run_id.to_string(), deployment_id.to_string(), thread_id.to_string(), now],
     )
     .await?;
@@ -239,7 +240,8 @@ pub async fn first_of_context(
     thread_id: ThreadId,
     blocks_of: i64,
 ) -> Result<Option<RunId>, Error> {
-    let latest = "SELECT number FROM runs WHERE thread_id = $1 ORDER BY run_id DESC LIMIT 1";
+    let latest = "SELECT COALESCE(number, (SELECT COUNT(*) FROM runs WHERE thread_id = $1)) FROM runs \
+                  WHERE thread_id = $1 ORDER BY run_id DESC LIMIT 1";
     let count = tx.one(latest, params![thread_id.to_string()]).await?.map_or(Ok(0), |row| row.int(0))?;
     let skipped = (count / blocks_of - 1).max(0) * blocks_of;
     // Counted from the latest run, the offset is less than twice `blocks_of`, however long the thread is.

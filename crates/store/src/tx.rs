@@ -40,6 +40,12 @@ impl Tx {
         }
     }
 
+    /// Returns true if all reads of a read transaction see the same state of the database, as they do on SQLite.
+    #[cfg(feature = "failpoints")]
+    pub fn reads_one_snapshot(&self) -> bool {
+        matches!(self.session, Session::Sqlite(_))
+    }
+
     /// Returns the time of this server's clock, which is stored in rows and events.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

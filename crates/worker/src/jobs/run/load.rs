@@ -45,7 +45,7 @@ pub(super) struct LoadedRun {
 }
 
 /// The intent of a model call: the journal entry that is written when the call starts.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ModelIntent {
     /// The index of the model to call: 0 is the deployment's main model, 1 its first fallback model.
     #[serde(default)]
@@ -72,7 +72,41 @@ pub(super) async fn load(context: &Context, lease: &Lease) -> Result<Option<Load
 /// people, and a request to cancel it. Nothing else changes while a worker holds the run's lease. Returns `None` if the
 /// run was deleted or has ended.
 pub(super) async fn refresh(context: &Context, loaded: LoadedRun) -> Result<Option<LoadedRun>, Error> {
-    context.store.read("refresh_run", move |tx| Box::pin(async move { read_changes(tx, loaded).await })).await
+    #[cfg(feature = "failpoints")]
+    let workspaces = context.workspaces.clone();
+    context
+        .store
+        .read("refresh_run", move |tx| {
+            Box::pin(async move {
+                let refreshed = read_changes(tx, loaded).await?;
+                #[cfg(feature = "failpoints")]
+                if let Some(refreshed) = &refreshed {
+                    verify(tx, refreshed, &workspaces).await?;
+                }
+                Ok(refreshed)
+            })
+        })
+        .await
+}
+
+/// Verifies that a refreshed run equals the run as it would be loaded now. On PostgreSQL, the two may differ, because
+/// another transaction can commit between them.
+#[cfg(feature = "failpoints")]
+async fn verify(tx: &mut Tx, refreshed: &LoadedRun, workspaces: &Workspaces) -> Result<(), Error> {
+    if !tx.reads_one_snapshot() {
+        return Ok(());
+    }
+    let (deployment_id, run_id) = (refreshed.run.deployment_id, refreshed.run.run_id);
+    let loaded = read(tx, deployment_id, run_id, Extent::Context, workspaces).await?;
+    let parts = |run: &LoadedRun| {
+        (run.state.clone(), run.pending.clone(), run.usage.clone(), run.model_index, run.open_call())
+    };
+    assert_eq!(
+        loaded.as_ref().map(parts),
+        Some(parts(refreshed)),
+        "a refreshed run differs from a loaded one"
+    );
+    Ok(())
 }
 
 /// The runs whose steps are read.
@@ -147,7 +181,11 @@ async fn read_changes(tx: &mut Tx, mut loaded: LoadedRun) -> Result<Option<Loade
     Ok(Some(loaded))
 }
 
+/// Returns the run, unless it has ended or its deployment is deleted.
 async fn find_active(tx: &mut Tx, deployment_id: DeploymentId, run_id: RunId) -> Result<Option<Run>, Error> {
+    if !deployments::exists(tx, deployment_id).await? {
+        return Ok(None);
+    }
     Ok(runs::find(tx, deployment_id, run_id).await?.filter(|run| !run.status.is_ended()))
 }
 

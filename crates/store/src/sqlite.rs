@@ -275,7 +275,7 @@ fn statement(tx: &Tx, sql: &str) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
-    /// SQLite 3.51.0 and 3.51.1 deadlock if one connection is opened or closed while another one is closed.
+    /// SQLite 3.51.1 can deadlock if one connection locks the database while another one is closed.
     #[test]
     fn connections_are_opened_and_closed_at_the_same_time() {
         const ROUNDS: usize = 200;

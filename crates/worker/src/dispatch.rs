@@ -162,7 +162,7 @@ async fn renew_until_lost(lease: &HeldLease, changed: &Notify) -> Error {
             // worker's writes are then rejected, because the fence of its lease is out of date.
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "failed to renew the lease of a work item; it will be renewed again before it expires"
+                "failed to renew the lease of a work item; trying again"
             ),
         }
     }

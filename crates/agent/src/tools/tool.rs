@@ -1,11 +1,11 @@
-//! The row of a tool in the table of tools.
+//! The description of a tool, from which the table of tools is built.
 
 use herm_types::model::ToolSchema;
 use herm_types::tool::Permission;
 
 use super::schema::Schema;
 
-/// A tool: a row of the table of built-in tools.
+/// A built-in tool.
 #[derive(Debug)]
 pub struct Tool {
     pub name: &'static str,

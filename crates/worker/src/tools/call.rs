@@ -1,4 +1,4 @@
-//! What the execution of every tool has in common.
+//! The context in which every tool is executed, and the result of a call whose outcome is unknown.
 
 use std::collections::BTreeMap;
 

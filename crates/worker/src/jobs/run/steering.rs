@@ -30,7 +30,7 @@ struct NewCall {
     handling: Handling,
 }
 
-/// What is done with a tool call that is not in the journal yet.
+/// The handling of a tool call that is not in the journal yet.
 enum Handling {
     Execute,
     /// The call is not executed, and this is its result.
